@@ -1,0 +1,51 @@
+// The one function of the ladder, as data: every rung computes AttentionOutput from AttentionProblem.
+//
+//   o[i, h] = sum_j softmax_j(logit(q[i, h] . k[j, h / group])) v[j, h / group]       over the keys j that query i sees
+//   lse_log2[i, h] = log2 sum_j exp(logit)                                            base 2, of the scaled logits
+//
+// A batch of ragged requests: request b's queries are rows qo_indptr[b] .. qo_indptr[b + 1] - 1 of q and o, its keys and
+// values lie in the pages of the page table. Everything is borrowed. Spans know their lengths, so validate() can tell a
+// wrong one; kernels get raw pointers from them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/attention_params.hpp"
+#include "core/kv_cache.hpp"
+#include "core/page_table.hpp"
+#include "core/range.hpp"
+#include "core/tensor.hpp"
+
+namespace flashladder {
+
+struct AttentionProblem {
+  AttentionParams params;
+  Tensor q;                                              // [nnz_qo, num_qo_heads, head_dim_qk]
+  PagedKvCache kv;
+  std::span<const std::int32_t> qo_indptr;               // [batch + 1]
+  std::span<const std::int32_t> paged_kv_indptr;         // [batch + 1]  cumulative count of pages
+  std::span<const std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]]
+  std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
+  std::span<const std::uint8_t> custom_mask;             // [sum_b qo_len(b) * kv_len(b)], 1 = visible; only with MaskMode::custom
+  std::span<const float> sinks;                          // [num_qo_heads]; only with params.sinks
+
+  std::int32_t batch() const { return static_cast<std::int32_t>(paged_kv_last_page_len.size()); }
+  Range queries(std::int32_t b) const { return {qo_indptr[b], qo_indptr[b + 1]}; }
+  std::int32_t qo_len(std::int32_t b) const { return qo_indptr[b + 1] - qo_indptr[b]; }
+  std::int32_t kv_len(std::int32_t b) const { return page_table().length(b); }
+  PageTable page_table() const {
+    return {paged_kv_indptr.data(), paged_kv_indices.data(), paged_kv_last_page_len.data(), kv.page_size, batch()};
+  }
+};
+
+struct AttentionOutput {
+  Tensor o;                    // [nnz_qo, num_qo_heads, head_dim_vo], f32 in the C rungs
+  std::span<float> lse_log2;   // [nnz_qo * num_qo_heads], or empty: not wanted
+};
+
+// Where each request's bytes begin in custom_mask: [batch + 1].
+std::vector<std::int64_t> mask_offsets(const AttentionProblem& problem);
+
+}  // namespace flashladder

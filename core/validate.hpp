@@ -1,0 +1,31 @@
+// Every input is checked here, on the host, before any rung runs. Each function returns silently or throws an InputError
+// that names the argument, its value, the request and the rule. FlashInfer leaves most of these unchecked.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/attention_problem.hpp"
+
+namespace flashladder {
+
+// Heads, dims, scale, window, cap, RoPE numbers: sizes positive, num_qo_heads divisible by num_kv_heads, sm_scale finite
+// and > 0, window_left >= -1, soft cap finite and >= 0, and so on; options that contradict each other are refused.
+void validate(const AttentionParams& params);
+
+// The CSR page table: indptr starts at 0, never decreases, has batch + 1 entries; indices has indptr[batch]; every
+// last_page_len is 1 .. page_size (0 for a request without pages); no request longer than 2^31 - 1 tokens.
+void validate_page_table(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+                         std::span<const std::int32_t> paged_kv_last_page_len, std::int32_t page_size);
+
+// Reads every page id and checks it against the pool. O(pages), so a choice of the caller where plans are made often.
+void validate_page_ids(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+                       std::int32_t num_pages);
+
+// Query lengths: starts at 0, never decreases, batch + 1 entries, ends at nnz_qo.
+void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int32_t batch, std::int64_t nnz_qo);
+
+// All of the above, and that tensors, dtypes, strides, mask, sinks and the output agree with the params. Deep: page ids too.
+void validate(const AttentionProblem& problem, const AttentionOutput& output);
+
+}  // namespace flashladder
