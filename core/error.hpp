@@ -1,6 +1,7 @@
 // Every refusal of bad input is an InputError: which argument, its value, which request (or -1), and the rule it breaks.
 #pragma once
 
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -23,7 +24,11 @@ class InputError : public std::invalid_argument {
 template <class Value>
 void require(bool ok, const char* argument, const Value& value, const char* rule, int request = -1) {
   if (ok) return;
-  if constexpr (std::is_arithmetic_v<Value>) {
+  if constexpr (std::is_floating_point_v<Value>) {
+    char text[32];  // %g, because to_string would print 1e-9 as 0.000000
+    std::snprintf(text, sizeof text, "%g", static_cast<double>(value));
+    throw InputError(argument, text, rule, request);
+  } else if constexpr (std::is_arithmetic_v<Value>) {
     throw InputError(argument, std::to_string(value), rule, request);
   } else {
     throw InputError(argument, std::string(value), rule, request);

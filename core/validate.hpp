@@ -25,7 +25,9 @@ void validate_page_ids(std::span<const std::int32_t> paged_kv_indptr, std::span<
 // Query lengths: starts at 0, never decreases, batch + 1 entries, ends at nnz_qo.
 void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int32_t batch, std::int64_t nnz_qo);
 
-// All of the above, and that tensors, dtypes, strides, mask, sinks and the output agree with the params. Deep: page ids too.
+// All of the above, and that tensors, dtypes, strides, mask and sinks agree with the params. Deep: page ids too.
+void validate(const AttentionProblem& problem);
+// The output's shapes and strides too.
 void validate(const AttentionProblem& problem, const AttentionOutput& output);
 
 }  // namespace flashladder

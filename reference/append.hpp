@@ -1,0 +1,41 @@
+// Writing new keys and values into the pages of a paged KV cache, and the small arithmetic around it. (FlashInfer's page
+// operations; where it leaves a bad argument unchecked, we refuse.)
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/kv_cache.hpp"
+#include "core/tensor.hpp"
+
+namespace flashladder::reference {
+
+// Row i goes to position positions[i] of request batch_indices[i]; bits are copied, so all dtypes are the cache's.
+//   append_key [nnz, num_kv_heads, head_dim_qk], append_value [nnz, num_kv_heads, head_dim_vo]
+//   batch_indices, positions [nnz]
+// The page table must already include the new tokens. A row whose batch index is -1 is skipped and not read.
+// Throws InputError, and has then written nothing, for shapes and dtypes that are not the cache's, an invalid page table or
+// page id, a request or position that the table does not have, two rows for one slot, and two requests that both write to
+// one page (a shared page is read only).
+void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
+                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
+                           std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+                           std::span<const std::int32_t> paged_kv_last_page_len);
+
+struct BatchIndicesPositions {
+  std::vector<std::int32_t> batch_indices, positions;  // [nnz] each
+};
+
+// The two arrays above for a ragged batch: rows append_indptr[b] .. append_indptr[b + 1] - 1 are the *last* tokens of
+// request b, whose length with them is seq_lens[b]. Rows from append_indptr[batch] on (padding): batch index -1, position 0.
+// Throws InputError for a bad append_indptr [batch + 1], more than nnz rows, or more rows than the request is long.
+BatchIndicesPositions get_batch_indices_positions(std::span<const std::int32_t> append_indptr,
+                                                  std::span<const std::int32_t> seq_lens, std::int32_t nnz);
+
+// Tokens of each request. One without pages has 0, whatever its kv_last_page_len says (as PageTable::length; FlashInfer's
+// function of this name returns the kv_last_page_len then). Throws InputError unless the arrays make a page table.
+std::vector<std::int32_t> get_seq_lens(std::span<const std::int32_t> kv_indptr,
+                                       std::span<const std::int32_t> kv_last_page_len, std::int32_t page_size);
+
+}  // namespace flashladder::reference

@@ -1,0 +1,60 @@
+// A tile of query rows with all that decides its logits, and what finally becomes of its accumulators. Shared by C1 to C4.
+#pragma once
+
+#include <vector>
+
+#include "core/score_transform.hpp"
+#include "core/softmax_state.hpp"
+#include "reference/gather.hpp"
+
+namespace flashladder::reference {
+
+// One row's logit rule: which keys it sees, and what turns its dot products into logits (log2 units).
+struct QueryRow {
+  RowId id;
+  ScoreTransform<float> transform;
+  Range visible;                   // hull; the mask decides inside of it
+  const std::uint8_t* mask_row;    // [kv_len] bytes of a custom mask, or nullptr: the whole hull is visible
+
+  // In: dots of this row with keys [first_key, first_key + size). Out: logits, -inf where the row does not see the key.
+  void to_logits(Eigen::Ref<Eigen::RowVectorXf> dots, std::int32_t first_key) const;
+};
+
+struct QueryTile {
+  std::int32_t request = 0;
+  Matrix<float> q;             // [rows, head_dim_qk]
+  std::vector<QueryRow> rows;
+  Range keys;                  // hull of all rows: what the tile has to read
+
+  std::int32_t size() const { return static_cast<std::int32_t>(rows.size()); }
+};
+
+// mask_offset: where the request's bytes begin in problem.custom_mask (mask_offsets()).
+void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
+                     std::int64_t mask_offset, QueryTile& tile);
+
+// The accumulators of a tile: unnormalised o and the softmax state by which it will be divided.
+struct Accumulator {
+  Matrix<float> o;                              // [rows, head_dim_vo]
+  std::vector<SoftmaxState<float>> states;      // [rows]
+
+  void reset(std::int32_t rows, std::int32_t head_dim_vo) {
+    o.setZero(rows, head_dim_vo);
+    states.assign(rows, {});
+  }
+};
+
+// Merges the sink, divides, and writes o and lse_log2 of one row: done once per row, by its final writer.
+void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, RowId id,
+               SoftmaxState<float> state, Eigen::Ref<const Eigen::RowVectorXf> o);
+void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile, const Accumulator& acc);
+
+// Calls body(request, qo_head) for every pair of the batch: the grid of the rungs without a plan.
+template <class Body>
+void for_each_head(const AttentionProblem& problem, Body body) {
+  for (std::int32_t b = 0; b < problem.batch(); ++b) {
+    for (std::int32_t h = 0; h < problem.params.num_qo_heads; ++h) body(b, h);
+  }
+}
+
+}  // namespace flashladder::reference
