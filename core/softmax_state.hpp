@@ -40,9 +40,9 @@ struct SoftmaxState {
   // A sink: one extra logit (natural units, unscaled) without a value.
   static FL_HD constexpr SoftmaxState from_sink(T sink) { return {sink * static_cast<T>(log2_e), T(1)}; }
 
-  FL_HD T lse_log2() const { return d > 0 ? m + std::log2(d) : nothing; }
+  FL_HD T lse_log2() const { return d == 0 ? nothing : m + std::log2(d); }  // a NaN d stays NaN
   // What finally divides o. An empty row has o = 0 and stays 0.
-  FL_HD T inverse_d() const { return d > 0 ? T(1) / d : T(0); }
+  FL_HD T inverse_d() const { return d == 0 ? T(0) : T(1) / d; }
 
   // 2^(from - to), where "nothing" weighs nothing: without the guard, -inf - -inf would be NaN.
   static FL_HD T weight(T from, T to) { return from == nothing ? T(0) : std::exp2(from - to); }

@@ -64,7 +64,7 @@ void validate_cache(const PagedKvCache& kv, const AttentionParams& p, bool has_p
   require_data(kv.v, has_pages, "v cache");
 }
 
-std::string dtype_name(DType t) { return t <= DType::u8 ? name_of(t) : "#" + std::to_string(static_cast<int>(t)); }
+std::string dtype_name(DType t) { return t <= DType::u8 ? name_of(t) : std::to_string(static_cast<int>(t)); }
 
 // q and o: [nnz_qo, num_qo_heads, head_dim], dense along head_dim.
 void validate_rows(const Tensor& t, std::int64_t nnz_qo, std::int32_t heads, std::int32_t head_dim, const std::string& name,

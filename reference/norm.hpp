@@ -1,4 +1,4 @@
-// RMSNorm:  y = x * rsqrt(mean(x^2) + eps) * weight,  over the innermost dimension d.     (Zhang, Sennrich, arXiv:1910.07467)
+// RMSNorm: y = x * rsqrt(mean(x^2) + eps) * weight over the innermost dimension d. (Zhang and Sennrich, arXiv:1910.07467)
 //
 // Arithmetic is float and rounded once into the tensor's dtype. All tensors of a call have one dtype (f32, f16 or bf16);
 // rows may be strided, the innermost dimension is dense. Throws InputError, before anything is written, for shapes, dtypes

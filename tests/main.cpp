@@ -3,8 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string_view>
+
+#include "tests/options.hpp"
 
 namespace {
+flashladder::test::Options chosen;
+
 int executed_cases = 0;
 
 struct Counter : doctest::IReporter {
@@ -28,7 +35,15 @@ struct Counter : doctest::IReporter {
 
 REGISTER_LISTENER("counter", 1, Counter);
 
+const flashladder::test::Options& flashladder::test::options() { return chosen; }
+
 int main(int argc, char** argv) {
+  chosen.seed = std::random_device{}();
+  for (int i = 1; i + 1 < argc; ++i) {
+    const std::string_view option = argv[i];
+    if (option == "--seed") chosen.seed = std::strtoull(argv[i + 1], nullptr, 10);
+    if (option == "--cases") chosen.cases = std::atoi(argv[i + 1]);
+  }
   doctest::Context context(argc, argv);
   const int failed = context.run();
   if (context.shouldExit()) return failed;

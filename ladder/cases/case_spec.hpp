@@ -2,6 +2,7 @@
 // case tables and the short form of the command line describe (docs/case_format.md), what case and test tables list.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,17 +13,27 @@
 
 namespace flashladder::ladder {
 
-enum class CustomMask : std::uint8_t { none, causal, tree, random, empty_rows };
+// given: the mask came in a case file, so that it can't be drawn again.
+enum class CustomMask : std::uint8_t { none, causal, tree, random, empty_rows, given };
 // normal: N(0, 1). equal: all keys alike, so all logits are. large: logits near +-1e5.
-// first_max, last_max: one key in the first, last tile takes nearly all the weight.
-enum class Values : std::uint8_t { normal, equal, large, first_max, last_max };
+// first_max, last_max: one key in the first, last tile takes nearly all the weight. given: as above.
+enum class Values : std::uint8_t { normal, equal, large, first_max, last_max, given };
+
+constexpr const char* name_of(CustomMask m) {
+  constexpr const char* names[] = {"none", "causal", "tree", "random", "empty_rows", "given"};
+  return names[static_cast<int>(m)];
+}
+constexpr const char* name_of(Values v) {
+  constexpr const char* names[] = {"normal", "equal", "large", "first_max", "last_max", "given"};
+  return names[static_cast<int>(v)];
+}
 
 struct CaseSpec {
   std::string name;
   std::uint64_t seed = 1;
   std::vector<std::int32_t> qo_lens;  // [batch]
   std::vector<std::int32_t> kv_lens;  // [batch]
-  AttentionParams params;             // params.mask is custom iff custom_mask is not none
+  AttentionParams params{};           // params.mask is custom iff custom_mask is not none
   std::int32_t page_size = 16;
   DType dtype = DType::f32;           // q's and the cache's
   KvLayout kv_layout = KvLayout::NHD;
@@ -30,11 +41,27 @@ struct CaseSpec {
   CustomMask custom_mask = CustomMask::none;
   Values values = Values::normal;
 
+  // All of these want a spec that validate() accepts.
   std::int32_t batch() const { return static_cast<std::int32_t>(kv_lens.size()); }
+  bool one_cache_tensor() const { return combined_cache && params.head_dim_qk == params.head_dim_vo; }
   std::int64_t nnz_qo() const;
   std::int64_t total_kv() const;
-  std::int64_t visible_pairs() const;     // (query, key) pairs that the mask leaves, of one head; a custom mask counts as none
-  std::size_t bytes_estimate() const;     // host memory that drawing and checking the case will take
+  std::int64_t total_pages() const;
+  std::int64_t mask_bytes() const;        // sum of qo_len * kv_len: what a custom mask takes, were there one
+  std::int64_t visible_pairs() const;     // (query, key) pairs that the mask leaves, of one head; custom counts as none
+  std::size_t bytes_estimate() const;     // host memory that drawing and checking the case will take; saturates
 };
+
+// Sizes, options that contradict each other, values that the dtype can't hold. Throws InputError; argument names are the
+// keys of a JSON case table.
+void validate(const CaseSpec& spec);
+
+// One line that names the work, the same whoever measures it: "B32 kv2048 32/8 p16", "B2 S8192 32/8 p16 causal",
+// "1 x 65536 + 31 x 4096 32/8 p16". What is usual is left out: f16, head dim 128, NHD, no extras.
+std::string case_string(const CaseSpec& spec);
+
+// Amplitudes of the drawn keys, such that the logits are what `values` promises (draw_values.cpp); for the range check too.
+double large_amplitude(const AttentionParams& params);  // q and k elements of Values::large
+double peak_amplitude(const AttentionParams& params);   // elements of the one key of Values::first_max and last_max
 
 }  // namespace flashladder::ladder

@@ -1,0 +1,38 @@
+// A plan as lanes: one lane a CTA, one bar a work item, as long as its predicted cost. Lanes of one SM stand together.
+// Colour is the request; a hatched bar (pale, where lanes are thin) leaves a partial that a merge joins later; grey is a CTA
+// that has nothing to do while others still work: the tail that a balanced plan removes.
+//
+// CTAs c = s * ctas_per_sm .. + ctas_per_sm - 1 are drawn as SM s. The hardware promises no placement; this is an order to
+// read by.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "core/plan.hpp"
+#include "draw/figure.hpp"
+
+namespace flashladder::draw {
+
+// item_cost: [plan.items], in the planner's unit. A lane is the sum of its items; merges are not drawn as time.
+struct LaneSummary {
+  double makespan = 0;     // the longest lane
+  double utilisation = 1;  // mean lane / makespan
+  double tail = 0;         // share of the makespan during which at least one CTA idles
+};
+LaneSummary summarise_lanes(const Plan& plan, std::span<const float> item_cost);
+
+// Throw InputError where item_cost and plan disagree or the queues name items that are not there.
+Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t ctas_per_sm, const std::string& title);
+
+struct PolicyLanes {
+  std::string name;
+  const Plan* plan = nullptr;
+  std::span<const float> item_cost;
+};
+
+// Several plans of the same batch, side by side over the same time axis.
+Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_per_sm, const Caption& caption = {});
+
+}  // namespace flashladder::draw

@@ -1,0 +1,64 @@
+#include "ladder/adapters.hpp"
+
+#include <memory>
+#include <utility>
+
+#include "planner/planner.hpp"
+#include "reference/c4_planned.hpp"
+
+namespace flashladder::ladder {
+namespace {
+
+// Measured on two cores, docs/measurements/: tall tiles let one packing of K serve more rows of the matrix product.
+constexpr std::int32_t cpu_prefill_tile = 256;
+
+Support any_attention(const CaseSpec& spec) {
+  return {is_attention_dtype(spec.dtype) ? "" : std::string("dtype ") + name_of(spec.dtype) + " is none of f32, f16, bf16"};
+}
+
+Rung cpu_rung(std::string name, std::string idea, std::string chapter, std::string must_equal) {
+  return {.name = std::move(name), .op = Op::attention, .idea = std::move(idea), .teaches = std::move(chapter),
+          .device = Device::cpu, .must_equal = std::move(must_equal), .p_dtype = DType::f32, .supports = any_attention,
+          .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
+}
+
+}  // namespace
+
+Rung direct(std::string name, std::string idea, std::string chapter, std::string must_equal,
+            void (*attend)(const AttentionProblem&, const AttentionOutput&)) {
+  Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
+  rung.prepare = [attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
+    return [=](void*) { attend(buffers.problem, buffers.output); };
+  };
+  return rung;
+}
+
+planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settings) {
+  bool decode = true;
+  for (const std::int32_t len : spec.qo_lens) decode = decode && len == 1;
+  const AttentionParams& p = spec.params;
+  return {.qo_lens = spec.qo_lens, .kv_lens = spec.kv_lens,
+          .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
+          .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size,
+          .mask = p.mask, .window_left = p.window_left,
+          .query_tile = decode ? p.group_size() : cpu_prefill_tile,
+          .policy = settings.policy, .chunk_size = settings.chunk_size,
+          .machine = {.num_sms = settings.thread_count(), .ctas_per_sm = 1}};
+}
+
+Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal) {
+  Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
+  rung.workspace_bytes = [](const CaseSpec& spec, const Settings& settings) {
+    return planner::make_plan(cpu_plan_inputs(spec, settings)).workspace_bytes();
+  };
+  rung.prepare = [](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+    const auto plan = std::make_shared<const Plan>(planner::make_plan(cpu_plan_inputs(spec, settings)));
+    const auto pool = std::make_shared<reference::ThreadPool>(settings.thread_count());
+    return [=, schedule = settings.schedule](void*) {
+      reference::c4::attend(buffers.problem, *plan, buffers.workspace, *pool, schedule, buffers.output);
+    };
+  };
+  return rung;
+}
+
+}  // namespace flashladder::ladder

@@ -1,0 +1,44 @@
+#include "ladder/agree.hpp"
+
+#include <chrono>
+#include <limits>
+
+#include "core/error.hpp"
+#include "ladder/cases/guarded_output.hpp"
+
+namespace flashladder::ladder {
+
+RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings) {
+  const Support support = rung.supports(c.spec);
+  require(static_cast<bool>(support), "rung", rung.name, support.reason.c_str());
+  const AttentionProblem problem = c.problem();
+  const AttentionParams& p = problem.params;
+  GuardedOutput output(problem.q.shape[0], p.num_qo_heads, p.head_dim_vo);
+  GuardedBytes workspace(rung.workspace_bytes(c.spec, settings));
+  std::fill_n(reinterpret_cast<float*>(workspace.data()), workspace.size() / sizeof(float),
+              std::numeric_limits<float>::quiet_NaN());
+
+  const AttentionOutput view = output.view();
+  const Runner run = rung.prepare({problem, view, {workspace.data(), workspace.size()}}, c.spec, settings);
+  const auto begin = std::chrono::steady_clock::now();
+  run(nullptr);
+  const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
+
+  const float* o = view.o.data_as<const float>();
+  return {.o = {o, o + view.o.size()}, .lse_log2 = {view.lse_log2.begin(), view.lse_log2.end()}, .milliseconds = time.count(),
+          .guards_intact = output.guards_intact() && workspace.guards_intact()};
+}
+
+Comparison agree(const Case& c, const RunResult& rung, const RunResult* below, const Oracle& oracle) {
+  Comparison worst = compare(c, rung.o, rung.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  if (below != nullptr) {
+    const std::vector<double> o(below->o.begin(), below->o.end()), lse(below->lse_log2.begin(), below->lse_log2.end());
+    const Tolerance twice{2 * oracle.tolerance.o, 2 * oracle.tolerance.lse_log2};
+    const Comparison neighbour = compare(c, rung.o, rung.lse_log2, o, lse, twice);
+    if (neighbour.ratio() > worst.ratio()) worst = neighbour;
+  }
+  if (!rung.guards_intact) worst.complaint = "wrote outside of its output or workspace";
+  return worst;
+}
+
+}  // namespace flashladder::ladder

@@ -1,0 +1,36 @@
+// A case with its data: everything an AttentionProblem borrows, in host memory. Drawn from a spec (draw_case.hpp) or read
+// from a file (case_file.hpp).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/attention_problem.hpp"
+#include "ladder/cases/case_spec.hpp"
+#include "ladder/cases/owned_tensor.hpp"
+
+namespace flashladder::ladder {
+
+struct Case {
+  CaseSpec spec;
+  OwnedTensor q;                                     // [nnz_qo, num_qo_heads, head_dim_qk]
+  OwnedTensor kv_cache;                              // 5-D (core/kv_cache.hpp), or
+  OwnedTensor k_cache, v_cache;                      // 4-D each: spec.one_cache_tensor() says which
+  std::vector<std::int32_t> qo_indptr;               // [batch + 1]
+  std::vector<std::int32_t> paged_kv_indptr;         // [batch + 1]
+  std::vector<std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]]
+  std::vector<std::int32_t> paged_kv_last_page_len;  // [batch]
+  std::vector<std::uint8_t> custom_mask;             // [sum of qo_len * kv_len], or empty
+  std::vector<float> sinks;                          // [num_qo_heads], or empty
+  OwnedTensor expected_o;                            // [nnz_qo, num_qo_heads, head_dim_vo] f32 or f64, if a file gave it
+  OwnedTensor expected_lse_log2;                     // [nnz_qo, num_qo_heads] f32 or f64, if a file gave it
+  std::map<std::string, std::string> notes;          // a file's metadata whose keys begin with x-
+
+  // Borrows from this case, which must outlive it and stay where it is. Throws InputError if the cache's shapes contradict
+  // each other; anything else is core validate()'s to find.
+  AttentionProblem problem() const;
+};
+
+}  // namespace flashladder::ladder

@@ -1,0 +1,152 @@
+#include "ladder/cases/case_file.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "core/error.hpp"
+#include "core/validate.hpp"
+#include "core/write_file.hpp"
+#include "ladder/cases/file_tensors.hpp"
+#include "ladder/cases/memory.hpp"
+#include "ladder/cases/read_file.hpp"
+#include "ladder/cases/text.hpp"
+
+namespace flashladder::ladder {
+namespace {
+
+constexpr auto floats = {FileDType::F32, FileDType::F16, FileDType::BF16};
+constexpr auto wide_floats = {FileDType::F32, FileDType::F64};
+
+std::int32_t extent(const FileTensor& tensor, const char* name, int dim) {
+  const std::int64_t n = tensor.shape[dim];
+  const std::string where = std::string(name) + " shape[" + std::to_string(dim) + "]";
+  require(n >= (dim == 0 ? 0 : 1) && n <= std::numeric_limits<std::int32_t>::max(), where.c_str(), n,
+          dim == 0 ? "must be 0 .. 2^31 - 1" : "must be 1 .. 2^31 - 1");
+  return static_cast<std::int32_t>(n);
+}
+
+void read_q(const Safetensors& file, Case& c) {
+  const FileTensor& q = find_tensor(file, "q", floats, 3);
+  extent(q, "q", 0);
+  c.spec.params.num_qo_heads = extent(q, "q", 1);
+  c.spec.params.head_dim_qk = c.spec.params.head_dim_vo = extent(q, "q", 2);
+  c.q = copy_of(q);
+  c.spec.dtype = c.q.dtype;
+}
+
+// Needs q and the layout. The sizes that only the cache knows go into the spec.
+void read_cache(const Safetensors& file, Case& c) {
+  c.spec.combined_cache = file.tensors.contains("kv_cache");
+  if (c.spec.combined_cache) {
+    require(!file.tensors.contains("k_cache") && !file.tensors.contains("v_cache"), "kv_cache", "",
+            "contradicts k_cache and v_cache: give one tensor or two");
+    c.kv_cache = copy_of(find_tensor(file, "kv_cache", floats, 5));
+  } else {
+    require(file.tensors.contains("k_cache"), "kv_cache", "", "is missing, and so is k_cache");
+    c.k_cache = copy_of(find_tensor(file, "k_cache", floats, 4));
+    c.v_cache = copy_of(find_tensor(file, "v_cache", floats, 4));
+  }
+  const PagedKvCache cache = c.problem().kv;
+  require(cache.head_dim_qk == c.spec.params.head_dim_qk, c.spec.combined_cache ? "kv_cache head_dim" : "k_cache head_dim",
+          cache.head_dim_qk, "must be that of q");
+  c.spec.params.head_dim_vo = cache.head_dim_vo;
+  c.spec.params.num_kv_heads = cache.num_kv_heads;
+  c.spec.page_size = cache.page_size;
+}
+
+void read_page_table(const Safetensors& file, Case& c) {
+  const auto read = [&](const char* name) { return values_of<std::int32_t>(find_tensor(file, name, {FileDType::I32}, 1)); };
+  c.qo_indptr = read("qo_indptr");
+  c.paged_kv_indptr = read("paged_kv_indptr");
+  c.paged_kv_indices = read("paged_kv_indices");
+  c.paged_kv_last_page_len = read("paged_kv_last_page_len");
+}
+
+void read_extras(const Safetensors& file, Case& c) {
+  if (file.tensors.contains("custom_mask")) {
+    c.custom_mask = values_of<std::uint8_t>(find_tensor(file, "custom_mask", {FileDType::U8, FileDType::BOOL}, 1));
+    c.spec.params.mask = MaskMode::custom;  // it replaces causal
+    c.spec.custom_mask = CustomMask::given;
+    const auto bad = std::find_if(c.custom_mask.begin(), c.custom_mask.end(), [](std::uint8_t byte) { return byte > 1; });
+    if (bad != c.custom_mask.end()) throw InputError("custom_mask", std::to_string(*bad), "must be 0 or 1, a byte a pair");
+  }
+  if (file.tensors.contains("sinks")) {
+    c.sinks = values_of<float>(find_tensor(file, "sinks", {FileDType::F32}, 1));
+    c.spec.params.sinks = true;
+  }
+}
+
+void read_expected(const Safetensors& file, Case& c) {
+  const AttentionParams& p = c.spec.params;
+  const std::int64_t rows = c.q.shape[0];
+  if (file.tensors.contains("expected_o")) {
+    const FileTensor& o = find_tensor(file, "expected_o", wide_floats, 3);
+    require_shape(o, "expected_o", {rows, p.num_qo_heads, p.head_dim_vo}, "must be [nnz_qo, num_qo_heads, head_dim_vo]");
+    c.expected_o = copy_of(o);
+  }
+  if (file.tensors.contains("expected_lse_log2")) {
+    const FileTensor& lse = find_tensor(file, "expected_lse_log2", wide_floats, 2);
+    require_shape(lse, "expected_lse_log2", {rows, p.num_qo_heads}, "must be [nnz_qo, num_qo_heads]");
+    c.expected_lse_log2 = copy_of(lse);
+  }
+}
+
+Case case_from(const Safetensors& file) {
+  require_known_tensors(file, {"q", "kv_cache", "k_cache", "v_cache", "qo_indptr", "paged_kv_indptr", "paged_kv_indices",
+                               "paged_kv_last_page_len", "custom_mask", "sinks", "expected_o", "expected_lse_log2"});
+  Case c;
+  c.spec.values = Values::given;
+  read_q(file, c);
+  read_metadata(file.metadata, c);
+  read_cache(file, c);
+  read_page_table(file, c);
+  read_extras(file, c);
+  read_expected(file, c);
+  const AttentionProblem problem = c.problem();
+  validate(problem);
+  for (std::int32_t b = 0; b < problem.batch(); ++b) {
+    c.spec.qo_lens.push_back(problem.qo_len(b));
+    c.spec.kv_lens.push_back(problem.kv_len(b));
+  }
+  return c;
+}
+
+}  // namespace
+
+Case parse_case(std::span<const std::byte> file, const std::string& what) {
+  const Safetensors contents = parse_safetensors(file, what);
+  return within(what, [&] { return case_from(contents); });
+}
+
+Case read_case(const std::string& path) {
+  const std::vector<std::byte> file = read_file(path, std::numeric_limits<std::size_t>::max());
+  require_memory(file.size(), path);  // for the copies of its tensors
+  Case c = parse_case(file, path);
+  if (c.spec.name.empty()) c.spec.name = std::filesystem::path(path).stem().string();
+  return c;
+}
+
+std::vector<std::byte> case_bytes(const Case& c, const std::string& what) {
+  Safetensors file{metadata_of(c), {}};
+  const auto add = [&](const char* name, const OwnedTensor& tensor) {
+    if (tensor.exists()) file.tensors[name] = lend(tensor);
+  };
+  add("q", c.q);
+  add("kv_cache", c.kv_cache);
+  add("k_cache", c.k_cache);
+  add("v_cache", c.v_cache);
+  add("expected_o", c.expected_o);
+  add("expected_lse_log2", c.expected_lse_log2);
+  file.tensors["qo_indptr"] = lend(c.qo_indptr, FileDType::I32);
+  file.tensors["paged_kv_indptr"] = lend(c.paged_kv_indptr, FileDType::I32);
+  file.tensors["paged_kv_indices"] = lend(c.paged_kv_indices, FileDType::I32);
+  file.tensors["paged_kv_last_page_len"] = lend(c.paged_kv_last_page_len, FileDType::I32);
+  if (c.spec.params.mask == MaskMode::custom) file.tensors["custom_mask"] = lend(c.custom_mask, FileDType::U8);
+  if (c.spec.params.sinks) file.tensors["sinks"] = lend(c.sinks, FileDType::F32);
+  return safetensors_bytes(file, what);
+}
+
+void write_case(const std::string& path, const Case& c) { write_file_whole(path, case_bytes(c, path)); }
+
+}  // namespace flashladder::ladder

@@ -1,0 +1,225 @@
+#include "ladder/cases/case_json.hpp"
+
+#include <initializer_list>
+#include <limits>
+#include <set>
+#include <type_traits>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.hpp"
+#include "ladder/cases/read_file.hpp"
+#include "ladder/cases/short_form.hpp"
+#include "ladder/cases/strict_json.hpp"
+#include "ladder/cases/text.hpp"
+
+namespace flashladder::ladder {
+namespace {
+
+using nlohmann::json;
+
+constexpr int table_depth = 3;  // list of cases, case, list of lengths
+
+// One case's object. Every key that is asked for is known; refuse_unknown() finds the others.
+class Fields {
+ public:
+  explicit Fields(const json& object) : object_(object) {}
+
+  bool has(const char* key) {
+    known_.insert(key);
+    return object_.contains(key);
+  }
+
+  template <class Integer>
+  Integer integer(const char* key, Integer otherwise) {
+    return has(key) ? integer_from<Integer>(key, object_[key]) : otherwise;
+  }
+
+  float number(const char* key, float otherwise) {
+    if (!has(key)) return otherwise;
+    const json& value = object_[key];
+    if (!value.is_number()) refuse(key, value, "must be a number");
+    const double x = value.get<double>();
+    if (!(std::abs(x) <= std::numeric_limits<float>::max())) refuse(key, value, "must fit a 32-bit float");
+    return static_cast<float>(x);
+  }
+
+  bool boolean(const char* key) {
+    if (!has(key)) return false;
+    if (!object_[key].is_boolean()) refuse(key, object_[key], "must be true or false");
+    return object_[key].get<bool>();
+  }
+
+  std::string text(const char* key, const char* otherwise) {
+    if (!has(key)) return otherwise;
+    if (!object_[key].is_string()) refuse(key, object_[key], "must be a string");
+    return object_[key].get<std::string>();
+  }
+
+  template <class Enum>
+  Enum one_of(const char* key, std::initializer_list<Enum> choices) {
+    const std::string name = text(key, name_of(*choices.begin()));
+    std::string names;
+    for (Enum choice : choices) {
+      if (name == name_of(choice)) return choice;
+      names += std::string(names.empty() ? "" : ", ") + name_of(choice);
+    }
+    throw InputError(key, shown(name), "must be one of " + names);
+  }
+
+  std::vector<std::int32_t> lengths(const char* key) {
+    if (!has(key)) return {};
+    if (!object_[key].is_array()) refuse(key, object_[key], "must be a list of lengths");
+    std::vector<std::int32_t> lens;
+    for (const json& value : object_[key]) lens.push_back(integer_from<std::int32_t>(key, value));
+    return lens;
+  }
+
+  void refuse_unknown() const {
+    for (const auto& [key, value] : object_.items()) {
+      if (!known_.contains(key)) refuse(shown(key), value, "is not a key of a case");
+    }
+  }
+
+ private:
+  [[noreturn]] static void refuse(const std::string& key, const json& value, const std::string& rule) {
+    throw InputError(key, value.is_primitive() && !value.is_string() ? value.dump() : value.type_name(), rule);
+  }
+
+  template <class Integer>
+  static Integer integer_from(const char* key, const json& value) {
+    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Integer>::max());
+    constexpr auto least = static_cast<std::int64_t>(std::numeric_limits<Integer>::min());
+    const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= most
+                                                 : value.is_number_integer() && value.get<std::int64_t>() >= least;
+    if (!fits) {
+      const char* range = std::is_signed_v<Integer> ? "-2^31 .. 2^31 - 1" : "0 .. 2^64 - 1";
+      refuse(key, value, std::string("must be a whole number, ") + range);
+    }
+    return value.get<Integer>();
+  }
+
+  const json& object_;
+  std::set<std::string> known_;
+};
+
+void require_key(Fields& fields, const char* key) {
+  if (!fields.has(key)) throw InputError(key, "", "is missing");
+}
+
+// "head_dim": K and V in one 5-D tensor. "head_dim_qk" with "head_dim_vo": two 4-D tensors.
+void read_head_dims(Fields& fields, CaseSpec& spec) {
+  const bool both = fields.has("head_dim"), qk = fields.has("head_dim_qk"), vo = fields.has("head_dim_vo");
+  require(both != (qk || vo) && qk == vo, "head_dim", "", "give either head_dim, or head_dim_qk and head_dim_vo");
+  spec.combined_cache = both;
+  spec.params.head_dim_qk = fields.integer<std::int32_t>(both ? "head_dim" : "head_dim_qk", 0);
+  spec.params.head_dim_vo = fields.integer<std::int32_t>(both ? "head_dim" : "head_dim_vo", 0);
+  require(spec.params.head_dim_qk >= 1, "head_dim", spec.params.head_dim_qk, "must be at least 1");
+}
+
+void read_params(Fields& fields, CaseSpec& spec) {
+  AttentionParams& p = spec.params;
+  require_key(fields, "num_qo_heads");
+  p.num_qo_heads = fields.integer<std::int32_t>("num_qo_heads", 0);
+  p.num_kv_heads = fields.integer<std::int32_t>("num_kv_heads", p.num_qo_heads);
+  read_head_dims(fields, spec);
+  p.sm_scale = fields.number("sm_scale", default_sm_scale(p.head_dim_qk));
+  spec.custom_mask = fields.one_of("custom_mask", {CustomMask::none, CustomMask::causal, CustomMask::tree,
+                                                   CustomMask::random, CustomMask::empty_rows});
+  p.mask = fields.boolean("causal") ? MaskMode::causal
+           : spec.custom_mask != CustomMask::none ? MaskMode::custom : MaskMode::none;
+  p.window_left = fields.integer<std::int32_t>("window_left", -1);
+  p.logits_soft_cap = fields.number("logits_soft_cap", 0);
+  p.pos_encoding_mode = fields.one_of(
+      "pos_encoding_mode", {PosEncodingMode::NONE, PosEncodingMode::ROPE_LLAMA, PosEncodingMode::ALIBI});
+  p.rope_scale = fields.number("rope_scale", p.rope_scale);
+  p.rope_theta = fields.number("rope_theta", p.rope_theta);
+  p.sinks = fields.boolean("sinks");
+}
+
+CaseSpec spec_from(const json& object) {
+  Fields fields(object);
+  CaseSpec spec;
+  spec.name = fields.text("name", "");
+  spec.seed = fields.integer<std::uint64_t>("seed", 1);
+  require_key(fields, "kv_lens");
+  spec.kv_lens = fields.lengths("kv_lens");
+  spec.qo_lens = fields.has("qo_lens") ? fields.lengths("qo_lens") : std::vector<std::int32_t>(spec.kv_lens.size(), 1);
+  read_params(fields, spec);
+  spec.page_size = fields.integer<std::int32_t>("page_size", spec.page_size);
+  spec.dtype = fields.one_of("dtype", {DType::f32, DType::f16, DType::bf16});
+  spec.kv_layout = fields.one_of("kv_layout", {KvLayout::NHD, KvLayout::HND});
+  spec.values =
+      fields.one_of("values", {Values::normal, Values::equal, Values::large, Values::first_max, Values::last_max});
+  fields.refuse_unknown();
+  validate(spec);
+  if (spec.name.empty()) spec.name = case_string(spec);
+  return spec;
+}
+
+// A float as the double of the same shortest decimal: 0.05f is written 0.05, and reads back as 0.05f.
+double decimal(float x) { return number_from<double>(shortest(x)).value(); }
+
+nlohmann::ordered_json object_from(const CaseSpec& s) {
+  const AttentionParams& p = s.params;
+  nlohmann::ordered_json object = {{"name", s.name},
+                                   {"seed", s.seed},
+                                   {"qo_lens", s.qo_lens},
+                                   {"kv_lens", s.kv_lens},
+                                   {"num_qo_heads", p.num_qo_heads},
+                                   {"num_kv_heads", p.num_kv_heads}};
+  if (s.one_cache_tensor()) {
+    object["head_dim"] = p.head_dim_qk;
+  } else {
+    object["head_dim_qk"] = p.head_dim_qk;
+    object["head_dim_vo"] = p.head_dim_vo;
+  }
+  object["page_size"] = s.page_size;
+  object["dtype"] = name_of(s.dtype);
+  object["kv_layout"] = name_of(s.kv_layout);
+  object["causal"] = p.mask == MaskMode::causal;
+  object["sm_scale"] = decimal(p.sm_scale);
+  object["window_left"] = p.window_left;
+  object["logits_soft_cap"] = decimal(p.logits_soft_cap);
+  object["pos_encoding_mode"] = name_of(p.pos_encoding_mode);
+  object["rope_scale"] = decimal(p.rope_scale);
+  object["rope_theta"] = decimal(p.rope_theta);
+  object["sinks"] = p.sinks;
+  object["custom_mask"] = name_of(s.custom_mask);
+  object["values"] = name_of(s.values);
+  return object;
+}
+
+}  // namespace
+
+std::vector<CaseSpec> parse_case_table(std::string_view text, const std::string& what) {
+  const json table = parse_json(text, what, table_depth);
+  if (!table.is_array() || table.empty()) throw InputError(what, "", "must be a list of one or more cases: [{...}, ...]");
+  std::vector<CaseSpec> specs;
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    std::string where = what + ", case " + std::to_string(i + 1);
+    if (!table[i].is_object()) throw InputError(where, table[i].type_name(), "must be an object: {...}");
+    if (table[i].contains("name") && table[i]["name"].is_string()) {
+      where += " " + shown(table[i]["name"].get_ref<const std::string&>());
+    }
+    specs.push_back(within(where, [&] { return spec_from(table[i]); }));
+  }
+  return specs;
+}
+
+std::vector<CaseSpec> read_case_table(const std::string& path) {
+  return parse_case_table(as_text(read_file(path, most_text_bytes)), path);
+}
+
+std::string case_table_json(std::span<const CaseSpec> specs) {
+  std::string text = "[";
+  for (const CaseSpec& spec : specs) {
+    const std::string where = "case " + shown(spec.name);
+    require(spec.custom_mask != CustomMask::given && spec.values != Values::given, where.c_str(), "",
+            "came from a file with its own data, and can't be drawn from a table");
+    text += (text.size() == 1 ? "\n " : ",\n ") + json_text(object_from(spec), where);
+  }
+  return text + "\n]\n";
+}
+
+}  // namespace flashladder::ladder

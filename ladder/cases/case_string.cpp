@@ -1,0 +1,78 @@
+// The line that names a case's work in tables of measurements. Lengths first, then heads and pages, then what is unusual.
+#include <algorithm>
+#include <numeric>
+
+#include "ladder/cases/case_spec.hpp"
+#include "ladder/cases/text.hpp"
+
+namespace flashladder::ladder {
+namespace {
+
+using Lengths = std::vector<std::int32_t>;
+
+bool uniform(const Lengths& lens) { return std::count(lens.begin(), lens.end(), lens[0]) == std::ssize(lens); }
+
+// "4 x q512 + 60 x q1"; empty if that takes more than four terms.
+std::string as_runs(const Lengths& lens, const std::string& prefix) {
+  std::string text;
+  int runs = 0;
+  for (auto it = lens.begin(); it != lens.end();) {
+    const auto end = std::find_if(it, lens.end(), [&](std::int32_t n) { return n != *it; });
+    if (++runs > 4) return "";
+    text += (text.empty() ? "" : " + ") + std::to_string(end - it) + " x " + prefix + std::to_string(*it);
+    it = end;
+  }
+  return text;
+}
+
+// "kv31..9251 (106057)": extremes and the sum.
+std::string as_range(const Lengths& lens, const std::string& prefix) {
+  const auto [least, most] = std::minmax_element(lens.begin(), lens.end());
+  const auto sum = std::accumulate(lens.begin(), lens.end(), std::int64_t{0});
+  if (*least == *most) return prefix + std::to_string(*least);
+  return prefix + std::to_string(*least) + ".." + std::to_string(*most) + " (" + std::to_string(sum) + ")";
+}
+
+std::string lengths_text(const CaseSpec& s, bool decode) {
+  const std::string batch = std::string("B") + std::to_string(s.batch()) + " ";
+  if (uniform(s.qo_lens) && uniform(s.kv_lens)) {
+    const std::string qo = std::to_string(s.qo_lens[0]), kv = std::to_string(s.kv_lens[0]);
+    if (decode) return batch + "kv" + kv;
+    return batch + (qo == kv ? "S" + qo : "q" + qo + " kv" + kv);
+  }
+  if (decode) {
+    const std::string runs = as_runs(s.kv_lens, "");
+    if (!runs.empty()) return runs;
+  } else if (uniform(s.kv_lens)) {
+    const std::string runs = as_runs(s.qo_lens, "q");
+    if (!runs.empty()) return runs + ", kv" + std::to_string(s.kv_lens[0]);
+  }
+  return batch + (decode ? "" : as_range(s.qo_lens, "q") + " ") + as_range(s.kv_lens, "kv");
+}
+
+std::string mask_text(const CaseSpec& s, bool decode) {
+  if (s.custom_mask != CustomMask::none) return std::string(" mask ") + name_of(s.custom_mask);
+  if (decode) return "";  // one query, the last token: causal or not is the same work
+  return s.params.mask == MaskMode::causal ? " causal" : " full";
+}
+
+}  // namespace
+
+std::string case_string(const CaseSpec& s) {
+  const AttentionParams& p = s.params;
+  const bool decode = std::all_of(s.qo_lens.begin(), s.qo_lens.end(), [](std::int32_t n) { return n == 1; });
+  std::string text = lengths_text(s, decode) + " " + std::to_string(p.num_qo_heads) + "/" + std::to_string(p.num_kv_heads) +
+                     " p" + std::to_string(s.page_size);
+  if (p.head_dim_qk != 128 || p.head_dim_vo != 128) text.append(" d").append(std::to_string(p.head_dim_qk));
+  if (p.head_dim_qk != p.head_dim_vo) text.append("/").append(std::to_string(p.head_dim_vo));
+  text += mask_text(s, decode);
+  if (p.window_left >= 0) text += " w" + std::to_string(p.window_left);
+  if (p.logits_soft_cap > 0) text += " cap" + shortest(p.logits_soft_cap);
+  if (p.pos_encoding_mode != PosEncodingMode::NONE) text += std::string(" ") + name_of(p.pos_encoding_mode);
+  if (p.sinks) text += " sinks";
+  if (s.kv_layout != KvLayout::NHD) text += std::string(" ") + name_of(s.kv_layout);
+  if (s.dtype != DType::f16) text += std::string(" ") + name_of(s.dtype);
+  return text;
+}
+
+}  // namespace flashladder::ladder

@@ -1,0 +1,30 @@
+// What a case should give, in double, and how far off a rung may be: the tolerance is derived from the case, not picked.
+//
+// The yardstick is the error that the *naive* formula makes on the same case in the rung's own precision, against double.
+// A rung may make twice that. Where naive happens to be lucky (one key: P is exactly 1) a floor takes over:
+//   o         k u (1 + L) max|v|         lse_log2   k u (1 + L)
+// u is float's unit roundoff and L bounds every |logit| (log2 units) by Cauchy-Schwarz: sm_scale * max|q| * max|k| * log2 e,
+// plus what ALiBi adds. k = 8: a logit is rounded in the dot product's last additions, by the scale, by log2 e, by the
+// subtraction of m and by exp2, each at most u L, together at most 4 u L; o is a quotient of two such sums, which doubles it.
+#pragma once
+
+#include <vector>
+
+#include "ladder/cases/case.hpp"
+
+namespace flashladder::ladder {
+
+struct Tolerance {
+  double o = 0, lse_log2 = 0;
+};
+
+struct Oracle {
+  std::vector<double> o;         // [nnz_qo, num_qo_heads, head_dim_vo]
+  std::vector<double> lse_log2;  // [nnz_qo, num_qo_heads]
+  Tolerance tolerance;
+};
+
+// p_dtype: what the rung rounds P to before P V.
+Oracle make_oracle(const Case& c, DType p_dtype = DType::f32);
+
+}  // namespace flashladder::ladder

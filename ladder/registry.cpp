@@ -1,0 +1,44 @@
+// The ladder, rung by rung: one line each.
+#include <vector>
+
+#include "core/error.hpp"
+#include "ladder/adapters.hpp"
+#include "ladder/rung.hpp"
+#include "reference/c0_naive.hpp"
+#include "reference/c1_online_softmax.hpp"
+#include "reference/c2_split_merge.hpp"
+#include "reference/c3_paged.hpp"
+
+namespace flashladder::ladder {
+namespace {
+
+namespace ref = reference;
+
+void c2_attend(const AttentionProblem& problem, const AttentionOutput& output) { ref::c2::attend(problem, output); }
+void c3_attend(const AttentionProblem& problem, const AttentionOutput& output) { ref::c3::attend(problem, output); }
+
+const std::vector<Rung>& registry() {
+  static const std::vector<Rung> rungs{
+      direct("C0", "naive softmax(Q K^T) V, Eigen, double: the oracle", "01", "", ref::c0::attend),
+      direct("C1", "tiled online softmax: no score matrix, float", "02", "C0", ref::c1::attend),
+      direct("C2", "split-K: pieces of the keys, merged by their lse", "03", "C1", c2_attend),
+      direct("C3", "paged: K and V read through the page table", "04", "C2", c3_attend),
+      planned("C4", "planned: work items on all cores, GQA packed", "05", "C3"),
+  };
+  return rungs;
+}
+
+}  // namespace
+
+std::span<const Rung> rungs() { return registry(); }
+
+const Rung& rung(const std::string& name) {
+  std::string names;
+  for (const Rung& r : registry()) {
+    if (r.name == name) return r;
+    names += (names.empty() ? "" : ", ") + r.name;
+  }
+  throw InputError("rung", name, "is none of " + names);
+}
+
+}  // namespace flashladder::ladder

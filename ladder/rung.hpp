@@ -1,0 +1,69 @@
+// A rung: one implementation of the ladder's function, behind the one interface that tests, benchmarks, the command line
+// and the walkthroughs iterate over. A new rung is one file, one line in registry.cpp, and an adapter where it needs a plan.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+
+#include "core/attention_problem.hpp"
+#include "ladder/cases/case_spec.hpp"
+#include "planner/plan_inputs.hpp"
+#include "reference/thread_pool.hpp"
+
+namespace flashladder::ladder {
+
+enum class Op : std::uint8_t { attention };  // a value a family: what its spec and its buffers mean
+enum class Device : std::uint8_t { cpu };    // where the harness allocates the buffers
+
+// Yes, or the reason why not: nothing is silently ignored.
+struct Support {
+  std::string reason;
+  explicit operator bool() const { return reason.empty(); }
+};
+
+// How to run, as far as the caller may choose. Rungs that have no such choice ignore it.
+struct Settings {
+  int threads = 0;                                               // 0 = all hardware threads
+  reference::Schedule schedule = reference::Schedule::stealing;
+  planner::SplitPolicy policy = planner::SplitPolicy::balanced;
+  std::int32_t chunk_size = 512;                                 // keys; policy fixed only
+
+  int thread_count() const { return threads > 0 ? threads : reference::ThreadPool::hardware_threads(); }
+};
+
+// What the harness allocated, poisoned and guarded, on the rung's device.
+struct Buffers {
+  AttentionProblem problem;
+  AttentionOutput output;
+  std::span<std::byte> workspace;  // at least workspace_bytes(spec, settings)
+};
+
+// Enqueues one run on a stream (ignored by CPU rungs, which have finished when it returns). Nothing is allocated or planned
+// here, so that a GPU rung's runner can be captured in a graph.
+using Runner = std::function<void(void* stream)>;
+
+struct Rung {
+  std::string name;        // "C1"
+  Op op = Op::attention;
+  std::string idea;        // what is new against the rung below, in a few words
+  std::string teaches;     // the chapter that explains it, "02"; "" if none
+  Device device = Device::cpu;
+  std::string must_equal;  // the rung below; "" for the oracle
+  DType p_dtype = DType::f32;  // what it rounds P to: decides its tolerance (oracle.hpp)
+  std::function<Support(const CaseSpec&)> supports;
+  std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
+  std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise
+};
+
+// All rungs, from the lowest up.
+std::span<const Rung> rungs();
+// The rung of that name; an InputError lists the names.
+const Rung& rung(const std::string& name);
+
+// The plan that the planned CPU rung executes for a case, so that others can show it.
+planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settings);
+
+}  // namespace flashladder::ladder

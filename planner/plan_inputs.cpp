@@ -1,0 +1,70 @@
+#include "planner/plan_inputs.hpp"
+
+#include <cmath>
+#include <string>
+
+#include "core/error.hpp"
+
+namespace flashladder::planner {
+namespace {
+
+constexpr std::array policy_names{"none", "fixed", "count", "target", "balanced"};
+constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
+
+void validate_lengths(const PlanInputs& in) {
+  require(in.kv_lens.size() <= static_cast<std::size_t>(int32_max), "kv_lens size", in.kv_lens.size(), "must be below 2^31");
+  require(in.qo_lens.empty() || in.qo_lens.size() == in.kv_lens.size(), "qo_lens size", in.qo_lens.size(),
+          "must be that of kv_lens, or 0 for decode");
+  for (std::int32_t b = 0; b < in.batch(); ++b) {
+    require(in.kv_lens[b] >= 0, "kv_lens", in.kv_lens[b], "must be 0 or more", b);
+    require(in.qo_len(b) >= 0, "qo_lens", in.qo_len(b), "must be 0 or more", b);
+    require(std::int64_t{in.qo_len(b)} * in.group_size() <= int32_max, "qo_lens", in.qo_len(b),
+            "times the group size must be below 2^31", b);
+  }
+}
+
+void validate_policy(const PlanInputs& in) {
+  require(in.chunk_align >= 1, "chunk_align", in.chunk_align, "must be at least 1");
+  if (in.policy == SplitPolicy::fixed) {
+    require(in.chunk_size >= 1 && in.chunk_size % in.chunk_align == 0, "chunk_size", in.chunk_size,
+            "must be a positive multiple of chunk_align");
+  }
+  if (in.policy == SplitPolicy::target) {
+    require(tiers[0] % in.chunk_align == 0, "chunk_align", in.chunk_align, "must divide 512, the smallest tier");
+    require(in.target_units >= 1, "target_units", in.target_units, "must be at least 1");
+  }
+  if (in.policy == SplitPolicy::count) require(in.min_chunk >= 1, "min_chunk", in.min_chunk, "must be at least 1");
+}
+
+}  // namespace
+
+const char* name_of(SplitPolicy policy) { return policy_names[static_cast<std::size_t>(policy)]; }
+
+SplitPolicy split_policy_from(std::string_view name) {
+  for (SplitPolicy policy : all_policies) {
+    if (name == name_of(policy)) return policy;
+  }
+  throw InputError("policy", std::string(name), "must be none, fixed, count, target or balanced");
+}
+
+void validate(const PlanInputs& in) {
+  require(in.num_kv_heads >= 1, "num_kv_heads", in.num_kv_heads, "must be at least 1");
+  require(in.num_qo_heads >= 1 && in.num_qo_heads % in.num_kv_heads == 0, "num_qo_heads", in.num_qo_heads,
+          "must be a positive multiple of num_kv_heads");
+  require(in.head_dim_qk >= 1, "head_dim_qk", in.head_dim_qk, "must be at least 1");
+  require(in.head_dim_vo >= 1, "head_dim_vo", in.head_dim_vo, "must be at least 1");
+  require(in.page_size >= 1, "page_size", in.page_size, "must be at least 1");
+  require(in.window_left >= -1, "window_left", in.window_left, "must be -1 (off) or more");
+  require(in.query_tile >= 0, "query_tile", in.query_tile, "must be at least 1, or 0 for the default");
+  require(in.machine.num_sms >= 1, "num_sms", in.machine.num_sms, "must be at least 1");
+  require(in.machine.ctas_per_sm >= 1, "ctas_per_sm", in.machine.ctas_per_sm, "must be at least 1");
+  require(in.machine.num_ctas() <= 1 << 20, "num_sms * ctas_per_sm", in.machine.num_ctas(), "must be at most 2^20");
+  require(std::isfinite(in.cost.per_item) && in.cost.per_item >= 0, "cost.per_item", in.cost.per_item,
+          "must be finite and 0 or more");
+  require(std::isfinite(in.cost.memory_bound_rows) && in.cost.memory_bound_rows > 0, "cost.memory_bound_rows",
+          in.cost.memory_bound_rows, "must be finite and positive");
+  validate_policy(in);
+  validate_lengths(in);
+}
+
+}  // namespace flashladder::planner

@@ -1,0 +1,194 @@
+// Pictures: well-formed whatever the data, as many marks as the data has, the same bytes each time.
+#include <cmath>
+#include <random>
+
+#include "core/error.hpp"
+#include "core/swizzle.hpp"
+#include "core/visibility.hpp"
+#include "draw/bar_chart.hpp"
+#include "draw/heatmap.hpp"
+#include "draw/mask_picture.hpp"
+#include "draw/merge_tree.hpp"
+#include "draw/page_table_picture.hpp"
+#include "draw/plan_lanes.hpp"
+#include "draw/softmax_timeline.hpp"
+#include "draw/tile_pictures.hpp"
+#include "tests/draw_check.hpp"
+
+using namespace flashladder;
+using namespace flashladder::draw;
+
+namespace {
+
+// Cells that the runs of a heatmap cover: the sum of the lengths after every h.
+std::int64_t cells_covered(const std::vector<Element>& elements) {
+  std::int64_t cells = 0;
+  for (const Element& e : elements) {
+    const std::string d = e["d"];
+    if (e["stroke"].empty() || d.find('h') == std::string::npos) continue;
+    for (std::size_t i = 0; (i = d.find('h', i)) != std::string::npos; ++i) cells += std::stol(d.substr(i + 1));
+  }
+  return cells;
+}
+
+// One request of 40 keys cut in two, `others` requests of 10 keys, dealt to CTAs in turn.
+Plan dealt_plan(std::int32_t others, std::int32_t num_ctas) {
+  Plan plan;
+  plan.batch = others + 1;
+  plan.items = {{.rows = {0, 1}, .keys = {0, 20}, .flags = WorkItem::first, .partial_slot = 0},
+                {.rows = {0, 1}, .keys = {20, 40}, .flags = WorkItem::last, .partial_slot = 1}};
+  plan.merges = {{.rows = {0, 1}, .first_slot = 0, .num_partials = 2}};
+  for (std::int32_t r = 1; r <= others; ++r) plan.items.push_back({.request = r, .rows = {0, 1}, .keys = {0, 10}});
+  plan.queue_indptr = {0};
+  for (std::int32_t cta = 0; cta < num_ctas; ++cta) {
+    for (std::int32_t i = cta; i < std::ssize(plan.items); i += num_ctas) plan.queue.push_back(i);
+    plan.queue_indptr.push_back(static_cast<std::int32_t>(plan.queue.size()));
+  }
+  return plan;
+}
+std::vector<float> costs_of(const Plan& plan) {
+  std::vector<float> costs;
+  for (const WorkItem& item : plan.items) costs.push_back(static_cast<float>(item.keys.size()));
+  return costs;
+}
+
+}  // namespace
+
+TEST_CASE("a heatmap has a cell for every value that was seen") {
+  std::mt19937 random(7);
+  std::vector<float> values(400 * 400);
+  for (float& v : values) v = static_cast<float>(random() % 1000);
+  const Svg large = heatmap(400, 400, values);
+  CHECK(cells_covered(checked(large)) == 400 * 400);
+  CHECK(large.text == heatmap(400, 400, values).text);
+  for (const ColourScale scale : {ColourScale::linear, ColourScale::square_root, ColourScale::logarithmic}) {
+    const std::vector<float> few{0.5f, nan_value, infinity, 0.25f, 0.25f, -infinity};
+    const Svg svg = heatmap(2, 3, few, {.caption = {hostile, hostile}, .row_labels = {hostile, "b"}, .scale = scale});
+    CHECK(cells_covered(checked(svg)) == 3);
+    CHECK(occurrences(svg.text, ">0.25</text>") >= 2);
+  }
+  const Svg even = heatmap(10, 30, std::vector<float>(300, 1.0f));
+  CHECK(occurrences(even.text, "h30") == 10);  // a run for each row
+  const Svg folded = heatmap(900, 900, std::vector<float>(900 * 900, 2.0f));
+  CHECK(cells_covered(checked(folded)) == 300 * 300);
+  CHECK(folded.text.find("largest of 3 x 3") != std::string::npos);
+  checked(heatmap(1, 2, std::vector<float>(2, nan_value)));
+  CHECK_THROWS_AS(heatmap(2, 2, std::vector<float>(3)), InputError);
+  CHECK_THROWS_AS(heatmap(0, 2, {}), InputError);
+  CHECK_THROWS_AS(heatmap(1, 2, std::vector<float>(2), {.column_labels = {"one"}}), InputError);
+}
+
+TEST_CASE("a mask picture shows the cells that are visible") {
+  const std::vector<std::uint8_t> custom(7 * 5, 1);
+  for (const MaskMode mode : {MaskMode::none, MaskMode::causal, MaskMode::custom}) {
+    for (const auto& [qo_len, kv_len] : {std::pair{5, 7}, {7, 5}}) {
+      const AttentionParams params{.mask = mode, .window_left = 2};
+      std::int64_t expected = 0;
+      for (int i = 0; i < qo_len; ++i) {
+        for (int j = 0; j < kv_len; ++j) expected += visible(params, qo_len, kv_len, i, j, custom.data());
+      }
+      const auto elements = checked(mask_picture(params, qo_len, kv_len, custom, {hostile, ""}));
+      CHECK(count(elements, [](const Element& e) { return e["fill"] == hex(blue) && e["width"] != "12"; }) == expected);
+    }
+  }
+  const Svg tall = mask_picture({.mask = MaskMode::causal}, 7, 5);
+  CHECK(occurrences(tall.text, "empty row") == 2);
+  checked(mask_picture({.mask = MaskMode::causal}, 1000, 1000));
+  CHECK_THROWS_AS(mask_picture({.mask = MaskMode::custom}, 3, 3), InputError);
+  CHECK_THROWS_AS(mask_picture({}, 3, 0), InputError);
+}
+
+TEST_CASE("a page table picture has an arrow for every entry of the table") {
+  const std::int32_t indptr[] = {0, 2, 2, 4}, indices[] = {5, 1, 5, 3}, last[] = {2, 0, 4};
+  const PageTable table{indptr, indices, last, 4, 3};
+  const Svg svg = page_table_picture(table, 6, {hostile, ""}, {"a", hostile, "c"});
+  CHECK(count(checked(svg), is_arrow) == 4);
+  CHECK(occurrences(svg.text, ">free<") == 3);
+  CHECK(occurrences(svg.text, "shared by 2") == 1);
+  CHECK(svg.text == page_table_picture(table, 6, {hostile, ""}, {"a", hostile, "c"}).text);
+  CHECK_THROWS_AS(page_table_picture(table, 5), InputError);
+}
+
+TEST_CASE("softmax and merge pictures keep their marks and survive what is not finite") {
+  const std::vector<SoftmaxStep> steps{{hostile, {-infinity, nan_value}, -infinity, 0, 0},
+                                       {"tile 1", {1, 2}, 2, 1.5, 0},
+                                       {"tile 2", {3}, 3, nan_value, infinity}};
+  const auto elements = checked(softmax_timeline(steps, {hostile, ""}));
+  CHECK(count(elements, [](const Element& e) { return e.name == "circle"; }) == 3);
+  checked(softmax_timeline({}));
+  const std::vector<MergeNode> tree{{hostile, -infinity, 0}, {"b", 2, nan_value}, {"c", 1, 1}, {"all", 2, 1, {0, 1, 2}}};
+  CHECK(count(checked(merge_tree(tree)), is_arrow) == 3);
+  CHECK_THROWS_AS(merge_tree({}), InputError);
+  CHECK_THROWS_AS(merge_tree(std::vector<MergeNode>{{"a"}, {"b"}}), InputError);                      // two roots
+  CHECK_THROWS_AS(merge_tree(std::vector<MergeNode>{{"a"}, {"b", 0, 1, {0}}, {"c", 0, 1, {0, 1}}}), InputError);
+}
+
+TEST_CASE("plan lanes draw every item as long as it takes") {
+  const Plan plan = dealt_plan(6, 4);  // lanes of 30, 30, 20, 20 keys
+  std::vector<float> costs = costs_of(plan);
+  const LaneSummary summary = summarise_lanes(plan, costs);
+  CHECK(summary.makespan == doctest::Approx(30));
+  CHECK(summary.utilisation == doctest::Approx(100.0 / 120));
+  CHECK(summary.tail == doctest::Approx(1.0 / 3));
+  const Svg svg = plan_lanes(plan, costs, 2, hostile);
+  double request_0 = 0, others = 0;
+  for (const Element& e : checked(svg)) {
+    if (e.name != "rect" || e.attributes.back() == '/') continue;  // only bars have a tooltip
+    (e["fill"].starts_with("url(#hatch") ? request_0 : others) += std::stod(e["width"]);
+  }
+  CHECK(request_0 / others == doctest::Approx(40.0 / 60).epsilon(0.02));
+  CHECK(occurrences(svg.text, "<title>") == 8);
+  CHECK(svg.text == plan_lanes(plan, costs, 2, hostile).text);
+
+  const Plan large = dealt_plan(40000, 264);
+  checked(plan_lanes(large, costs_of(large), 2, "many"));
+  const std::vector<float> large_costs = costs_of(large);
+  checked(policies_picture(std::vector<PolicyLanes>{{hostile, &plan, costs}, {"b", &large, large_costs}}, 2));
+  costs[0] = nan_value, costs[1] = infinity;
+  checked(plan_lanes(plan, costs, 3, ""));
+  CHECK_THROWS_AS(plan_lanes(plan, std::span(costs).first(3), 2, ""), InputError);
+  CHECK_THROWS_AS(plan_lanes(plan, costs, 0, ""), InputError);
+  Plan broken = plan;
+  broken.queue[0] = 8;
+  CHECK_THROWS_AS(plan_lanes(broken, costs, 2, ""), InputError);
+}
+
+TEST_CASE("a fragment picture has every element of the tile and refuses others") {
+  const Svg svg = fragment_picture(16, 8, 32, mma_c_elements, mma_c_element, {hostile, ""});
+  checked(svg);
+  CHECK(occurrences(svg.text, "<title>lane ") == 16 * 8);
+  CHECK(occurrences(svg.text, ">31:3</text>") == 1);
+  const auto same_cell = [](std::int32_t, std::int32_t) { return FragmentElement{0, 0}; };
+  CHECK(occurrences(fragment_picture(2, 2, 2, 1, same_cell).text, "stroke=\"" + hex(vermillion)) == 1);
+  CHECK_THROWS_AS(fragment_picture(8, 8, 32, mma_c_elements, mma_c_element), InputError);
+}
+
+TEST_CASE("a bank picture counts the conflict before and after the swizzle") {
+  const auto rows = [](std::int32_t row, std::int32_t chunk) { return row * 128 + chunk * chunk_bytes; };
+  const auto swizzled = [](std::int32_t row, std::int32_t chunk) {
+    return row * 128 + swizzled_chunk(Swizzle::bytes_128, row, chunk) * chunk_bytes;
+  };
+  const Svg svg = bank_picture(8, 8, 3, rows, swizzled, {hostile, ""});
+  const auto elements = checked(svg);
+  CHECK(occurrences(svg.text, "8-way conflict") == 1);
+  CHECK(occurrences(svg.text, "1-way: no conflict") == 1);
+  CHECK(count(elements, [](const Element& e) { return e["fill"] == hex(blue); }) == 16);  // group 0, once a row on each side
+  CHECK_THROWS_AS(bank_picture(8, 8, 8, rows, swizzled), InputError);
+}
+
+TEST_CASE("bars are as long as their values") {
+  const std::vector<Bar> bars{{"a", {2}, "1x"}, {hostile, {1}, hostile}, {"c", {nan_value}}, {"d", {-infinity}}};
+  const Svg svg = bar_chart(bars, {.caption = {hostile, ""}, .unit = "s"});
+  std::vector<double> lengths;
+  for (const Element& e : checked(svg)) {
+    if (e["fill"] == hex(blue)) lengths.push_back(std::stod(e["width"]));
+  }
+  REQUIRE(lengths.size() == 2);
+  CHECK(lengths[0] == doctest::Approx(2 * lengths[1]));
+  checked(bar_chart(bars, {.unit = "s", .logarithmic = true}));
+  checked(bar_chart({}, {}));
+  const std::vector<Traffic> traffic{{"FA1", 1e9, 2e9, 3e9, 4e9, 5e8}, {"FA2", 1e8, 2e8, 3e8, 4e8, 0}};
+  CHECK(occurrences(traffic_bars(traffic, {}).text, "<title>") == 10);
+  CHECK_THROWS_AS(bar_chart(std::vector<Bar>{{"a", {1, 2}}}, {}), InputError);
+  CHECK_THROWS_AS(bar_chart(std::vector<Bar>{{"a", {1, 2}}}, {.part_names = {"x", "y"}, .logarithmic = true}), InputError);
+}

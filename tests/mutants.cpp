@@ -1,0 +1,86 @@
+// The proof that the tests can fail: deliberately broken layers, each of which agree() must reject somewhere on the case
+// table, and a catalogue of the classic mistakes. The same code without a mistake must pass everywhere.
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "ladder/adapters.hpp"
+#include "ladder/agree.hpp"
+#include "ladder/case_table.hpp"
+#include "ladder/cases/draw_case.hpp"
+#include "tests/faulty_attention.hpp"
+
+using namespace flashladder;
+using namespace flashladder::ladder;
+using test::Fault;
+
+namespace {
+
+struct Checked {
+  Case c;
+  Oracle oracle;
+};
+
+const std::vector<Checked>& cases() {
+  static const std::vector<Checked> all = [] {
+    std::vector<Checked> list;
+    for (const CaseSpec& spec : case_table()) {
+      Case c = draw_case(spec);
+      Oracle oracle = make_oracle(c);
+      list.push_back({std::move(c), std::move(oracle)});
+    }
+    return list;
+  }();
+  return all;
+}
+
+template <Fault fault>
+void attend(const AttentionProblem& problem, const AttentionOutput& output) {
+  test::faulty_attend(fault, problem, output);
+}
+
+// The names of the cases that reject it, up to `enough`.
+template <Fault fault>
+std::vector<std::string> rejecting_cases(std::size_t enough = 1) {
+  const Rung broken = direct("mutant", "", "", "", attend<fault>);
+  std::vector<std::string> names;
+  for (const Checked& checked : cases()) {
+    const Comparison comparison = agree(checked.c, run_rung(broken, checked.c), nullptr, checked.oracle);
+    if (!comparison.ok()) names.push_back(checked.c.spec.name + ": " + comparison.message());
+    if (names.size() == enough) break;
+  }
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("the control without a mistake passes every case") {
+  for (const std::string& name : rejecting_cases<Fault::none>(cases().size())) FAIL_CHECK(name);
+}
+
+#define FL_MUTANT(fault)                                          \
+  TEST_CASE("agree rejects the mutant " #fault) {                 \
+    const auto rejected = rejecting_cases<Fault::fault>();        \
+    REQUIRE_MESSAGE(!rejected.empty(), "no case of the table notices " #fault); \
+    MESSAGE(rejected.front());                                    \
+  }
+FL_MUTANT(no_rescale)
+FL_MUTANT(max_from_1e_30)
+FL_MUTANT(finite_sentinel)
+FL_MUTANT(top_left_causal)
+FL_MUTANT(lost_last_page)
+FL_MUTANT(full_last_page)
+FL_MUTANT(identity_pages)
+FL_MUTANT(strided_heads)
+FL_MUTANT(window_off_by_one)
+FL_MUTANT(scale_twice)
+FL_MUTANT(cap_before_scale)
+FL_MUTANT(rope_from_zero)
+FL_MUTANT(natural_lse)
+FL_MUTANT(merge_wrong_base)
+FL_MUTANT(merge_plain_mean)
+FL_MUTANT(sink_per_piece)
+FL_MUTANT(custom_and_causal)
+FL_MUTANT(empty_row_not_written)
+FL_MUTANT(one_row_too_far)

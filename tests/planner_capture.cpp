@@ -1,0 +1,109 @@
+// Plans against the sizes of a captured graph, and planning again without an allocation.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "core/error.hpp"
+#include "planner/planner.hpp"
+
+namespace {
+std::size_t allocations = 0;
+}
+// Every allocation of this test program is counted. Not inlined: g++ would take malloc beside delete for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+using namespace flashladder;
+using namespace flashladder::planner;
+
+namespace {
+
+const std::vector<std::int32_t> kv{100, 0, 33}, qo{2, 1, 1};
+
+PlanInputs captured_inputs() {
+  PlanInputs in{.qo_lens = qo, .kv_lens = kv, .num_qo_heads = 4, .num_kv_heads = 2, .page_size = 16};
+  in.chunk_align = in.chunk_size = 32;
+  in.policy = SplitPolicy::fixed;
+  in.machine = {3, 2};
+  return in;
+}
+
+}  // namespace
+
+TEST_CASE("usage counts every captured size") {
+  const PlanInputs in = captured_inputs();
+  const CaptureLimits used = usage(make_plan(in), in);
+  CHECK(used.batch == 3);
+  CHECK(used.nnz_qo == 4);
+  CHECK(used.pages == 7 + 0 + 3);
+  CHECK(used.items == (4 + 1 + 2) * 2);
+  CHECK(used.merges == 2 * 2);
+  CHECK(used.partial_rows == (4 * 4 + 2 * 2) * 2);  // 4 chunks of 2 queries * 2 heads, 2 chunks of 1 query * 2 heads
+  CHECK(used.num_ctas == 6);
+}
+
+TEST_CASE("a plan fits its own usage and nothing smaller") {
+  const PlanInputs in = captured_inputs();
+  const Plan plan = make_plan(in);
+  const CaptureLimits used = usage(plan, in);
+  CHECK(fits(plan, in, used));
+  CHECK(fits(plan, in, CaptureLimits{}));
+  CHECK(exceeds(plan, in, used) == "");
+
+  const struct {
+    std::int64_t CaptureLimits::* size;
+    const char* sentence;
+  } cases[] = {
+      {&CaptureLimits::batch, "batch 3 exceeds 2"},
+      {&CaptureLimits::nnz_qo, "nnz_qo 4 exceeds 3"},
+      {&CaptureLimits::pages, "pages 10 exceeds 9"},
+      {&CaptureLimits::items, "items 14 exceeds 13"},
+      {&CaptureLimits::merges, "merges 4 exceeds 3"},
+      {&CaptureLimits::partial_rows, "partial_rows 40 exceeds 39"},
+      {&CaptureLimits::num_ctas, "num_ctas 6 exceeds 5"},
+  };
+  for (const auto& c : cases) {
+    CaptureLimits tight = used;
+    --(tight.*c.size);
+    CHECK(exceeds(plan, in, tight) == c.sentence);
+    CHECK_FALSE(fits(plan, in, tight));
+  }
+  CaptureLimits two = used;
+  two.items = 8, two.pages = 1;
+  CHECK(exceeds(plan, in, two) == "pages 10 exceeds 1; items 14 exceeds 8");
+}
+
+TEST_CASE("make_plan refuses what was not captured") {
+  PlanInputs in = captured_inputs();
+  in.capture = usage(make_plan(in), in);
+  CHECK_NOTHROW(make_plan(in));
+  const std::vector<std::int32_t> longer{129, 0, 33};
+  in.kv_lens = longer;
+  CHECK_THROWS_WITH_AS(make_plan(in),
+                       "plan = pages 12 exceeds 10; items 16 exceeds 14; partial_rows 48 exceeds 40: "
+                       "must stay within the captured limits",
+                       InputError);
+}
+
+TEST_CASE("planning again into the same Plan allocates nothing") {
+  std::vector<std::int32_t> lengths;
+  for (std::int32_t b = 0; b < 100; ++b) lengths.push_back(37 * b);
+  for (SplitPolicy policy : all_policies) {
+    CAPTURE(name_of(policy));
+    PlanInputs in{.kv_lens = lengths, .num_qo_heads = 8, .num_kv_heads = 2, .policy = policy, .chunk_size = 256};
+    Plan plan;
+    make_plan(in, plan);
+    const std::size_t before = allocations;
+    make_plan(in, plan);
+    CHECK(allocations == before);
+    CHECK(before > 0);
+  }
+}
