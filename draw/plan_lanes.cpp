@@ -180,16 +180,16 @@ std::string sizes(const Plan& plan) {
 
 LaneSummary summarise_lanes(const Plan& plan, std::span<const float> item_cost) {
   check(plan, item_cost, 1);
-  double total = 0, longest = 0, shortest = 0;
+  double total = 0, longest = 0;
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
     double lane = 0;
     for (const std::int32_t item : queue_of(plan, cta)) lane += cost_of(item_cost, item);
     total += lane;
     longest = std::max(longest, lane);
-    shortest = cta == 0 ? lane : std::min(shortest, lane);
   }
   if (!(longest > 0)) return {};
-  return {longest, total / plan.num_ctas() / longest, 1 - shortest / longest};
+  const double mean = total / plan.num_ctas();
+  return {longest, mean / longest, longest - mean};
 }
 
 Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t ctas_per_sm, const std::string& title) {
@@ -199,7 +199,7 @@ Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t 
   constexpr double left = margin + 50, inner = 800, width = left + inner + margin;
   const std::string note = counted(plan.num_ctas(), "CTA") + " on " + counted(div_up(plan.num_ctas(), ctas_per_sm), "SM") +
                            "; " + sizes(plan) + ". Makespan " + label(summary.makespan) + ", utilisation " +
-                           percent(summary.utilisation) + "; some CTA idles for " + percent(summary.tail) + " of the time.";
+                           percent(summary.utilisation) + ", tail " + label(summary.tail) + ".";
   Canvas canvas;
   const double top = draw_caption(canvas, {title, note}, width);
   const Panel panel{{left, top, inner, lanes.total()}, summary.makespan > 0 ? summary.makespan : 1};

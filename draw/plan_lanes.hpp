@@ -19,7 +19,7 @@ namespace flashladder::draw {
 struct LaneSummary {
   double makespan = 0;     // the longest lane
   double utilisation = 1;  // mean lane / makespan
-  double tail = 0;         // share of the makespan during which at least one CTA idles
+  double tail = 0;         // makespan - mean lane: what perfect balance would save
 };
 LaneSummary summarise_lanes(const Plan& plan, std::span<const float> item_cost);
 

@@ -79,6 +79,8 @@ TEST_CASE("traces: consecutive requests; context plus part of what was generated
     varies = varies || (part != 0 && part != request);
   }
   CHECK(varies);
+  const LengthSources data{.data_dir = FLASHLADDER_SOURCE_ROOT "/data", .trace = "", .seed = 1};
+  CHECK(parse_lengths("--kv", "7,azure-code:64:2,azure-conv:64", data).size() == 129);
   check_refused(refusal([&] { draw_kv_lens(trace, 101, 1); }), {"101", "the trace has 100"});
   const std::string header = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
   for (const char* line : {"", "a", "a,1", "a,1,2,3", ",1,2", "a,-1,2", "a,1,x", "a,1.5,2", "a,2147483647,1"}) {

@@ -197,7 +197,8 @@ Target short_form_target() {
       const Heads heads = parse_heads("--heads", input);
       REQUIRE(heads.num_qo_heads % heads.num_kv_heads == 0);
     } else {
-      for (std::int32_t len : parse_lengths("--kv", input, {.data_dir = "/nowhere", .trace = "", .seed = 1})) REQUIRE(len >= 0);
+      const LengthSources sources{.data_dir = "/nowhere", .trace = "", .seed = 1};
+      for (std::int32_t len : parse_lengths("--kv", input, sources)) REQUIRE(len >= 0);
     }
   };
 }
@@ -220,7 +221,7 @@ TEST_CASE("mutated input is refused by name or read to its end") {
   const std::uint64_t inputs = setting("FLASHLADDER_FUZZ", 10000);
   const std::uint64_t seed = setting("FLASHLADDER_FUZZ_SEED", std::random_device()());
   MESSAGE("FLASHLADDER_FUZZ_SEED=" << seed << " repeats these " << inputs << " inputs");
-  const std::pair<const char*, Target> targets[] = {
+  const std::pair<std::string, Target> targets[] = {
       {"case file", case_file_target()}, {"answer file", answer_file_target()}, {"case table", case_table_target()},
       {"trace", trace_target()},         {"short form", short_form_target()},   {"problem", problem_target()}};
   std::uint64_t accepted[std::size(targets)] = {}, refused[std::size(targets)] = {};

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <initializer_list>
+#include <span>
 #include <vector>
 
 #include "ladder/cases/owned_tensor.hpp"

@@ -71,7 +71,7 @@ std::vector<std::int32_t> draw_from(const std::string& option, std::string_view 
   if (draw.kind != "azure-conv" && draw.kind != "azure-code") {
     refuse(option, text, "must draw from lognormal, azure-conv or azure-code");
   }
-  const char* name = draw.kind == "azure-conv" ? "/AzureLLMInferenceTrace_conv.csv" : "/AzureLLMInferenceTrace_code.csv";
+  const char* name = draw.kind == "azure-conv" ? "/azure_conv_sample.csv" : "/azure_code_sample.csv";
   const std::string path = sources.trace.empty() ? sources.data_dir + name : sources.trace;
   return within(option + " " + shown(text), [&] { return draw_kv_lens(read_trace(path), draw.count, draw.seed); });
 }

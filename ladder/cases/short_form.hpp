@@ -2,7 +2,7 @@
 //
 //   512,1024            these lengths                    2048x32            2048, thirty-two times
 //   lognormal:64        64 lengths, round(e^N(6.9, 1.3)) kept within 16 .. 32768: a skewed batch
-//   azure-conv:64       64 consecutive requests of Azure's conversation trace, azure-code:64 of its code trace (trace.hpp)
+//   azure-conv:64       64 consecutive requests of Azure's conversation trace; azure-code:64 of its code trace (trace.hpp)
 //   lognormal:64:7      ... drawn from seed 7; so for the traces
 //   @lengths.txt        the lengths in a file, separated by commas or white space
 // Items may be joined by commas: 65536,4096x31. The same text and seed give the same lengths on every machine.
@@ -21,7 +21,7 @@ namespace flashladder::ladder {
 inline constexpr std::int32_t most_requests = 1 << 20;  // in one list: "1x2000000000" is a mistake
 
 struct LengthSources {
-  std::string data_dir = "data";  // has AzureLLMInferenceTrace_conv.csv and AzureLLMInferenceTrace_code.csv
+  std::string data_dir = "data";  // has azure_conv_sample.csv and azure_code_sample.csv
   std::string trace;              // a trace file to draw from instead
   std::uint64_t seed = 1;         // of what names no seed
 };

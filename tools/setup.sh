@@ -1,0 +1,55 @@
+# Sourced by ./climb and ./check: what they need, how it gets there, and how the build is configured.
+# setup_tools WHAT...   checks for compiler, Meson, Ninja and the named libraries; says what is missing and installs it.
+# configure DIR ARGS... configures DIR unless it is.
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 2; }
+
+has_header() { printf '#include <%s>\n' "$1" | "${CXX:-c++}" -std=c++20 -I/usr/include/eigen3 -E -x c++ - >/dev/null 2>&1; }
+
+missing_packages() {
+  local packages=""
+  command -v "${CXX:-c++}" >/dev/null || packages+=" g++"
+  command -v meson >/dev/null || packages+=" meson"
+  command -v ninja >/dev/null || packages+=" ninja-build"
+  command -v pkg-config >/dev/null || packages+=" pkg-config"
+  command -v python3 >/dev/null || packages+=" python3"
+  local library
+  for library in "$@"; do
+    case $library in
+      eigen) has_header Eigen/Core || packages+=" libeigen3-dev" ;;
+      cli11) has_header CLI/CLI.hpp || packages+=" libcli11-dev" ;;
+      json) has_header nlohmann/json.hpp || packages+=" nlohmann-json3-dev" ;;
+      doctest) has_header doctest/doctest.h || packages+=" doctest-dev" ;;
+    esac
+  done
+  printf '%s' "${packages# }"
+}
+
+setup_tools() {
+  local packages
+  packages=$(missing_packages "$@")
+  [ -z "$packages" ] && return
+  local install="apt-get install --no-install-recommends -y $packages" sudo=""
+  command -v apt-get >/dev/null || fail "Missing here (Debian's names): $packages. Install them with your package manager, then run this again."
+  if [ "$(id -u)" != 0 ]; then
+    sudo="sudo"
+    command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; } ||
+      fail "Missing: $packages. Without root or sudo this can't install them. Ask for:  $install"
+  fi
+  say "To be installed from your distribution: $packages"
+  # The lists first: a machine that was never updated knows no packages.
+  { $sudo apt-get update -q && $sudo env DEBIAN_FRONTEND=noninteractive $install -q; } >"${TMPDIR:-/tmp}/flashladder-install.log" 2>&1 ||
+    { tail -n 5 "${TMPDIR:-/tmp}/flashladder-install.log" >&2; fail "Installing failed (no network?). When it works, run:  $install"; }
+  packages=$(missing_packages "$@")
+  [ -z "$packages" ] || fail "Still missing after installing: $packages"
+}
+
+configure() {
+  local dir=$1
+  shift
+  [ -f "$dir/build.ninja" ] && return
+  say "Configuring $dir"
+  # nofallback: what is missing is an error here, never a download.
+  meson setup "$dir" --wrap-mode=nofallback "$@" >"$dir.log" 2>&1 || { tail -n 15 "$dir.log" >&2; fail "Configuring failed; all of it is in $dir.log"; }
+}
