@@ -131,7 +131,7 @@ void draw_lane(Bars& bars, const Panel& panel, const Plan& plan, std::span<const
 
 void draw_panel(Canvas& canvas, const Panel& panel, const Plan& plan, std::span<const float> item_cost,
                 const LaneHeights& lanes, bool detailed) {
-  const LaneSummary summary = summarise_lanes(plan, item_cost);
+  const LaneSummary summary = summarize_lanes(plan, item_cost);
   const double mean = panel.x(summary.makespan * summary.utilisation), end = panel.x(summary.makespan);
   Bars bars(canvas, detailed, lanes.thin());
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
@@ -178,7 +178,7 @@ std::string sizes(const Plan& plan) {
 
 }  // namespace
 
-LaneSummary summarise_lanes(const Plan& plan, std::span<const float> item_cost) {
+LaneSummary summarize_lanes(const Plan& plan, std::span<const float> item_cost) {
   check(plan, item_cost, 1);
   double total = 0, longest = 0;
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
@@ -194,7 +194,7 @@ LaneSummary summarise_lanes(const Plan& plan, std::span<const float> item_cost) 
 
 Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t ctas_per_sm, const std::string& title) {
   check(plan, item_cost, ctas_per_sm);
-  const LaneSummary summary = summarise_lanes(plan, item_cost);
+  const LaneSummary summary = summarize_lanes(plan, item_cost);
   const LaneHeights lanes(plan.num_ctas(), ctas_per_sm);
   constexpr double left = margin + 50, inner = 800, width = left + inner + margin;
   const std::string note = counted(plan.num_ctas(), "CTA") + " on " + counted(div_up(plan.num_ctas(), ctas_per_sm), "SM") +
@@ -219,7 +219,7 @@ Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_pe
   std::int32_t most_ctas = 1, batch = 0;
   for (const PolicyLanes& p : policies) {
     check(*p.plan, p.item_cost, ctas_per_sm);
-    time_end = std::max(time_end, summarise_lanes(*p.plan, p.item_cost).makespan);
+    time_end = std::max(time_end, summarize_lanes(*p.plan, p.item_cost).makespan);
     items += p.plan->items.size();
     most_ctas = std::max(most_ctas, p.plan->num_ctas());
     batch = std::max(batch, p.plan->batch);
@@ -234,7 +234,7 @@ Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_pe
   Panel panel{{left, top, inner, tallest.total()}, time_end > 0 ? time_end : 1};
   draw_sm_names(canvas, left - 8, top, tallest);
   for (const PolicyLanes& p : policies) {
-    const LaneSummary summary = summarise_lanes(*p.plan, p.item_cost);
+    const LaneSummary summary = summarize_lanes(*p.plan, p.item_cost);
     canvas.text({panel.box.x, top - 50}, p.name, {.size = 13, .bold = true});
     const std::string merges = counted(std::ssize(p.plan->merges), "merge");
     const std::string counts = counted(std::ssize(p.plan->items), "item") + ", " + merges;

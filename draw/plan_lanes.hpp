@@ -18,10 +18,10 @@ namespace flashladder::draw {
 // item_cost: [plan.items], in the planner's unit. A lane is the sum of its items; merges are not drawn as time.
 struct LaneSummary {
   double makespan = 0;     // the longest lane
-  double utilisation = 1;  // mean lane / makespan
+  double utilisation = 0;  // mean lane / makespan; 0 for an empty plan
   double tail = 0;         // makespan - mean lane: what perfect balance would save
 };
-LaneSummary summarise_lanes(const Plan& plan, std::span<const float> item_cost);
+LaneSummary summarize_lanes(const Plan& plan, std::span<const float> item_cost);
 
 // Throw InputError where item_cost and plan disagree or the queues name items that are not there.
 Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t ctas_per_sm, const std::string& title);

@@ -148,7 +148,7 @@ TEST_CASE("softmax and merge pictures keep their marks and survive what is not f
 TEST_CASE("plan lanes draw every item as long as it takes") {
   const Plan plan = dealt_plan(6, 4);  // lanes of 30, 30, 20, 20 keys
   std::vector<float> costs = costs_of(plan);
-  const LaneSummary summary = summarise_lanes(plan, costs);
+  const LaneSummary summary = summarize_lanes(plan, costs);
   CHECK(summary.makespan == doctest::Approx(30));
   CHECK(summary.utilisation == doctest::Approx(25.0 / 30));
   CHECK(summary.tail == doctest::Approx(30 - 25));
@@ -164,8 +164,8 @@ TEST_CASE("plan lanes draw every item as long as it takes") {
 
   costs[0] = nan_value, costs[1] = infinity;  // count as nothing
   checked(plan_lanes(plan, costs, 3, ""));
-  CHECK(summarise_lanes(plan, costs).makespan == doctest::Approx(20));
-  CHECK(summarise_lanes(plan, costs).utilisation == doctest::Approx(60.0 / 80));
+  CHECK(summarize_lanes(plan, costs).makespan == doctest::Approx(20));
+  CHECK(summarize_lanes(plan, costs).utilisation == doctest::Approx(60.0 / 80));
   CHECK_THROWS_AS(plan_lanes(plan, std::span(costs).first(3), 2, ""), InputError);
   CHECK_THROWS_AS(plan_lanes(plan, costs, 0, ""), InputError);
   Plan broken = plan;
