@@ -8,7 +8,13 @@
 
 namespace flashladder::ladder {
 
-RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings) {
+double time_once(const std::function<void()>& run) {
+  const auto begin = std::chrono::steady_clock::now();
+  run();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+}
+
+RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
   const Support support = rung.supports(c.spec);
   require(static_cast<bool>(support), "rung", rung.name, support.reason.c_str());
   const AttentionProblem problem = c.problem();
@@ -20,12 +26,10 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings) {
 
   const AttentionOutput view = output.view();
   const Runner run = rung.prepare({problem, view, {workspace.data(), workspace.size()}}, c.spec, settings);
-  const auto begin = std::chrono::steady_clock::now();
-  run(nullptr);
-  const std::chrono::duration<double, std::milli> time = std::chrono::steady_clock::now() - begin;
+  const double milliseconds = stopwatch([&] { run(nullptr); });
 
   const float* o = view.o.data_as<const float>();
-  return {.o = {o, o + view.o.size()}, .lse_log2 = {view.lse_log2.begin(), view.lse_log2.end()}, .milliseconds = time.count(),
+  return {.o = {o, o + view.o.size()}, .lse_log2 = {view.lse_log2.begin(), view.lse_log2.end()}, .milliseconds = milliseconds,
           .guards_intact = output.guards_intact() && workspace.guards_intact()};
 }
 

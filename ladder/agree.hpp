@@ -1,6 +1,7 @@
 // agree: does a rung equal the rung below on a case, and the oracle? The one question that proves the ladder.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,12 +13,17 @@ namespace flashladder::ladder {
 // What one run gave. Output and workspace started as NaN between guard bands.
 struct RunResult {
   std::vector<float> o, lse_log2;
-  double milliseconds = 0;  // of the run alone, the plan made before
+  double milliseconds = 0;  // what the stopwatch says of the run alone, the plan made before
   bool guards_intact = true;
 };
 
-// Allocates, poisons and guards the buffers, prepares and runs once. Throws InputError if the rung does not support the case.
-RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings = {});
+// Calls run at least once and says how many milliseconds one takes.
+using Stopwatch = std::function<double(const std::function<void()>& run)>;
+double time_once(const std::function<void()>& run);
+
+// Allocates, poisons and guards the buffers, prepares, and runs as often as the stopwatch does. Throws InputError if the rung
+// does not support the case.
+RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings = {}, const Stopwatch& stopwatch = time_once);
 
 // rung against the one it must equal, `below` (its result on the same case), and against the oracle; the worse of both.
 // Two rungs that both stay within the tolerance of the oracle may stand on either side of it: they may differ by twice that.

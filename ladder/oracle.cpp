@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/score_transform.hpp"
 #include "reference/c0_naive.hpp"
@@ -45,16 +46,18 @@ void absorb_naive_error(const HeadResult<float>& naive, const HeadResult<double>
 
 }  // namespace
 
-Oracle make_oracle(const Case& c, DType p_dtype) {
+Oracle make_oracle(const Case& c, DType p_dtype, const HeadFilter& wanted) {
   const AttentionProblem problem = c.problem();
   const AttentionParams& p = problem.params;
   const std::int64_t rows = problem.q.shape[0] * p.num_qo_heads;
-  Oracle oracle{std::vector<double>(rows * p.head_dim_vo), std::vector<double>(rows), {}};
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  Oracle oracle{std::vector<double>(rows * p.head_dim_vo, nan), std::vector<double>(rows, nan), {}};
   const auto offsets = mask_offsets(problem);
   Tolerance naive_error;
   Bounds most;
   for (std::int32_t b = 0; b < problem.batch(); ++b) {
     for (std::int32_t h = 0; h < p.num_qo_heads; ++h) {
+      if (wanted && !wanted(b, h)) continue;
       const auto exact = naive_head<double>(problem, b, h, offsets[b]);
       absorb_naive_error(naive_head<float>(problem, b, h, offsets[b], p_dtype), exact, naive_error);
       const Bounds here = bounds(problem, b, h);

@@ -8,6 +8,8 @@
 // subtraction of m and by exp2, each at most u L, together at most 4 u L; o is a quotient of two such sums, which doubles it.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "ladder/cases/case.hpp"
@@ -24,7 +26,10 @@ struct Oracle {
   Tolerance tolerance;
 };
 
-// p_dtype: what the rung rounds P to before P V.
-Oracle make_oracle(const Case& c, DType p_dtype = DType::f32);
+// Which heads to compute where all of them would take too long; the others stay NaN, and have no say in the tolerance.
+using HeadFilter = std::function<bool(std::int32_t request, std::int32_t qo_head)>;
+
+// p_dtype: what the rung rounds P to before P V. Without a filter: all heads.
+Oracle make_oracle(const Case& c, DType p_dtype = DType::f32, const HeadFilter& wanted = {});
 
 }  // namespace flashladder::ladder

@@ -54,7 +54,7 @@ void read_entry(const std::string& key, const std::string& text, Case& c) {
 
 void read_metadata(const Metadata& metadata, Case& c) {
   c.spec.params.sm_scale = default_sm_scale(c.spec.params.head_dim_qk);
-  for (const auto& [key, text] : metadata) within("metadata", [&] { read_entry(key, text, c); });
+  for (const auto& entry : metadata) within("metadata", [&] { read_entry(entry.first, entry.second, c); });
 }
 
 Metadata metadata_of(const Case& c) {
