@@ -41,6 +41,7 @@ struct Merge {
 
 struct Plan {
   std::int32_t batch = 0, group_size = 1, num_kv_heads = 1, head_dim_vo = 0;  // what it was made for
+  std::vector<std::int32_t> qo_lens, kv_lens;  // [batch]  lengths it was made for: it fits no others
   std::int32_t query_tile = 1;            // packed rows in a full tile
   std::int32_t chunk_size = 0;            // most keys in one item that the policy aimed at; 0 = not split
   std::vector<WorkItem> items;            // request, then tile, then KV head, then keys

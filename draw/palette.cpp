@@ -20,7 +20,7 @@ Rgb mix(Rgb a, Rgb b, double share_of_b) {
 }
 
 Rgb category(std::int64_t index) {
-  constexpr Rgb hues[] = {blue, orange, green, vermillion, purple, sky, yellow, grey};
+  constexpr Rgb hues[] = {blue, orange, green, vermillion, purple, sky, yellow, brown};
   const int i = static_cast<int>((index % num_categories + num_categories) % num_categories);
   const Rgb hue = hues[i % 8];
   return i < 8 ? hue : i < 16 ? mix(hue, paper, 0.55) : mix(hue, ink, 0.45);

@@ -15,7 +15,8 @@ struct Rgb {
 
 inline constexpr Rgb paper{255, 255, 255}, ink{27, 39, 51}, muted{91, 103, 112}, rule{206, 213, 220}, fog{236, 239, 242};
 inline constexpr Rgb blue{0, 114, 178}, orange{230, 159, 0}, green{0, 158, 115}, vermillion{213, 94, 0};
-inline constexpr Rgb purple{204, 121, 167}, sky{86, 180, 233}, yellow{240, 228, 66}, grey{110, 119, 128};
+inline constexpr Rgb purple{204, 121, 167}, sky{86, 180, 233}, yellow{240, 228, 66}, brown{133, 88, 59};
+inline constexpr Rgb grey{110, 119, 128};  // for edges: idle time is grey, so no category is
 
 inline constexpr int num_categories = 24;
 

@@ -14,6 +14,9 @@ namespace {
 
 void reset(const PlanInputs& in, Plan& plan) {
   plan.batch = in.batch();
+  plan.kv_lens.assign(in.kv_lens.begin(), in.kv_lens.end());
+  plan.qo_lens.assign(in.kv_lens.size(), 1);
+  std::copy(in.qo_lens.begin(), in.qo_lens.end(), plan.qo_lens.begin());
   plan.group_size = in.group_size();
   plan.num_kv_heads = in.num_kv_heads;
   plan.head_dim_vo = in.head_dim_vo;

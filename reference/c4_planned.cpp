@@ -79,16 +79,22 @@ std::vector<std::vector<std::int32_t>> round_robin(std::size_t n, int workers) {
 
 void validate_plan(const Plan& plan, const AttentionProblem& problem) {
   const AttentionParams& p = problem.params;
-  require(plan.batch == problem.batch(), "plan.batch", plan.batch, "must be the problem's: the plan was made for another batch");
+  const auto batch = static_cast<std::size_t>(problem.batch());
+  require(plan.qo_lens.size() == batch && plan.kv_lens.size() == batch && plan.batch == problem.batch(), "plan.batch", plan.batch,
+          "must be the problem's: the plan was made for another batch");
   require(plan.group_size == p.group_size() && plan.num_kv_heads == p.num_kv_heads, "plan.num_kv_heads", plan.num_kv_heads,
           "heads must be the problem's");
   require(plan.head_dim_vo == p.head_dim_vo, "plan.head_dim_vo", plan.head_dim_vo, "must be the problem's");
+  for (std::int32_t b = 0; b < plan.batch; ++b) {
+    const bool same = plan.qo_lens[b] == problem.qo_len(b) && plan.kv_lens[b] == problem.kv_len(b);
+    require(same, "plan.kv_lens", plan.kv_lens[b], "lengths must be the request's: plan again when they change", b);
+  }
   for (const WorkItem& item : plan.items) {
     const bool known = item.request >= 0 && item.request < plan.batch && item.kv_head >= 0 && item.kv_head < plan.num_kv_heads;
     require(known, "plan.items", to_string(item), "names a request or KV head that the problem does not have");
     const bool inside = item.rows.begin >= 0 && item.rows.end <= problem.qo_len(item.request) * plan.group_size &&
                         item.keys.begin >= 0 && item.keys.end <= problem.kv_len(item.request);
-    require(inside, "plan.items", to_string(item), "reaches outside of the request: plan again for these lengths", item.request);
+    require(inside, "plan.items", to_string(item), "reaches outside of the request", item.request);
     require(item.partial_slot + (item.whole() ? 0 : item.rows.size()) <= plan.partial_rows, "plan.items", to_string(item),
             "its partial slot lies outside of the workspace");
   }

@@ -1,0 +1,112 @@
+// Measurements: the sample that checks a large case misses no wrong answer, and the lines have their form.
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <limits>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/measurement.hpp"
+#include "bench/rung_bench.hpp"
+#include "bench/sampled_check.hpp"
+#include "bench/timing.hpp"
+#include "core/error.hpp"
+#include "ladder/cases/draw_case.hpp"
+
+using namespace flashladder;
+using namespace flashladder::ladder;
+
+namespace {
+
+CaseSpec batch_of_eight() {
+  CaseSpec s;
+  s.qo_lens.assign(8, 2);
+  s.kv_lens.assign(8, 40);
+  s.params = {.num_qo_heads = 8, .num_kv_heads = 2, .head_dim_qk = 16, .head_dim_vo = 16, .sm_scale = 0.25f};
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("a sample is as large as it may be and takes its heads evenly") {
+  const Case c = draw_case(batch_of_eight());
+  CHECK(bench::sampled_oracle(c).text() == "all heads");
+  const double all = (2.0 * 8 * 2 * 40 + 3.0 * 8 * 40) * 32 * 8;  // as sampled_check.cpp counts
+  const bench::SampledOracle eighth = bench::sampled_oracle(c, DType::f32, all / 8);
+  CHECK(eighth.text() == "8 of 64 heads");
+  std::set<int> requests, heads;
+  for (int b = 0; b < 8; ++b) {
+    for (int h = 0; h < 8; ++h) {
+      if (!eighth.in_sample(b, h)) continue;
+      requests.insert(b);
+      heads.insert(h);
+    }
+  }
+  CHECK(requests.size() == 8);
+  CHECK(heads.size() == 8);
+  CHECK(bench::sampled_oracle(c, DType::f32, 0).heads == 1);
+}
+
+TEST_CASE("what is wrong in or outside of the sample is found") {
+  const Case c = draw_case(batch_of_eight());
+  const bench::SampledOracle one = bench::sampled_oracle(c, DType::f32, 0);
+  const RunResult below = run_rung(rung("C3"), c), right = run_rung(rung("C4"), c);
+  CHECK(bench::agree(c, right, &below, one).ok());
+  int in_sample = 0;
+  for (int h = 0; h < 8; ++h) {
+    for (int b = 0; b < 8; ++b) {
+      const std::size_t row = static_cast<std::size_t>(c.qo_indptr[b] + 1) * 8 + h;
+      RunResult wrong = right;
+      wrong.o[row * 16 + 3] += 0.01f;
+      CHECK_FALSE(bench::agree(c, wrong, &below, one).ok());
+      CHECK(bench::agree(c, wrong, nullptr, one).ok() == !one.in_sample(b, h));  // why there is a rung below
+      in_sample += one.in_sample(b, h);
+      wrong = right;
+      wrong.lse_log2[row] = std::numeric_limits<float>::quiet_NaN();
+      CHECK_FALSE(bench::agree(c, wrong, nullptr, one).ok());
+    }
+  }
+  CHECK(in_sample == 1);
+}
+
+TEST_CASE("case strings of family cpu name work that others can do too") {
+  const auto cases = bench::standard_cases();
+  REQUIRE(cases.size() == 4);
+  for (int layout = 0; layout < 2; ++layout) {
+    CHECK(bench::cpu_case_string(cases[layout]) == "prefill B1 S2048 32/8 d128 causal f32");
+    CHECK(bench::cpu_case_string(cases[2 + layout]) == "decode B32 kv2048 32/8 d128 f32");
+  }
+  CaseSpec s = batch_of_eight();
+  CHECK(bench::cpu_case_string(s) == "append B8 q2 kv40 8/2 d16 full f32");
+  s.page_size = 1;
+  s.dtype = DType::f16;
+  s.qo_lens.assign(8, 1);
+  CHECK(bench::cpu_case_string(s) == "decode B8 kv40 8/2 d16 f16");
+  s.params.head_dim_qk = s.params.head_dim_vo = 128;
+  CHECK(bench::cpu_case_string(s) == "decode B8 kv40 8/2 d128 f16");
+}
+
+TEST_CASE("lines of measurements are JSON with four digits and null for what says nothing") {
+  const bench::Measurement line{.family = "cpu", .work = "a \"b\"", .backend = "x", .us = 1234.5678, .tera_flops = 0.0123456};
+  const std::string text = bench::json_lines(bench::this_machine(), std::span(&line, 1), 2);
+  const auto second = nlohmann::json::parse(text.substr(text.find('\n') + 1));
+  CHECK(second == nlohmann::json::parse(R"({"family": "cpu", "case": "a \"b\"", "backend": "x", "us": 1235.0, "TBps": null,
+                                            "TFLOPs": 0.01235, "threads": 1, "run": 2})"));
+  CHECK(bench::csv(std::span(&line, 1), 2) ==
+        "family,case,backend,us,TBps,TFLOPs,threads,run\n\"cpu\",\"a \"\"b\"\"\",\"x\",1235.0,,0.01235,1,2\n");
+}
+
+TEST_CASE("a median leaves the warm-up and the outliers out") {
+  int calls = 0;
+  const double ms = bench::median_ms(5, [&] {
+    ++calls;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(calls <= 2 ? 40 : 1);
+    while (std::chrono::steady_clock::now() < until) {
+    }
+  });
+  CHECK(calls == 6);
+  CHECK(ms >= 1);
+  CHECK(ms < 40);
+  CHECK_THROWS_AS(bench::median_ms(0, [] {}), InputError);
+}
