@@ -48,6 +48,7 @@ planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settin
 
 Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal) {
   Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
+  rung.parallel = true;
   rung.workspace_bytes = [](const CaseSpec& spec, const Settings& settings) {
     return planner::make_plan(cpu_plan_inputs(spec, settings)).workspace_bytes();
   };

@@ -53,6 +53,7 @@ struct Rung {
   Device device = Device::cpu;
   std::string must_equal;  // the rung below; "" for the oracle
   DType p_dtype = DType::f32;  // what it rounds P to: decides its tolerance (oracle.hpp)
+  bool parallel = false;   // uses Settings::threads; the others use one
   std::function<Support(const CaseSpec&)> supports;
   std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
   std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -104,12 +105,14 @@ Narrator::Narrator(const Chapter& chapter, Options options)
 
 void Narrator::section(std::string_view heading) {
   wait();
+  after_proof_ = false;
   const std::string line = "== " + std::string(heading) + " ==";
   print("\n" + (bold_ ? "\033[1m" + line + "\033[0m" : line) + "\n");
   page_.section(heading);
 }
 
 void Narrator::paragraph(const std::string& lead, std::string_view words) {
+  after_proof_ = false;
   print("\n" + wrapped(lead, words));
   page_.paragraph(lead.substr(std::min(lead.find_first_not_of(' '), lead.size())) + std::string(words));
 }
@@ -131,11 +134,13 @@ void Narrator::say(const char* words, ...) {
 }
 
 void Narrator::block(std::string_view preformatted) {
+  after_proof_ = false;
   print("\n" + indented(preformatted));
   page_.preformatted(preformatted);
 }
 
 void Narrator::table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
+  after_proof_ = false;
   print("\n" + indented(aligned(header, rows)));
   page_.table(header, rows);
 }
@@ -151,16 +156,20 @@ void Narrator::figure(std::string_view name, const draw::Svg& svg, std::string_v
 
 void Narrator::record(Proof proof) {
   const std::string within = proof.tolerance.empty() ? "" : ", within " + proof.tolerance;
-  const std::string failure = proof.error.empty() ? "" : ": the error is " + proof.error;
-  print("\n" + wrapped(proof.holds ? "    [ok]    " : "    [WRONG] ", proof.what + within + (proof.holds ? "" : failure)));
+  const std::string failure = proof.error.empty() ? "" : ": " + proof.error;
+  const std::string line = proof.what + within + (proof.holds ? "" : failure);
+  print((std::exchange(after_proof_, true) ? "" : "\n") + wrapped(proof.holds ? "    [ok]    " : "    [WRONG] ", line));
   proofs_.push_back(std::move(proof));
 }
 
 void Narrator::check(std::string_view what, double error, double tolerance) {
-  record({std::string(what), text("%.1e", error), text("%.1e", tolerance), error <= tolerance});
+  record({std::string(what), text("%.1e", error), text("%.1e", tolerance),
+          error <= tolerance && std::isfinite(tolerance)});
 }
 
-void Narrator::check_that(std::string_view what, bool holds) { record({std::string(what), "", "", holds}); }
+void Narrator::check_that(std::string_view what, bool holds, std::string_view detail) {
+  record({std::string(what), std::string(detail), "", holds});
+}
 
 void Narrator::question(const char* words, ...) {
   wait();

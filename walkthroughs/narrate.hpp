@@ -51,10 +51,10 @@ class Narrator {
   // The page shows it, --figures writes it as NN_name.svg, the terminal says that it is there.
   void figure(std::string_view name, const draw::Svg& svg, std::string_view caption);
 
-  // Records a proof; one that fails makes the exit code 1. NaN fails. The error itself differs between machines, so the
-  // text says the tolerance alone, and the page both.
+  // Records a proof; one that fails makes the exit code 1. NaN fails, and so does a tolerance that is not finite. The error
+  // itself differs between machines, so the text says the tolerance alone, and the page both.
   void check(std::string_view what, double error, double tolerance);
-  void check_that(std::string_view what, bool holds);
+  void check_that(std::string_view what, bool holds, std::string_view detail = {});  // detail: as the error is
 
   [[gnu::format(printf, 2, 3)]] void question(const char* text, ...);  // the last word, to the reader
 
@@ -64,7 +64,7 @@ class Narrator {
     std::string html, figures;  // "": not wanted
   };
   struct Proof {
-    std::string what, error, tolerance;
+    std::string what, error, tolerance;  // error and tolerance may be empty
     bool holds;
   };
 
@@ -78,7 +78,7 @@ class Narrator {
   Options options_;
   draw::HtmlPage page_;
   std::vector<Proof> proofs_;
-  bool bold_ = false, waiting_ = false;
+  bool bold_ = false, waiting_ = false, after_proof_ = false;
   int steps_ = 0, figures_ = 0;
 
   friend int walk(int, char**, const Chapter&, const std::function<void(Narrator&)>&, const std::function<void(CLI::App&)>&);

@@ -1,0 +1,96 @@
+#include "bench/measurement.hpp"
+
+#include <cmath>
+#include <ctime>
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "ladder/cases/strict_json.hpp"
+#include "reference/thread_pool.hpp"
+
+namespace flashladder::bench {
+namespace {
+
+constexpr const char* built_commit =
+#include "bench/built_commit.inc"
+    ;
+
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != line.npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+std::string compiler_name() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#else
+  return "g++ " __VERSION__;
+#endif
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[16];
+  std::strftime(text, sizeof text, "%Y-%m-%d", &utc);
+  return text;
+}
+
+// Four significant digits: more would be noise, and a reader would have to count them.
+double rounded(double x) {
+  const double unit = x > 0 ? std::pow(10.0, std::floor(std::log10(x)) - 3) : 1;
+  return unit >= 1 ? std::round(x / unit) * unit : std::round(x * std::round(1 / unit)) / std::round(1 / unit);
+}
+
+nlohmann::ordered_json number_or_null(const std::optional<double>& x) {
+  return x ? nlohmann::ordered_json(rounded(*x)) : nlohmann::ordered_json(nullptr);
+}
+
+std::string quoted(const std::string& cell) {
+  std::string text = "\"";
+  for (char c : cell) text += c == '"' ? "\"\"" : std::string(1, c);
+  return text + "\"";
+}
+
+}  // namespace
+
+Machine this_machine() {
+  return {.cpu = cpu_name(), .cores = reference::ThreadPool::hardware_threads(), .compiler = compiler_name(),
+          .flags = FLASHLADDER_FLAGS, .date = today(), .commit = built_commit};
+}
+
+nlohmann::ordered_json to_json(const Machine& m) {
+  return {{"cpu", m.cpu}, {"cores", m.cores}, {"compiler", m.compiler}, {"flags", m.flags}, {"date", m.date},
+          {"commit", m.commit}};
+}
+
+nlohmann::ordered_json to_json(const Measurement& m, int run) {
+  return {{"family", m.family}, {"case", m.work}, {"backend", m.backend}, {"us", rounded(m.us)},
+          {"TBps", number_or_null(m.tera_bytes_per_s)}, {"TFLOPs", number_or_null(m.tera_flops)},
+          {"threads", m.threads}, {"run", run}};
+}
+
+std::string json_lines(const Machine& machine, std::span<const Measurement> lines, int run) {
+  std::string text = ladder::json_text(to_json(machine), "the machine") + "\n";
+  for (const Measurement& m : lines) text += ladder::json_text(to_json(m, run), "a measurement") + "\n";
+  return text;
+}
+
+std::string csv(std::span<const Measurement> lines, int run) {
+  std::string text = "family,case,backend,us,TBps,TFLOPs,threads,run\n";
+  for (const Measurement& m : lines) {
+    const nlohmann::ordered_json j = to_json(m, run);
+    const auto cell = [&](const char* key) { return j[key].is_null() ? std::string() : j[key].dump(); };
+    text += quoted(m.family) + "," + quoted(m.work) + "," + quoted(m.backend) + "," + cell("us") + "," + cell("TBps") + "," +
+            cell("TFLOPs") + "," + cell("threads") + "," + cell("run") + "\n";
+  }
+  return text;
+}
+
+}  // namespace flashladder::bench

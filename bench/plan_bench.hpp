@@ -1,0 +1,14 @@
+// How long planning takes: lengths in, Plan out, into a Plan that is used again and again, on one core.
+#pragma once
+
+#include <vector>
+
+#include "bench/measurement.hpp"
+
+namespace flashladder::bench {
+
+// Skewed decode batches (lognormal lengths) of 256 and of 4096 requests, 8 KV heads, on 264 CTAs, by policies count and
+// balanced.
+std::vector<Measurement> measure_plans(int rounds);
+
+}  // namespace flashladder::bench

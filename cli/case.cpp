@@ -1,0 +1,175 @@
+// flashladder case: what cases there are, what is in one, and a file made of one.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "cli/console.hpp"
+#include "cli/options.hpp"
+#include "core/error.hpp"
+#include "ladder/case_table.hpp"
+#include "ladder/cases/case_file.hpp"
+#include "ladder/cases/case_json.hpp"
+#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/memory.hpp"
+#include "ladder/cases/text.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+using ladder::Case;
+using ladder::CaseSpec;
+
+CaseSpec named_spec(const std::string& name, const std::vector<CaseSpec>& table) {
+  for (const CaseSpec& spec : table) {
+    if (spec.name == name) return spec;
+  }
+  throw InputError("case", ladder::shown(name), "is neither in the table (flashladder case list) nor a case file");
+}
+
+int list(bool as_json) {
+  const std::vector<CaseSpec> table = ladder::case_table();
+  if (as_json) {
+    print(ladder::case_table_json(table) + "\n");
+    return good;
+  }
+  std::vector<Row> rows;
+  for (const CaseSpec& s : table) rows.push_back({s.name, case_string(s)});
+  print(text_table({"name", "case"}, rows));
+  return good;
+}
+
+double element(const Tensor& t, std::int64_t i) {
+  switch (t.dtype) {
+    case DType::f16: return static_cast<float>(t.data_as<const Half>()[i]);
+    case DType::bf16: return static_cast<float>(t.data_as<const BFloat16>()[i]);
+    case DType::f64: return t.data_as<const double>()[i];
+    default: return t.data_as<const float>()[i];
+  }
+}
+
+std::vector<double> first_values(const Tensor& t, std::int64_t begin) {
+  std::vector<double> values;
+  for (std::int64_t i = begin; i < std::min(t.size(), begin + 6); ++i) values.push_back(element(t, i));
+  return values;
+}
+
+std::string list_text(const auto& values, std::size_t most) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(values.size(), most); ++i) {
+    text += (i == 0 ? "" : " ") + short_number(static_cast<double>(values[i]));
+  }
+  return text + (values.size() > most ? " ..." : "");
+}
+
+// The first values of token 0 of the first request that has one; the pool's other slots hold nothing.
+std::vector<double> first_of_cache(const Case& c, bool values) {
+  const AttentionProblem problem = c.problem();
+  for (std::int32_t b = 0; b < problem.batch(); ++b) {
+    if (problem.kv_len(b) == 0) continue;
+    const KvStrides& strides = values ? problem.kv.v_strides : problem.kv.k_strides;
+    const std::int64_t offset = strides.offset(problem.page_table().locate(b, 0), 0);
+    const std::int32_t dim = values ? problem.kv.head_dim_vo : problem.kv.head_dim_qk;
+    return first_values(contiguous(values ? problem.kv.v : problem.kv.k, problem.kv.dtype, {offset + dim}), offset);
+  }
+  return {};
+}
+
+nlohmann::ordered_json to_json(const Case& c) {
+  nlohmann::ordered_json json{{"name", c.spec.name}, {"case", case_string(c.spec)}, {"q_shape", c.q.shape},
+                              {"kv_layout", name_of(c.spec.kv_layout)}, {"dtype", name_of(c.q.dtype)},
+                              {"metadata", metadata_of(c)}, {"qo_lens", c.spec.qo_lens}, {"kv_lens", c.spec.kv_lens},
+                              {"pages_in_pool", c.problem().kv.num_pages}, {"page_size", c.problem().kv.page_size},
+                              {"qo_indptr", c.qo_indptr}, {"paged_kv_indptr", c.paged_kv_indptr},
+                              {"paged_kv_indices", c.paged_kv_indices},
+                              {"paged_kv_last_page_len", c.paged_kv_last_page_len}};
+  json["expected_o"] = c.expected_o.exists();
+  json["expected_lse_log2"] = c.expected_lse_log2.exists();
+  return json;
+}
+
+std::string page_table_text(const Case& c) {
+  constexpr std::int32_t most_requests = 8;
+  std::vector<Row> rows;
+  for (std::int32_t b = 0; b < std::min(c.spec.batch(), most_requests); ++b) {
+    const std::vector<std::int32_t> pages(c.paged_kv_indices.begin() + c.paged_kv_indptr[b],
+                                          c.paged_kv_indices.begin() + c.paged_kv_indptr[b + 1]);
+    rows.push_back({std::to_string(b), std::to_string(c.spec.qo_lens[b]), std::to_string(c.spec.kv_lens[b]),
+                    std::to_string(c.paged_kv_last_page_len[b]), list_text(pages, 16)});
+  }
+  return text_table({"request", "queries", "keys", "last_page_len", "pages"}, rows) +
+         (c.spec.batch() > most_requests ? "...\n" : "");
+}
+
+int show(const std::string& what, bool as_json) {
+  const Case c = std::filesystem::is_regular_file(what) ? ladder::read_case(what)
+                                                        : draw_case(named_spec(what, ladder::case_table()));
+  if (as_json) {
+    print_json(to_json(c));
+    return good;
+  }
+  const AttentionProblem problem = c.problem();
+  print(c.spec.name + "\n  " + case_string(c.spec) + "\n");
+  for (const auto& [key, value] : metadata_of(c)) {
+    print("  " + key + ": " + value.substr(0, 90) + (value.size() > 90 ? " ..." : "") + "\n");
+  }
+  const std::size_t bytes = c.q.bytes.size() + c.kv_cache.bytes.size() + c.k_cache.bytes.size() + c.v_cache.bytes.size();
+  print("  q [" + std::to_string(c.q.shape[0]) + ", " + std::to_string(c.q.shape[1]) + ", " + std::to_string(c.q.shape[2]) +
+        "] " + name_of(c.q.dtype) + ": " + list_text(first_values(problem.q, 0), 6) +
+        "\n  k of the first token: " + list_text(first_of_cache(c, false), 6) +
+        "\n  v of the first token: " + list_text(first_of_cache(c, true), 6) + "\n  " +
+        counted(problem.kv.num_pages, "page") + " of " + counted(problem.kv.page_size, "token") + " in the pool, " +
+        ladder::bytes_text(bytes) + " in all" + (c.expected_o.exists() ? ", with the expected answer" : "") + "\n\n");
+  print(page_table_text(c));
+  return good;
+}
+
+struct MakeOptions {
+  CaseOptions shape;
+  std::string name, table, out;
+};
+
+int make(const MakeOptions& o) {
+  require(o.shape.given() != !o.name.empty(), "case make", "", "wants either a case's NAME or --kv");
+  require(o.table.empty() || !o.name.empty(), "--from", o.table, "wants the NAME of one of its cases");
+  const CaseSpec spec = o.shape.given() ? o.shape.spec()
+                        : named_spec(o.name, o.table.empty() ? ladder::case_table() : ladder::read_case_table(o.table));
+  write_case(o.out, draw_case(spec));
+  print(o.out + ": " + spec.name + " (" + ladder::bytes_text(std::filesystem::file_size(o.out)) + ")\n");
+  return good;
+}
+
+}  // namespace
+
+void add_case(CLI::App& program, int& exit_code) {
+  CLI::App* command = program.add_subcommand("case", "List, show and make cases");
+  command->require_subcommand(1);
+  command->footer("Example:\n  flashladder case list\n  flashladder case show \"page size 5 HND\"");
+
+  const auto as_json = std::make_shared<bool>(false);
+  CLI::App* lists = command->add_subcommand("list", "The built-in table");
+  lists->add_flag("--json", *as_json, "As a table that --cases reads");
+  lists->footer("Example:\n  flashladder case list");
+  lists->callback([as_json, &exit_code] { exit_code = list(*as_json); });
+
+  const auto what = std::make_shared<std::string>();
+  CLI::App* shows = command->add_subcommand("show", "A case: parameters, sizes, first values, page table");
+  shows->add_option("case", *what, "A name from the table, or a case file")->required()->type_name("NAME|FILE");
+  shows->add_flag("--json", *as_json, "As JSON");
+  shows->footer("Example:\n  flashladder case show data/smollm2_decode.safetensors");
+  shows->callback([what, as_json, &exit_code] { exit_code = show(*what, *as_json); });
+
+  const auto o = std::make_shared<MakeOptions>();
+  CLI::App* makes = command->add_subcommand("make", "Draw a case and write it as a case file");
+  makes->add_option("case", o->name, "A name from the table")->type_name("NAME");
+  makes->add_option("--from", o->table, "The JSON table that has the name; the built-in one if left out")->type_name("FILE");
+  makes->add_option("--out", o->out, "The file")->required()->type_name("CASE.safetensors");
+  o->shape.add_to(*makes);
+  makes->footer("Example:\n  flashladder case make --kv 37,120 --qo 3 --heads 6/2 --causal --out case.safetensors");
+  makes->callback([o, &exit_code] { exit_code = make(*o); });
+}
+
+}  // namespace flashladder::cli

@@ -1,0 +1,151 @@
+// flashladder climb: every rung on a real model's tensors, proved, timed and drawn.
+#include <filesystem>
+#include <map>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/timing.hpp"
+#include "cli/climb_page.hpp"
+#include "cli/commands.hpp"
+#include "cli/console.hpp"
+#include "cli/expected.hpp"
+#include "cli/options.hpp"
+#include "core/write_file.hpp"
+#include "ladder/cases/case_file.hpp"
+#include "ladder/cases/short_form.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ClimbOptions {
+  ThreadOption threads;
+  std::string data_dir = default_data_dir(), in, html = "out/climb.html";
+  bool json = false;
+};
+
+// printf's %-*s, by hand: the rows appear one by one, while the ladder is climbed.
+std::string padded(const std::string& text, std::size_t width) {
+  return text + std::string(text.size() < width ? width - text.size() : 1, ' ');
+}
+
+std::string line_of(const Row& cells) {
+  constexpr std::size_t widths[] = {6, 50, 13, 13, 11, 11, 10};
+  std::string line;
+  for (std::size_t c = 0; c < cells.size(); ++c) line += c + 1 == cells.size() ? cells[c] : padded(cells[c], widths[c]);
+  return line + "\n";
+}
+
+std::string line_of(const Step& s, double c0_milliseconds) {
+  const ladder::Worst& worst = s.worst();
+  return line_of({s.rung->name, s.rung->idea, s.rung->must_equal.empty() ? "the formula" : s.rung->must_equal,
+                  short_number(worst.error), short_number(worst.tolerance), milliseconds(s.milliseconds),
+                  short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.ok())});
+}
+
+void climb_rungs(Climb& climb, bool quiet) {
+  const ladder::Case& c = *climb.of;
+  Progress progress;
+  progress.say("the formula in double, for the tolerance");
+  const ladder::Oracle oracle = make_oracle(c);
+  std::map<std::string, ladder::RunResult> results;
+  for (const ladder::Rung& rung : ladder::rungs()) {
+    if (!rung.supports(c.spec)) continue;
+    progress.say(rung.name + ": " + rung.idea);
+    const ladder::RunResult& result = results[rung.name] = run_rung(
+        rung, c, climb.settings, [](const std::function<void()>& run) { return bench::median_ms(climb_rounds, run); });
+    const auto below = results.find(rung.must_equal);
+    Step step{.rung = &rung, .milliseconds = result.milliseconds,
+              .agreement = agree(c, result, below == results.end() ? nullptr : &below->second, oracle),
+              .expected = {}, .has_expected = has_expected(c)};
+    if (step.has_expected) step.expected = compare_with_expected(c, result, oracle.tolerance);
+    climb.steps.push_back(step);
+    progress.clear();
+    if (quiet) continue;
+    print(line_of(step, climb.steps[0].milliseconds));
+    if (!step.ok()) print("      " + step.agreement.message() + " " + step.expected.message() + "\n");
+  }
+}
+
+// The two heads of the real model that show most (data/README.md), if the default case is climbed; else the first head.
+std::vector<HeadPicture> heads_of(const Climb& climb, bool default_case, const ladder::Case& layer_2) {
+  constexpr std::int64_t most_cells = 4 << 20;
+  const ladder::Case& c = *climb.of;
+  if (default_case) {
+    return {{&layer_2, 1, {24, 49}, "Layer 2, head 1: the token before",
+             "A bright line just below the diagonal: a token looks at the one before it."},
+            {&c, 6, {}, "Layer 18, head 6: the sink",
+             "A bright column on the left: a head that has nothing to add looks at the first token, which says nothing "
+             "about the text. The dots are words that it did find."}};
+  }
+  const std::int64_t cells = std::int64_t{c.spec.qo_lens[0]} * c.spec.kv_lens[0];
+  if (cells == 0 || cells > most_cells) return {};
+  return {{&c, 0, {}, "Request 0, head 0", "The weights of the first head of the first request."}};
+}
+
+nlohmann::ordered_json to_json(const Climb& climb, bool ok, const std::string& html) {
+  nlohmann::ordered_json steps = nlohmann::ordered_json::array();
+  for (const Step& s : climb.steps) {
+    nlohmann::ordered_json step{{"rung", s.rung->name}, {"idea", s.rung->idea}, {"must_equal", s.rung->must_equal},
+                                {"worst_error", s.worst().error}, {"tolerance", s.worst().tolerance}, {"ms", s.milliseconds},
+                                {"ok", s.ok()}};
+    step["share_of_tolerance_against_file"] = s.has_expected ? nlohmann::ordered_json(s.expected.ratio()) : nullptr;
+    steps.push_back(step);
+  }
+  return {{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps}, {"html", html}};
+}
+
+int climb_command(const ClimbOptions& o) {
+  const bool default_case = o.in.empty();
+  const std::string file = default_case ? o.data_dir + "/smollm2_layer18.safetensors" : o.in;
+  const ladder::Case c = ladder::read_case(file);
+  ladder::Case layer_2;
+  if (default_case) layer_2 = ladder::read_case(o.data_dir + "/smollm2_layer02.safetensors");
+  Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}};
+  if (!o.json) {
+    const auto model = c.notes.find("x-model");
+    print("Climbing on " + c.spec.name + " (" + case_string(c.spec) + ")" +
+          (model == c.notes.end() ? "" : ", tensors of " + model->second) + "\n\n" +
+          line_of({"rung", "idea", "must equal", "worst error", "tolerance", "time", "speed-up", ""}));
+  }
+  climb_rungs(climb, o.json);
+  bool ok = true;
+  double share = 0;
+  for (const Step& s : climb.steps) {
+    ok = ok && s.ok();
+    share = std::max(share, s.expected.ratio());
+  }
+  climb.heads = heads_of(climb, default_case, layer_2);
+  const ladder::LengthSources sources{.data_dir = o.data_dir, .trace = "", .seed = 1};
+  if (default_case) climb.served = ladder::parse_lengths("--data", "azure-conv:16", sources);
+  if (const fs::path folder = fs::path(o.html).parent_path(); !folder.empty()) fs::create_directory(folder);
+  write_file_whole(o.html, climb_page(climb));
+  const std::string html = fs::absolute(o.html).lexically_normal().string();
+  if (o.json) {
+    print_json(to_json(climb, ok, html));
+  } else {
+    if (has_expected(c)) {
+      print("\nAgainst the answer in the file: at worst " + short_number(100 * share) + " % of the tolerance.\n");
+    }
+    print("\n" + html + "\n");
+  }
+  return climb.steps.empty() ? nothing_ran : ok ? good : mismatch;
+}
+
+}  // namespace
+
+void add_climb(CLI::App& program, int& exit_code) {
+  CLI::App* command = program.add_subcommand("climb", "Prove, time and draw every rung on a real model's tensors");
+  const auto o = std::make_shared<ClimbOptions>();
+  command->add_option("--html", o->html, "The page with the pictures")->capture_default_str()->type_name("FILE.html");
+  command->add_option("--in", o->in, "Another case to climb on")->type_name("CASE.safetensors");
+  command->add_option("--data", o->data_dir, "Directory with the real cases; also $FLASHLADDER_DATA")->type_name("DIR");
+  command->add_flag("--json", o->json, "The table as JSON");
+  o->threads.add_to(*command);
+  command->footer("Example:\n  flashladder climb --html climb.html");
+  command->callback([o, &exit_code] { exit_code = climb_command(*o); });
+}
+
+}  // namespace flashladder::cli

@@ -1,0 +1,46 @@
+// The page that a climb leaves behind: its table, and pictures of what was computed.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ladder/agree.hpp"
+
+namespace flashladder::cli {
+
+inline constexpr int climb_rounds = 15;  // of which the median counts
+
+// What a rung came to on the climbed case.
+struct Step {
+  const ladder::Rung* rung = nullptr;
+  double milliseconds = 0;
+  ladder::Comparison agreement;  // with the rung below and the double oracle
+  ladder::Comparison expected;   // with the answer in the file, if has_expected
+  bool has_expected = false;
+
+  bool ok() const { return agreement.ok() && expected.ok(); }
+  const ladder::Worst& worst() const {  // of o and lse_log2, the one nearer to its tolerance
+    return agreement.o.ratio() > agreement.lse_log2.ratio() ? agreement.o : agreement.lse_log2;
+  }
+};
+
+// A head to draw, and what a reader should see in it.
+struct HeadPicture {
+  const ladder::Case* of = nullptr;
+  std::int32_t qo_head = 0;
+  Range zoom;              // these tokens once more, large enough to read them; empty = not
+  std::string title, text;
+};
+
+struct Climb {
+  const ladder::Case* of = nullptr;
+  std::string file;
+  ladder::Settings settings;
+  std::vector<Step> steps;
+  std::vector<HeadPicture> heads;
+  std::vector<std::int32_t> served;  // KV lengths of a batch of decoding requests, planned by every policy; may be empty
+};
+
+std::string climb_page(const Climb& climb);
+
+}  // namespace flashladder::cli

@@ -1,0 +1,43 @@
+// What people and programs read: aligned tables, verdicts in colour (only on a terminal, never under NO_COLOR), JSON, and
+// progress on stderr.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace flashladder::cli {
+
+using Row = std::vector<std::string>;
+
+// Columns as wide as their widest cell; a column with a number in it is set to the right.
+std::string text_table(const Row& header, const std::vector<Row>& rows);
+
+std::string verdict(bool ok);          // "ok" or "FAIL"; coloured: put it last in a row
+std::string short_number(double x);    // three digits: 2.1e-07, 0.31, 12.3
+std::string milliseconds(double ms);   // 12.3 ms
+std::string counted(std::int64_t n, const char* noun);  // 1 case, 2 cases
+
+void print(const std::string& text);                   // to stdout, as it is
+void print_json(const nlohmann::ordered_json& json);   // stdout then holds nothing else
+
+// One line that is overwritten on a terminal. Elsewhere (a log) a plain line, at most every few seconds. Gone when it ends.
+class Progress {
+ public:
+  Progress();
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void say(const std::string& what);
+  void clear();  // before something else is printed
+
+ private:
+  bool terminal_;
+  std::size_t width_ = 0;  // of what stands on the terminal's line
+  std::chrono::steady_clock::time_point last_;
+};
+
+}  // namespace flashladder::cli

@@ -1,0 +1,47 @@
+#include "cli/lanes.hpp"
+
+#include <cmath>
+
+#include "draw/plan_lanes.hpp"
+#include "draw/text.hpp"
+#include "planner/planner.hpp"
+
+namespace flashladder::cli {
+
+std::vector<float> item_costs(const Plan& plan, const planner::CostModel& cost) {
+  std::vector<float> costs;
+  for (const WorkItem& item : plan.items) {
+    costs.push_back(static_cast<float>(cost.item(item.rows.size(), item.keys.size())));
+  }
+  return costs;
+}
+
+std::vector<NamedPlan> plans_of_all_policies(planner::PlanInputs inputs) {
+  std::vector<NamedPlan> plans;
+  for (const planner::SplitPolicy policy : planner::all_policies) {
+    inputs.policy = policy;
+    plans.push_back({policy, planner::make_plan(inputs)});
+  }
+  return plans;
+}
+
+draw::Svg lanes_picture(const std::vector<NamedPlan>& plans, const planner::PlanInputs& inputs, const std::string& title) {
+  std::vector<std::vector<float>> costs;
+  std::vector<draw::PolicyLanes> lanes;
+  for (const NamedPlan& p : plans) costs.push_back(item_costs(p.plan, inputs.cost));
+  if (plans.size() == 1) return draw::plan_lanes(plans[0].plan, costs[0], inputs.machine.ctas_per_sm, title);
+  for (std::size_t i = 0; i < plans.size(); ++i) lanes.push_back({name_of(plans[i].policy), &plans[i].plan, costs[i]});
+  return draw::policies_picture(lanes, inputs.machine.ctas_per_sm, {.title = title});
+}
+
+const Row policy_header{"policy", "chunk", "items", "merges", "workspace", "makespan", "utilisation", "tail", "idle CTAs"};
+
+Row policy_row(const NamedPlan& p) {
+  const planner::PlanSummary s = planner::summarize(p.plan);
+  return {name_of(p.policy), std::to_string(p.plan.chunk_size), std::to_string(s.items),
+          std::to_string(s.merges), draw::with_unit(static_cast<double>(s.workspace_bytes), "B"),
+          std::to_string(std::lround(p.plan.makespan)), draw::percent(s.utilisation), std::to_string(std::lround(s.tail)),
+          std::to_string(s.idle_ctas)};
+}
+
+}  // namespace flashladder::cli

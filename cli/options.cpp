@@ -1,0 +1,102 @@
+#include "cli/options.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <initializer_list>
+
+#include "core/error.hpp"
+#include "ladder/cases/short_form.hpp"
+#include "ladder/cases/text.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+constexpr const char* group = "The case, in its short form";
+
+template <class Enum>
+Enum choose(const char* option, const std::string& text, std::initializer_list<Enum> choices) {
+  std::string names;
+  for (const Enum e : choices) {
+    if (text == name_of(e)) return e;
+    names += std::string(names.empty() ? "" : ", ") + name_of(e);
+  }
+  throw InputError(option, ladder::shown(text), "is none of " + names);
+}
+
+}  // namespace
+
+std::string default_data_dir() {
+  const char* dir = std::getenv("FLASHLADDER_DATA");
+  return dir != nullptr && *dir != '\0' ? dir : FLASHLADDER_SOURCE_ROOT "/data";
+}
+
+void CaseOptions::add_to(CLI::App& command) {
+  const auto add = [&](const char* option, auto& variable, const char* what) {
+    return command.add_option(option, variable, what)->capture_default_str()->group(group);
+  };
+  add("--kv", kv, "Keys of each request: 512,1024  2048x32  lognormal:64  azure-conv:64  @FILE");
+  add("--qo", qo, "Queries of each request, one number for all or a list like --kv");
+  add("--heads", heads, "Query heads / KV heads; one number is both");
+  add("--dim", dim, "Head dim, or that of q and k / of v");
+  add("--page", page_size, "Tokens in a page");
+  add("--dtype", dtype, "f32, f16 or bf16");
+  add("--layout", layout, "NHD or HND");
+  command.add_flag("--causal", causal, "A query sees no later key")->group(group);
+  add("--window", window_left, "Keys kept to the left of the diagonal one; -1 = all");
+  add("--soft-cap", soft_cap, "Cap c of the logits: c * tanh(logit / c); 0 = off");
+  add("--sm-scale", sm_scale, "Factor of q . k; 0 = 1/sqrt(head dim)");
+  add("--pos", pos, "Position encoding: NONE, ROPE_LLAMA, ALIBI");
+  command.add_flag("--sinks", sinks, "An extra logit for each query head")->group(group);
+  add("--mask", mask, "Custom mask: none, causal, tree, random, empty_rows");
+  add("--values", values, "What is drawn: normal, equal, large, first_max, last_max");
+  add("--seed", seed, "Of lengths and values that are drawn");
+  add("--trace", trace, "Trace (CSV) to draw azure-... lengths from");
+  add("--data", data_dir, "Directory with the trace samples")->type_name("DIR");
+}
+
+ladder::CaseSpec CaseOptions::spec() const {
+  using ladder::CustomMask, ladder::Values;
+  require(given(), "--kv", "", "is missing: the keys of each request");
+  const ladder::LengthSources sources{data_dir, trace, seed};
+  ladder::CaseSpec s;
+  s.seed = seed;
+  s.kv_lens = ladder::parse_lengths("--kv", kv, sources);
+  s.qo_lens = ladder::qo_lens_for(ladder::parse_lengths("--qo", qo, sources), s.batch());
+  const ladder::Heads h = ladder::parse_heads("--heads", heads);
+  const ladder::HeadDims d = ladder::parse_head_dims("--dim", dim);
+  s.custom_mask = choose("--mask", mask, {CustomMask::none, CustomMask::causal, CustomMask::tree, CustomMask::random,
+                                          CustomMask::empty_rows});
+  s.values = choose("--values", values, {Values::normal, Values::equal, Values::large, Values::first_max, Values::last_max});
+  s.params = {.num_qo_heads = h.num_qo_heads, .num_kv_heads = h.num_kv_heads, .head_dim_qk = d.qk, .head_dim_vo = d.vo,
+              .sm_scale = sm_scale == 0 ? default_sm_scale(d.qk) : sm_scale,
+              .mask = causal ? MaskMode::causal : s.custom_mask == CustomMask::none ? MaskMode::none : MaskMode::custom,
+              .window_left = window_left, .logits_soft_cap = soft_cap, .sinks = sinks};
+  s.params.pos_encoding_mode = choose("--pos", pos, {PosEncodingMode::NONE, PosEncodingMode::ROPE_LLAMA,
+                                                     PosEncodingMode::ALIBI});
+  s.page_size = page_size;
+  s.dtype = ladder::parse_dtype("--dtype", dtype);
+  s.kv_layout = ladder::parse_kv_layout("--layout", layout);
+  ladder::validate(s);
+  s.name = ladder::case_string(s);
+  return s;
+}
+
+void ThreadOption::add_to(CLI::App& command) {
+  command.add_option("--threads", threads, "Threads of the planned rung; 0 = all")->capture_default_str();
+}
+
+ladder::Settings ThreadOption::settings() const {
+  require(threads >= 0 && threads <= 1024, "--threads", threads, "must be 0 (all) or 1 .. 1024");
+  return {.threads = threads};
+}
+
+std::vector<const ladder::Rung*> chosen_rungs(const std::vector<std::string>& names) {
+  for (const std::string& name : names) ladder::rung(name);
+  std::vector<const ladder::Rung*> chosen;
+  for (const ladder::Rung& r : ladder::rungs()) {
+    if (names.empty() || std::find(names.begin(), names.end(), r.name) != names.end()) chosen.push_back(&r);
+  }
+  return chosen;
+}
+
+}  // namespace flashladder::cli

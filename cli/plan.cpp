@@ -1,0 +1,144 @@
+// flashladder plan: who computes what of a batch, by which policy, and a proof that the plan is right: C4 executes it.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/sampled_check.hpp"
+#include "cli/commands.hpp"
+#include "cli/options.hpp"
+#include "cli/plan_report.hpp"
+#include "core/error.hpp"
+#include "core/write_file.hpp"
+#include "ladder/cases/draw_case.hpp"
+#include "planner/planner.hpp"
+#include "reference/c4_planned.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+struct PlanOptions {
+  CaseOptions shape;
+  ThreadOption threads;
+  std::string policy = "balanced", explain;
+  std::int32_t chunk = 512, tile = 0;
+  std::int64_t target = 512;
+  planner::MachineShape machine;
+  bool no_run = false, json = false;
+};
+
+planner::PlanInputs inputs_of(const PlanOptions& o, const ladder::CaseSpec& spec) {
+  const bool decode = std::all_of(spec.qo_lens.begin(), spec.qo_lens.end(), [](std::int32_t n) { return n == 1; });
+  planner::PlanInputs in{.kv_lens = spec.kv_lens, .num_qo_heads = spec.params.num_qo_heads,
+                         .num_kv_heads = spec.params.num_kv_heads, .head_dim_qk = spec.params.head_dim_qk,
+                         .head_dim_vo = spec.params.head_dim_vo, .page_size = spec.page_size, .mask = spec.params.mask,
+                         .window_left = spec.params.window_left, .query_tile = o.tile, .chunk_size = o.chunk,
+                         .target_units = o.target, .machine = o.machine};
+  if (!decode) in.qo_lens = spec.qo_lens;
+  return in;
+}
+
+// C4, but with this plan in place of the one that its adapter would make.
+ladder::Rung c4_with(const Plan& plan) {
+  ladder::Rung rung = ladder::rung("C4");
+  rung.workspace_bytes = [&plan](const ladder::CaseSpec&, const ladder::Settings&) { return plan.workspace_bytes(); };
+  rung.prepare = [&plan](const ladder::Buffers& b, const ladder::CaseSpec&, const ladder::Settings& s) -> ladder::Runner {
+    const auto pool = std::make_shared<reference::ThreadPool>(s.thread_count());
+    return [=, &plan, schedule = s.schedule](void*) {
+      reference::c4::attend(b.problem, plan, b.workspace, *pool, schedule, b.output);
+    };
+  };
+  return rung;
+}
+
+Execution execute(const ladder::CaseSpec& spec, const Plan& plan, const ladder::Settings& settings) {
+  Progress progress;
+  progress.say("drawing the case");
+  const ladder::Case c = draw_case(spec);
+  progress.say("the double oracle");
+  const bench::SampledOracle oracle = bench::sampled_oracle(c);
+  progress.say("C3, the rung below");
+  const ladder::RunResult below = run_rung(ladder::rung("C3"), c, settings);
+  progress.say("C4, the plan");
+  const ladder::RunResult planned = run_rung(c4_with(plan), c, settings);
+  return {settings.thread_count(), planned.milliseconds, oracle.text(), agree(c, planned, &below, oracle)};
+}
+
+std::string execution_text(const Execution& e) {
+  const ladder::Comparison& a = e.agreement;
+  const std::string text = "  C4 executed the plan on " + counted(e.threads, "thread") + " in " +
+                           milliseconds(e.milliseconds) + "\n";
+  if (!a.ok()) return text + "  It does not equal C3, the rung below: " + a.message() + "  " + verdict(false) + "\n";
+  return text + "  It equals C3, the rung below, and the double oracle (" + e.sample + "):\n" +
+         "    o worst error " + short_number(a.o.error) + " / tolerance " + short_number(a.o.tolerance) +
+         ", lse_log2 " + short_number(a.lse_log2.error) + " / " + short_number(a.lse_log2.tolerance) + "  " + verdict(true) +
+         "\n  Execution complete!\n";
+}
+
+int plan(const PlanOptions& o) {
+  const ladder::CaseSpec spec = o.shape.spec();
+  const bool all = o.policy == "all";
+  planner::PlanInputs inputs = inputs_of(o, spec);
+  if (!all) inputs.policy = planner::split_policy_from(o.policy);
+  std::vector<NamedPlan> plans;
+  if (all) plans = plans_of_all_policies(inputs);
+  else plans.push_back({inputs.policy, planner::make_plan(inputs)});
+
+  nlohmann::ordered_json json{{"configuration", configuration_json(spec, inputs)}};
+  for (const NamedPlan& p : plans) {
+    if (o.json) json["plans"].push_back(plan_json(p));
+  }
+  if (!o.json) print(configuration_text(spec, inputs, o.policy));
+  if (!o.json && !all) print(planning_text(plans[0], inputs.qo_lens.empty()));
+
+  int exit_code = good;
+  if (!all && !o.no_run) {
+    const std::string items = counted(std::ssize(plans[0].plan.items), "work item");
+    if (!o.json) print("\n--- Execution Phase ---\n  Executing " + items + " on the CPU...\n");
+    const Execution execution = execute(spec, plans[0].plan, o.threads.settings());
+    json["execution"] = execution_json(execution);
+    if (!o.json) print(execution_text(execution));
+    if (!execution.agreement.ok()) exit_code = mismatch;
+  }
+  if (!o.json && (all || !o.explain.empty())) {
+    std::vector<Row> rows;
+    for (const NamedPlan& p : all ? plans : plans_of_all_policies(inputs)) rows.push_back(policy_row(p));
+    print("\nThe policies on this batch (chunk 0: not cut; makespan and tail in key-equivalents, predicted):\n" +
+          text_table(policy_header, rows));
+  }
+  if (!o.explain.empty()) {
+    write_file_whole(o.explain, lanes_picture(plans, inputs, spec.name + ", policy " + o.policy).text);
+    if (!o.json) print("\n" + std::filesystem::absolute(o.explain).string() + "\n");
+  }
+  if (o.json) print_json(json);
+  return exit_code;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& program, int& exit_code) {
+  CLI::App* command = program.add_subcommand("plan", "Split a batch into work items, show the plan, execute it on the CPU");
+  const auto o = std::make_shared<PlanOptions>();
+  const auto add = [&](const char* option, auto& variable, const char* what) {
+    return command->add_option(option, variable, what)->capture_default_str();
+  };
+  add("--policy", o->policy, "none, fixed, count, target or balanced; all = compare them, execute none");
+  add("--chunk", o->chunk, "Keys in a chunk (policy fixed)");
+  add("--target", o->target, "Work units wanted at least (policy target)");
+  add("--sms", o->machine.num_sms, "SMs of the grid");
+  add("--ctas-per-sm", o->machine.ctas_per_sm, "CTAs that an SM holds at a time");
+  add("--tile", o->tile, "Packed query rows in a tile; 0 = the group in decode, 128 in prefill");
+  command->add_flag("--no-run", o->no_run, "Plan only: executing takes memory for every key");
+  command->add_option("--explain", o->explain, "Draw the lanes SM by SM (plan.svg unless named) and compare the policies")
+      ->expected(0, 1)->default_str("plan.svg")->type_name("[FILE.svg]");
+  command->add_flag("--json", o->json, "Everything, as JSON");
+  o->threads.add_to(*command);
+  o->shape.add_to(*command);
+  command->footer("Example:\n"
+                  "  flashladder plan --policy target --heads 32 --kv 512,1024,2048,4096 --no-run\n"
+                  "  flashladder plan --policy all --sms 8 --kv lognormal:32 --explain lanes.svg");
+  command->callback([o, &exit_code] { exit_code = plan(*o); });
+}
+
+}  // namespace flashladder::cli

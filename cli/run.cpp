@@ -1,0 +1,89 @@
+// flashladder run: a case file in, a rung's answer out, compared with what the file expects.
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/measurement.hpp"
+#include "bench/sampled_check.hpp"
+#include "cli/commands.hpp"
+#include "cli/console.hpp"
+#include "cli/expected.hpp"
+#include "cli/options.hpp"
+#include "ladder/cases/case_file.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+struct RunOptions {
+  ThreadOption threads;
+  std::string in, out, rung = "C4";
+  bool json = false;
+};
+
+void write(const std::string& path, const ladder::Case& c, ladder::RunResult& result, const std::string& rung, int threads) {
+  const AttentionParams& p = c.spec.params;
+  const Tensor o = contiguous(result.o.data(), DType::f32, {c.q.shape[0], p.num_qo_heads, p.head_dim_vo});
+  write_answer(path, o, result.lse_log2, rung, bench::this_machine().cpu + ", " + counted(threads, "thread"), c);
+}
+
+std::string compared_text(const char* name, bool given, const ladder::Worst& w) {
+  if (!given) return "";
+  const std::string numbers = "worst error " + short_number(w.error) + ", tolerance " + short_number(w.tolerance);
+  return std::string("  ") + name + ": " + numbers + "  " + verdict(w.ok()) + "\n";
+}
+
+nlohmann::ordered_json compared_json(bool given, const ladder::Worst& w) {
+  if (!given) return nullptr;
+  return {{"error", w.error}, {"tolerance", w.tolerance}, {"ok", w.ok()}};
+}
+
+int run(const RunOptions& o) {
+  const ladder::Rung& rung = ladder::rung(o.rung);
+  const ladder::Settings settings = o.threads.settings();
+  const ladder::Case c = ladder::read_case(o.in);
+  if (const ladder::Support support = rung.supports(c.spec); !support) {
+    std::fprintf(stderr, "flashladder: %s can't run %s: %s\n", rung.name.c_str(), o.in.c_str(), support.reason.c_str());
+    return nothing_ran;
+  }
+  ladder::RunResult result = run_rung(rung, c, settings);
+  const int threads = rung.parallel ? settings.thread_count() : 1;
+  const bool expected = has_expected(c);
+  ladder::Comparison comparison;
+  if (expected) comparison = compare_with_expected(c, result, bench::sampled_oracle(c).oracle.tolerance);
+  if (!result.guards_intact) comparison.complaint = "wrote outside of its output or workspace";
+  if (!o.out.empty()) write(o.out, c, result, rung.name, threads);
+
+  if (o.json) {
+    nlohmann::ordered_json json{{"case", c.spec.name}, {"rung", rung.name}, {"ms", result.milliseconds},
+                                {"threads", threads}};
+    json["expected_o"] = compared_json(c.expected_o.exists(), comparison.o);
+    json["expected_lse_log2"] = compared_json(c.expected_lse_log2.exists(), comparison.lse_log2);
+    json["ok"] = comparison.ok();
+    json["message"] = comparison.message();
+    print_json(json);
+  } else {
+    print(rung.name + " on " + c.spec.name + " (" + case_string(c.spec) + "): " + milliseconds(result.milliseconds) +
+          " on " + counted(threads, "thread") + "\n" + compared_text("expected_o", c.expected_o.exists(), comparison.o) +
+          compared_text("expected_lse_log2", c.expected_lse_log2.exists(), comparison.lse_log2) +
+          (expected ? "" : "  the file expects nothing, so there was nothing to compare with\n") +
+          (comparison.ok() ? "" : comparison.message() + "\n") + (o.out.empty() ? "" : "answer in " + o.out + "\n"));
+  }
+  return comparison.ok() ? good : mismatch;
+}
+
+}  // namespace
+
+void add_run(CLI::App& program, int& exit_code) {
+  CLI::App* command = program.add_subcommand("run", "Run a rung on a case file; compare with what the file expects");
+  const auto o = std::make_shared<RunOptions>();
+  command->add_option("--in", o->in, "The case")->required()->type_name("CASE.safetensors");
+  command->add_option("--rung", o->rung, "Who computes it")->capture_default_str()->type_name("NAME");
+  command->add_option("--out", o->out, "Where the answer goes: o as F32, lse_log2")->type_name("OUT.safetensors");
+  command->add_flag("--json", o->json, "The outcome as JSON");
+  o->threads.add_to(*command);
+  command->footer("The answer is written even if it is not the expected one. The form of both files: docs/case_format.md.\n"
+                  "Example:\n  flashladder run --in data/smollm2_decode.safetensors --rung C4 --out answer.safetensors");
+  command->callback([o, &exit_code] { exit_code = run(*o); });
+}
+
+}  // namespace flashladder::cli

@@ -1,0 +1,164 @@
+// flashladder verify: do the rungs equal what they must equal, the rung below and the double oracle?
+#include <map>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "cli/console.hpp"
+#include "cli/expected.hpp"
+#include "cli/options.hpp"
+#include "core/error.hpp"
+#include "ladder/agree.hpp"
+#include "ladder/case_table.hpp"
+#include "ladder/cases/case_file.hpp"
+#include "ladder/cases/case_json.hpp"
+#include "ladder/cases/draw_case.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+using ladder::Case;
+using ladder::Comparison;
+using ladder::Rung;
+using ladder::RunResult;
+
+struct VerifyOptions {
+  CaseOptions shape;
+  ThreadOption threads;
+  std::vector<std::string> rungs;
+  std::string table, file;
+  int random = -1;  // cases; -1: none asked for
+  bool json = false;
+};
+
+struct Failure {
+  std::string of, seed, message;
+};
+
+// What a rung did on all cases.
+struct Tally {
+  const Rung* rung = nullptr;
+  std::int64_t cases = 0;
+  Comparison worst = {};
+  std::string worst_case = {}, refused = {};  // the case, the first reason not to support one
+  std::vector<Failure> failures = {};
+};
+
+void count(Tally& tally, const Case& c, const Comparison& comparison) {
+  if (tally.cases == 0 || !(comparison.ratio() <= tally.worst.ratio())) {
+    tally.worst = comparison;
+    tally.worst_case = c.spec.name;
+  }
+  if (!comparison.ok()) tally.failures.push_back({c.spec.name, std::to_string(c.spec.seed), comparison.message()});
+}
+
+void verify_case(const Case& c, const ladder::Settings& settings, std::vector<Tally>& tallies) {
+  const ladder::Oracle oracle = make_oracle(c);
+  std::map<std::string, RunResult> results;
+  const auto result_of = [&](const Rung& rung) -> const RunResult& {
+    const auto found = results.find(rung.name);
+    return found != results.end() ? found->second : results[rung.name] = run_rung(rung, c, settings);
+  };
+  for (Tally& tally : tallies) {
+    const Rung& rung = *tally.rung;
+    if (const ladder::Support support = rung.supports(c.spec); !support) {
+      if (tally.refused.empty()) tally.refused = c.spec.name + ": " + support.reason;
+      continue;
+    }
+    const bool has_below = !rung.must_equal.empty() && ladder::rung(rung.must_equal).supports(c.spec);
+    const RunResult* below = has_below ? &result_of(ladder::rung(rung.must_equal)) : nullptr;
+    const RunResult& result = result_of(rung);
+    count(tally, c, agree(c, result, below, oracle));
+    if (has_expected(c)) count(tally, c, compare_with_expected(c, result, oracle.tolerance));
+    ++tally.cases;
+  }
+}
+
+std::vector<ladder::CaseSpec> specs_of(const VerifyOptions& o) {
+  std::vector<ladder::CaseSpec> specs;
+  if (!o.table.empty()) specs = ladder::read_case_table(o.table);
+  if (o.shape.given()) specs.push_back(o.shape.spec());
+  for (int i = 0; i < o.random; ++i) specs.push_back(ladder::random_spec(o.shape.seed + static_cast<std::uint64_t>(i)));
+  const bool chosen = !o.table.empty() || o.shape.given() || o.random >= 0 || !o.file.empty();
+  return chosen ? specs : ladder::case_table();
+}
+
+const ladder::Worst& larger(const Comparison& c) { return c.o.ratio() > c.lse_log2.ratio() ? c.o : c.lse_log2; }
+
+void print_tallies(const std::vector<Tally>& tallies) {
+  std::vector<Row> rows;
+  for (const Tally& t : tallies) {
+    const ladder::Worst& worst = larger(t.worst);
+    const bool ran = t.cases > 0;
+    rows.push_back({t.rung->name, t.rung->must_equal.empty() ? "the formula, in double" : t.rung->must_equal,
+                    std::to_string(t.cases), ran ? short_number(worst.error) : "-",
+                    ran ? short_number(worst.tolerance) : "-", t.worst_case,
+                    ran ? verdict(t.failures.empty()) : "not run: " + t.refused});
+  }
+  print(text_table({"rung", "must equal", "cases", "worst error", "tolerance", "where", ""}, rows));
+  for (const Tally& t : tallies) {
+    for (const Failure& f : t.failures) {
+      print(t.rung->name + " on \"" + f.of + "\" (seed " + f.seed + "): " + f.message + "\n");
+    }
+  }
+}
+
+nlohmann::ordered_json to_json(const std::vector<Tally>& tallies, bool ok) {
+  nlohmann::ordered_json rungs = nlohmann::ordered_json::array();
+  for (const Tally& t : tallies) {
+    nlohmann::ordered_json failures = nlohmann::ordered_json::array();
+    for (const Failure& f : t.failures) failures.push_back({{"case", f.of}, {"seed", f.seed}, {"message", f.message}});
+    const ladder::Worst& worst = larger(t.worst);
+    rungs.push_back({{"rung", t.rung->name}, {"must_equal", t.rung->must_equal}, {"cases", t.cases},
+                     {"worst_error", worst.error}, {"tolerance", worst.tolerance}, {"worst_case", t.worst_case},
+                     {"not_supported", t.refused}, {"failures", failures}});
+  }
+  return {{"ok", ok}, {"rungs", rungs}};
+}
+
+int verify(const VerifyOptions& o) {
+  const ladder::Settings settings = o.threads.settings();
+  require(o.random >= -1, "--random", o.random, "must be 0 or more");
+  std::vector<Tally> tallies;
+  for (const Rung* rung : chosen_rungs(o.rungs)) tallies.push_back({.rung = rung});
+  const std::vector<ladder::CaseSpec> specs = specs_of(o);
+  {
+    Progress progress;
+    if (!o.file.empty()) verify_case(ladder::read_case(o.file), settings, tallies);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      progress.say(std::to_string(i + 1) + "/" + std::to_string(specs.size()) + " " + specs[i].name);
+      verify_case(draw_case(specs[i]), settings, tallies);
+    }
+  }
+  std::int64_t ran = 0;
+  bool ok = true;
+  for (const Tally& t : tallies) {
+    ran += t.cases;
+    ok = ok && t.failures.empty();
+  }
+  if (o.json) print_json(to_json(tallies, ok && ran > 0));
+  else print_tallies(tallies);
+  return ran == 0 ? nothing_ran : ok ? good : mismatch;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& program, int& exit_code) {
+  CLI::App* command = program.add_subcommand("verify", "Prove rungs equal to the rung below and to the double oracle");
+  const auto o = std::make_shared<VerifyOptions>();
+  command->add_option("--rung", o->rungs, "A rung, again for more; all if none is named")->type_name("NAME");
+  command->add_option("--cases", o->table, "A JSON table of cases, instead of the built-in one")->type_name("FILE.json");
+  command->add_option("--in", o->file, "A case file; what it expects is compared too")->type_name("CASE.safetensors");
+  command->add_option("--random", o->random, "So many random cases, from --seed on")->type_name("N");
+  command->add_flag("--json", o->json, "The outcome as JSON");
+  o->threads.add_to(*command);
+  o->shape.add_to(*command);
+  command->footer("Cases come from --cases, --in, --kv and --random, together; from the built-in table if none is given.\n"
+                  "Example:\n"
+                  "  flashladder verify --rung C2 --rung C4 --random 20 --seed 7\n"
+                  "  flashladder verify --in data/smollm2_decode.safetensors");
+  command->callback([o, &exit_code] { exit_code = verify(*o); });
+}
+
+}  // namespace flashladder::cli
