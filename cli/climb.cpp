@@ -34,7 +34,7 @@ std::string padded(const std::string& text, std::size_t width) {
 std::string line_of(const Row& cells) {
   constexpr std::size_t widths[] = {6, 50, 13, 13, 11, 11, 10};
   std::string line;
-  for (std::size_t c = 0; c < cells.size(); ++c) line += c + 1 == cells.size() ? cells[c] : padded(cells[c], widths[c]);
+  for (std::size_t c = 0; c < cells.size(); ++c) line += c < std::size(widths) ? padded(cells[c], widths[c]) : cells[c];
   return line + "\n";
 }
 
@@ -108,7 +108,7 @@ int climb_command(const ClimbOptions& o) {
     const auto model = c.notes.find("x-model");
     print("Climbing on " + c.spec.name + " (" + case_string(c.spec) + ")" +
           (model == c.notes.end() ? "" : ", tensors of " + model->second) + "\n\n" +
-          line_of({"rung", "idea", "must equal", "worst error", "tolerance", "time", "speed-up", ""}));
+          line_of({"rung", "idea", "must equal", "worst error", "tolerance", "time", "speed-up"}));
   }
   climb_rungs(climb, o.json);
   bool ok = true;
