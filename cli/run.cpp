@@ -17,7 +17,7 @@ namespace {
 struct RunOptions {
   ThreadOption threads;
   std::string in, out, rung = "C4";
-  bool json = false;
+  bool json = false, native = false;
 };
 
 void write(const std::string& path, const ladder::Case& c, ladder::RunResult& result, const std::string& rung, int threads) {
@@ -78,7 +78,8 @@ void add_run(CLI::App& program, int& exit_code) {
   const auto o = std::make_shared<RunOptions>();
   command->add_option("--in", o->in, "The case")->required()->type_name("CASE.safetensors");
   command->add_option("--rung", o->rung, "Who computes it")->capture_default_str()->type_name("NAME");
-  command->add_option("--out", o->out, "Where the answer goes: o as F32, lse_log2")->type_name("OUT.safetensors");
+  command->add_option("--out", o->out, "Where the answer goes: o, lse_log2")->type_name("OUT.safetensors");
+  command->add_flag("--native", o->native, "o in the rung's own output dtype; that of every rung there is today is F32");
   command->add_flag("--json", o->json, "The outcome as JSON");
   o->threads.add_to(*command);
   command->footer("The answer is written even if it is not the expected one. The form of both files: docs/case_format.md.\n"
