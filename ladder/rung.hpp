@@ -16,7 +16,7 @@
 namespace flashladder::ladder {
 
 enum class Op : std::uint8_t { attention };  // a value a family: what its spec and its buffers mean
-enum class Device : std::uint8_t { cpu };    // where the harness allocates the buffers
+enum class Device : std::uint8_t { cpu, gpu };  // where the harness allocates the buffers
 
 // Yes, or the reason why not: nothing is silently ignored.
 struct Support {
@@ -34,7 +34,8 @@ struct Settings {
   int thread_count() const { return threads > 0 ? threads : reference::ThreadPool::hardware_threads(); }
 };
 
-// What the harness allocated, poisoned and guarded, on the rung's device.
+// What the harness allocated, poisoned and guarded, on the rung's device: a GPU rung gets device pointers throughout, the
+// page table's too, and reads lengths from the spec.
 struct Buffers {
   AttentionProblem problem;
   AttentionOutput output;
@@ -58,7 +59,7 @@ struct Rung {
   std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise
 };
 
-// All rungs, from the lowest up.
+// All rungs, from the lowest up: CPU, then GPU, if built with CUDA. Without a GPU those support nothing and say why.
 std::span<const Rung> rungs();
 // The rung of that name; an InputError lists the names.
 const Rung& rung(const std::string& name);

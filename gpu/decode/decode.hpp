@@ -1,0 +1,26 @@
+// The decode rungs, from the outside. Each enqueues its kernels on the stream and returns; errors are CudaErrors.
+// calls: decode_call(); each request has one query, and why_no_decode() had nothing to say.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "gpu/decode/decode_params.hpp"
+#include "gpu/device_problem.hpp"
+
+namespace flashladder::gpu {
+
+namespace d1 {
+void attend(const DecodeCall& call, cudaStream_t stream);
+}
+namespace d2 {
+void attend(const DecodeCall& call, cudaStream_t stream);
+}
+// The planned rungs: items of at most most_rows packed rows, a workspace of plan.workspace_bytes() on the device.
+namespace d3 {
+void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
+}
+namespace d4 {
+void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
+}
+
+}  // namespace flashladder::gpu
