@@ -1,5 +1,6 @@
 #include "ladder/gpu_adapters.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -12,6 +13,8 @@
 
 namespace flashladder::ladder {
 namespace {
+
+constexpr std::int64_t items_per_cta = 6;  // so that the last wave of blocks, which fills a part of the GPU, is short
 
 using gpu::DecodeCall;
 using gpu::DeviceBuffer;
@@ -44,13 +47,18 @@ Rung direct_on_gpu(std::string name, std::string idea, std::string must_equal, v
 
 using PlannedAttend = void (*)(const DecodeCall&, const gpu::DevicePlan&, void*, cudaStream_t);
 
-Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, PlannedAttend attend) {
+using MostRows = std::int32_t (*)(std::int32_t head_dim);  // packed query rows that an item of the rung may have
+
+Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, MostRows most_rows, PlannedAttend attend) {
   Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
-  rung.workspace_bytes = [](const CaseSpec& spec, const Settings& settings) {
-    return planner::make_plan(gpu_plan_inputs(spec, settings)).workspace_bytes();
+  const auto make_plan = [most_rows](const CaseSpec& spec, const Settings& settings) {
+    return planner::make_plan(gpu_plan_inputs(spec, settings, most_rows(spec.params.head_dim_qk)));
   };
-  rung.prepare = [attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
-    const auto plan = std::make_shared<const gpu::DevicePlan>(planner::make_plan(gpu_plan_inputs(spec, settings)));
+  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
+    return make_plan(spec, settings).workspace_bytes();
+  };
+  rung.prepare = [make_plan, attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+    const auto plan = std::make_shared<const gpu::DevicePlan>(make_plan(spec, settings));
     return [attend, plan, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](void* stream) {
       attend(call, *plan, workspace, static_cast<cudaStream_t>(stream));
     };
@@ -79,22 +87,34 @@ struct DeviceOutput {
 
 }  // namespace
 
-planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings) {
+planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, std::int32_t most_rows) {
   const AttentionParams& p = spec.params;
-  const std::int32_t group = p.group_size(), tile = div_up(group, div_up(group, gpu::most_rows));
-  return {.kv_lens = spec.kv_lens, .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
-          .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size, .query_tile = tile,
-          .policy = settings.policy, .chunk_size = settings.chunk_size,
-          .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = tile <= 4 ? 3 : 2}};
+  const std::int32_t group = p.group_size();
+  planner::PlanInputs inputs{
+      .kv_lens = spec.kv_lens, .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
+      .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size,
+      .query_tile = div_up(group, div_up(group, most_rows)), .policy = settings.policy, .chunk_size = settings.chunk_size,
+      .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = 2}};
+  if (settings.policy == planner::SplitPolicy::balanced) {
+    const std::int64_t keys = spec.total_kv() * p.num_kv_heads, share = keys / (inputs.machine.num_ctas() * items_per_cta);
+    inputs.policy = planner::SplitPolicy::fixed;
+    inputs.chunk_size = static_cast<std::int32_t>(std::clamp<std::int64_t>(div_up<std::int64_t>(share, inputs.chunk_align), 2, 8)) *
+                        inputs.chunk_align;
+  }
+  return inputs;
 }
 
 std::vector<Rung> gpu_rungs() {
-  return {
+  const MostRows eight = [](std::int32_t) { return gpu::most_rows; };
+  std::vector<Rung> rungs{
       direct_on_gpu("D1", "GPU decode: one block a query head, scalar loads", "C4", gpu::d1::attend),
       direct_on_gpu("D2", "16-byte loads, lane groups, K and V once for a group of heads", "D1", gpu::d2::attend),
-      planned_on_gpu("D3", "split-K over a plan, merge kernel", "D2", gpu::d3::attend),
-      planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "D3", gpu::d4::attend),
+      planned_on_gpu("D3", "split-K over a plan, merge kernel", "D2", eight, gpu::d3::attend),
+      planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "D3", eight, gpu::d4::attend),
+      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "D4", gpu::d5::most_rows, gpu::d5::attend),
   };
+  rungs.back().p_as_kv = true;
+  return rungs;
 }
 
 RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings) {

@@ -14,7 +14,9 @@ std::vector<Rung> gpu_rungs();  // from the lowest up
 // As run_rung, with every buffer on the GPU: uploads the case, poisons and guards output and workspace, runs once.
 RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings);
 
-// The plan that the planned GPU rungs execute: tiles of at most 8 packed rows, the grid that fits this GPU at once.
-planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings);
+// The plan that D3 to D5 execute: tiles of at most most_rows packed rows. These rungs launch a block for each item and leave
+// the order to the GPU's block scheduler. Policy balanced cuts for CTAs that each work through a queue; here it stands for
+// equal chunks, 128 to 512 keys, several items for each CTA that fits the GPU.
+planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, std::int32_t most_rows);
 
 }  // namespace flashladder::ladder

@@ -54,9 +54,12 @@ struct Rung {
   Device device = Device::cpu;
   std::string must_equal;  // the rung below; "" for the oracle
   DType p_dtype = DType::f32;  // what it rounds P to: decides its tolerance (oracle.hpp)
+  bool p_as_kv = false;        // rounds P to the dtype of K and V instead, as tensor cores want it
   std::function<Support(const CaseSpec&)> supports;
   std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
   std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise
+
+  DType p_rounding(const CaseSpec& spec) const { return p_as_kv ? spec.dtype : p_dtype; }
 };
 
 // All rungs, from the lowest up: CPU, then GPU, if built with CUDA. Without a GPU those support nothing and say why.

@@ -8,6 +8,7 @@
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/instances.cuh"
 #include "gpu/decode/lane_group.cuh"
+#include "gpu/decode/token_slots.cuh"
 #include "gpu/decode/write_row.cuh"
 #include "gpu/launch.hpp"
 #include "gpu/merge/merge_partials.hpp"
@@ -27,24 +28,11 @@ struct Ring {
   uint4 k[stages][4][32], v[stages][4][32];
 };
 
-// The offsets of a warp's tokens, 32 at a time: lane l holds those of the l-th. Tokens beyond the end: unseen.
-struct Slots {
-  std::int64_t k = 0, v = 0;  // elements
-  bool seen = false;
-
-  __device__ Slots(const DecodeParams& p, const WorkItem& item, std::int32_t token) : seen(token < item.keys.end) {
-    if (!seen) return;
-    const KvSlot slot = p.table.locate(item.request, token);
-    k = p.k_strides.offset(slot, item.kv_head);
-    v = p.v_strides.offset(slot, item.kv_head);
-  }
-};
-
 template <class Group, class Score>
 __global__ void __launch_bounds__(warps * 32, blocks_per_sm<Group>)
 kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedParams plan) {
   using Element = typename Group::Element;
-  constexpr int stage_tokens = tokens_in_stage<Group>, round_stages = 32 / stage_tokens;  // stages that one Slots serves
+  constexpr int stage_tokens = tokens_in_stage<Group>, round_stages = 32 / stage_tokens;  // stages that one TokenSlots serves
   const WorkItem item = plan.items[blockIdx.x];
   const std::int32_t rows = item.rows.size(), feature = Group::lane() * 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.kv_head * p.group_size() + item.rows.begin;
@@ -58,11 +46,11 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   const auto token_of_round = [&](std::int32_t round) { return first + round * warps * 32 + lane; };
   const std::int32_t rounds = first < keys ? div_up(keys - first, warps * 32) : 0, steps = rounds * round_stages;
 
-  Slots slots(p, item, token_of_round(0)), next(p, item, token_of_round(1));
+  TokenSlots slots(p, item, token_of_round(0)), next(p, item, token_of_round(1));
   const auto copy = [&](std::int32_t step) {  // in order: step 0, 1, 2 ...
     if (step > 0 && step % round_stages == 0) {
       slots = next;
-      next = Slots(p, item, token_of_round(step / round_stages + 1));
+      next = TokenSlots(p, item, token_of_round(step / round_stages + 1));
     }
 #pragma unroll
     for (int u = 0; u < 4; ++u) {

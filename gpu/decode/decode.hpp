@@ -15,11 +15,17 @@ void attend(const DecodeCall& call, cudaStream_t stream);
 namespace d2 {
 void attend(const DecodeCall& call, cudaStream_t stream);
 }
-// The planned rungs: items of at most most_rows packed rows, a workspace of plan.workspace_bytes() on the device.
+// The planned rungs: one block an item, items of at most most_rows packed rows, a workspace of plan.workspace_bytes() on the device.
 namespace d3 {
 void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
 }
 namespace d4 {
+void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
+}
+// Rounds P to the dtype of K and V, as tensor cores want it.
+namespace d5 {
+// Its items may have more rows: two tiles of 8 heads, but for head_dim 256, where o of 16 heads would not fit the registers.
+constexpr std::int32_t most_rows(std::int32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
 void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
 }
 
