@@ -14,8 +14,6 @@
 namespace flashladder::ladder {
 namespace {
 
-constexpr std::int64_t items_per_cta = 6;  // so that the last wave of blocks, which fills a part of the GPU, is short
-
 using gpu::DecodeCall;
 using gpu::DeviceBuffer;
 
@@ -47,12 +45,12 @@ Rung direct_on_gpu(std::string name, std::string idea, std::string must_equal, v
 
 using PlannedAttend = void (*)(const DecodeCall&, const gpu::DevicePlan&, void*, cudaStream_t);
 
-using MostRows = std::int32_t (*)(std::int32_t head_dim);  // packed query rows that an item of the rung may have
+using Grid = GpuGrid (*)(const AttentionParams&);
 
-Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, MostRows most_rows, PlannedAttend attend) {
+Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, Grid grid, PlannedAttend attend) {
   Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
-  const auto make_plan = [most_rows](const CaseSpec& spec, const Settings& settings) {
-    return planner::make_plan(gpu_plan_inputs(spec, settings, most_rows(spec.params.head_dim_qk)));
+  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
+    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
   };
   rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
     return make_plan(spec, settings).workspace_bytes();
@@ -64,6 +62,23 @@ Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, 
     };
   };
   return rung;
+}
+
+// The chunk (0: none) with the smallest predicted makespan when blocks take the items in order, merging included.
+std::int32_t quickest_chunk(planner::PlanInputs inputs) {
+  constexpr float keys_per_partial = 4;  // what a partial costs the merge kernel, which walks a row's partials one by one
+  std::int32_t best = 0;
+  float least = 0;
+  for (const std::int32_t chunk : {0, 4096, 2048, 1024, 512, 256, 128}) {
+    inputs.policy = chunk == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;
+    inputs.chunk_size = chunk;
+    const Plan plan = planner::make_plan(inputs);
+    std::int32_t partials = 0;
+    for (const Merge& m : plan.merges) partials = std::max(partials, m.num_partials);
+    const float cost = plan.makespan + keys_per_partial * static_cast<float>(partials);
+    if (chunk == 0 || cost < least) best = chunk, least = cost;
+  }
+  return best;
 }
 
 // The outputs of a run under test: poisoned, between guard bands.
@@ -87,31 +102,32 @@ struct DeviceOutput {
 
 }  // namespace
 
-planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, std::int32_t most_rows) {
+planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid) {
   const AttentionParams& p = spec.params;
   const std::int32_t group = p.group_size();
   planner::PlanInputs inputs{
       .kv_lens = spec.kv_lens, .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
       .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size,
-      .query_tile = div_up(group, div_up(group, most_rows)), .policy = settings.policy, .chunk_size = settings.chunk_size,
-      .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = 2}};
+      .query_tile = div_up(group, div_up(group, grid.most_rows)), .policy = settings.policy, .chunk_size = settings.chunk_size,
+      .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.blocks_per_sm}};
   if (settings.policy == planner::SplitPolicy::balanced) {
-    const std::int64_t keys = spec.total_kv() * p.num_kv_heads, share = keys / (inputs.machine.num_ctas() * items_per_cta);
-    inputs.policy = planner::SplitPolicy::fixed;
-    inputs.chunk_size = static_cast<std::int32_t>(std::clamp<std::int64_t>(div_up<std::int64_t>(share, inputs.chunk_align), 2, 8)) *
-                        inputs.chunk_align;
+    inputs.chunk_size = quickest_chunk(inputs);
+    inputs.policy = inputs.chunk_size == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;
   }
   return inputs;
 }
 
 std::vector<Rung> gpu_rungs() {
-  const MostRows eight = [](std::int32_t) { return gpu::most_rows; };
+  const Grid lane_groups = [](const AttentionParams& p) { return GpuGrid{gpu::most_rows, p.group_size() <= 4 ? 3 : 2}; };
+  const Grid tensor_cores = [](const AttentionParams& p) {
+    return GpuGrid{gpu::d5::most_rows(p.head_dim_qk), gpu::d5::blocks_per_sm(p.head_dim_qk)};
+  };
   std::vector<Rung> rungs{
       direct_on_gpu("D1", "GPU decode: one block a query head, scalar loads", "C4", gpu::d1::attend),
       direct_on_gpu("D2", "16-byte loads, lane groups, K and V once for a group of heads", "D1", gpu::d2::attend),
-      planned_on_gpu("D3", "split-K over a plan, merge kernel", "D2", eight, gpu::d3::attend),
-      planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "D3", eight, gpu::d4::attend),
-      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "D4", gpu::d5::most_rows, gpu::d5::attend),
+      planned_on_gpu("D3", "split-K over a plan, merge kernel", "D2", lane_groups, gpu::d3::attend),
+      planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "D3", lane_groups, gpu::d4::attend),
+      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "D4", tensor_cores, gpu::d5::attend),
   };
   rungs.back().p_as_kv = true;
   return rungs;

@@ -14,9 +14,14 @@ std::vector<Rung> gpu_rungs();  // from the lowest up
 // As run_rung, with every buffer on the GPU: uploads the case, poisons and guards output and workspace, runs once.
 RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings);
 
-// The plan that D3 to D5 execute: tiles of at most most_rows packed rows. These rungs launch a block for each item and leave
-// the order to the GPU's block scheduler. Policy balanced cuts for CTAs that each work through a queue; here it stands for
-// equal chunks, 128 to 512 keys, several items for each CTA that fits the GPU.
-planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, std::int32_t most_rows);
+// What a planned rung's blocks are: the packed query rows that one takes at most, and how many are resident in an SM.
+struct GpuGrid {
+  std::int32_t most_rows, blocks_per_sm;
+};
+
+// The plan that D3 to D5 execute. These rungs launch a block for each item and leave the order to the GPU's block scheduler.
+// Policy balanced cuts for CTAs that each work through a queue; here it stands for the one chunk size, or none, for which
+// the cost model predicts the shortest time.
+planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid);
 
 }  // namespace flashladder::ladder

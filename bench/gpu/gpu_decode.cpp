@@ -1,4 +1,4 @@
-// Times the GPU decode rungs: gpu_decode OUT.jsonl COMMIT DATE   appends the lines of docs/case_format.md to OUT.jsonl.
+// Times the GPU decode rungs: gpu_decode OUT.jsonl DRIVER COMMIT DATE   writes the measurement lines of docs/case_format.md.
 //
 // Every time is the median of events around one run with a cold L2 (256 MB are read before each), on random data in shuffled
 // pages, and every rung is checked against C4 and the oracle on those very data first: what is timed has been checked.
@@ -130,30 +130,29 @@ double time_copy(const Lines& lines, int run) {
   return 2e-6 * static_cast<double>(bytes) / copy;
 }
 
-void header(std::FILE* file, const char* commit, const char* date) {
+void header(std::FILE* file, const char* driver, const char* commit, const char* date) {
   cudaDeviceProp device{};
-  int driver = 0, runtime = 0, khz = 0;
+  int runtime = 0, khz = 0;
   gpu::check(cudaGetDeviceProperties(&device, 0));
-  gpu::check(cudaDriverGetVersion(&driver));
   gpu::check(cudaRuntimeGetVersion(&runtime));
   gpu::check(cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, 0));
-  std::fprintf(file, "{\"gpu\": \"%s\", \"driver\": \"CUDA %d.%d\", \"cuda\": \"%d.%d\", \"sm_mhz\": %d, \"date\": \"%s\", \"commit\": \"%s\", "
+  std::fprintf(file, "{\"gpu\": \"%s\", \"driver\": \"%s\", \"cuda\": \"%d.%d\", \"sm_mhz\": %d, \"date\": \"%s\", \"commit\": \"%s\", "
                "\"note\": \"L2 flushed by reading 256 MB; events; median of 41; f16 random data, shuffled pages; each line checked "
-               "against C4 and the oracle in this run\"}\n", device.name, driver / 1000, driver % 1000 / 10, runtime / 1000,
-               runtime % 1000 / 10, khz / 1000, date, commit);
+               "against C4 and the oracle in this run\"}\n", device.name, driver, runtime / 1000, runtime % 1000 / 10, khz / 1000, date,
+               commit);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc != 4) return std::puts("usage: gpu_decode OUT.jsonl COMMIT DATE"), 2;
+  if (argc != 5) return std::puts("usage: gpu_decode OUT.jsonl DRIVER COMMIT DATE"), 2;
   if (!gpu::why_no_device().empty()) return std::puts(gpu::why_no_device().c_str()), 77;
   const Lines lines{std::fopen(argv[1], "w")};
   if (lines.file == nullptr) return std::perror(argv[1]), 1;
-  header(lines.file, argv[2], argv[3]);
+  header(lines.file, argv[2], argv[3], argv[4]);
   using planner::SplitPolicy;
-  const std::vector<Settings> plans{{}, {.policy = SplitPolicy::target}, {.policy = SplitPolicy::fixed, .chunk_size = 256},
-                                    {.policy = SplitPolicy::fixed, .chunk_size = 512}, {.policy = SplitPolicy::count}};
+  const std::vector<Settings> plans{{}, {.policy = SplitPolicy::target}, {.policy = SplitPolicy::fixed, .chunk_size = 512},
+                                    {.policy = SplitPolicy::count}};
   const double copy_tbps = time_copy(lines, 1);
   const Flush flush;
   for (const CaseSpec& spec : {decode("B32 kv2048 32/8 p16", std::vector<std::int32_t>(32, 2048), 32, 8),

@@ -27,7 +27,6 @@ struct Shape {
   static constexpr int chunks = head_dim / 8;  // of 16 bytes, of a token
   static constexpr int steps = head_dim / 16;  // mma steps along head_dim
   static constexpr int stages = head_dim == 64 ? 4 : head_dim == 128 ? 3 : 2;
-  static constexpr int blocks_per_sm = head_dim == 64 ? 3 : head_dim == 128 ? 2 : 1;  // by shared memory
 };
 
 // Shared memory of one warp. Chunk c of token t lies at c ^ t % 8, so that ldmatrix meets eight different bank groups
@@ -96,7 +95,7 @@ struct HeadTiles {
 };
 
 template <class S, class Score>
-__global__ void __launch_bounds__(warps * 32, S::blocks_per_sm)
+__global__ void __launch_bounds__(warps * 32, blocks_per_sm(S::head_dim))
 kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedParams plan) {
   using Element = typename S::Element;
   constexpr int round = 32, tokens_of_copy = 32 / S::chunks;  // tokens that one TokenSlots serves; that one copy brings
