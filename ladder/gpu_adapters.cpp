@@ -66,7 +66,7 @@ Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, 
 
 // The chunk (0: none) with the smallest predicted makespan when blocks take the items in order, merging included.
 std::int32_t quickest_chunk(planner::PlanInputs inputs) {
-  constexpr float keys_per_partial = 4;  // what a partial costs the merge kernel, which walks a row's partials one by one
+  constexpr float keys_per_partial = 18;  // what a partial costs the merge, in key-equivalents: fitted, docs/measurements
   std::int32_t best = 0;
   float least = 0;
   for (const std::int32_t chunk : {0, 4096, 2048, 1024, 512, 256, 128}) {

@@ -151,8 +151,8 @@ int main(int argc, char** argv) try {
   if (lines.file == nullptr) return std::perror(argv[1]), 1;
   header(lines.file, argv[2], argv[3], argv[4]);
   using planner::SplitPolicy;
-  const std::vector<Settings> plans{{}, {.policy = SplitPolicy::target}, {.policy = SplitPolicy::fixed, .chunk_size = 512},
-                                    {.policy = SplitPolicy::count}};
+  const std::vector<Settings> plans{{}, {.policy = SplitPolicy::count}, {.policy = SplitPolicy::fixed, .chunk_size = 512},
+                                    {.policy = SplitPolicy::fixed, .chunk_size = 1024}};
   const double copy_tbps = time_copy(lines, 1);
   const Flush flush;
   for (const CaseSpec& spec : {decode("B32 kv2048 32/8 p16", std::vector<std::int32_t>(32, 2048), 32, 8),

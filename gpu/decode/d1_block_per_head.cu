@@ -36,7 +36,11 @@ __global__ void __launch_bounds__(head_dim) kernel(const __grid_constant__ Decod
       const KvSlot slot = p.table.locate(request, tile + t);
       const Element* k_row = k + p.k_strides.offset(slot, kv_head);
       float dot = 0;
-      for (int d = 0; d < head_dim; ++d) dot += q[d] * to_float(k_row[d]);
+      for (int d = 0; d < head_dim; d += 16) {  // in pieces: one chain of 256 additions would round too often
+        float piece = 0;
+        for (int i = d; i < d + 16; ++i) piece += q[i] * to_float(k_row[i]);
+        dot += piece;
+      }
       logit[t] = score(dot);
       v_row[t] = p.v_strides.offset(slot, kv_head);
     }

@@ -16,7 +16,7 @@ __global__ void kernel(const __grid_constant__ DecodeParams p, const __grid_cons
   if (r >= rows) return;
   SoftmaxState<float> state;
   float value = 0;
-#pragma unroll 16  // their loads don't depend on each other: sixteen in flight
+#pragma unroll 4
   for (std::int32_t partial = 0; partial < m.num_partials; ++partial) {
     const std::int64_t slot = m.first_slot + std::int64_t{partial} * rows + r;
     const float o = plan.partial_o[slot * head_dim + feature], lse_log2 = plan.partial_lse_log2[slot];
