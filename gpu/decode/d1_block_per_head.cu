@@ -35,12 +35,11 @@ __global__ void __launch_bounds__(head_dim) kernel(const __grid_constant__ Decod
     if (t < keys) {
       const KvSlot slot = p.table.locate(request, tile + t);
       const Element* k_row = k + p.k_strides.offset(slot, kv_head);
-      float dot = 0;
-      for (int d = 0; d < head_dim; d += 16) {  // in pieces: one chain of 256 additions would round too often
-        float piece = 0;
-        for (int i = d; i < d + 16; ++i) piece += q[i] * to_float(k_row[i]);
-        dot += piece;
+      float sum[8] = {};  // eight, joined in pairs: one chain of 256 additions rounds more than near 1e5 a logit may be off
+      for (int d = 0; d < head_dim; d += 8) {
+        for (int i = 0; i < 8; ++i) sum[i] += q[d + i] * to_float(k_row[d + i]);
       }
+      const float dot = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
       logit[t] = score(dot);
       v_row[t] = p.v_strides.offset(slot, kv_head);
     }

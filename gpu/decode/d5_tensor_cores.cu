@@ -155,12 +155,18 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
     const auto& v_tile = ring.v[step % S::stages];
     std::uint32_t a[4];
 
-    float s[S::head_tiles][4] = {};
+    // Four sums, joined in f32: tensor cores cut off where f32 would round, so that one chain of steps drifts downwards.
+    float sum[4][S::head_tiles][4] = {}, s[S::head_tiles][4];
 #pragma unroll
     for (int i = 0; i < S::steps; ++i) {  // blocks of A: tokens 0-7, 8-15, then the same of the next 8 features
       ldmatrix_x4(a, &k_tile[lane % 16][(2 * i + lane / 16) ^ lane % 8]);
 #pragma unroll
-      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<Element>(s[n], a, q[i][n]);
+      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<Element>(sum[i % 4][n], a, q[i][n]);
+    }
+#pragma unroll
+    for (int n = 0; n < S::head_tiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) s[n][c] = (sum[0][n][c] + sum[1][n][c]) + (sum[2][n][c] + sum[3][n][c]);
     }
     const std::int32_t token = first + step / 2 * warps * round + step % 2 * tile + lane / 4;
     const bool seen[2] = {token < keys, token + 8 < keys};
