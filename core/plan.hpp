@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/host_device.hpp"
 #include "core/range.hpp"
 
 namespace flashladder {
@@ -26,7 +27,7 @@ struct WorkItem {
   std::uint8_t flags = first | last;
   std::int64_t partial_slot = -1;  // first of rows.size() partial rows in the workspace; -1 writes o directly
 
-  bool whole() const { return partial_slot < 0; }
+  FL_HD constexpr bool whole() const { return partial_slot < 0; }
   friend bool operator==(const WorkItem&, const WorkItem&) = default;
 };
 

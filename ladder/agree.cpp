@@ -5,6 +5,9 @@
 
 #include "core/error.hpp"
 #include "ladder/cases/guarded_output.hpp"
+#ifdef FLASHLADDER_CUDA
+#include "ladder/gpu_adapters.hpp"
+#endif
 
 namespace flashladder::ladder {
 
@@ -17,6 +20,9 @@ double time_once(const std::function<void()>& run) {
 RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
   const Support support = rung.supports(c.spec);
   require(static_cast<bool>(support), "rung", rung.name, support.reason.c_str());
+#ifdef FLASHLADDER_CUDA
+  if (rung.device == Device::gpu) return run_gpu_rung(rung, c, settings);
+#endif
   const AttentionProblem problem = c.problem();
   const AttentionParams& p = problem.params;
   GuardedOutput output(problem.q.shape[0], p.num_qo_heads, p.head_dim_vo);

@@ -1,8 +1,12 @@
 // The ladder, rung by rung: one line each.
+#include <utility>
 #include <vector>
 
 #include "core/error.hpp"
 #include "ladder/adapters.hpp"
+#ifdef FLASHLADDER_CUDA
+#include "ladder/gpu_adapters.hpp"
+#endif
 #include "ladder/rung.hpp"
 #include "reference/c0_naive.hpp"
 #include "reference/c1_online_softmax.hpp"
@@ -18,13 +22,19 @@ void c2_attend(const AttentionProblem& problem, const AttentionOutput& output) {
 void c3_attend(const AttentionProblem& problem, const AttentionOutput& output) { ref::c3::attend(problem, output); }
 
 const std::vector<Rung>& registry() {
-  static const std::vector<Rung> rungs{
-      direct("C0", "naive softmax(Q K^T) V, Eigen, double: the oracle", "01", "", ref::c0::attend),
-      direct("C1", "tiled online softmax: no score matrix, float", "02", "C0", ref::c1::attend),
-      direct("C2", "split-K: pieces of the keys, merged by their lse", "03", "C1", c2_attend),
-      direct("C3", "paged: K and V read through the page table", "04", "C2", c3_attend),
-      planned("C4", "planned: work items on all cores, GQA packed", "05", "C3"),
-  };
+  static const std::vector<Rung> rungs = [] {
+    std::vector<Rung> all{
+        direct("C0", "naive softmax(Q K^T) V, Eigen, double: the oracle", "01", "", ref::c0::attend),
+        direct("C1", "tiled online softmax: no score matrix, float", "02", "C0", ref::c1::attend),
+        direct("C2", "split-K: pieces of the keys, merged by their lse", "03", "C1", c2_attend),
+        direct("C3", "paged: K and V read through the page table", "04", "C2", c3_attend),
+        planned("C4", "planned: work items on all cores, GQA packed", "05", "C3"),
+    };
+#ifdef FLASHLADDER_CUDA
+    for (Rung& rung : gpu_rungs()) all.push_back(std::move(rung));
+#endif
+    return all;
+  }();
   return rungs;
 }
 

@@ -16,7 +16,7 @@
 namespace flashladder::ladder {
 
 enum class Op : std::uint8_t { attention };  // a value a family: what its spec and its buffers mean
-enum class Device : std::uint8_t { cpu };    // where the harness allocates the buffers
+enum class Device : std::uint8_t { cpu, gpu };  // where the harness allocates the buffers
 
 // Yes, or the reason why not: nothing is silently ignored.
 struct Support {
@@ -34,7 +34,8 @@ struct Settings {
   int thread_count() const { return threads > 0 ? threads : reference::ThreadPool::hardware_threads(); }
 };
 
-// What the harness allocated, poisoned and guarded, on the rung's device.
+// What the harness allocated, poisoned and guarded, on the rung's device: a GPU rung gets device pointers throughout, the
+// page table's too, and reads lengths from the spec.
 struct Buffers {
   AttentionProblem problem;
   AttentionOutput output;
@@ -54,12 +55,15 @@ struct Rung {
   std::string must_equal;  // the rung below; "" for the oracle
   DType p_dtype = DType::f32;  // what it rounds P to: decides its tolerance (oracle.hpp)
   bool parallel = false;   // uses Settings::threads; the others use one
+  bool p_as_kv = false;        // rounds P to the dtype of K and V instead, as tensor cores want it
   std::function<Support(const CaseSpec&)> supports;
   std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
   std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise
+
+  DType p_rounding(const CaseSpec& spec) const { return p_as_kv ? spec.dtype : p_dtype; }
 };
 
-// All rungs, from the lowest up.
+// All rungs, from the lowest up: CPU, then GPU, if built with CUDA. Without a GPU those support nothing and say why.
 std::span<const Rung> rungs();
 // The rung of that name; an InputError lists the names.
 const Rung& rung(const std::string& name);

@@ -1,0 +1,14 @@
+// Is there a GPU that these kernels run on?
+#pragma once
+
+#include <string>
+
+namespace flashladder::gpu {
+
+// "" if the current device can run the kernels of this build; else one sentence: no device, no driver or one that is too
+// old, or a GPU that the build has no code for. Asked once, then remembered.
+const std::string& why_no_device();
+
+int multiprocessors();  // of the current device
+
+}  // namespace flashladder::gpu

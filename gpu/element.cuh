@@ -1,0 +1,37 @@
+// 16-bit elements in registers: one at a time, or the eight of a 16-byte load.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "core/half.hpp"
+
+namespace flashladder::gpu {
+
+__device__ inline float to_float(Half x) { return __half2float(__ushort_as_half(x.bits)); }
+__device__ inline float to_float(BFloat16 x) { return __uint_as_float(std::uint32_t{x.bits} << 16); }
+
+// Two neighbours in a 32-bit register, the low half first.
+template <class Element>
+__device__ inline float2 to_floats(std::uint32_t pair);
+template <>
+__device__ inline float2 to_floats<Half>(std::uint32_t pair) {
+  return __half22float2(__halves2half2(__ushort_as_half(pair & 0xffffu), __ushort_as_half(pair >> 16)));
+}
+template <>
+__device__ inline float2 to_floats<BFloat16>(std::uint32_t pair) {
+  return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};  // bf16 is the upper half of an f32
+}
+
+struct Float8 {
+  float at[8];
+};
+template <class Element>
+__device__ inline Float8 to_floats(uint4 bytes) {
+  const float2 a = to_floats<Element>(bytes.x), b = to_floats<Element>(bytes.y), c = to_floats<Element>(bytes.z),
+               d = to_floats<Element>(bytes.w);
+  return {a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y};
+}
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,37 @@
+// The one way a kernel is launched: checked, on the caller's stream, and with no more said than grid, block and shared memory.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+
+#include "gpu/check.hpp"
+
+namespace flashladder::gpu {
+
+struct LaunchShape {
+  std::int64_t grid = 0;  // blocks, one-dimensional: kernels take blockIdx.x apart themselves. 0: nothing is launched
+  int block = 0;          // threads
+  std::size_t shared_bytes = 0;  // dynamic
+  std::source_location where = std::source_location::current();  // who launches, for the error
+};
+
+template <class... Params>
+void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream, const Params&... params) {
+  if (shape.grid == 0) return;
+  constexpr std::size_t without_asking = 48 * 1024;  // what any kernel gets (CUDA C++ Programming Guide, compute capabilities)
+  if (shape.shared_bytes > without_asking) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
+          shape.where);
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(shape.grid));
+  config.blockDim = dim3(static_cast<unsigned>(shape.block));
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, params...), shape.where);
+}
+
+}  // namespace flashladder::gpu
