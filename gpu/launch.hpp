@@ -1,4 +1,5 @@
-// The one way a kernel is launched: checked, on the caller's stream, and with no more said than grid, block and shared memory.
+// The one way a kernel is launched: checked, on the caller's stream, and with no more said than grid, block and shared
+// memory.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -7,8 +7,8 @@
 
 namespace flashladder::gpu {
 
-// Reads bytes (a multiple of 16) once. sink: device memory of 4 bytes, written only if the sum of what was read is an unlikely
-// number, so that the reads can't be left out.
+// Reads bytes (a multiple of 16) once. sink: device memory of 4 bytes, written only if the sum of what was read is an
+// unlikely number, so that the reads can't be left out.
 void read_all(const void* data, std::size_t bytes, float* sink, cudaStream_t stream);
 
 }  // namespace flashladder::gpu

@@ -1,5 +1,5 @@
-// Decode cases for the GPU rungs: the case table's lengths, shapes and values with one query for each request, and random ones
-// that a split has something to cut in.
+// Decode cases for the GPU rungs: the case table's lengths, shapes and values with one query for each request, and random
+// ones that a split has something to cut in.
 #pragma once
 
 #include <vector>

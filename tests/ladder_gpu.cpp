@@ -1,5 +1,6 @@
-// The proof of the GPU ladder: every GPU rung equals the rung below (D1 the CPU's C4) and the double oracle, on the case table's
-// decode cases and on random ones. Outputs and workspace start as NaN between guard bands, unused cache slots hold NaN.
+// The proof of the GPU ladder: every GPU rung equals the rung below (D1 the CPU's C4) and the double oracle, on the case
+// table's decode cases and on random ones. Outputs and workspace start as NaN between guard bands, unused cache slots hold
+// NaN.
 #include <doctest/doctest.h>
 
 #include <cstdio>

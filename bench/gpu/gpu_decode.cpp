@@ -2,7 +2,8 @@
 //
 // Every time is the median of events around one run with a cold L2 (256 MB are read before each), on random data in shuffled
 // pages, and every rung is checked against C4 and the oracle on those very data first: what is timed has been checked.
-// TB/s counts the bytes that have to move: q, K and V of the actual lengths, o. The ceilings (a copy, a read) are this run's.
+// TB/s counts the bytes that have to move: q, K and V of the actual lengths, o. The ceilings (a copy, a read) are this
+// run's.
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -24,7 +25,8 @@ using gpu::DeviceBuffer;
 
 namespace {
 
-// docs/measurements/README.md: 64 lengths drawn once, log-normal with median about 1k. The same that the peers were timed on.
+// docs/measurements/README.md: 64 lengths drawn once, log-normal with median about 1k. The same that the peers were timed
+// on.
 const std::vector<std::int32_t> lognormal64{
     2185, 974,  4915, 3714, 640,  4830, 332,  753, 457, 310, 5417, 1465, 279,  5487, 5347, 9251, 342,  1021, 251,  3079, 197, 3988,
     603,  1080, 1071, 969,  745,  1310, 3679, 2825, 1893, 1367, 317, 4156, 1259, 1206, 1012, 608,  1246, 1576, 175,  31,   1511, 2120,
@@ -76,7 +78,8 @@ double compulsory_bytes(const CaseSpec& s) {
   return kv * 128 * 2 + rows * 128 * (2 + 4);  // q in f16, o in f32
 }
 
-// The same bytes, read in order by a kernel that does nothing else, after the same flush: the floor of this case, on this GPU.
+// The same bytes, read in order by a kernel that does nothing else, after the same flush: the floor of this case, on this
+// GPU.
 void time_floor(const CaseSpec& spec, const Flush& flush, const Lines& lines, int run) {
   const auto bytes = static_cast<std::size_t>(compulsory_bytes(spec)) / 16 * 16;
   DeviceBuffer data(bytes), sink(16);

@@ -1,5 +1,6 @@
 // D2, 16-byte loads and lane groups: one block for each (request, KV head). Must equal D1.
-// grid   batch * num_kv_heads * ceil(group / 8) blocks      block  128 threads      shared memory  4 * rows * (head_dim + 2) * 4 B
+// grid   batch * num_kv_heads * ceil(group / 8) blocks      block  128 threads      shared memory  4 * rows * (head_dim +
+// 2) * 4 B
 // New: a warp reads whole tokens, 16 bytes a lane, several tokens in flight before the first is used; dot products end in
 // warp shuffles (lane_group.cuh); the query heads of a group share each load of K and V. Tokens go round the warps, each
 // lane group keeps its own softmax state, and the states merge once, at the end: the loop has no barrier at all.

@@ -4,7 +4,8 @@
 // flight no longer depend on registers; and the way there, token -> page id -> address, is walked by one lane for each
 // token, 32 tokens at a time and a whole round before they are needed, instead of by every lane at the last moment.
 // A lane reads back exactly the 16 bytes that it copied, and each warp has a ring of its own: no barrier in the loop.
-// Leaves out: CUDA cores do the arithmetic, once for each query head; beyond a group of 4 that, and not memory, is the limit.
+// Leaves out: CUDA cores do the arithmetic, once for each query head; beyond a group of 4 that, and not memory, is the
+// limit.
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/instances.cuh"
 #include "gpu/decode/lane_group.cuh"
@@ -70,7 +71,8 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   mine.load_query(static_cast<const Element*>(p.q) + row * Group::head_dim + feature, rows);
   const Score score(p);
   for (std::int32_t step = 0; step < steps; ++step) {
-    // Copies into the slot that the step before read; the lane that read it is the one that writes it, so program order does.
+    // Copies into the slot that the step before read; the lane that read it is the one that writes it, so program order
+    // does.
     if (step + stages - 1 < steps) copy(step + stages - 1);
     cp_async_commit();
     cp_async_wait<stages - 1>();  // this step's bytes have arrived, for the lane that copied them: itself

@@ -1,9 +1,10 @@
-// D5, tensor cores with the operands swapped: tokens are M, the group's query heads N. Must equal D4 (P is rounded to 16 bits).
+// D5, tensor cores with the operands swapped: tokens are M, the group's query heads N. Must equal D4 (P is rounded to 16
+// bits).
 // grid   items of the plan, then merges * rows    block  128 threads    shared memory  stages * 32 KB (head_dim 128), a ring
-// New: one mma.m16n8k16 does for 16 tokens and 8 heads what took 2048 multiply-adds, so that any group of up to 16 costs what
-// one head does: reading memory. S^T = K Q^T and O^T += V^T P^T: K and V come from the ring by ldmatrix (V transposed on the
-// way), Q stays in registers, P^T turns from accumulator into operand by movmatrix. In both accumulators a lane's columns are
-// the same two heads, so that the softmax's rescale needs no exchange.
+// New: one mma.m16n8k16 does for 16 tokens and 8 heads what took 2048 multiply-adds, so that a group of up to 16 should cost
+// what one head does: reading memory (timed: 4 and 8). S^T = K Q^T and O^T += V^T P^T: K and V come from the ring by ldmatrix (V transposed
+// on the way), Q stays in registers, P^T turns from accumulator into operand by movmatrix. In both accumulators a lane's
+// columns are the same two heads, so that the softmax's rescale needs no exchange.
 // Leaves out: CTAs do not share the work evenly to the last tile, and the merge is a second launch.
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/instances.cuh"

@@ -15,7 +15,8 @@ void attend(const DecodeCall& call, cudaStream_t stream);
 namespace d2 {
 void attend(const DecodeCall& call, cudaStream_t stream);
 }
-// The planned rungs: one block an item, items of at most most_rows packed rows, a workspace of plan.workspace_bytes() on the device.
+// The planned rungs: one block an item, items of at most most_rows packed rows, a workspace of plan.workspace_bytes() on
+// the device.
 namespace d3 {
 void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
 }

@@ -40,7 +40,8 @@ struct LaneGroup {
     }
   }
 
-  // n tokens for each group: k[u], v[u] are this lane's 8 features. A token beyond the end comes as seen[u] = false with zeros.
+  // n tokens for each group: k[u], v[u] are this lane's 8 features. A token beyond the end comes as seen[u] = false with
+  // zeros.
   template <int n, class Score>
   __device__ void absorb(const uint4 (&k)[n], const uint4 (&v)[n], const bool (&seen)[n], const Score& score) {
     float logit[n][rows];  // then the weight

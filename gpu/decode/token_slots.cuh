@@ -1,5 +1,5 @@
-// From a token to the addresses of its key and value, a warp's 32 tokens at a time: lane l walks token -> page id -> offset for
-// the l-th of them, so that the division and the dependent load happen once a token, and a round before they are needed.
+// From a token to the addresses of its key and value, a warp's 32 tokens at a time: lane l walks token -> page id -> offset
+// for the l-th of them, so that the division and the dependent load happen once a token, and a round before they are needed.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // The merge kernel of Flash-Decoding: o = sum of partial o, each weighted by 2^(its lse - the lse of all). Used by D3, D4.
-// grid   num_merges * query_tile blocks, one for each row      block  head_dim threads, one for each feature      no shared memory
-// Must equal the loop in reference/c4_planned.cpp (run_merge): slot order, never arrival order, so that the bits are the same
-// in every run. The launch is the barrier: a kernel starts when all partials of the one before it are written.
+// grid   num_merges * query_tile blocks, one for each row      block  head_dim threads, one for each feature      no shared
+// memory Must equal the loop in reference/c4_planned.cpp (run_merge): slot order, never arrival order, so that the bits are
+// the same in every run. The launch is the barrier: a kernel starts when all partials of the one before it are written.
 #include "gpu/merge/merge_partials.hpp"
 
 #include "gpu/decode/write_row.cuh"

@@ -1,5 +1,5 @@
-// Tensor cores of sm_80 and newer: mma.m16n8k16 on 16-bit elements with an f32 accumulator, and what brings its operands into
-// place. Which lane holds which element: core/fragment_map.hpp.
+// Tensor cores of sm_80 and newer: mma.m16n8k16 on 16-bit elements with an f32 accumulator, and what brings its operands
+// into place. Which lane holds which element: core/fragment_map.hpp.
 // PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions": mma, ldmatrix, movmatrix.
 #pragma once
 
