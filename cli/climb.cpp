@@ -49,18 +49,22 @@ void climb_rungs(Climb& climb, bool quiet) {
   const ladder::Case& c = *climb.of;
   Progress progress;
   progress.say("the formula in double, for the tolerance");
-  const ladder::Oracle oracle = make_oracle(c);
+  ladder::Oracles oracles(c);
   std::map<std::string, ladder::RunResult> results;
   for (const ladder::Rung& rung : ladder::rungs()) {
-    if (!rung.supports(c.spec)) continue;
+    if (const ladder::Support support = rung.supports(c.spec); !support) {
+      std::string& names = climb.not_run[support.reason];
+      names += (names.empty() ? "" : ", ") + rung.name;
+      continue;
+    }
     progress.say(rung.name + ": " + rung.idea);
     const ladder::RunResult& result = results[rung.name] = run_rung(
         rung, c, climb.settings, [](const std::function<void()>& run) { return bench::median_ms(climb_rounds, run); });
     const auto below = results.find(rung.must_equal);
     Step step{.rung = &rung, .milliseconds = result.milliseconds,
-              .agreement = agree(c, result, below == results.end() ? nullptr : &below->second, oracle),
+              .agreement = agree(c, result, below == results.end() ? nullptr : &below->second, oracles.of(rung)),
               .expected = {}, .has_expected = has_expected(c)};
-    if (step.has_expected) step.expected = compare_with_expected(c, result, oracle.tolerance);
+    if (step.has_expected) step.expected = compare_with_expected(c, result, oracles.of(rung).tolerance);
     climb.steps.push_back(step);
     progress.clear();
     if (quiet) continue;
@@ -103,7 +107,7 @@ int climb_command(const ClimbOptions& o) {
   const ladder::Case c = ladder::read_case(file);
   ladder::Case layer_2;
   if (default_case) layer_2 = ladder::read_case(o.data_dir + "/smollm2_layer02.safetensors");
-  Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}};
+  Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}, {}};
   if (!o.json) {
     const auto model = c.notes.find("x-model");
     print("Climbing on " + c.spec.name + " (" + case_string(c.spec) + ")" +
@@ -129,6 +133,7 @@ int climb_command(const ClimbOptions& o) {
     if (has_expected(c)) {
       print("\nAgainst the answer in the file: at worst " + short_number(100 * share) + " % of the tolerance.\n");
     }
+    for (const auto& [reason, names] : climb.not_run) print("Not run: " + names + ": " + reason + "\n");
     print("\n" + html + "\n");
   }
   return climb.steps.empty() ? nothing_ran : ok ? good : mismatch;

@@ -1,6 +1,7 @@
 // The page that a climb leaves behind: its table, and pictures of what was computed.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,7 @@ struct Climb {
   std::string file;
   ladder::Settings settings;
   std::vector<Step> steps;
+  std::map<std::string, std::string> not_run;  // a reason -> the rungs that gave it
   std::vector<HeadPicture> heads;
   std::vector<std::int32_t> served;  // KV lengths of a batch of decoding requests, planned by every policy; may be empty
 };

@@ -54,7 +54,7 @@ void count(Tally& tally, const Case& c, const Comparison& comparison) {
 }
 
 void verify_case(const Case& c, const ladder::Settings& settings, std::vector<Tally>& tallies) {
-  const ladder::Oracle oracle = make_oracle(c);
+  ladder::Oracles oracles(c);
   std::map<std::string, RunResult> results;
   const auto result_of = [&](const Rung& rung) -> const RunResult& {
     const auto found = results.find(rung.name);
@@ -69,8 +69,8 @@ void verify_case(const Case& c, const ladder::Settings& settings, std::vector<Ta
     const bool has_below = !rung.must_equal.empty() && ladder::rung(rung.must_equal).supports(c.spec);
     const RunResult* below = has_below ? &result_of(ladder::rung(rung.must_equal)) : nullptr;
     const RunResult& result = result_of(rung);
-    count(tally, c, agree(c, result, below, oracle));
-    if (has_expected(c)) count(tally, c, compare_with_expected(c, result, oracle.tolerance));
+    count(tally, c, agree(c, result, below, oracles.of(rung)));
+    if (has_expected(c)) count(tally, c, compare_with_expected(c, result, oracles.of(rung).tolerance));
     ++tally.cases;
   }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,5 +29,16 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings = {
 // rung against the one it must equal, `below` (its result on the same case), and against the oracle; the worse of both.
 // Two rungs that both stay within the tolerance of the oracle may stand on either side of it: they may differ by twice that.
 Comparison agree(const Case& c, const RunResult& rung, const RunResult* below, const Oracle& oracle);
+
+// The oracles of one case, made when first asked for: one for each precision in which a rung rounds P.
+class Oracles {
+ public:
+  explicit Oracles(const Case& c) : case_(c) {}  // c must outlive it
+  const Oracle& of(const Rung& rung);
+
+ private:
+  const Case& case_;
+  std::map<DType, Oracle> made_;
+};
 
 }  // namespace flashladder::ladder

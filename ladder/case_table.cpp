@@ -69,6 +69,7 @@ void add_values(std::vector<CaseSpec>& t) {
   t.push_back(make("logits near -1e5 only", {30}, {30}, 4, 2, 64, 16, [](CaseSpec& s) {
     s.values = Values::large, causal(s);  // the first rows see few keys: for some of them every logit is near -1e5
   }));
+  t.push_back(make("head dim 256 and logits near 1e5", {1, 20}, {300, 150}, 8, 1, 256, 16, values(Values::large)));
   t.push_back(make("equal logits", {1, 20}, {300, 40}, 4, 2, 64, 16, values(Values::equal)));
   t.push_back(make("maximum in the first tile", {1, 20}, {700, 400}, 4, 2, 64, 16, values(Values::first_max)));
   t.push_back(make("maximum in the last tile", {1, 20}, {700, 400}, 4, 2, 64, 16, values(Values::last_max)));

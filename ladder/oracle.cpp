@@ -14,7 +14,8 @@ namespace {
 using reference::c0::HeadResult;
 using reference::c0::naive_head;
 
-constexpr double floor_factor = 8;  // k of the header
+// k of the header.
+double roundings(std::int32_t head_dim_qk) { return 4 + 4.0 / 3 * std::sqrt(head_dim_qk); }
 
 // Bounds of one (request, query head): |logit| in log2 units, |v|.
 struct Bounds {
@@ -69,8 +70,8 @@ Oracle make_oracle(const Case& c, DType p_dtype, const HeadFilter& wanted) {
       }
     }
   }
-  const double floor = floor_factor * unit_roundoff(DType::f32) * (1 + most.logit);
-  oracle.tolerance = {2 * naive_error.o + floor * most.v, 2 * naive_error.lse_log2 + floor};
+  const double floor = roundings(p.head_dim_qk) * unit_roundoff(DType::f32) * (1 + most.logit);
+  oracle.tolerance = {2 * naive_error.o + 2 * floor * most.v, 2 * naive_error.lse_log2 + floor};
   return oracle;
 }
 

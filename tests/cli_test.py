@@ -140,9 +140,9 @@ class Verify(Cli):
     def test_the_table_and_json(self):
         answer = self.json("verify")
         self.assertTrue(answer["ok"])
-        self.assertEqual([r["rung"] for r in answer["rungs"]], ["C0", "C1", "C2", "C3", "C4"])
+        self.assertEqual([r["rung"] for r in answer["rungs"]][:5], ["C0", "C1", "C2", "C3", "C4"])
         cases = len(json.loads(self.run_program("case", "list", "--json")[0]))
-        for rung in answer["rungs"]:
+        for rung in answer["rungs"][:5]:  # GPU rungs may follow; they need a GPU and take decode cases
             self.assertEqual((rung["cases"], rung["failures"]), (cases, []))
             self.assertLessEqual(rung["worst_error"], rung["tolerance"])
 
@@ -158,7 +158,7 @@ class Verify(Cli):
     def test_what_the_file_expects_counts(self):
         tampered("wrong.safetensors", "expected_o", lambda b: b.__setitem__(slice(0, 8), struct.pack("<d", 1e3)))
         answer = self.json("verify", "--in", "wrong.safetensors", code=1)
-        self.assertEqual([len(r["failures"]) for r in answer["rungs"]], [1] * 5)
+        self.assertEqual([len(r["failures"]) for r in answer["rungs"]][:5], [1] * 5)
         self.assertIn("request 0 query 0 head 0 feature 0", answer["rungs"][4]["failures"][0]["message"])
 
     def test_bad_input_is_refused(self):
