@@ -2,7 +2,7 @@
 
 #include "core/error.hpp"
 #include "core/validate.hpp"
-#include "reference/c3_paged.hpp"
+#include "reference/c4_lanes.hpp"
 
 namespace flashladder::reference::c4 {
 namespace {
@@ -20,7 +20,7 @@ struct Workspace {
 
 // One worker's "shared memory" and "registers", kept from item to item.
 struct Worker {
-  c3::Buffers buffers;
+  LaneBuffers buffers;
   QueryTile tile;
   Accumulator acc;
 };
@@ -37,7 +37,7 @@ struct Executor {
     const auto rows = rows_of_group(item.kv_head, plan.group_size, item.rows);
     load_query_tile(problem, item.request, rows, mask_offset[item.request], w.tile);
     w.acc.reset(w.tile.size(), plan.head_dim_vo);
-    c3::online_softmax(problem, w.tile, item.kv_head, item.keys, w.buffers, w.acc);
+    online_softmax(problem, w.tile, item.kv_head, item.keys, w.buffers, w.acc);
     if (item.whole()) {
       write_tile(problem, output, w.tile, w.acc);
     } else {

@@ -28,6 +28,20 @@ void load_tokens(const AttentionProblem& problem, std::int32_t request, std::int
 
 }  // namespace
 
+bool rows_in_place(const AttentionProblem& problem) {
+  return problem.kv.dtype == DType::f32 && problem.params.pos_encoding_mode != PosEncodingMode::ROPE_LLAMA;
+}
+
+void locate_rows(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, const float** k,
+                 const float** v) {
+  const PageTable table = problem.page_table();
+  for (std::int32_t token = keys.begin; token < keys.end; ++token) {
+    const KvSlot slot = table.locate(request, token);
+    *k++ = static_cast<const float*>(problem.kv.k) + problem.kv.k_strides.offset(slot, kv_head);
+    *v++ = static_cast<const float*>(problem.kv.v) + problem.kv.v_strides.offset(slot, kv_head);
+  }
+}
+
 std::vector<RowId> rows_of_head(std::int32_t qo_head, Range queries) {
   std::vector<RowId> rows;
   for (std::int32_t i = queries.begin; i < queries.end; ++i) rows.push_back({i, qo_head});

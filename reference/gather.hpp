@@ -27,4 +27,10 @@ void load_keys(const AttentionProblem& problem, std::int32_t request, std::int32
 template <class T>
 void load_values(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, Matrix<T>& v);
 
+// Whether K and V can be used where they lie: stored as floats, and not to be rotated.
+bool rows_in_place(const AttentionProblem& problem);
+// Then these are the addresses of the keys' rows, k[i] and v[i] for key keys.begin + i.
+void locate_rows(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, const float** k,
+                 const float** v);
+
 }  // namespace flashladder::reference
