@@ -21,7 +21,7 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings, co
   const Support support = rung.supports(c.spec);
   require(static_cast<bool>(support), "rung", rung.name, support.reason.c_str());
 #ifdef FLASHLADDER_CUDA
-  if (rung.device == Device::gpu) return run_gpu_rung(rung, c, settings);
+  if (rung.device == Device::gpu) return run_gpu_rung(rung, c, settings, stopwatch);
 #endif
   const AttentionProblem problem = c.problem();
   const AttentionParams& p = problem.params;

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
 #include "gpu/device_problem.hpp"
-#include "gpu/stopwatch.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::ladder {
@@ -133,18 +133,19 @@ std::vector<Rung> gpu_rungs() {
   return rungs;
 }
 
-RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings) {
+RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
   const gpu::DeviceProblem problem(c.problem());
   const DeviceOutput output(c.spec.nnz_qo(), c.spec.params);
   DeviceBuffer workspace(rung.workspace_bytes(c.spec, settings), DeviceBuffer::guard_band);
   workspace.poison();
   const Buffers buffers{problem.view(), output.view(), {workspace.data(), workspace.size()}};
   const Runner run = rung.prepare(buffers, c.spec, settings);
-  gpu::Stopwatch watch;
-  watch.start(nullptr);
-  run(nullptr);
+  const double milliseconds = stopwatch([&] {
+    run(nullptr);
+    gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here
+  });
   RunResult result{.o = std::vector<float>(buffers.output.o.size()), .lse_log2 = std::vector<float>(buffers.output.lse_log2.size()),
-                   .milliseconds = watch.stop_ms(nullptr)};
+                   .milliseconds = milliseconds};
   output.o.download(result.o.data());
   output.lse_log2.download(result.lse_log2.data());
   result.guards_intact = output.o.guards_intact() && output.lse_log2.guards_intact() && workspace.guards_intact();

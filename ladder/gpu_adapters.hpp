@@ -11,8 +11,9 @@ namespace flashladder::ladder {
 
 std::vector<Rung> gpu_rungs();  // from the lowest up
 
-// As run_rung, with every buffer on the GPU: uploads the case, poisons and guards output and workspace, runs once.
-RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings);
+// As run_rung, with every buffer on the GPU: uploads the case, poisons and guards output and workspace. The stopwatch sees
+// the launches and the wait for them.
+RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch);
 
 // What a planned rung's blocks are: the packed query rows that one takes at most, and how many are resident in an SM.
 struct GpuGrid {
