@@ -44,6 +44,10 @@ std::vector<ladder::CaseSpec> specs_of(const BenchOptions& o) {
 Results measure(const BenchOptions& o, const std::vector<ladder::CaseSpec>& specs) {
   const ladder::Settings settings = o.threads.settings();
   const std::vector<const ladder::Rung*> rungs = chosen_rungs(o.rungs);
+  for (const ladder::Rung* rung : rungs) {
+    require(rung->device == ladder::Device::cpu, "--rung", rung->name,
+            "runs on a GPU, where the L2 cache must be flushed between runs: bench/gpu/gpu_decode times it");
+  }
   Progress progress;
   Results results;
   progress.say("memory bandwidth");

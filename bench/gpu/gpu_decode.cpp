@@ -105,7 +105,7 @@ std::string plan_name(const Settings& settings) {
 void time_rung(const Rung& rung, const Settings& settings, const Checked& checked, double copy_tbps, const Flush& flush,
                const Lines& lines, int run) {
   const CaseSpec& spec = checked.c.spec;
-  const Comparison comparison = agree(checked.c, run_gpu_rung(rung, checked.c, settings), &checked.below,
+  const Comparison comparison = agree(checked.c, run_rung(rung, checked.c, settings), &checked.below,
                                       rung.p_rounding(spec) == DType::f32 ? checked.exact : checked.rounded);
   const gpu::DeviceProblem problem(checked.c.problem());
   DeviceBuffer o(static_cast<std::size_t>(spec.nnz_qo()) * spec.params.num_qo_heads * 128 * sizeof(float));
