@@ -28,7 +28,7 @@ struct AttentionProblem {
   std::span<const std::int32_t> paged_kv_indptr;         // [batch + 1]  cumulative count of pages
   std::span<const std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]]
   std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
-  std::span<const std::uint8_t> custom_mask;             // [sum_b qo_len(b) * kv_len(b)], 1 = visible; only with MaskMode::custom
+  std::span<const std::uint8_t> custom_mask;             // [sum_b qo_len(b) * kv_len(b)], 1 = visible; MaskMode::custom only
   std::span<const float> sinks;                          // [num_qo_heads]; only with params.sinks
 
   std::int32_t batch() const { return static_cast<std::int32_t>(paged_kv_last_page_len.size()); }

@@ -30,10 +30,13 @@ KvStrides strides_of(const Tensor& t, KvLayout layout, const char* what) {
 }  // namespace
 
 PagedKvCache paged_kv_cache(const Tensor& k, const Tensor& v, KvLayout layout) {
-  require(k.rank == 4, "k_cache rank", k.rank, "must be 4: [pages, page_size, heads, dim] (NHD) or [pages, heads, page_size, dim] (HND)");
-  require(v.rank == 4, "v_cache rank", v.rank, "must be 4: [pages, page_size, heads, dim] (NHD) or [pages, heads, page_size, dim] (HND)");
+  require(k.rank == 4, "k_cache rank", k.rank,
+          "must be 4: [pages, page_size, heads, dim] (NHD) or [pages, heads, page_size, dim] (HND)");
+  require(v.rank == 4, "v_cache rank", v.rank,
+          "must be 4: [pages, page_size, heads, dim] (NHD) or [pages, heads, page_size, dim] (HND)");
   require(k.dtype == v.dtype, "v_cache dtype", name_of(v.dtype), "must be that of k_cache");
-  for (int i = 0; i < 3; ++i) require(k.shape[i] == v.shape[i], "v_cache shape", v.shape[i], "must equal k_cache's, but for head_dim");
+  for (int i = 0; i < 3; ++i)
+    require(k.shape[i] == v.shape[i], "v_cache shape", v.shape[i], "must equal k_cache's, but for head_dim");
   const Dims d = dims(k, layout);
   return {.k = k.data, .v = v.data, .dtype = k.dtype,
           .k_strides = strides_of(k, layout, "k_cache stride"), .v_strides = strides_of(v, layout, "v_cache stride"),
@@ -43,7 +46,8 @@ PagedKvCache paged_kv_cache(const Tensor& k, const Tensor& v, KvLayout layout) {
 }
 
 PagedKvCache paged_kv_cache(const Tensor& kv, KvLayout layout) {
-  require(kv.rank == 5, "kv_cache rank", kv.rank, "must be 5: [pages, 2, page_size, heads, dim] (NHD) or [pages, 2, heads, page_size, dim] (HND)");
+  require(kv.rank == 5, "kv_cache rank", kv.rank,
+          "must be 5: [pages, 2, page_size, heads, dim] (NHD) or [pages, 2, heads, page_size, dim] (HND)");
   require(kv.shape[1] == 2, "kv_cache shape[1]", kv.shape[1], "must be 2: K and V");
   Tensor half = kv;  // drop dimension 1
   half.rank = 4;

@@ -25,8 +25,8 @@ std::size_t extent(const PagedKvCache& kv, const KvStrides& s, std::int32_t dim)
 DeviceProblem::DeviceProblem(const AttentionProblem& host) : view_(host) {
   validate(host);
   const Tensor& q = host.q;
-  require(q.size() == 0 || (q.strides[2] == 1 && q.strides[1] == q.shape[2] && q.strides[0] == q.shape[1] * q.shape[2]), "q stride",
-          q.strides[0], "must be dense to be copied to the GPU");
+  require(q.size() == 0 || (q.strides[2] == 1 && q.strides[1] == q.shape[2] && q.strides[0] == q.shape[1] * q.shape[2]),
+          "q stride", q.strides[0], "must be dense to be copied to the GPU");
   q_ = DeviceBuffer(q.data, static_cast<std::size_t>(q.size()) * size_of(q.dtype));
   view_.q.data = q_.data();
   upload_cache(host.kv);

@@ -22,7 +22,8 @@ struct LaunchShape {
 template <class... Params>
 void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream, const Params&... params) {
   if (shape.grid == 0) return;
-  constexpr std::size_t without_asking = 48 * 1024;  // what any kernel gets (CUDA C++ Programming Guide, compute capabilities)
+  constexpr std::size_t without_asking =
+      48 * 1024;  // what any kernel gets (CUDA C++ Programming Guide, compute capabilities)
   if (shape.shared_bytes > without_asking) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
           shape.where);

@@ -35,7 +35,9 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings, co
   const double milliseconds = stopwatch([&] { run(nullptr); });
 
   const float* o = view.o.data_as<const float>();
-  return {.o = {o, o + view.o.size()}, .lse_log2 = {view.lse_log2.begin(), view.lse_log2.end()}, .milliseconds = milliseconds,
+  return {.o = {o, o + view.o.size()},
+          .lse_log2 = {view.lse_log2.begin(), view.lse_log2.end()},
+          .milliseconds = milliseconds,
           .guards_intact = output.guards_intact() && workspace.guards_intact()};
 }
 

@@ -22,8 +22,8 @@ struct RunResult {
 using Stopwatch = std::function<double(const std::function<void()>& run)>;
 double time_once(const std::function<void()>& run);
 
-// Allocates, poisons and guards the buffers, prepares, and runs as often as the stopwatch does. Throws InputError if the rung
-// does not support the case.
+// Allocates, poisons and guards the buffers, prepares, and runs as often as the stopwatch does. Throws InputError if the
+// rung does not support the case.
 RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings = {}, const Stopwatch& stopwatch = time_once);
 
 // rung against the one it must equal, `below` (its result on the same case), and against the oracle; the worse of both.

@@ -42,7 +42,8 @@ void add_lengths(std::vector<CaseSpec>& t) {
   t.push_back(make("qo longer than kv causal", {40, 7, 200}, {13, 0, 128}, 4, 2, 64, 16, causal));
   t.push_back(make("qo longer than kv full", {40, 3}, {13, 1}, 2, 1, 64, 8));
   t.push_back(make("page size 1", {1, 20}, {77, 130}, 4, 1, 64, 1, causal));
-  t.push_back(make("page size 5 HND", {9, 1}, {101, 64}, 4, 2, 64, 5, [](CaseSpec& s) { s.kv_layout = KvLayout::HND, causal(s); }));
+  t.push_back(
+      make("page size 5 HND", {9, 1}, {101, 64}, 4, 2, 64, 5, [](CaseSpec& s) { s.kv_layout = KvLayout::HND, causal(s); }));
   t.push_back(make("one page holds all", {6}, {50}, 2, 2, 64, 64, causal));
   t.push_back(make("decode long", {1}, {3000}, 2, 1, 128, 16));
   t.push_back(make("prefill over tile edges", {63, 64, 65, 129}, {63, 128, 129, 257}, 2, 1, 64, 16, causal));
@@ -55,7 +56,8 @@ void add_shapes(std::vector<CaseSpec>& t) {
   for (const std::int32_t dim : {1, 33, 80, 128, 256}) {
     t.push_back(make("head dim " + std::to_string(dim), {1, 17}, {150, 40}, 4, 2, dim, 16, causal));
   }
-  t.push_back(make("head dims 192 and 128", {1, 9}, {60, 140}, 4, 4, 192, 16, [](CaseSpec& s) { s.params.head_dim_vo = 128; }));
+  t.push_back(
+      make("head dims 192 and 128", {1, 9}, {60, 140}, 4, 4, 192, 16, [](CaseSpec& s) { s.params.head_dim_vo = 128; }));
   t.push_back(make("head dims 64 and 96 HND", {12}, {140}, 3, 1, 64, 16, [](CaseSpec& s) {
     s.params.head_dim_vo = 96, s.kv_layout = KvLayout::HND;
   }));
@@ -117,7 +119,9 @@ std::vector<CaseSpec> case_table() {
 
 CaseSpec random_spec(std::uint64_t seed) {
   Random random(seed, 77);  // a stream of its own: the values of the case are drawn from the seed too
-  const auto pick = [&](std::int32_t low, std::int32_t high) { return low + static_cast<std::int32_t>(random.below(high - low + 1)); };
+  const auto pick = [&](std::int32_t low, std::int32_t high) {
+    return low + static_cast<std::int32_t>(random.below(high - low + 1));
+  };
   const auto one_in = [&](std::uint32_t n) { return random.below(n) == 0; };
 
   const std::int32_t kv_heads = pick(1, 3), group = pick(1, 8);

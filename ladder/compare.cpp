@@ -40,8 +40,8 @@ std::string text(const char* tensor, const Worst& w) {
   char where[64] = "";
   if (w.feature >= 0) std::snprintf(where, sizeof where, " feature %d", w.feature);
   char line[256];
-  std::snprintf(line, sizeof line, "%s: request %d query %d head %d%s: got %.9g, want %.9g, error %.3g > tolerance %.3g", tensor,
-                w.request, w.query, w.head, where, w.got, w.want, w.error, w.tolerance);
+  std::snprintf(line, sizeof line, "%s: request %d query %d head %d%s: got %.9g, want %.9g, error %.3g > tolerance %.3g",
+                tensor, w.request, w.query, w.head, where, w.got, w.want, w.error, w.tolerance);
   return line;
 }
 
@@ -57,8 +57,8 @@ std::string Comparison::message() const {
   return lines;
 }
 
-Comparison compare(const Case& c, std::span<const float> got_o, std::span<const float> got_lse, std::span<const double> want_o,
-                   std::span<const double> want_lse, const Tolerance& tolerance) {
+Comparison compare(const Case& c, std::span<const float> got_o, std::span<const float> got_lse,
+                   std::span<const double> want_o, std::span<const double> want_lse, const Tolerance& tolerance) {
   Comparison result;
   if (got_o.size() != want_o.size() || (!want_lse.empty() && got_lse.size() != want_lse.size())) {
     result.complaint = "sizes differ: o has " + std::to_string(got_o.size()) + " elements, should have " +

@@ -29,7 +29,7 @@ struct Comparison {
 };
 
 // got: a rung's. want: another rung's or the oracle's, as double. Sizes as in Oracle. An empty want_lse is not compared.
-Comparison compare(const Case& c, std::span<const float> got_o, std::span<const float> got_lse, std::span<const double> want_o,
-                   std::span<const double> want_lse, const Tolerance& tolerance);
+Comparison compare(const Case& c, std::span<const float> got_o, std::span<const float> got_lse,
+                   std::span<const double> want_o, std::span<const double> want_lse, const Tolerance& tolerance);
 
 }  // namespace flashladder::ladder

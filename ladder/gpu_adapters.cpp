@@ -20,7 +20,8 @@ using gpu::DeviceBuffer;
 Support decode_on_gpu(const CaseSpec& spec) {
   for (std::int32_t b = 0; b < spec.batch(); ++b) {
     if (spec.qo_lens[b] != 1) {
-      return {"request " + std::to_string(b) + " has " + std::to_string(spec.qo_lens[b]) + " queries, a decode rung takes one of each"};
+      return {"request " + std::to_string(b) + " has " + std::to_string(spec.qo_lens[b]) +
+              " queries, a decode rung takes one of each"};
     }
   }
   const std::string reason = gpu::why_no_decode(spec.params, spec.dtype);
@@ -33,7 +34,8 @@ Rung gpu_rung(std::string name, std::string idea, std::string must_equal) {
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
 }
 
-Rung direct_on_gpu(std::string name, std::string idea, std::string must_equal, void (*attend)(const DecodeCall&, cudaStream_t)) {
+Rung direct_on_gpu(std::string name, std::string idea, std::string must_equal,
+                   void (*attend)(const DecodeCall&, cudaStream_t)) {
   Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
   rung.prepare = [attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
     return [attend, call = gpu::decode_call(buffers.problem, buffers.output)](void* stream) {
@@ -57,9 +59,8 @@ Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, 
   };
   rung.prepare = [make_plan, attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
     const auto plan = std::make_shared<const gpu::DevicePlan>(make_plan(spec, settings));
-    return [attend, plan, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](void* stream) {
-      attend(call, *plan, workspace, static_cast<cudaStream_t>(stream));
-    };
+    return [attend, plan, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](
+               void* stream) { attend(call, *plan, workspace, static_cast<cudaStream_t>(stream)); };
   };
   return rung;
 }
@@ -105,11 +106,16 @@ struct DeviceOutput {
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid) {
   const AttentionParams& p = spec.params;
   const std::int32_t group = p.group_size();
-  planner::PlanInputs inputs{
-      .kv_lens = spec.kv_lens, .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
-      .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size,
-      .query_tile = div_up(group, div_up(group, grid.most_rows)), .policy = settings.policy, .chunk_size = settings.chunk_size,
-      .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.blocks_per_sm}};
+  planner::PlanInputs inputs{.kv_lens = spec.kv_lens,
+                             .num_qo_heads = p.num_qo_heads,
+                             .num_kv_heads = p.num_kv_heads,
+                             .head_dim_qk = p.head_dim_qk,
+                             .head_dim_vo = p.head_dim_vo,
+                             .page_size = spec.page_size,
+                             .query_tile = div_up(group, div_up(group, grid.most_rows)),
+                             .policy = settings.policy,
+                             .chunk_size = settings.chunk_size,
+                             .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.blocks_per_sm}};
   if (settings.policy == planner::SplitPolicy::balanced) {
     inputs.chunk_size = quickest_chunk(inputs);
     inputs.policy = inputs.chunk_size == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;
@@ -144,7 +150,8 @@ RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings
     run(nullptr);
     gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here
   });
-  RunResult result{.o = std::vector<float>(buffers.output.o.size()), .lse_log2 = std::vector<float>(buffers.output.lse_log2.size()),
+  RunResult result{.o = std::vector<float>(buffers.output.o.size()),
+                   .lse_log2 = std::vector<float>(buffers.output.lse_log2.size()),
                    .milliseconds = milliseconds};
   output.o.download(result.o.data());
   output.lse_log2.download(result.lse_log2.data());

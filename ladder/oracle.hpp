@@ -4,8 +4,8 @@
 // A rung may make twice that. Where naive happens to be lucky (one key: P is exactly 1) a floor takes over:
 //   lse_log2   k u (1 + L)        o   2 k u (1 + L) max|v|        k = 4 + 4/3 sqrt(head_dim_qk)
 // u is float's unit roundoff and L bounds every |logit| (log2 units) by Cauchy-Schwarz: sm_scale * max|q| * max|k| * log2 e,
-// plus what ALiBi adds. k counts roundings of a logit, each at most u L: the scale, log2 e, the subtraction of m and exp2 are
-// four; a dot product of n terms added in one chain errs like a random walk of n steps, whose standard deviation is
+// plus what ALiBi adds. k counts roundings of a logit, each at most u L: the scale, log2 e, the subtraction of m and exp2
+// are four; a dot product of n terms added in one chain errs like a random walk of n steps, whose standard deviation is
 // sqrt(n) / 3 when all terms have one sign (as logits near 1e5 do), and four deviations are allowed. (Higham and Mary, SIAM
 // J. Sci. Comput. 41(5), 2019: rounding errors grow with sqrt(n) in practice.) o is a quotient of two such sums: twice that.
 #pragma once

@@ -35,7 +35,8 @@ std::vector<Range> checked(std::vector<Range> pieces, std::int32_t kv_len, std::
   std::ranges::sort(sorted, {}, &Range::begin);
   std::int32_t covered = 0;
   for (const Range piece : sorted) {
-    require(piece.begin == covered && piece.end >= piece.begin, "split", piece.begin, "pieces must cover every key once", request);
+    require(piece.begin == covered && piece.end >= piece.begin, "split", piece.begin, "pieces must cover every key once",
+            request);
     covered = piece.end;
   }
   require(covered == kv_len, "split", covered, "pieces must cover every key once", request);

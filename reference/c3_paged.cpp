@@ -7,8 +7,8 @@
 
 namespace flashladder::reference::c3 {
 
-void online_softmax(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys, Buffers& buffers,
-                    Accumulator& acc) {
+void online_softmax(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys,
+                    Buffers& buffers, Accumulator& acc) {
   keys = intersect(keys, tile.keys);
   for (std::int32_t j = keys.begin; j < keys.end; j += c1::key_tile) {
     const Range now{j, std::min(j + c1::key_tile, keys.end)};

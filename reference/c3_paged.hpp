@@ -18,8 +18,8 @@ struct Buffers {
 };
 
 // c1::online_softmax, reading through the page table.
-void online_softmax(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys, Buffers& buffers,
-                    Accumulator& acc);
+void online_softmax(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys,
+                    Buffers& buffers, Accumulator& acc);
 
 void attend(const AttentionProblem& problem, const AttentionOutput& output, const c2::Split& split = c2::chunks_of_256);
 

@@ -14,7 +14,9 @@ struct Workspace {
   std::int32_t dim;
 
   Workspace(const Plan& plan, std::span<std::byte> bytes)
-      : o(reinterpret_cast<float*>(bytes.data())), lse_log2(o + plan.partial_rows * plan.head_dim_vo), dim(plan.head_dim_vo) {}
+      : o(reinterpret_cast<float*>(bytes.data())),
+        lse_log2(o + plan.partial_rows * plan.head_dim_vo),
+        dim(plan.head_dim_vo) {}
   Eigen::Map<Eigen::RowVectorXf> o_row(std::int64_t slot) const { return {o + slot * dim, dim}; }
 };
 
@@ -80,8 +82,8 @@ std::vector<std::vector<std::int32_t>> round_robin(std::size_t n, int workers) {
 void validate_plan(const Plan& plan, const AttentionProblem& problem) {
   const AttentionParams& p = problem.params;
   const auto batch = static_cast<std::size_t>(problem.batch());
-  require(plan.qo_lens.size() == batch && plan.kv_lens.size() == batch && plan.batch == problem.batch(), "plan.batch", plan.batch,
-          "must be the problem's: the plan was made for another batch");
+  require(plan.qo_lens.size() == batch && plan.kv_lens.size() == batch && plan.batch == problem.batch(), "plan.batch",
+          plan.batch, "must be the problem's: the plan was made for another batch");
   require(plan.group_size == p.group_size() && plan.num_kv_heads == p.num_kv_heads, "plan.num_kv_heads", plan.num_kv_heads,
           "heads must be the problem's");
   require(plan.head_dim_vo == p.head_dim_vo, "plan.head_dim_vo", plan.head_dim_vo, "must be the problem's");
@@ -90,7 +92,8 @@ void validate_plan(const Plan& plan, const AttentionProblem& problem) {
     require(same, "plan.kv_lens", plan.kv_lens[b], "lengths must be the request's: plan again when they change", b);
   }
   for (const WorkItem& item : plan.items) {
-    const bool known = item.request >= 0 && item.request < plan.batch && item.kv_head >= 0 && item.kv_head < plan.num_kv_heads;
+    const bool known =
+        item.request >= 0 && item.request < plan.batch && item.kv_head >= 0 && item.kv_head < plan.num_kv_heads;
     require(known, "plan.items", to_string(item), "names a request or KV head that the problem does not have");
     const bool inside = item.rows.begin >= 0 && item.rows.end <= problem.qo_len(item.request) * plan.group_size &&
                         item.keys.begin >= 0 && item.keys.end <= problem.kv_len(item.request);
@@ -115,7 +118,8 @@ std::vector<ThreadPool::Counts> attend(const AttentionProblem& problem, const Pl
   validate_plan(plan, problem);
   require(workspace.size() >= plan.workspace_bytes(), "workspace bytes", workspace.size(),
           "must be at least plan.workspace_bytes()");
-  Executor executor{problem, plan, output, Workspace(plan, workspace), mask_offsets(problem), std::vector<Worker>(pool.size())};
+  Executor executor{
+      problem, plan, output, Workspace(plan, workspace), mask_offsets(problem), std::vector<Worker>(pool.size())};
   const auto counts = pool.run(queues_for_workers(plan, pool.size()), schedule, [&](std::int32_t i, int worker) {
     executor.run_item(plan.items[i], executor.workers[worker]);
   });

@@ -1,7 +1,7 @@
 // C4, planned: executes a Plan item by item on all cores, then its merges: the CPU stand-in for a GPU's grid. Must equal C3.
 // New: the work is a list made beforehand (plan), so ragged batches fill all workers; heads of a group are packed into one
-// tile, so K and V are read once per group; partials go to a workspace whose size the plan knows. The inner loop is C1's with
-// a query row in each SIMD lane (c4_lanes.hpp).
+// tile, so K and V are read once per group; partials go to a workspace whose size the plan knows. The inner loop is C1's
+// with a query row in each SIMD lane (c4_lanes.hpp).
 // Knows no planner: whoever calls it brings the Plan. The result is the same bits for the same plan, whoever runs an item.
 #pragma once
 

@@ -63,7 +63,8 @@ void load_queries(const AttentionProblem& problem, std::int32_t request, std::sp
   visit_dtype(problem.q.dtype, [&]<class Element>(Element) {
     for (std::size_t r = 0; r < rows.size(); ++r) {
       const std::int64_t row = problem.qo_indptr[request] + rows[r].query;
-      const auto* head = problem.q.data_as<const Element>() + row * problem.q.strides[0] + rows[r].head * problem.q.strides[1];
+      const auto* head =
+          problem.q.data_as<const Element>() + row * problem.q.strides[0] + rows[r].head * problem.q.strides[1];
       load_row(head, problem.params.head_dim_qk, q.row(r).data());
       rotate(problem.params, rows[r].query + diagonal, q.row(r).data());
     }

@@ -22,7 +22,8 @@ KeyStream::KeyStream(const AttentionProblem& problem, std::int32_t request, std:
   if (!in_place_) return;
   append_rows();
   Prefetcher start{buffers.rows, row_floats()};
-  while (start.rows.size() + rows_ahead > buffers.rows.size() && start.rows.size() >= Prefetcher::rows_at_once) start.fetch();
+  while (start.rows.size() + rows_ahead > buffers.rows.size() && start.rows.size() >= Prefetcher::rows_at_once)
+    start.fetch();
 }
 
 bool KeyStream::next(KeyTile& tile) {

@@ -55,7 +55,8 @@ void write_row(const AttentionProblem& problem, const AttentionOutput& output, s
   if (!output.lse_log2.empty()) output.lse_log2[row * problem.params.num_qo_heads + id.head] = state.lse_log2();
 }
 
-void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile, const Accumulator& acc) {
+void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile,
+                const Accumulator& acc) {
   for (std::int32_t r = 0; r < tile.size(); ++r) {
     write_row(problem, output, tile.request, tile.rows[r].id, acc.states[r], acc.o.row(r));
   }

@@ -47,7 +47,8 @@ struct Accumulator {
 // Merges the sink, divides, and writes o and lse_log2 of one row: done once per row, by its final writer.
 void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, RowId id,
                SoftmaxState<float> state, Eigen::Ref<const Eigen::RowVectorXf> o);
-void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile, const Accumulator& acc);
+void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile,
+                const Accumulator& acc);
 
 // Calls body(request, qo_head) for every pair of the batch: the grid of the rungs without a plan.
 template <class Body>

@@ -35,7 +35,8 @@ int ThreadPool::hardware_threads() {
 }
 
 ThreadPool::ThreadPool(int threads)
-    : queues_((require(threads >= 1 && threads <= 4096, "threads", threads, "must be 1 .. 4096"), threads)), counts_(threads) {
+    : queues_((require(threads >= 1 && threads <= 4096, "threads", threads, "must be 1 .. 4096"), threads)),
+      counts_(threads) {
   for (int worker = 1; worker < threads; ++worker) {
     threads_.emplace_back([this, worker](std::stop_token stop) { serve(stop, worker); });
   }

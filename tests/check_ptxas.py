@@ -29,8 +29,10 @@ def problems(text):
 
 def main(argument):
   if argument == "--selftest":
-    good = "ptxas info : Function properties for f\n    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nUsed 9 registers"
-    bad = [good.replace("0 bytes spill stores", "4 bytes spill stores"), good + "\nptxas info : (C7510) Potential Performance Loss"]
+    good = ("ptxas info : Function properties for f\n"
+            "    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nUsed 9 registers")
+    bad = [good.replace("0 bytes spill stores", "4 bytes spill stores"),
+           good + "\nptxas info : (C7510) Potential Performance Loss"]
     return 0 if [*problems(good)] == [(1, 9)] and all(len([*problems(text)]) == 2 for text in bad) else "selftest failed"
   logs = sorted(pathlib.Path(argument).rglob("*.ptxas"))
   *found, (kernels, most) = problems("".join(log.read_text() for log in logs))

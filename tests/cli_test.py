@@ -295,6 +295,6 @@ class Terminal(Cli):
 
 if __name__ == "__main__":
     result = unittest.main(argv=sys.argv[:1], exit=False).result
-    failed, skipped = len(result.failures) + len(result.errors), len(result.skipped)
-    print(f"test cases: {result.testsRun} | {result.testsRun - failed - skipped} passed | {failed} failed | {skipped} skipped")
-    sys.exit(1 if failed or not result.testsRun else 0)
+    ran, failed, skipped = result.testsRun, len(result.failures) + len(result.errors), len(result.skipped)
+    print(f"test cases: {ran} | {ran - failed - skipped} passed | {failed} failed | {skipped} skipped")
+    sys.exit(1 if failed or not ran else 0)

@@ -112,8 +112,8 @@ struct Attention {
     return SoftmaxState<float>::from_lse_log2(state.lse_log2());
   }
 
-  void merge_piece(SoftmaxState<float> part, const std::vector<float>& part_o, SoftmaxState<float>& all, std::vector<float>& o,
-                   int pieces_before) const {
+  void merge_piece(SoftmaxState<float> part, const std::vector<float>& part_o, SoftmaxState<float>& all,
+                   std::vector<float>& o, int pieces_before) const {
     const SoftmaxState<float> before = all;
     MergeWeights<float> w = merge(all, part);
     if (pieces_before > 0 && is(Fault::merge_wrong_base) && before.d > 0 && part.d > 0) {

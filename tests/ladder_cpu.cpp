@@ -67,7 +67,8 @@ TEST_CASE("C2 and C3 take any cut in any order") {
         pieces.push_back({j, end});
         j = end;
       }
-      for (std::size_t i = pieces.size(); i > 1; --i) std::swap(pieces[i - 1], pieces[random.below(static_cast<std::uint32_t>(i))]);
+      for (std::size_t i = pieces.size(); i > 1; --i)
+        std::swap(pieces[i - 1], pieces[random.below(static_cast<std::uint32_t>(i))]);
       return pieces;
     };
     const AttentionProblem problem = c.problem();
@@ -76,7 +77,8 @@ TEST_CASE("C2 and C3 take any cut in any order") {
       const AttentionOutput view = out.view();
       attend(problem, view, split);
       const auto* o = view.o.data_as<const float>();
-      const Comparison comparison = compare(c, {o, o + view.o.size()}, view.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+      const Comparison comparison =
+          compare(c, {o, o + view.o.size()}, view.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
       CHECK_MESSAGE(comparison.ok(), specs[n].name, " --seed ", test::options().seed, ": ", comparison.message());
     }
   }
@@ -87,8 +89,10 @@ TEST_CASE("a split that loses or repeats a key is refused") {
   GuardedOutput out(c.spec.nnz_qo(), c.spec.params.num_qo_heads, c.spec.params.head_dim_vo);
   const auto lost = [](std::int32_t kv_len) { return std::vector<Range>{{0, kv_len / 2}}; };
   const auto twice = [](std::int32_t kv_len) { return std::vector<Range>{{0, kv_len}, {0, kv_len}}; };
-  CHECK_THROWS_WITH_AS(reference::c2::attend(c.problem(), out.view(), lost), doctest::Contains("every key once"), InputError);
-  CHECK_THROWS_WITH_AS(reference::c2::attend(c.problem(), out.view(), twice), doctest::Contains("every key once"), InputError);
+  CHECK_THROWS_WITH_AS(reference::c2::attend(c.problem(), out.view(), lost), doctest::Contains("every key once"),
+                       InputError);
+  CHECK_THROWS_WITH_AS(reference::c2::attend(c.problem(), out.view(), twice), doctest::Contains("every key once"),
+                       InputError);
 }
 
 TEST_CASE("the oracle is the formula: a case worked out by hand") {

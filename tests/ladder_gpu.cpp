@@ -78,7 +78,8 @@ TEST_CASE("every GPU rung equals the rung below on random decode cases") {
   const int cases = test::options().cases > 0 ? test::options().cases : 300;
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
-    check_gpu_ladder(test::random_decode(test::options().seed + i), {.threads = 4, .policy = policies[i % 4], .chunk_size = 64});
+    check_gpu_ladder(test::random_decode(test::options().seed + i),
+                     {.threads = 4, .policy = policies[i % 4], .chunk_size = 64});
   }
 }
 

@@ -48,7 +48,10 @@ TEST_CASE("every item runs once under both schedules") {
 TEST_CASE("an exception in an item reaches the caller and the pool goes on") {
   ThreadPool pool(3);
   const std::vector<std::vector<std::int32_t>> queues{{0, 1}, {2, 3}, {4, 5}};
-  CHECK_THROWS_AS(pool.run(queues, Schedule::stealing, [](std::int32_t i, int) { if (i == 3) throw std::runtime_error("item 3"); }),
+  CHECK_THROWS_AS(pool.run(queues, Schedule::stealing,
+                           [](std::int32_t i, int) {
+                             if (i == 3) throw std::runtime_error("item 3");
+                           }),
                   std::runtime_error);
   std::atomic<int> ran = 0;
   pool.run(queues, Schedule::stealing, [&](std::int32_t, int) { ++ran; });
@@ -106,7 +109,8 @@ TEST_CASE("C4 refuses a plan made for another problem and a small workspace") {
     reference::c4::attend(c.problem(), p, w, pool, Schedule::fixed, out.view());
   };
   CHECK_NOTHROW(attend(plan, workspace));
-  CHECK_THROWS_WITH_AS(attend(plan, std::span(workspace).first(workspace.size() - 1)), doctest::Contains("workspace bytes"), InputError);
+  CHECK_THROWS_WITH_AS(attend(plan, std::span(workspace).first(workspace.size() - 1)), doctest::Contains("workspace bytes"),
+                       InputError);
   for (const std::int32_t kv_len : {41, 39}) {  // request 3 has grown or shrunk by one token since the plan was made
     CaseSpec other = c.spec;
     other.kv_lens[3] = kv_len;

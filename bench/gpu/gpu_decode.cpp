@@ -27,10 +27,11 @@ namespace {
 
 // docs/measurements/README.md: 64 lengths drawn once, log-normal with median about 1k. The same that the peers were timed
 // on.
-const std::vector<std::int32_t> lognormal64{
-    2185, 974,  4915, 3714, 640,  4830, 332,  753, 457, 310, 5417, 1465, 279,  5487, 5347, 9251, 342,  1021, 251,  3079, 197, 3988,
-    603,  1080, 1071, 969,  745,  1310, 3679, 2825, 1893, 1367, 317, 4156, 1259, 1206, 1012, 608,  1246, 1576, 175,  31,   1511, 2120,
-    97,   683,  199,  358,  2357, 466,  175,  798, 1020, 3596, 60,   76,   2375, 3920, 171,  570,  336,  243,  46,   2518};
+const std::vector<std::int32_t> lognormal64{2185, 974,  4915, 3714, 640,  4830, 332,  753,  457,  310,  5417, 1465, 279,
+                                            5487, 5347, 9251, 342,  1021, 251,  3079, 197,  3988, 603,  1080, 1071, 969,
+                                            745,  1310, 3679, 2825, 1893, 1367, 317,  4156, 1259, 1206, 1012, 608,  1246,
+                                            1576, 175,  31,   1511, 2120, 97,   683,  199,  358,  2357, 466,  175,  798,
+                                            1020, 3596, 60,   76,   2375, 3920, 171,  570,  336,  243,  46,   2518};
 
 class Flush {
  public:
@@ -60,13 +61,15 @@ struct Lines {
   std::FILE* file;
 
   void add(const char* family, const std::string& name, const std::string& backend, double us, double bytes, int run) const {
-    std::fprintf(file, "{\"family\": \"%s\", \"case\": \"%s\", \"backend\": \"%s\", \"us\": %.2f, \"TBps\": %.3f, \"run\": %d}\n", family,
-                 name.c_str(), backend.c_str(), us, bytes / us * 1e-6, run);
+    std::fprintf(file,
+                 "{\"family\": \"%s\", \"case\": \"%s\", \"backend\": \"%s\", \"us\": %.2f, \"TBps\": %.3f, \"run\": %d}\n",
+                 family, name.c_str(), backend.c_str(), us, bytes / us * 1e-6, run);
   }
 };
 
 CaseSpec decode(std::string name, std::vector<std::int32_t> kv_lens, std::int32_t qo_heads, std::int32_t kv_heads) {
-  CaseSpec spec{.name = std::move(name), .qo_lens = std::vector<std::int32_t>(kv_lens.size(), 1), .kv_lens = std::move(kv_lens)};
+  CaseSpec spec{
+      .name = std::move(name), .qo_lens = std::vector<std::int32_t>(kv_lens.size(), 1), .kv_lens = std::move(kv_lens)};
   spec.params = {.num_qo_heads = qo_heads, .num_kv_heads = kv_heads, .head_dim_qk = 128, .head_dim_vo = 128,
                  .sm_scale = default_sm_scale(128)};
   spec.dtype = DType::f16;
@@ -74,7 +77,8 @@ CaseSpec decode(std::string name, std::vector<std::int32_t> kv_lens, std::int32_
 }
 
 double compulsory_bytes(const CaseSpec& s) {
-  const double kv = 2.0 * static_cast<double>(s.total_kv()) * s.params.num_kv_heads, rows = 1.0 * s.batch() * s.params.num_qo_heads;
+  const double kv = 2.0 * static_cast<double>(s.total_kv()) * s.params.num_kv_heads,
+               rows = 1.0 * s.batch() * s.params.num_qo_heads;
   return kv * 128 * 2 + rows * 128 * (2 + 4);  // q in f16, o in f32
 }
 
@@ -86,7 +90,8 @@ void time_floor(const CaseSpec& spec, const Flush& flush, const Lines& lines, in
   data.poison();
   const double us = median_us([&] { gpu::read_all(data.data(), bytes, sink.as<float>(), nullptr); }, flush);
   lines.add("read", spec.name, "flashladder read_all", us, static_cast<double>(bytes), run);
-  std::printf("%-24s %-26s %8.2f us %6.3f TB/s\n", spec.name.c_str(), "read_all, same bytes", us, static_cast<double>(bytes) / us * 1e-6);
+  std::printf("%-24s %-26s %8.2f us %6.3f TB/s\n", spec.name.c_str(), "read_all, same bytes", us,
+              static_cast<double>(bytes) / us * 1e-6);
 }
 
 struct Checked {
@@ -116,8 +121,8 @@ void time_rung(const Rung& rung, const Settings& settings, const Checked& checke
   const Runner runner = rung.prepare({problem.view(), output, {workspace.data(), workspace.size()}}, spec, settings);
   const double us = median_us([&] { runner(nullptr); }, flush), tbps = compulsory_bytes(spec) / us * 1e-6;
   const std::string backend = "flashladder " + rung.name + plan_name(settings);
-  std::printf("%-24s %-26s %8.2f us %6.3f TB/s %5.1f %% of the copy  %s\n", spec.name.c_str(), backend.c_str() + 12, us, tbps,
-              100 * tbps / copy_tbps, comparison.ok() ? "equal" : comparison.message().c_str());
+  std::printf("%-24s %-26s %8.2f us %6.3f TB/s %5.1f %% of the copy  %s\n", spec.name.c_str(), backend.c_str() + 12, us,
+              tbps, 100 * tbps / copy_tbps, comparison.ok() ? "equal" : comparison.message().c_str());
   if (comparison.ok()) lines.add("decode", spec.name, backend, us, compulsory_bytes(spec), run);
 }
 
@@ -125,11 +130,13 @@ double time_copy(const Lines& lines, int run) {
   const std::size_t bytes = std::size_t{4} << 30;
   DeviceBuffer from(bytes), to(bytes), sink(16);
   from.poison();
-  const double copy = median_us([&] { gpu::check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice)); }, [] {}, 11);
+  const double copy =
+      median_us([&] { gpu::check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice)); }, [] {}, 11);
   const double read = median_us([&] { gpu::read_all(from.data(), bytes, sink.as<float>(), nullptr); }, [] {}, 11);
   lines.add("copy", "copy 4 GiB", "cudaMemcpy", copy, 2.0 * static_cast<double>(bytes), run);
   lines.add("read", "read 4 GiB", "flashladder read_all", read, static_cast<double>(bytes), run);
-  std::printf("copy 4 GiB %.3f TB/s, read 4 GiB %.3f TB/s\n", 2e-6 * static_cast<double>(bytes) / copy, 1e-6 * static_cast<double>(bytes) / read);
+  std::printf("copy 4 GiB %.3f TB/s, read 4 GiB %.3f TB/s\n", 2e-6 * static_cast<double>(bytes) / copy,
+              1e-6 * static_cast<double>(bytes) / read);
   return 2e-6 * static_cast<double>(bytes) / copy;
 }
 
@@ -139,10 +146,12 @@ void header(std::FILE* file, const char* driver, const char* commit, const char*
   gpu::check(cudaGetDeviceProperties(&device, 0));
   gpu::check(cudaRuntimeGetVersion(&runtime));
   gpu::check(cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, 0));
-  std::fprintf(file, "{\"gpu\": \"%s\", \"driver\": \"%s\", \"cuda\": \"%d.%d\", \"sm_mhz\": %d, \"date\": \"%s\", \"commit\": \"%s\", "
-               "\"note\": \"L2 flushed by reading 256 MB; events; median of 41; f16 random data, shuffled pages; each line checked "
-               "against C4 and the oracle in this run\"}\n", device.name, driver, runtime / 1000, runtime % 1000 / 10, khz / 1000, date,
-               commit);
+  std::fprintf(
+      file,
+      "{\"gpu\": \"%s\", \"driver\": \"%s\", \"cuda\": \"%d.%d\", \"sm_mhz\": %d, \"date\": \"%s\", \"commit\": \"%s\", "
+      "\"note\": \"L2 flushed by reading 256 MB; events; median of 41; f16 random data, shuffled pages; each line checked "
+      "against C4 and the oracle in this run\"}\n",
+      device.name, driver, runtime / 1000, runtime % 1000 / 10, khz / 1000, date, commit);
 }
 
 }  // namespace
@@ -158,10 +167,11 @@ int main(int argc, char** argv) try {
                                     {.policy = SplitPolicy::fixed, .chunk_size = 1024}};
   const double copy_tbps = time_copy(lines, 1);
   const Flush flush;
-  for (const CaseSpec& spec : {decode("B32 kv2048 32/8 p16", std::vector<std::int32_t>(32, 2048), 32, 8),
-                               decode("B64 lognormal 32/8 p16", lognormal64, 32, 8), decode("B1 kv8192 32/8 p16", {8192}, 32, 8),
-                               decode("B32 kv2048 64/8 p16", std::vector<std::int32_t>(32, 2048), 64, 8),
-                               decode("B32 kv2048 32/32 p16", std::vector<std::int32_t>(32, 2048), 32, 32)}) {
+  for (const CaseSpec& spec :
+       {decode("B32 kv2048 32/8 p16", std::vector<std::int32_t>(32, 2048), 32, 8),
+        decode("B64 lognormal 32/8 p16", lognormal64, 32, 8), decode("B1 kv8192 32/8 p16", {8192}, 32, 8),
+        decode("B32 kv2048 64/8 p16", std::vector<std::int32_t>(32, 2048), 64, 8),
+        decode("B32 kv2048 32/32 p16", std::vector<std::int32_t>(32, 2048), 32, 32)}) {
     Case c = draw_case(spec);
     Oracle exact = make_oracle(c), rounded = make_oracle(c, spec.dtype);
     RunResult below = run_rung(rung("C4"), c);

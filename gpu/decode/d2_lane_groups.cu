@@ -19,7 +19,9 @@ constexpr int warps = 4;
 template <class Group>
 constexpr int tokens_in_flight = Group::rows <= 4 ? 4 : 2;
 template <class Group>
-constexpr int blocks_per_sm = Group::rows == 1 ? 5 : Group::rows <= 4 ? 3 : 2;  // resident, by registers: 8 * rows for q, for o
+constexpr int blocks_per_sm = Group::rows == 1   ? 5
+                              : Group::rows <= 4 ? 3
+                                                 : 2;  // resident, by registers: 8 * rows for q, for o
 
 template <class Group, class Score>
 __global__ void __launch_bounds__(warps * 32, blocks_per_sm<Group>)

@@ -34,7 +34,8 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   mine.load_query(static_cast<const Element*>(p.q) + row * Group::head_dim + feature, rows);
   const Score score(p);
   constexpr int in_flight = tokens_in_flight<Group>, warp_tokens = Group::tokens * in_flight;
-  for (std::int32_t tile = item.keys.begin + threadIdx.x / 32 * warp_tokens; tile < item.keys.end; tile += warps * warp_tokens) {
+  for (std::int32_t tile = item.keys.begin + threadIdx.x / 32 * warp_tokens; tile < item.keys.end;
+       tile += warps * warp_tokens) {
     uint4 keys[in_flight], values[in_flight];
     bool seen[in_flight];
 #pragma unroll

@@ -33,7 +33,8 @@ template <class Group, class Score>
 __global__ void __launch_bounds__(warps * 32, blocks_per_sm<Group>)
 kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedParams plan) {
   using Element = typename Group::Element;
-  constexpr int stage_tokens = tokens_in_stage<Group>, round_stages = 32 / stage_tokens;  // stages that one TokenSlots serves
+  constexpr int stage_tokens = tokens_in_stage<Group>,
+                round_stages = 32 / stage_tokens;  // stages that one TokenSlots serves
   const WorkItem item = plan.items[blockIdx.x];
   const std::int32_t rows = item.rows.size(), feature = Group::lane() * 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.kv_head * p.group_size() + item.rows.begin;
@@ -78,7 +79,8 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
     cp_async_wait<stages - 1>();  // this step's bytes have arrived, for the lane that copied them: itself
     uint4 stage_k[4], stage_v[4];
     bool seen[4];
-    const std::int32_t token = first + step / round_stages * warps * 32 + step % round_stages * stage_tokens + Group::token();
+    const std::int32_t token =
+        first + step / round_stages * warps * 32 + step % round_stages * stage_tokens + Group::token();
 #pragma unroll
     for (int u = 0; u < 4; ++u) {
       stage_k[u] = ring.k[step % stages][u][lane];
@@ -111,7 +113,8 @@ void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cud
   with_instance(call, [&]<class Element, int head_dim, class Score>() {
     with_rows(plan.query_tile, [&]<int rows>() {
       const auto run = kernel<LaneGroup<Element, head_dim, rows>, Score>;
-      launch(run, {.grid = plan.num_items, .block = warps * 32, .shared_bytes = warps * sizeof(Ring)}, stream, call.params, planned);
+      launch(run, {.grid = plan.num_items, .block = warps * 32, .shared_bytes = warps * sizeof(Ring)}, stream, call.params,
+             planned);
     });
   });
   merge_partials(call, planned, plan.num_merges, plan.query_tile, stream);

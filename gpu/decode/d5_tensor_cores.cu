@@ -1,10 +1,9 @@
-// D5, tensor cores with the operands swapped: tokens are M, the group's query heads N. Must equal D4 (P is rounded to 16
-// bits).
+// D5, tensor cores with the operands swapped: tokens are M, the group's heads N. Must equal D4 (P is rounded to 16 bits).
 // grid   items of the plan, then merges * rows    block  128 threads    shared memory  stages * 32 KB (head_dim 128), a ring
 // New: one mma.m16n8k16 does for 16 tokens and 8 heads what took 2048 multiply-adds, so that a group of up to 16 should cost
-// what one head does: reading memory (timed: 4 and 8). S^T = K Q^T and O^T += V^T P^T: K and V come from the ring by ldmatrix (V transposed
-// on the way), Q stays in registers, P^T turns from accumulator into operand by movmatrix. In both accumulators a lane's
-// columns are the same two heads, so that the softmax's rescale needs no exchange.
+// what one head does: reading memory (timed: 4 and 8). S^T = K Q^T and O^T += V^T P^T: K and V come from the ring by
+// ldmatrix (V transposed on the way), Q stays in registers, P^T turns from accumulator into operand by movmatrix. In both
+// accumulators a lane's columns are the same two heads, so that the softmax's rescale needs no exchange.
 // Leaves out: CTAs do not share the work evenly to the last tile, and the merge is a second launch.
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/instances.cuh"
@@ -183,7 +182,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   }
 
   cp_async_wait<0>();
-  __syncthreads();  // no warp needs its ring any more, and no copy into it is under way: it becomes the place of the partials
+  __syncthreads();  // no warp needs its ring any more, no copy into it is under way: it becomes the place of the partials
   auto& partials = *reinterpret_cast<WarpPartials<S::head_dim, S::rows, warps>*>(shared);
   static_assert(sizeof partials <= warps * sizeof(Ring<S>), "the partials must fit where the rings were");
   heads.put(partials);
@@ -203,7 +202,8 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
 template <class S, class Score>
 void launch_items(const DecodeCall& call, const DevicePlan& plan, const PlannedParams& planned, cudaStream_t stream) {
   const auto run = kernel<S, Score>;
-  launch(run, {.grid = plan.num_items, .block = warps * 32, .shared_bytes = warps * sizeof(Ring<S>)}, stream, call.params, planned);
+  launch(run, {.grid = plan.num_items, .block = warps * 32, .shared_bytes = warps * sizeof(Ring<S>)}, stream, call.params,
+         planned);
 }
 
 }  // namespace
@@ -212,7 +212,8 @@ void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cud
   const PlannedParams planned = planned_params(plan.items(), plan.merges(), plan.partial_rows, call.head_dim, workspace);
   with_instance(call, [&]<class Element, int head_dim, class Score>() {
     if constexpr (most_rows(head_dim) > heads_in_tile) {
-      if (plan.query_tile > heads_in_tile) return launch_items<Shape<Element, head_dim, 2>, Score>(call, plan, planned, stream);
+      if (plan.query_tile > heads_in_tile)
+        return launch_items<Shape<Element, head_dim, 2>, Score>(call, plan, planned, stream);
     }
     return launch_items<Shape<Element, head_dim, 1>, Score>(call, plan, planned, stream);
   });

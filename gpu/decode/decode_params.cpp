@@ -8,8 +8,8 @@ namespace {
 
 void require_aligned(const void* data, const KvStrides& s, const char* what) {
   constexpr int elements = 8;  // of 16 bytes
-  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && s.page % elements == 0 && s.entry % elements == 0 &&
-                       s.head % elements == 0;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && s.page % elements == 0 &&
+                       s.entry % elements == 0 && s.head % elements == 0;
   require(aligned, what, s.entry, "pointer and strides must be multiples of 16 bytes for the GPU");
 }
 
@@ -35,7 +35,8 @@ PlannedParams planned_params(const WorkItem* items, const Merge* merges, std::in
 }
 
 std::string why_no_decode(const AttentionParams& p, DType dtype) {
-  if (dtype != DType::f16 && dtype != DType::bf16) return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
+  if (dtype != DType::f16 && dtype != DType::bf16)
+    return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
   if (p.head_dim_qk != p.head_dim_vo) return "head_dim_qk and head_dim_vo differ";
   if (p.head_dim_qk != 64 && p.head_dim_qk != 128 && p.head_dim_qk != 256) {
     return "head_dim " + std::to_string(p.head_dim_qk) + " is none of 64, 128, 256";

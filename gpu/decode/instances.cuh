@@ -13,7 +13,8 @@ namespace flashladder::gpu {
 // Calls f.operator()<Element, head_dim, Score>() for what the call wants.
 template <class F>
 void with_instance(const DecodeCall& call, F&& f) {
-  require(call.head_dim == 64 || call.head_dim == 128 || call.head_dim == 256, "head_dim", call.head_dim, "is none of 64, 128, 256");
+  require(call.head_dim == 64 || call.head_dim == 128 || call.head_dim == 256, "head_dim", call.head_dim,
+          "is none of 64, 128, 256");
   const auto with_score = [&]<class Element, int head_dim>() {
     if (call.params.soft_cap > 0) return f.template operator()<Element, head_dim, SoftCappedScore>();
     return f.template operator()<Element, head_dim, ScaledScore>();

@@ -34,7 +34,8 @@ struct LaneGroup {
   // q: packed row 0, this lane's first feature. Rows from `wanted` on are 0: computed with, never written.
   __device__ void load_query(const Element* first, std::int32_t wanted) {
     for (int r = 0; r < rows; ++r) {
-      const Float8 features = r < wanted ? to_floats<Element>(*reinterpret_cast<const uint4*>(first + r * head_dim)) : Float8{};
+      const Float8 features =
+          r < wanted ? to_floats<Element>(*reinterpret_cast<const uint4*>(first + r * head_dim)) : Float8{};
 #pragma unroll
       for (int i = 0; i < 8; ++i) q[r][i] = features.at[i];
     }

@@ -7,8 +7,8 @@
 namespace flashladder::gpu {
 
 // One feature of one row (request * num_qo_heads + head) of the output. value is not normalised.
-__device__ inline void write_output(const DecodeParams& p, std::int64_t row, int head_dim, int feature, SoftmaxState<float> state,
-                                    float value) {
+__device__ inline void write_output(const DecodeParams& p, std::int64_t row, int head_dim, int feature,
+                                    SoftmaxState<float> state, float value) {
   if (p.sinks != nullptr) value *= merge(state, SoftmaxState<float>::from_sink(p.sinks[row % p.num_qo_heads])).a;
   p.o[row * head_dim + feature] = value * state.inverse_d();
   if (feature == 0 && p.lse_log2 != nullptr) p.lse_log2[row] = state.lse_log2();

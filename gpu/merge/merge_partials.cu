@@ -10,7 +10,8 @@
 namespace flashladder::gpu {
 namespace {
 
-__global__ void kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedParams plan, std::int32_t query_tile) {
+__global__ void kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedParams plan,
+                       std::int32_t query_tile) {
   const Merge m = plan.merges[blockIdx.x / query_tile];
   const std::int32_t r = blockIdx.x % query_tile, rows = m.rows.size(), head_dim = blockDim.x, feature = threadIdx.x;
   if (r >= rows) return;

@@ -10,7 +10,8 @@ namespace flashladder::gpu {
 // shared, global: 16-byte aligned. full = false reads nothing and writes zeros.
 __device__ inline void cp_async_16(void* shared, const void* global, bool full) {
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(full ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(full ? 16 : 0)
+               : "memory");
 }
 
 __device__ inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
