@@ -40,7 +40,7 @@ struct KeyTile {
 
 class KeyStream {
  public:
-  static constexpr std::int32_t gathered_tile = 128, in_place_tile = 32;  // keys; in place, both of K and V stay in L1
+  static constexpr std::int32_t gathered_tile = 128, in_place_tile = 32;  // keys; in place few: 32 KB at head_dim 128
   // Memory that a worker keeps from stream to stream.
   struct Buffers {
     Matrix<float> k, v;              // [gathered_tile, dim]

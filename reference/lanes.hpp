@@ -20,7 +20,7 @@ inline constexpr int native_lanes = 4, vector_registers = 16;
 template <int W>
 struct LaneTypes {
   typedef float Float __attribute__((vector_size(W * sizeof(float))));
-  typedef std::int32_t Int __attribute__((vector_size(W * sizeof(std::int32_t))));
+  typedef std::uint32_t Bits __attribute__((vector_size(W * sizeof(std::uint32_t))));
 };
 template <int W>
 using Lanes = typename LaneTypes<W>::Float;
@@ -48,11 +48,11 @@ inline Lanes<W> exp2_below_1(Lanes<W> x) {
     return c;
   }();
   constexpr float shift = 0x1.8p23f;
-  constexpr std::int32_t exponent_of_1 = 127 << 23;
+  constexpr std::uint32_t exponent_of_1 = 127u << 23;
   const Lanes<W> shifted = x + shift, f = x - (shifted - shift);
   Lanes<W> polynomial = f * coefficient[7] + coefficient[6];
   for (int i = 5; i >= 0; --i) polynomial = polynomial * f + coefficient[i];
-  const auto power = std::bit_cast<Lanes<W>>((std::bit_cast<typename LaneTypes<W>::Int>(shifted) << 23) + exponent_of_1);
+  const auto power = std::bit_cast<Lanes<W>>((std::bit_cast<typename LaneTypes<W>::Bits>(shifted) << 23) + exponent_of_1);
   return x < -126.0f ? Lanes<W>{} : polynomial * power;
 }
 
