@@ -9,7 +9,7 @@
 namespace flashladder::ladder {
 namespace {
 
-// Measured on two cores, docs/measurements/: tall tiles let one packing of K serve more rows of the matrix product.
+// Rows: eight panels of 32 lanes read a gathered tile of keys from the cache before the next one is gathered.
 constexpr std::int32_t cpu_prefill_tile = 256;
 
 Support any_attention(const CaseSpec& spec) {
