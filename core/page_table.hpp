@@ -30,9 +30,11 @@ struct PageTable {
     return pages == 0 ? 0 : (pages - 1) * page_size + last_page_len[r];
   }
 
-  FL_HD constexpr KvSlot locate(std::int32_t r, std::int32_t token) const {
-    const std::int32_t logical = token / page_size;
-    const std::int32_t position = indptr[r] + logical;
+  FL_HD constexpr KvSlot locate(std::int32_t r, std::int32_t token) const { return locate_from(indptr[r], token); }
+
+  // The same for whoever knows already where the request's pages begin: first_page = indptr[r].
+  FL_HD constexpr KvSlot locate_from(std::int32_t first_page, std::int32_t token) const {
+    const std::int32_t logical = token / page_size, position = first_page + logical;
     return {indices ? indices[position] : position, token - logical * page_size};
   }
 };

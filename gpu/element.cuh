@@ -1,6 +1,7 @@
 // 16-bit elements in registers: one at a time, or the eight of a 16-byte load.
 #pragma once
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdint>
@@ -11,6 +12,22 @@ namespace flashladder::gpu {
 
 __device__ inline float to_float(Half x) { return __half2float(__ushort_as_half(x.bits)); }
 __device__ inline float to_float(BFloat16 x) { return __uint_as_float(std::uint32_t{x.bits} << 16); }
+
+// Rounded to nearest, ties to even.
+template <class Element>
+__device__ inline Element from_float(float x);
+template <>
+__device__ inline Half from_float<Half>(float x) {
+  Half h;
+  h.bits = __half_as_ushort(__float2half_rn(x));
+  return h;
+}
+template <>
+__device__ inline BFloat16 from_float<BFloat16>(float x) {
+  BFloat16 b;
+  b.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+  return b;
+}
 
 // Two neighbours in a 32-bit register, the low half first.
 template <class Element>
@@ -32,6 +49,20 @@ __device__ inline Float8 to_floats(uint4 bytes) {
   const float2 a = to_floats<Element>(bytes.x), b = to_floats<Element>(bytes.y), c = to_floats<Element>(bytes.z),
                d = to_floats<Element>(bytes.w);
   return {a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y};
+}
+
+// Two neighbours rounded to 16 bits, the first in the low half.
+template <class Element>
+__device__ inline std::uint32_t pack(float low, float high);
+template <>
+__device__ inline std::uint32_t pack<Half>(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  return std::uint32_t{__half_as_ushort(pair.x)} | std::uint32_t{__half_as_ushort(pair.y)} << 16;
+}
+template <>
+__device__ inline std::uint32_t pack<BFloat16>(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return std::uint32_t{__bfloat16_as_ushort(pair.x)} | std::uint32_t{__bfloat16_as_ushort(pair.y)} << 16;
 }
 
 }  // namespace flashladder::gpu

@@ -16,6 +16,7 @@ struct LaunchShape {
   std::int64_t grid = 0;  // blocks, one-dimensional: kernels take blockIdx.x apart themselves. 0: nothing is launched
   int block = 0;          // threads
   std::size_t shared_bytes = 0;  // dynamic
+  bool programmatic = false;     // may start before the kernel ahead of it ends: gpu/ptx/griddepcontrol.cuh
   std::source_location where = std::source_location::current();  // who launches, for the error
 };
 
@@ -33,6 +34,11 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   config.blockDim = dim3(static_cast<unsigned>(shape.block));
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  config.numAttrs = shape.programmatic ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, params...), shape.where);
 }
 

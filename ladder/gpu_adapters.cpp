@@ -65,6 +65,28 @@ Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, 
   return rung;
 }
 
+Rung persistent_on_gpu(std::string name, std::string idea, std::string must_equal, Grid grid) {
+  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
+  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
+    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
+  };
+  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
+    return gpu::partial_bytes(gpu::shape_of(make_plan(spec, settings)), spec.params.head_dim_vo);
+  };
+  rung.prepare = [make_plan](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+    const Plan plan = make_plan(spec, settings);
+    const gpu::PackedShape shape = gpu::shape_of(plan);
+    std::vector<std::byte> packed(gpu::packed_bytes(shape));
+    gpu::pack(plan, spec.page_size, shape, packed);
+    const auto on_device = std::make_shared<const DeviceBuffer>(packed.data(), packed.size());
+    return [on_device, shape, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](
+               void* stream) {
+      gpu::d6::attend(call, shape, on_device->data(), workspace, static_cast<cudaStream_t>(stream));
+    };
+  };
+  return rung;
+}
+
 // The chunk (0: none) with the smallest predicted makespan when blocks take the items in order, merging included.
 std::int32_t quickest_chunk(planner::PlanInputs inputs) {
   constexpr float keys_per_partial = 18;  // what a partial costs the merge, in key-equivalents: fitted, docs/measurements
@@ -116,7 +138,7 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
                              .policy = settings.policy,
                              .chunk_size = settings.chunk_size,
                              .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.blocks_per_sm}};
-  if (settings.policy == planner::SplitPolicy::balanced) {
+  if (settings.policy == planner::SplitPolicy::balanced && !grid.persistent) {
     inputs.chunk_size = quickest_chunk(inputs);
     inputs.policy = inputs.chunk_size == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;
   }
@@ -134,8 +156,12 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu("D3", "split-K over a plan, merge kernel", "D2", lane_groups, gpu::d3::attend),
       planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "D3", lane_groups, gpu::d4::attend),
       planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "D4", tensor_cores, gpu::d5::attend),
+      persistent_on_gpu("D6", "persistent CTAs run a balanced plan's queues, the last one merges", "D5",
+                        [](const AttentionParams& p) {
+                          return GpuGrid{gpu::d6::most_rows(p.head_dim_qk), gpu::d6::blocks_per_sm(p.head_dim_qk), true};
+                        }),
   };
-  rungs.back().p_as_kv = true;
+  for (Rung& rung : rungs) rung.p_as_kv = rung.name == "D5" || rung.name == "D6";
   return rungs;
 }
 

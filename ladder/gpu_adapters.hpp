@@ -18,11 +18,12 @@ RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings
 // What a planned rung's blocks are: the packed query rows that one takes at most, and how many are resident in an SM.
 struct GpuGrid {
   std::int32_t most_rows, blocks_per_sm;
+  bool persistent = false;  // runs the plan's queues
 };
 
-// The plan that D3 to D5 execute. These rungs launch a block for each item and leave the order to the GPU's block scheduler.
-// Policy balanced cuts for CTAs that each work through a queue; here it stands for the one chunk size, or none, for which
-// the cost model predicts the shortest time.
+// The plan that a rung executes. D3 to D5 launch a block for each item and leave the order to the GPU's block scheduler.
+// Policy balanced cuts for CTAs that each work through a queue, as D6's do; for the others it stands for the one chunk size,
+// or none, for which the cost model predicts the shortest time.
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid);
 
 }  // namespace flashladder::ladder

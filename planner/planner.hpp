@@ -2,7 +2,7 @@
 //
 //   tiles  ->  chunks (the split policy)  ->  items  ->  a queue for every CTA
 //
-// Policy balanced hands each CTA one contiguous stretch of the items. The others give the items, in order, to the CTA that
+// Policy balanced hands each CTA one contiguous stretch of the work. The others give the items, in order, to the CTA that
 // is least loaded so far (ties: the lowest index), which is what a GPU's block scheduler does with a grid of items.
 #pragma once
 

@@ -48,11 +48,15 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   const auto token_of_round = [&](std::int32_t round) { return first + round * warps * 32 + lane; };
   const std::int32_t rounds = first < keys ? div_up(keys - first, warps * 32) : 0, steps = rounds * round_stages;
 
-  TokenSlots slots(p, item, token_of_round(0)), next(p, item, token_of_round(1));
+  const std::int32_t first_page = p.table.indptr[item.request];
+  const auto slots_of_round = [&](std::int32_t n) {
+    return TokenSlots(p, first_page, item.kv_head, token_of_round(n), item.keys.end);
+  };
+  TokenSlots slots = slots_of_round(0), next = slots_of_round(1);
   const auto copy = [&](std::int32_t step) {  // in order: step 0, 1, 2 ...
     if (step > 0 && step % round_stages == 0) {
       slots = next;
-      next = TokenSlots(p, item, token_of_round(step / round_stages + 1));
+      next = slots_of_round(step / round_stages + 1);
     }
 #pragma unroll
     for (int u = 0; u < 4; ++u) {

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "gpu/decode/decode_params.hpp"
+#include "gpu/decode/packed_plan.hpp"
 #include "gpu/device_problem.hpp"
 
 namespace flashladder::gpu {
@@ -30,6 +31,15 @@ constexpr std::int32_t most_rows(std::int32_t head_dim) { return head_dim <= 128
 // Resident in an SM, by shared memory: a block's ring takes 64, 96 or 128 KB.
 constexpr std::int32_t blocks_per_sm(std::int32_t head_dim) { return head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1; }
 void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
+}
+
+// As d5, but persistent: the plan's CTAs run their queues, and merge. packed: a block of pack() for this capacity, on the
+// device; partials: partial_bytes(). cta_times: nullptr, or [num_ctas, 2] ns of the GPU's clock, for measurements.
+namespace d6 {
+constexpr std::int32_t most_rows(std::int32_t head_dim) { return d5::most_rows(head_dim); }
+constexpr std::int32_t blocks_per_sm(std::int32_t head_dim) { return d5::blocks_per_sm(head_dim); }
+void attend(const DecodeCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
+            std::uint64_t* cta_times = nullptr);
 }
 
 }  // namespace flashladder::gpu

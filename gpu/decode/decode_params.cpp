@@ -22,9 +22,9 @@ DecodeCall decode_call(const AttentionProblem& problem, const AttentionOutput& o
   return {.params = {.q = problem.q.data, .k = problem.kv.k, .v = problem.kv.v,
                      .k_strides = problem.kv.k_strides, .v_strides = problem.kv.v_strides, .table = problem.page_table(),
                      .sinks = p.sinks ? problem.sinks.data() : nullptr,
-                     .o = output.o.data_as<float>(), .lse_log2 = output.lse_log2.empty() ? nullptr : output.lse_log2.data(),
+                     .o = output.o.data, .lse_log2 = output.lse_log2.empty() ? nullptr : output.lse_log2.data(),
                      .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
-                     .sm_scale = p.sm_scale, .soft_cap = p.logits_soft_cap},
+                     .sm_scale = p.sm_scale, .soft_cap = p.logits_soft_cap, .o_dtype = output.o.dtype},
           .dtype = problem.q.dtype, .head_dim = p.head_dim_qk, .batch = problem.batch()};
 }
 

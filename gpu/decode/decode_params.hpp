@@ -18,10 +18,11 @@ struct DecodeParams {
   KvStrides k_strides, v_strides;
   PageTable table;
   const float* sinks = nullptr;    // [num_qo_heads], or nullptr: none
-  float* o = nullptr;              // [batch, num_qo_heads, head_dim]
+  void* o = nullptr;               // [batch, num_qo_heads, head_dim], of o_dtype
   float* lse_log2 = nullptr;       // [batch, num_qo_heads], or nullptr: not wanted
   std::int32_t num_qo_heads = 1, num_kv_heads = 1;
   float sm_scale = 1, soft_cap = 0;
+  DType o_dtype = DType::f32;      // f32, f16 or bf16
 
   FL_HD constexpr std::int32_t group_size() const { return num_qo_heads / num_kv_heads; }
 };
@@ -42,6 +43,7 @@ struct DecodeCall {
   DecodeParams params;
   DType dtype = DType::f16;  // of q, K and V
   std::int32_t head_dim = 64, batch = 0;
+  bool programmatic = false;  // D6: may start before the kernel ahead ends. That one must not write plan or page ids
 };
 
 // problem and output hold device pointers (DeviceProblem::view), dense q and o. InputError unless every token of K and V

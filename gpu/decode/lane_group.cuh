@@ -11,10 +11,9 @@
 #include "core/softmax_state.hpp"
 #include "gpu/decode/decode_params.hpp"
 #include "gpu/element.cuh"
+#include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
-
-inline constexpr unsigned all_lanes = 0xffffffffu;
 
 template <class Element_, int head_dim_, int rows_>
 struct LaneGroup {

@@ -12,11 +12,15 @@ struct TokenSlots {
   std::int64_t k = 0, v = 0;  // elements from the caches' pointers; not to be used if the token is unseen
   bool seen = false;
 
-  __device__ TokenSlots(const DecodeParams& p, const WorkItem& item, std::int32_t token) : seen(token < item.keys.end) {
+  TokenSlots() = default;
+  // first_page: where the request's pages begin in p.table.indices. Tokens from `end` on are unseen.
+  __device__ TokenSlots(const DecodeParams& p, std::int32_t first_page, std::int32_t kv_head, std::int32_t token,
+                        std::int32_t end)
+      : seen(token < end) {
     if (!seen) return;
-    const KvSlot slot = p.table.locate(item.request, token);
-    k = p.k_strides.offset(slot, item.kv_head);
-    v = p.v_strides.offset(slot, item.kv_head);
+    const KvSlot slot = p.table.locate_from(first_page, token);
+    k = p.k_strides.offset(slot, kv_head);
+    v = p.v_strides.offset(slot, kv_head);
   }
 };
 

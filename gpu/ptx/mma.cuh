@@ -3,9 +3,6 @@
 // PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions": mma, ldmatrix, movmatrix.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cstdint>
 
 #include "core/half.hpp"
@@ -48,20 +45,6 @@ __device__ inline std::uint32_t movmatrix_trans(std::uint32_t block) {
   std::uint32_t transposed;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(block));
   return transposed;
-}
-
-// Two neighbours rounded to 16 bits, the first in the low half.
-template <class Element>
-__device__ inline std::uint32_t pack(float low, float high);
-template <>
-__device__ inline std::uint32_t pack<Half>(float low, float high) {
-  const __half2 pair = __floats2half2_rn(low, high);
-  return std::uint32_t{__half_as_ushort(pair.x)} | std::uint32_t{__half_as_ushort(pair.y)} << 16;
-}
-template <>
-__device__ inline std::uint32_t pack<BFloat16>(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return std::uint32_t{__bfloat16_as_ushort(pair.x)} | std::uint32_t{__bfloat16_as_ushort(pair.y)} << 16;
 }
 
 }  // namespace flashladder::gpu

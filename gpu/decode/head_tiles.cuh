@@ -1,0 +1,203 @@
+// A warp's share of a tensor-core decode: tiles of 16 tokens against 8 or 16 heads, tokens as M, heads as N ("swap AB").
+//
+//   S^T [16 tokens, 8 heads]  = K [16, head_dim] Q^T            K by ldmatrix from the warp's ring, Q^T in registers
+//   O^T [head_dim, 8 heads]  += V^T [head_dim, 16] P^T          V by ldmatrix.trans, P^T by movmatrix from S^T
+//
+// In both accumulators a lane's two columns are the same two heads, so that the softmax's rescale needs no exchange. Which
+// lane holds what: core/fragment_map.hpp. Used by D5 and D6, which differ in who computes which tile when.
+#pragma once
+
+#include <cstdint>
+
+#include "core/softmax_state.hpp"
+#include "gpu/decode/token_slots.cuh"
+#include "gpu/element.cuh"
+#include "gpu/ptx/cp_async.cuh"
+#include "gpu/ptx/mma.cuh"
+#include "gpu/warp.cuh"
+
+namespace flashladder::gpu {
+
+inline constexpr int tile_tokens = 16, heads_in_tile = 8, tile_warps = 4;
+
+template <class Element_, int head_dim_, int head_tiles_>
+struct TileShape {
+  using Element = Element_;
+  static constexpr int head_dim = head_dim_, head_tiles = head_tiles_;
+  static constexpr int chunks = head_dim / 8;  // of 16 bytes, of a token
+  static constexpr int steps = head_dim / 16;  // mma steps along head_dim
+  static constexpr int stages = head_dim == 64 ? 4 : 3;
+  static_assert(chunks >= 8 && chunks <= 32, "a token's chunks must fill one to four bank rows and one copy of a warp");
+};
+
+// Shared memory of one warp. Chunk c of token t lies at c ^ t % 8, so that ldmatrix meets eight different bank groups
+// (core/swizzle.hpp, applied to each 128 bytes of a row).
+template <class S>
+struct Ring {
+  uint4 k[S::stages][tile_tokens][S::chunks], v[S::stages][tile_tokens][S::chunks];
+
+  // Starts the copy of 16 tokens, which the lanes first_lane .. + 15 have located. Unseen ones become zeros.
+  __device__ void copy(int stage, const typename S::Element* keys, const typename S::Element* values,
+                       const TokenSlots& slots, int first_lane) {
+    constexpr int tokens = 32 / S::chunks;  // of one copy: a lane brings 16 bytes
+    const int lane = threadIdx.x % 32, chunk = lane % S::chunks;
+#pragma unroll
+    for (int u = 0; u < tile_tokens; u += tokens) {
+      const int token = u + lane / S::chunks, from = first_lane + token;  // the lane that knows
+      const std::int64_t k_at = __shfl_sync(all_lanes, slots.k, from), v_at = __shfl_sync(all_lanes, slots.v, from);
+      const bool seen = __shfl_sync(all_lanes, slots.seen, from);
+      cp_async_16(&k[stage][token][chunk ^ token % 8], keys + k_at + chunk * 8, seen);
+      cp_async_16(&v[stage][token][chunk ^ token % 8], values + v_at + chunk * 8, seen);
+    }
+  }
+};
+
+// Q^T as B fragments: a lane holds features lane % 4 * 2 + {0, 1} (+ 8) of head lane / 4.
+template <class S>
+struct QueryTiles {
+  std::uint32_t at[S::steps][S::head_tiles][2];
+
+  // first: the item's first row of q [rows, head_dim]. Heads beyond the item's rows are 0.
+  __device__ QueryTiles(const typename S::Element* first, int rows) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int n = 0; n < S::head_tiles; ++n) {
+      const int head = n * heads_in_tile + lane / 4;
+      const auto* from = first + std::int64_t{head} * S::head_dim + lane % 4 * 2;
+#pragma unroll
+      for (int i = 0; i < S::steps * 2; ++i) {
+        at[i / 2][n][i % 2] = head < rows ? *reinterpret_cast<const std::uint32_t*>(from + i * 8) : 0;
+      }
+    }
+  }
+};
+
+// Where the warps of a block leave what they found for one tile of heads. In shared memory; rows are padded, so that the
+// eight lanes that write one feature of different heads meet different banks.
+template <class S>
+struct TilePartials {
+  float o[tile_warps][heads_in_tile][S::head_dim + 4];
+  float m[tile_warps][heads_in_tile], d[tile_warps][heads_in_tile];
+
+  // Head `head` over all warps; value becomes features feature .. + 3 of o, not normalised.
+  __device__ SoftmaxState<float> take(int head, int feature, float4& value) const {
+    SoftmaxState<float> state;
+#pragma unroll
+    for (int w = 0; w < tile_warps; ++w) state.m = fmaxf(state.m, m[w][head]);
+    value = {};
+#pragma unroll
+    for (int w = 0; w < tile_warps; ++w) {
+      const float weight = SoftmaxState<float>::weight(m[w][head], state.m);
+      const float4 part = *reinterpret_cast<const float4*>(&o[w][head][feature]);
+      state.d += d[w][head] * weight;
+      value.x += part.x * weight, value.y += part.y * weight, value.z += part.z * weight, value.w += part.w * weight;
+    }
+    return state;
+  }
+};
+
+// What a warp holds of its heads: softmax states of the lane's two columns in each head tile, and O^T.
+template <class S>
+struct HeadTiles {
+  float m[S::head_tiles][2], d[S::head_tiles][2] = {};  // d: of this lane's tokens only, until the end
+  float o[S::steps][S::head_tiles][4] = {};             // C fragments: 16 features x 8 heads each
+
+  __device__ HeadTiles() {
+    for (auto& tile_m : m) tile_m[0] = tile_m[1] = SoftmaxState<float>::nothing;
+  }
+
+  // One tile of 16 tokens that has arrived in the ring. seen: this lane's two tokens, lane / 4 and lane / 4 + 8.
+  template <class Score>
+  __device__ void absorb(const uint4 (&k)[tile_tokens][S::chunks], const uint4 (&v)[tile_tokens][S::chunks],
+                         const QueryTiles<S>& q, const bool (&seen)[2], const Score& score) {
+    const int lane = threadIdx.x % 32;
+    std::uint32_t a[4];
+    // Four sums, joined in f32: tensor cores cut off where f32 would round, so that one chain of steps drifts downwards.
+    float sum[4][S::head_tiles][4] = {}, s[S::head_tiles][4];
+#pragma unroll
+    for (int i = 0; i < S::steps; ++i) {  // blocks of A: tokens 0-7, 8-15, then the same of the next 8 features
+      ldmatrix_x4(a, &k[lane % 16][(2 * i + lane / 16) ^ lane % 8]);
+#pragma unroll
+      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(sum[i % 4][n], a, q.at[i][n]);
+    }
+#pragma unroll
+    for (int n = 0; n < S::head_tiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) s[n][c] = (sum[0][n][c] + sum[1][n][c]) + (sum[2][n][c] + sum[3][n][c]);
+    }
+    std::uint32_t weights[S::head_tiles][2];
+    softmax(s, seen, score, weights);
+#pragma unroll
+    for (int i = 0; i < S::steps; ++i) {  // blocks of A: features 0-7, 8-15 of tokens 0-7, then of tokens 8-15
+      ldmatrix_x4_trans(a, &v[lane % 8 + lane / 16 * 8][(2 * i + lane / 8 % 2) ^ lane % 8]);
+#pragma unroll
+      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(o[i][n], a, weights[n]);
+    }
+  }
+
+  // The heads of tile n, from all lanes of this warp.
+  __device__ void put(int n, TilePartials<S>& partials) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4, col = lane % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      float sum = d[n][j];
+#pragma unroll
+      for (int offset = 4; offset < 32; offset *= 2) sum += __shfl_xor_sync(all_lanes, sum, offset);
+      if (row == 0) partials.m[warp][col + j] = m[n][j], partials.d[warp][col + j] = sum;
+#pragma unroll
+      for (int i = 0; i < S::steps; ++i) {
+        partials.o[warp][col + j][i * 16 + row] = o[i][n][j];
+        partials.o[warp][col + j][i * 16 + row + 8] = o[i][n][j + 2];
+      }
+    }
+  }
+
+ private:
+  // s: C fragments of S^T, 16 tokens x 8 heads. They become P^T as B fragments; o is rescaled to the new maximum.
+  template <class Score>
+  __device__ void softmax(float (&s)[S::head_tiles][4], const bool (&seen)[2], const Score& score,
+                          std::uint32_t (&p)[S::head_tiles][2]) {
+#pragma unroll
+    for (int n = 0; n < S::head_tiles; ++n) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float& upper = s[n][j];
+        float& lower = s[n][j + 2];
+        upper = seen[0] ? score(upper) : SoftmaxState<float>::nothing;
+        lower = seen[1] ? score(lower) : SoftmaxState<float>::nothing;
+        float most = fmaxf(m[n][j], fmaxf(upper, lower));
+#pragma unroll
+        for (int offset = 4; offset < 32; offset *= 2) most = fmaxf(most, __shfl_xor_sync(all_lanes, most, offset));
+        const float rescale = SoftmaxState<float>::weight(m[n][j], most);
+        m[n][j] = most;
+        upper = SoftmaxState<float>::weight(upper, most);
+        lower = SoftmaxState<float>::weight(lower, most);
+        d[n][j] = d[n][j] * rescale + upper + lower;
+#pragma unroll
+        for (int i = 0; i < S::steps; ++i) o[i][n][j] *= rescale, o[i][n][j + 2] *= rescale;
+      }
+      p[n][0] = movmatrix_trans(pack<typename S::Element>(s[n][0], s[n][1]));
+      p[n][1] = movmatrix_trans(pack<typename S::Element>(s[n][2], s[n][3]));
+    }
+  }
+};
+
+// All warps' heads become rows: write(row of the item, feature, state, float4 of o, not normalised), spread over the threads.
+// All threads of the block call it; o of the warps is used up.
+template <class S, class Write>
+__device__ void write_rows(HeadTiles<S>& heads, TilePartials<S>& partials, int rows, const Write& write) {
+  constexpr int vectors = S::head_dim / 4;
+#pragma unroll
+  for (int n = 0; n < S::head_tiles; ++n) {
+    __syncthreads();  // no thread reads what lay here before any more: the last tile's partials, or a ring
+    heads.put(n, partials);
+    __syncthreads();  // every warp's partial is there
+    for (int at = threadIdx.x; at < min(rows - n * heads_in_tile, heads_in_tile) * vectors; at += tile_warps * 32) {
+      float4 value;
+      const SoftmaxState<float> state = partials.take(at / vectors, at % vectors * 4, value);
+      write(n * heads_in_tile + at / vectors, at % vectors * 4, state, value);
+    }
+  }
+}
+
+}  // namespace flashladder::gpu

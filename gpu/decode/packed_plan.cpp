@@ -1,0 +1,120 @@
+#include "gpu/decode/packed_plan.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/error.hpp"
+#include "core/page_table.hpp"
+
+namespace flashladder::gpu {
+namespace {
+
+constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 15) / 16 * 16; }
+
+struct Offsets {
+  std::size_t items, merges, arrivals, end;  // the queues come first
+};
+
+Offsets offsets(const PackedShape& shape) {
+  Offsets at{};
+  at.items = static_cast<std::size_t>(shape.num_ctas) * sizeof(PackedQueue);
+  at.merges = at.items + static_cast<std::size_t>(shape.items) * sizeof(PackedItem);
+  at.arrivals = at.merges + static_cast<std::size_t>(shape.merges) * sizeof(PackedMerge);
+  at.end = at.arrivals + aligned(static_cast<std::size_t>(shape.merges + shape.items) * sizeof(std::uint32_t));
+  return at;
+}
+
+void require_fits(const Plan& plan, const PackedShape& capacity, std::size_t out_bytes) {
+  const auto at_most = [](const char* what, std::int64_t has, std::int64_t limit) {
+    require(has <= limit, what, has, ("is more than the block's " + std::to_string(limit)).c_str());
+  };
+  at_most("plan.num_ctas", plan.num_ctas(), capacity.num_ctas);
+  at_most("plan.query_tile", plan.query_tile, capacity.query_tile);
+  at_most("plan.items", static_cast<std::int64_t>(plan.items.size()), capacity.items);
+  at_most("plan.merges", static_cast<std::int64_t>(plan.merges.size()), capacity.merges);
+  at_most("plan.partial_rows", plan.partial_rows, capacity.partial_rows);
+  require(out_bytes >= packed_bytes(capacity), "packed plan bytes", out_bytes, "are fewer than packed_bytes(capacity)");
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  require(plan.partial_rows <= most, "plan.partial_rows", plan.partial_rows, "is more than 2^31 - 1");
+  const std::int64_t rows = std::int64_t{plan.batch} * plan.num_kv_heads * plan.group_size;
+  require(rows <= most, "rows of q", rows, "are more than 2^31 - 1");
+}
+
+// Where each request's pages begin: what paged_kv_indptr says, since a valid table has no more pages than its tokens fill.
+class FirstPages {
+ public:
+  FirstPages(const Plan& plan, std::int32_t page_size) : plan_(plan), page_size_(page_size) {}
+
+  // Requests come in any order, but mostly ascending: it goes on from the last one.
+  std::int32_t of(std::int32_t request) {
+    if (request < request_) request_ = 0, page_ = 0;
+    for (; request_ < request; ++request_) page_ += pages_for(plan_.kv_lens[request_], page_size_);
+    require(page_ <= std::numeric_limits<std::int32_t>::max(), "pages", page_, "are more than 2^31 - 1");
+    return static_cast<std::int32_t>(page_);
+  }
+
+ private:
+  const Plan& plan_;
+  std::int32_t page_size_, request_ = 0;
+  std::int64_t page_ = 0;
+};
+
+// Index of the merge that holds a partial slot: merges are sorted by their slots.
+std::int32_t merge_of(const Plan& plan, std::int64_t slot) {
+  const auto after = std::upper_bound(plan.merges.begin(), plan.merges.end(), slot,
+                                      [](std::int64_t s, const Merge& m) { return s < m.first_slot; });
+  return static_cast<std::int32_t>(after - plan.merges.begin()) - 1;
+}
+
+}  // namespace
+
+PackedShape shape_of(const Plan& plan) {
+  return {.num_ctas = plan.num_ctas(), .query_tile = plan.query_tile, .items = static_cast<std::int64_t>(plan.items.size()),
+          .merges = static_cast<std::int64_t>(plan.merges.size()), .partial_rows = plan.partial_rows};
+}
+
+std::size_t packed_bytes(const PackedShape& shape) { return offsets(shape).end; }
+
+std::size_t partial_bytes(const PackedShape& shape, std::int32_t head_dim) {
+  return static_cast<std::size_t>(shape.partial_rows) * (static_cast<std::size_t>(head_dim) + 2) * sizeof(float);
+}
+
+PackedView view_of(const PackedShape& capacity, std::byte* packed) {
+  const Offsets at = offsets(capacity);
+  return {.queues = reinterpret_cast<PackedQueue*>(packed), .items = reinterpret_cast<PackedItem*>(packed + at.items),
+          .merges = reinterpret_cast<PackedMerge*>(packed + at.merges),
+          .arrivals = reinterpret_cast<std::uint32_t*>(packed + at.arrivals)};
+}
+
+void pack(const Plan& plan, std::int32_t page_size, const PackedShape& capacity, std::span<std::byte> out) {
+  require_fits(plan, capacity, out.size());
+  const PackedView view = view_of(capacity, out.data());
+  const std::int32_t heads = plan.num_kv_heads * plan.group_size;
+  FirstPages first_pages(plan, page_size);
+  for (std::size_t at = 0; at < plan.queue.size(); ++at) {
+    const WorkItem& item = plan.items[plan.queue[at]];
+    view.items[at] = {.row = item.request * heads + item.kv_head * plan.group_size + item.rows.begin,
+                      .rows = item.rows.size(), .kv_head = item.kv_head, .first_page = first_pages.of(item.request),
+                      .begin = item.keys.begin, .end = item.keys.end,
+                      .merge = item.whole() ? -1 : merge_of(plan, item.partial_slot),
+                      .slot = item.whole() ? 0 : static_cast<std::int32_t>(item.partial_slot)};
+  }
+  for (std::int32_t cta = 0; cta < capacity.num_ctas; ++cta) {
+    PackedQueue queue;
+    if (cta < plan.num_ctas() && plan.queue_indptr[cta] < plan.queue_indptr[cta + 1]) {
+      queue = {view.items[plan.queue_indptr[cta]], plan.queue_indptr[cta] + 1, plan.queue_indptr[cta + 1]};
+    }
+    view.queues[cta] = queue;
+  }
+  std::int64_t counters = capacity.merges;
+  for (std::size_t i = 0; i < plan.merges.size(); ++i) {
+    const Merge& m = plan.merges[i];
+    view.merges[i] = {.row = m.request * heads + m.kv_head * plan.group_size + m.rows.begin, .rows = m.rows.size(),
+                      .first_slot = static_cast<std::int32_t>(m.first_slot), .num_partials = m.num_partials,
+                      .first_group = static_cast<std::int32_t>(counters)};
+    counters += view.merges[i].num_groups();  // fewer than its partials, which are items
+  }
+  std::fill(view.arrivals, view.arrivals + counters, 0u);
+}
+
+}  // namespace flashladder::gpu
