@@ -41,9 +41,9 @@ struct Partials {
 
 // Joins them row by row: write(row, feature, state, float4 of o, not normalised), spread over the threads. Read batch by
 // batch, so that a batch's loads are all under way at once; around L1, which knows nothing of what other SMs wrote.
-template <int head_dim, int threads, class Write>
+template <int head_dim, int threads, int batch, class Write>
 __device__ void merge_partials(const PackedParams& plan, const PackedMerge& m, Partials some, const Write& write) {
-  constexpr int vectors = head_dim / 4, batch = head_dim == 64 ? 6 : 16;  // as many as the registers hold
+  constexpr int vectors = head_dim / 4;
   const auto* partial_o = reinterpret_cast<const float4*>(plan.partial_o);
   for (int at = threadIdx.x; at < m.rows * vectors; at += threads) {
     const int r = at / vectors, vector = at % vectors;
@@ -77,7 +77,8 @@ __device__ void merge_partials(const PackedParams& plan, const PackedMerge& m, P
 }
 
 // A CTA's arrival at a merge, in two steps, so that the counter's answer can be awaited while other work goes on.
-template <int head_dim, int threads>
+// batch: partials whose loads are under way at once, as many as the registers hold.
+template <int head_dim, int threads, int batch>
 class Arrival {
  public:
   __device__ explicit Arrival(bool& last) : last_(last) {}  // last: one flag in shared memory
@@ -101,7 +102,7 @@ class Arrival {
     if (last && m.grouped()) {
       const std::int32_t first = group(m) * PackedMerge::group_size;
       const Partials mine{plan.partial_lse_log2, first, 1, first + size(m, group(m))};
-      merge_partials<head_dim, threads>(plan, m, mine, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
+      merge_partials<head_dim, threads, batch>(plan, m, mine, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
         const std::int64_t slot = m.first_slot + std::int64_t{first} * m.rows + r;
         write_partial(plan.partial_o, plan.group_lse_log2, slot, head_dim, feature, state, value);
       });
@@ -113,7 +114,7 @@ class Arrival {
     if (last) {
       const Partials all{m.grouped() ? plan.group_lse_log2 : plan.partial_lse_log2, 0,
                          m.grouped() ? PackedMerge::group_size : 1, m.num_partials};
-      merge_partials<head_dim, threads>(plan, m, all, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
+      merge_partials<head_dim, threads, batch>(plan, m, all, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
         write_output(p, std::int64_t{m.row} + r, head_dim, feature, state, value);
       });
     }

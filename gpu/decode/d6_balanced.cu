@@ -19,6 +19,10 @@ namespace {
 
 constexpr int threads = tile_warps * 32;
 
+// Partials of a merge whose loads are under way at once: as many as the registers hold.
+template <class S>
+constexpr int merge_batch = S::head_tiles == 2 || S::head_dim == 256 ? 4 : S::head_dim == 128 ? 16 : 6;
+
 template <class S>
 struct Shared {
   Ring<S> rings[tile_warps];
@@ -45,11 +49,15 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedPar
 
   const Score score(p);
   PackedItem item = queue.first;
-  Arrival<S::head_dim, threads> arrival(shared.last);
+  Arrival<S::head_dim, threads, merge_batch<S>> arrival(shared.last);
   int stage = 0;
+  const auto query_of = [&](const PackedItem& of) {
+    return QueryTiles<S>(static_cast<const Element*>(p.q) + std::int64_t{of.row} * S::head_dim, of.rows);
+  };
+  QueryTiles<S> q = query_of(item);
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
-    const QueryTiles<S> q(static_cast<const Element*>(p.q) + std::int64_t{item.row} * S::head_dim, item.rows);
+    const QueryTiles<S> upcoming_q = query_of(upcoming);  // under way while this item is computed
     HeadTiles<S> heads;
     for (std::int32_t tile = item.begin + warp * tile_tokens; tile < item.end; tile += tile_warps * tile_tokens) {
       stream.copy_next(ring);
@@ -71,6 +79,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedPar
     if (item.merge >= 0) arrival.announce(plan, item);
     if (next >= queue.end) break;
     item = upcoming;
+    q = S::head_tiles == 1 ? upcoming_q : query_of(item);  // registers do not hold two of 16 heads
   }
   arrival.settle(p, plan);
   clock.stop();
