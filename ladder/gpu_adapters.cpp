@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
 #include "gpu/device_problem.hpp"
@@ -104,25 +103,6 @@ std::int32_t quickest_chunk(planner::PlanInputs inputs) {
   return best;
 }
 
-// The outputs of a run under test: poisoned, between guard bands.
-struct DeviceOutput {
-  std::int64_t rows;
-  std::int32_t heads, dim;
-  DeviceBuffer o, lse_log2;
-
-  DeviceOutput(std::int64_t nnz_qo, const AttentionParams& p)
-      : rows(nnz_qo), heads(p.num_qo_heads), dim(p.head_dim_vo),
-        o(static_cast<std::size_t>(rows * heads * dim) * sizeof(float), DeviceBuffer::guard_band),
-        lse_log2(static_cast<std::size_t>(rows * heads) * sizeof(float), DeviceBuffer::guard_band) {
-    o.poison();
-    lse_log2.poison();
-  }
-  AttentionOutput view() const {
-    return {.o = contiguous(o.data(), DType::f32, {rows, heads, dim}),
-            .lse_log2 = {lse_log2.as<float>(), static_cast<std::size_t>(rows * heads)}};
-  }
-};
-
 }  // namespace
 
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid) {
@@ -163,26 +143,6 @@ std::vector<Rung> gpu_rungs() {
   };
   for (Rung& rung : rungs) rung.p_as_kv = rung.name == "D5" || rung.name == "D6";
   return rungs;
-}
-
-RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
-  const gpu::DeviceProblem problem(c.problem());
-  const DeviceOutput output(c.spec.nnz_qo(), c.spec.params);
-  DeviceBuffer workspace(rung.workspace_bytes(c.spec, settings), DeviceBuffer::guard_band);
-  workspace.poison();
-  const Buffers buffers{problem.view(), output.view(), {workspace.data(), workspace.size()}};
-  const Runner run = rung.prepare(buffers, c.spec, settings);
-  const double milliseconds = stopwatch([&] {
-    run(nullptr);
-    gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here
-  });
-  RunResult result{.o = std::vector<float>(buffers.output.o.size()),
-                   .lse_log2 = std::vector<float>(buffers.output.lse_log2.size()),
-                   .milliseconds = milliseconds};
-  output.o.download(result.o.data());
-  output.lse_log2.download(result.lse_log2.data());
-  result.guards_intact = output.o.guards_intact() && output.lse_log2.guards_intact() && workspace.guards_intact();
-  return result;
 }
 
 }  // namespace flashladder::ladder

@@ -1,19 +1,14 @@
-// The GPU rungs and how they are run. Compiled only with CUDA; without a GPU each of them says so in supports().
+// The GPU rungs. Compiled only with CUDA; without a GPU each of them says so in supports().
 #pragma once
 
 #include <vector>
 
-#include "ladder/agree.hpp"
 #include "ladder/rung.hpp"
 #include "planner/plan_inputs.hpp"
 
 namespace flashladder::ladder {
 
 std::vector<Rung> gpu_rungs();  // from the lowest up
-
-// As run_rung, with every buffer on the GPU: uploads the case, poisons and guards output and workspace. The stopwatch sees
-// the launches and the wait for them.
-RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch);
 
 // What a planned rung's blocks are: the packed query rows that one takes at most, and how many are resident in an SM.
 struct GpuGrid {
