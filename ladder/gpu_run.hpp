@@ -1,5 +1,5 @@
-// A rung's run of a case on the GPU, with every buffer there: prepared once, repeated as often as a test or a benchmark likes.
-// Compiled only with CUDA.
+// A rung's run of a case on the GPU, with every buffer there: prepared once, repeated as often as a test or a benchmark
+// likes. Compiled only with CUDA.
 #pragma once
 
 #include <cuda_runtime_api.h>

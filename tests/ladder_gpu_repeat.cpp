@@ -86,21 +86,23 @@ int differing_runs(Repeated& repeated, int times) {
 TEST_CASE("the same inputs give the same bits over 100 runs") {
   for (const Rung& rung : rungs()) {
     if (rung.device != Device::gpu) continue;
-    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) {
-      Repeated repeated(rung, skewed(11, 9000, 8, 2), {.policy = policy, .chunk_size = 256});
+    for (const Settings& settings : {Settings{.policy = SplitPolicy::balanced},
+                                     Settings{.policy = SplitPolicy::fixed, .chunk_size = 256, .num_sms = 8}}) {
+      Repeated repeated(rung, skewed(11, 9000, 8, 2), settings);
       const int runs = times_or(100);
       int differing = 0;
       for (int i = 0; i < runs; ++i) differing += !same_bits(repeated.first, repeated.again(nullptr, 1));
-      CHECK_MESSAGE(differing == 0, rung.name, ", policy ", name_of(policy), ": ", differing, " of ", runs, " runs differ");
+      CHECK_MESSAGE(differing == 0, rung.name, ", policy ", name_of(settings.policy), ": ", differing, " of ", runs, " runs differ");
     }
   }
 }
 
+// Each for some of the SMs, so that the GPU has room for both.
 TEST_CASE("two plans run at once on two streams and give what they give alone") {
   for (const Rung& rung : rungs()) {
     if (rung.device != Device::gpu) continue;
-    Repeated a(rung, skewed(21, 6000, 8, 1), {.policy = SplitPolicy::balanced});
-    Repeated b(rung, skewed(22, 2500, 12, 4), {.policy = SplitPolicy::fixed, .chunk_size = 128});
+    Repeated a(rung, skewed(21, 6000, 8, 1), {.policy = SplitPolicy::balanced, .num_sms = 40});
+    Repeated b(rung, skewed(22, 2500, 12, 4), {.policy = SplitPolicy::fixed, .chunk_size = 128, .num_sms = 40});
     const int runs = times_or(50);
     auto beside = std::async(std::launch::async, [&] { return differing_runs(b, runs); });
     const int differing = differing_runs(a, runs), differing_beside = beside.get();
