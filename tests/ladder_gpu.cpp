@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdio>
 #include <map>
+#include <stdexcept>
 
 #include "gpu/check.hpp"
 #include "gpu/device_buffer.hpp"
@@ -45,7 +46,18 @@ struct Trial {
   Settings settings;
 };
 
-// Trials 0 .. n - 1 on all cores, one check each: drawing a case and its oracle is most of the work, and the CPU's.
+std::string complaint_or_error(const Trial& trial) {
+  const std::string name = "case: " + trial.spec.name + " (seed " + std::to_string(trial.spec.seed) + ")";
+  try {
+    const std::string what = complaint(trial.spec, trial.settings);
+    return what.empty() ? "" : name + what;
+  } catch (const std::exception& error) {
+    throw std::runtime_error(name + " threw: " + error.what());
+  }
+}
+
+// Trials 0 .. n - 1 on all cores, one check each: drawing a case and its oracle is most of the work, and the CPU's. An
+// exception ends it, since an error of the GPU stays: what follows would only repeat it.
 template <class TrialOf>
 void check_all(int n, const TrialOf& trial_of) {
   reference::ThreadPool pool(reference::ThreadPool::hardware_threads());
@@ -54,10 +66,8 @@ void check_all(int n, const TrialOf& trial_of) {
   std::vector<std::string> wrong(n);
   std::atomic<int> done = 0;
   pool.run(queues, reference::Schedule::stealing, [&](std::int32_t i, int) {
-    const Trial trial = trial_of(i);
-    const std::string what = complaint(trial.spec, trial.settings);
-    if (!what.empty()) wrong[i] = "case: " + trial.spec.name + " (seed " + std::to_string(trial.spec.seed) + ")" + what;
-    if (++done % 1000 == 0) std::printf("%d of %d cases\n", done.load(), n), std::fflush(stdout);
+    wrong[i] = complaint_or_error(trial_of(i));
+    if (const int now = ++done; now % 1000 == 0) std::printf("%d of %d cases\n", now, n), std::fflush(stdout);
   });
   for (const std::string& what : wrong) CHECK_MESSAGE(what.empty(), what);
 }

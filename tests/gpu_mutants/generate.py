@@ -92,6 +92,12 @@ def main(arguments):
       sys.exit("tests/gpu_mutants/mutants.py: two mutants have one name")
     for kernel in KERNELS:
       generate(kernel, arguments[1])
+    stale = Mutant("stale", "d5", [("gpu/decode/d5_tensor_cores.cu", "no such text", "")], "agree", "")
+    try:
+      Sources(arguments[1], stale).mutated()
+      sys.exit("a patch that does not fit was taken")
+    except SystemExit as refusal:
+      assert "there 0 times" in str(refusal), refusal
     print(f"{len(MUTANTS)} patches fit")
     return
   kernel, root, out, depfile = arguments
