@@ -70,8 +70,8 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-// --cases asks for fewer, as under a sanitizer.
-int times_or(int usual) { return test::options().cases > 0 ? std::min(test::options().cases, usual) : usual; }
+// Few --cases, as under a sanitizer, ask for fewer: half as many.
+int times_or(int usual) { return test::options().cases > 0 ? std::min(1 + test::options().cases / 2, usual) : usual; }
 
 // How many of so many runs on a stream of its own differ from the first; four are enqueued at a time.
 int differing_runs(Repeated& repeated, int times) {

@@ -16,7 +16,8 @@ SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/devic
           "gpu/decode/decode_params.hpp", "gpu/decode/packed_plan.hpp"}
 INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
-FALLBACK = "namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\nusing namespace ::flashladder::gpu;\n}\n}\n"
+FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"
+            "using namespace ::flashladder::gpu;\n}\n}\n")
 
 
 class Sources:
@@ -59,7 +60,8 @@ class Sources:
     body = "".join(self.expand(path) for path in KERNELS[self.mutant.kernel])
     for file, find, _ in self.mutant.patches:
       if file not in self.seen:
-        sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} patches {file}, which its kernel does not include")
+        sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} patches {file}, which its kernel does not "
+                 "include")
     return f"namespace mutant_{self.mutant.name} {{\n{FALLBACK}{body}}}  // namespace mutant_{self.mutant.name}\n"
 
 

@@ -1,4 +1,5 @@
-// Deliberately broken decode kernels (mutants.py lists them, generate.py writes them), to prove that the GPU's proof can fail.
+// Deliberately broken decode kernels, to prove that the GPU's proof can fail: mutants.py lists them, generate.py writes
+// them.
 #pragma once
 
 #include <span>
