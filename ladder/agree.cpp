@@ -6,7 +6,7 @@
 #include "core/error.hpp"
 #include "ladder/cases/guarded_output.hpp"
 #ifdef FLASHLADDER_CUDA
-#include "ladder/gpu_adapters.hpp"
+#include "ladder/gpu_run.hpp"
 #endif
 
 namespace flashladder::ladder {

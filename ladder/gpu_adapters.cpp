@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
 #include "gpu/device_problem.hpp"
@@ -45,48 +44,6 @@ Rung direct_on_gpu(std::string name, std::string idea, std::string must_equal,
   return rung;
 }
 
-using PlannedAttend = void (*)(const DecodeCall&, const gpu::DevicePlan&, void*, cudaStream_t);
-
-using Grid = GpuGrid (*)(const AttentionParams&);
-
-Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, Grid grid, PlannedAttend attend) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
-  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
-    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
-  };
-  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
-    return make_plan(spec, settings).workspace_bytes();
-  };
-  rung.prepare = [make_plan, attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
-    const auto plan = std::make_shared<const gpu::DevicePlan>(make_plan(spec, settings));
-    return [attend, plan, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](
-               void* stream) { attend(call, *plan, workspace, static_cast<cudaStream_t>(stream)); };
-  };
-  return rung;
-}
-
-Rung persistent_on_gpu(std::string name, std::string idea, std::string must_equal, Grid grid) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
-  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
-    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
-  };
-  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
-    return gpu::partial_bytes(gpu::shape_of(make_plan(spec, settings)), spec.params.head_dim_vo);
-  };
-  rung.prepare = [make_plan](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
-    const Plan plan = make_plan(spec, settings);
-    const gpu::PackedShape shape = gpu::shape_of(plan);
-    std::vector<std::byte> packed(gpu::packed_bytes(shape));
-    gpu::pack(plan, spec.page_size, shape, packed);
-    const auto on_device = std::make_shared<const DeviceBuffer>(packed.data(), packed.size());
-    return [on_device, shape, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](
-               void* stream) {
-      gpu::d6::attend(call, shape, on_device->data(), workspace, static_cast<cudaStream_t>(stream));
-    };
-  };
-  return rung;
-}
-
 // The chunk (0: none) with the smallest predicted makespan when blocks take the items in order, merging included.
 std::int32_t quickest_chunk(planner::PlanInputs inputs) {
   constexpr float keys_per_partial = 18;  // what a partial costs the merge, in key-equivalents: fitted, docs/measurements
@@ -104,25 +61,6 @@ std::int32_t quickest_chunk(planner::PlanInputs inputs) {
   return best;
 }
 
-// The outputs of a run under test: poisoned, between guard bands.
-struct DeviceOutput {
-  std::int64_t rows;
-  std::int32_t heads, dim;
-  DeviceBuffer o, lse_log2;
-
-  DeviceOutput(std::int64_t nnz_qo, const AttentionParams& p)
-      : rows(nnz_qo), heads(p.num_qo_heads), dim(p.head_dim_vo),
-        o(static_cast<std::size_t>(rows * heads * dim) * sizeof(float), DeviceBuffer::guard_band),
-        lse_log2(static_cast<std::size_t>(rows * heads) * sizeof(float), DeviceBuffer::guard_band) {
-    o.poison();
-    lse_log2.poison();
-  }
-  AttentionOutput view() const {
-    return {.o = contiguous(o.data(), DType::f32, {rows, heads, dim}),
-            .lse_log2 = {lse_log2.as<float>(), static_cast<std::size_t>(rows * heads)}};
-  }
-};
-
 }  // namespace
 
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid) {
@@ -137,7 +75,8 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
                              .query_tile = div_up(group, div_up(group, grid.most_rows)),
                              .policy = settings.policy,
                              .chunk_size = settings.chunk_size,
-                             .machine = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.blocks_per_sm}};
+                             .machine = {.num_sms = settings.num_sms > 0 ? settings.num_sms : gpu::multiprocessors(),
+                                         .ctas_per_sm = grid.blocks_per_sm}};
   if (grid.persistent) inputs.cost.per_item = gpu::d6::keys_per_item;
   if (settings.policy == planner::SplitPolicy::balanced && !grid.persistent) {
     inputs.chunk_size = quickest_chunk(inputs);
@@ -146,44 +85,66 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
   return inputs;
 }
 
-std::vector<Rung> gpu_rungs() {
-  const Grid lane_groups = [](const AttentionParams& p) { return GpuGrid{gpu::most_rows, p.group_size() <= 4 ? 3 : 2}; };
-  const Grid tensor_cores = [](const AttentionParams& p) {
-    return GpuGrid{gpu::d5::most_rows(p.head_dim_qk), gpu::d5::blocks_per_sm(p.head_dim_qk)};
+GpuGrid d5_grid(const AttentionParams& p) {
+  return {gpu::d5::most_rows(p.head_dim_qk), gpu::d5::blocks_per_sm(p.head_dim_qk)};
+}
+
+GpuGrid d6_grid(const AttentionParams& p) {
+  return {gpu::d6::most_rows(p.head_dim_qk), gpu::d6::blocks_per_sm(p.head_dim_qk), true};
+}
+
+Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid, PlannedAttend attend) {
+  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
+  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
+    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
   };
+  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
+    return make_plan(spec, settings).workspace_bytes();
+  };
+  rung.prepare = [make_plan, attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+    const auto plan = std::make_shared<const gpu::DevicePlan>(make_plan(spec, settings));
+    return [attend, plan, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](
+               void* stream) { attend(call, *plan, workspace, static_cast<cudaStream_t>(stream)); };
+  };
+  return rung;
+}
+
+Rung persistent_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid,
+                       PersistentAttend attend) {
+  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
+  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
+    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
+  };
+  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
+    return gpu::partial_bytes(gpu::shape_of(make_plan(spec, settings)), spec.params.head_dim_vo);
+  };
+  rung.prepare = [make_plan, attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+    const Plan plan = make_plan(spec, settings);
+    const gpu::PackedShape shape = gpu::shape_of(plan);
+    std::vector<std::byte> packed(gpu::packed_bytes(shape));
+    gpu::pack(plan, spec.page_size, shape, packed);
+    const auto on_device = std::make_shared<const DeviceBuffer>(packed.data(), packed.size());
+    return [attend, on_device, shape, call = gpu::decode_call(buffers.problem, buffers.output),
+            workspace = buffers.workspace.data()](void* stream) {
+      attend(call, shape, on_device->data(), workspace, static_cast<cudaStream_t>(stream), nullptr);
+    };
+  };
+  return rung;
+}
+
+std::vector<Rung> gpu_rungs() {
+  const GridOf lane_groups = [](const AttentionParams& p) { return GpuGrid{gpu::most_rows, p.group_size() <= 4 ? 3 : 2}; };
   std::vector<Rung> rungs{
       direct_on_gpu("D1", "GPU decode: one block a query head, scalar loads", "C4", gpu::d1::attend),
       direct_on_gpu("D2", "16-byte loads, lane groups, K and V once for a group of heads", "D1", gpu::d2::attend),
       planned_on_gpu("D3", "split-K over a plan, merge kernel", "D2", lane_groups, gpu::d3::attend),
       planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "D3", lane_groups, gpu::d4::attend),
-      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "D4", tensor_cores, gpu::d5::attend),
-      persistent_on_gpu("D6", "persistent CTAs run a balanced plan's queues, the last one merges", "D5",
-                        [](const AttentionParams& p) {
-                          return GpuGrid{gpu::d6::most_rows(p.head_dim_qk), gpu::d6::blocks_per_sm(p.head_dim_qk), true};
-                        }),
+      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "D4", d5_grid, gpu::d5::attend),
+      persistent_on_gpu("D6", "persistent CTAs run a balanced plan's queues, the last one merges", "D5", d6_grid,
+                        gpu::d6::attend),
   };
   for (Rung& rung : rungs) rung.p_as_kv = rung.name == "D5" || rung.name == "D6";
   return rungs;
-}
-
-RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
-  const gpu::DeviceProblem problem(c.problem());
-  const DeviceOutput output(c.spec.nnz_qo(), c.spec.params);
-  DeviceBuffer workspace(rung.workspace_bytes(c.spec, settings), DeviceBuffer::guard_band);
-  workspace.poison();
-  const Buffers buffers{problem.view(), output.view(), {workspace.data(), workspace.size()}};
-  const Runner run = rung.prepare(buffers, c.spec, settings);
-  const double milliseconds = stopwatch([&] {
-    run(nullptr);
-    gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here
-  });
-  RunResult result{.o = std::vector<float>(buffers.output.o.size()),
-                   .lse_log2 = std::vector<float>(buffers.output.lse_log2.size()),
-                   .milliseconds = milliseconds};
-  output.o.download(result.o.data());
-  output.lse_log2.download(result.lse_log2.data());
-  result.guards_intact = output.o.guards_intact() && output.lse_log2.guards_intact() && workspace.guards_intact();
-  return result;
 }
 
 }  // namespace flashladder::ladder

@@ -1,19 +1,16 @@
-// The GPU rungs and how they are run. Compiled only with CUDA; without a GPU each of them says so in supports().
+// The GPU rungs. Compiled only with CUDA; without a GPU each of them says so in supports().
 #pragma once
 
+#include <string>
 #include <vector>
 
-#include "ladder/agree.hpp"
+#include "gpu/decode/decode.hpp"
 #include "ladder/rung.hpp"
 #include "planner/plan_inputs.hpp"
 
 namespace flashladder::ladder {
 
 std::vector<Rung> gpu_rungs();  // from the lowest up
-
-// As run_rung, with every buffer on the GPU: uploads the case, poisons and guards output and workspace. The stopwatch sees
-// the launches and the wait for them.
-RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch);
 
 // What a planned rung's blocks are: the packed query rows that one takes at most, and how many are resident in an SM.
 struct GpuGrid {
@@ -25,5 +22,15 @@ struct GpuGrid {
 // Policy balanced cuts for CTAs that each work through a queue, as D6's do; for the others it stands for the one chunk size,
 // or none, for which the cost model predicts the shortest time.
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid);
+
+using GridOf = GpuGrid (*)(const AttentionParams&);
+GpuGrid d5_grid(const AttentionParams& params);
+GpuGrid d6_grid(const AttentionParams& params);
+
+// A rung of a kernel that launches a block for each item, or of a persistent one. The tests make some of broken kernels.
+using PlannedAttend = decltype(&gpu::d5::attend);
+using PersistentAttend = decltype(&gpu::d6::attend);
+Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid, PlannedAttend attend);
+Rung persistent_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid, PersistentAttend attend);
 
 }  // namespace flashladder::ladder

@@ -30,6 +30,7 @@ struct Settings {
   reference::Schedule schedule = reference::Schedule::stealing;
   planner::SplitPolicy policy = planner::SplitPolicy::balanced;
   std::int32_t chunk_size = 512;                                 // keys; policy fixed only
+  std::int32_t num_sms = 0;                                      // GPU rungs plan for so many; 0 = those of this GPU
 
   int thread_count() const { return threads > 0 ? threads : reference::ThreadPool::hardware_threads(); }
 };

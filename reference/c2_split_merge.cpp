@@ -19,8 +19,7 @@ Partial finish(const Accumulator& acc) {
 
 void absorb_partial(const Partial& partial, Accumulator& merged) {
   for (std::size_t r = 0; r < partial.lse_log2.size(); ++r) {
-    const auto weights = merge(merged.states[r], SoftmaxState<float>::from_lse_log2(partial.lse_log2[r]));
-    merged.o.row(r) = merged.o.row(r) * weights.a + partial.o.row(r) * weights.b;
+    merged.absorb_partial(r, partial.o.row(r), partial.lse_log2[r]);
   }
 }
 

@@ -61,8 +61,7 @@ struct Executor {
     for (std::int32_t p = 0; p < m.num_partials; ++p) {
       for (std::int32_t r = 0; r < m.rows.size(); ++r) {
         const std::int64_t slot = m.first_slot + std::int64_t{p} * m.rows.size() + r;
-        const auto weights = merge(w.acc.states[r], SoftmaxState<float>::from_lse_log2(workspace.lse_log2[slot]));
-        w.acc.o.row(r) = w.acc.o.row(r) * weights.a + workspace.o_row(slot) * weights.b;
+        w.acc.absorb_partial(r, workspace.o_row(slot), workspace.lse_log2[slot]);
       }
     }
     for (std::int32_t r = 0; r < m.rows.size(); ++r) {

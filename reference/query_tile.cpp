@@ -45,6 +45,11 @@ void load_query_tile(const AttentionProblem& problem, std::int32_t request, std:
   load_queries(problem, request, rows, tile.q);
 }
 
+void Accumulator::absorb_partial(std::size_t r, Eigen::Ref<const Eigen::RowVectorXf> partial_o, float lse_log2) {
+  const MergeWeights<float> weights = merge(states[r], SoftmaxState<float>::from_lse_log2(lse_log2));
+  o.row(r) = o.row(r) * weights.a + partial_o * weights.b;
+}
+
 void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, RowId id,
                SoftmaxState<float> state, Eigen::Ref<const Eigen::RowVectorXf> o) {
   float scale = 1;

@@ -1,6 +1,7 @@
 // A tile of query rows with all that decides its logits, and what finally becomes of its accumulators. Shared by C1 to C4.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "core/score_transform.hpp"
@@ -42,6 +43,9 @@ struct Accumulator {
     o.setZero(rows, head_dim_vo);
     states.assign(rows, {});
   }
+
+  // Merges one row of a finished partial, normalised o [head_dim_vo] and its lse_log2, into row r of what is there so far.
+  void absorb_partial(std::size_t r, Eigen::Ref<const Eigen::RowVectorXf> partial_o, float lse_log2);
 };
 
 // Merges the sink, divides, and writes o and lse_log2 of one row: done once per row, by its final writer.

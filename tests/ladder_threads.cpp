@@ -101,7 +101,8 @@ TEST_CASE("with a fixed chunk a request's bits do not depend on its neighbours")
 
 TEST_CASE("C4 refuses a plan made for another problem and a small workspace") {
   const Case c = draw_case(skewed());
-  const Plan plan = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 2}));
+  const Plan plan = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 3}));
+  REQUIRE(plan.workspace_bytes() > 0);
   ThreadPool pool(2);
   GuardedOutput out(c.spec.nnz_qo(), 6, 64);
   std::vector<std::byte> workspace(plan.workspace_bytes());
@@ -114,7 +115,7 @@ TEST_CASE("C4 refuses a plan made for another problem and a small workspace") {
   for (const std::int32_t kv_len : {41, 39}) {  // request 3 has grown or shrunk by one token since the plan was made
     CaseSpec other = c.spec;
     other.kv_lens[3] = kv_len;
-    CHECK_THROWS_WITH_AS(attend(planner::make_plan(cpu_plan_inputs(other, {.threads = 2})), workspace),
+    CHECK_THROWS_WITH_AS(attend(planner::make_plan(cpu_plan_inputs(other, {.threads = 3})), workspace),
                          doctest::Contains("plan again"), InputError);
   }
   Plan lost_request = plan;

@@ -7,6 +7,7 @@
 #include <random>
 #include <string_view>
 
+#include "tests/listener.hpp"
 #include "tests/options.hpp"
 
 namespace {
@@ -14,22 +15,11 @@ flashladder::test::Options chosen;
 
 int executed_cases = 0;
 
-struct Counter : doctest::IReporter {
-  explicit Counter(const doctest::ContextOptions&) {}
-  void report_query(const doctest::QueryData&) override {}
-  void test_run_start() override {}
+struct Counter : flashladder::test::Listener {
+  using Listener::Listener;
   void test_run_end(const doctest::TestRunStats& stats) override {
     executed_cases = static_cast<int>(stats.numTestCasesPassingFilters);
   }
-  void test_case_start(const doctest::TestCaseData&) override {}
-  void test_case_reenter(const doctest::TestCaseData&) override {}
-  void test_case_end(const doctest::CurrentTestCaseStats&) override {}
-  void test_case_exception(const doctest::TestCaseException&) override {}
-  void subcase_start(const doctest::SubcaseSignature&) override {}
-  void subcase_end() override {}
-  void log_assert(const doctest::AssertData&) override {}
-  void log_message(const doctest::MessageData&) override {}
-  void test_case_skipped(const doctest::TestCaseData&) override {}
 };
 }  // namespace
 

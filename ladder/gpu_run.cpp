@@ -1,0 +1,48 @@
+#include "ladder/gpu_run.hpp"
+
+#include "gpu/check.hpp"
+
+namespace flashladder::ladder {
+
+using gpu::DeviceBuffer;
+
+GpuRun::GpuRun(const Rung& rung, const Case& c, const gpu::DeviceProblem& problem, const Settings& settings)
+    : rows_(c.spec.nnz_qo()), heads_(c.spec.params.num_qo_heads), dim_(c.spec.params.head_dim_vo),
+      o_(static_cast<std::size_t>(rows_ * heads_ * dim_) * sizeof(float), DeviceBuffer::guard_band),
+      lse_log2_(static_cast<std::size_t>(rows_ * heads_) * sizeof(float), DeviceBuffer::guard_band),
+      workspace_(rung.workspace_bytes(c.spec, settings), DeviceBuffer::guard_band) {
+  poison();
+  const AttentionOutput output{.o = contiguous(o_.data(), DType::f32, {rows_, heads_, dim_}),
+                               .lse_log2 = {lse_log2_.as<float>(), lse_log2_.size() / sizeof(float)}};
+  run_ = rung.prepare({problem.view(), output, {workspace_.data(), workspace_.size()}}, c.spec, settings);
+}
+
+void GpuRun::poison() {
+  o_.poison();
+  lse_log2_.poison();
+  workspace_.poison();
+  gpu::check(cudaStreamSynchronize(nullptr));  // a run may follow on a stream that does not wait for this one
+}
+
+RunResult GpuRun::result() const {
+  RunResult result{.o = std::vector<float>(o_.size() / sizeof(float)),
+                   .lse_log2 = std::vector<float>(lse_log2_.size() / sizeof(float))};
+  o_.download(result.o.data());
+  lse_log2_.download(result.lse_log2.data());
+  result.guards_intact = o_.guards_intact() && lse_log2_.guards_intact() && workspace_.guards_intact();
+  return result;
+}
+
+RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
+  const gpu::DeviceProblem problem(c.problem());
+  const GpuRun run(rung, c, problem, settings);
+  const double milliseconds = stopwatch([&] {
+    run.enqueue(nullptr);
+    gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here
+  });
+  RunResult result = run.result();
+  result.milliseconds = milliseconds;
+  return result;
+}
+
+}  // namespace flashladder::ladder

@@ -1,0 +1,34 @@
+// A rung's run of a case on the GPU, with every buffer there: prepared once, repeated as often as a test or a benchmark
+// likes. Compiled only with CUDA.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "gpu/device_buffer.hpp"
+#include "gpu/device_problem.hpp"
+#include "ladder/agree.hpp"
+#include "ladder/rung.hpp"
+
+namespace flashladder::ladder {
+
+class GpuRun {
+ public:
+  // Allocates output and workspace, poisoned and between guard bands, and prepares the rung. problem: c's, and it outlives
+  // this object; several runs may share it.
+  GpuRun(const Rung& rung, const Case& c, const gpu::DeviceProblem& problem, const Settings& settings);
+
+  void enqueue(cudaStream_t stream) const { run_(stream); }
+  void poison();             // output and workspace as they were before the first run; returns when they are
+  RunResult result() const;  // of a run that has finished: the caller waited for its stream
+
+ private:
+  std::int64_t rows_;  // of o and lse_log2, for each head
+  std::int32_t heads_, dim_;
+  gpu::DeviceBuffer o_, lse_log2_, workspace_;
+  Runner run_;
+};
+
+// As run_rung, on the GPU. The stopwatch sees the launches and the wait for them.
+RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch);
+
+}  // namespace flashladder::ladder

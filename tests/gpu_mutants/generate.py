@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Writes the mutants of one kernel (mutants.py) as one CUDA file, so that the kernels themselves stay clean.
+
+  generate.py KERNEL SOURCE_ROOT OUT.cu DEPFILE    the unpatched control and every mutant, each in its own namespace
+  generate.py --check SOURCE_ROOT                  do all patches still fit? (needs no CUDA)
+
+The kernel's file and the headers of gpu/ that it includes are written out in full for each mutant, inside of namespace
+mutant_NAME, where names that are not found go on to the real flashladder. SHARED stays outside: types that the host's code
+hands over, and host code. instances.cuh gives way to one_instance.cuh: one dtype and head_dim, so that it compiles quickly.
+"""
+import pathlib, re, sys
+
+from mutants import KERNELS, MUTANTS, Mutant
+
+SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp",
+          "gpu/decode/decode_params.hpp", "gpu/decode/packed_plan.hpp"}
+INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh"}
+INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
+FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"
+            "using namespace ::flashladder::gpu;\n}\n}\n")
+
+
+class Sources:
+  """The files under SOURCE_ROOT, as one mutant sees them."""
+
+  def __init__(self, root, mutant):
+    self.root, self.mutant, self.outside, self.seen = pathlib.Path(root), mutant, [], set()
+
+  def text(self, path):
+    """The file, patched."""
+    text = (self.root / path).read_text()
+    for file, find, replacement in self.mutant.patches:
+      if file != path:
+        continue
+      if text.count(find) != 1:
+        sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} wants to find this once in {path}, but it is "
+                 f"there {text.count(find)} times. The kernel has changed: change the mutant too.\n{find}")
+      text = text.replace(find, replacement)
+    return text
+
+  def expand(self, path):
+    """The file with its includes written out; what belongs outside of the mutant's namespace goes to self.outside."""
+    if path in self.seen:
+      return ""
+    self.seen.add(path)
+
+    def include(match):
+      inner = match[2]
+      if inner is None or inner in SHARED or inner.startswith("core/"):
+        self.outside.append(match[1])
+        return "\n"
+      line_after = text.count("\n", 0, match.start()) + 2
+      return self.expand(INSTEAD.get(inner, inner)) + f'#line {line_after} "{path}"\n'
+
+    text = self.text(path).replace("#pragma once", "", 1)
+    return f'#line 1 "{path}"\n' + INCLUDE.sub(include, text)
+
+  def mutated(self):
+    """Everything of the kernel, in the mutant's namespace."""
+    body = "".join(self.expand(path) for path in KERNELS[self.mutant.kernel])
+    for file, find, _ in self.mutant.patches:
+      if file not in self.seen:
+        sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} patches {file}, which its kernel does not "
+                 "include")
+    return f"namespace mutant_{self.mutant.name} {{\n{FALLBACK}{body}}}  // namespace mutant_{self.mutant.name}\n"
+
+
+def of_kernel(kernel):
+  control = Mutant(kernel + "_control", kernel, [], "nobody", "the kernel as it is")
+  return [control] + [m for m in MUTANTS if m.kernel == kernel]
+
+
+def generate(kernel, root):
+  """(text of the CUDA file, the files that it was made from)"""
+  outside, bodies, rows, files = {}, [], [], set()
+  for mutant in of_kernel(kernel):
+    sources = Sources(root, mutant)
+    bodies.append(sources.mutated())
+    outside |= dict.fromkeys(sources.outside)
+    files |= sources.seen
+    rows.append(f'  {{"{mutant.name}", "{mutant.mistake}", Notice::{mutant.noticed_by}, '
+                f"mutant_{mutant.name}::flashladder::gpu::{kernel}::attend}},\n")
+  table = (f"namespace flashladder::test {{\nstd::span<const GpuMutant<{kernel.upper()}Attend>> {kernel}_mutants() {{\n"
+           f"static const GpuMutant<{kernel.upper()}Attend> all[] = {{\n{''.join(rows)}}};\nreturn all;\n}}\n}}\n")
+  head = "// Written by tests/gpu_mutants/generate.py.\n"
+  includes = "".join(f"#include {name}\n" for name in [*outside, '"tests/gpu_mutants/gpu_mutants.hpp"'])
+  return head + includes + "".join(bodies) + table, files
+
+
+def main(arguments):
+  if arguments[0] == "--check":
+    names = [m.name for m in MUTANTS]
+    if len(set(names)) < len(names):
+      sys.exit("tests/gpu_mutants/mutants.py: two mutants have one name")
+    for kernel in KERNELS:
+      generate(kernel, arguments[1])
+    stale = Mutant("stale", "d5", [("gpu/decode/d5_tensor_cores.cu", "no such text", "")], "agree", "")
+    try:
+      Sources(arguments[1], stale).mutated()
+      sys.exit("a patch that does not fit was taken")
+    except SystemExit as refusal:
+      assert "there 0 times" in str(refusal), refusal
+    print(f"{len(MUTANTS)} patches fit")
+    return
+  kernel, root, out, depfile = arguments
+  text, files = generate(kernel, root)
+  pathlib.Path(out).write_text(text)
+  pathlib.Path(depfile).write_text(f"{out}: " + " ".join(str(pathlib.Path(root) / file) for file in sorted(files)) + "\n")
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])

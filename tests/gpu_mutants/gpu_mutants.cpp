@@ -1,0 +1,158 @@
+// The proof that the GPU's proof can fail: each broken kernel must be rejected by agree() on some decode case, the unbroken
+// control by none. A run is done twice, so that what only the second one meets (a counter left behind) shows too.
+#include "tests/gpu_mutants/gpu_mutants.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+
+#include "gpu/check.hpp"
+#include "ladder/cases/draw_case.hpp"
+#include "ladder/gpu_adapters.hpp"
+#include "ladder/gpu_run.hpp"
+#include "tests/decode_cases.hpp"
+#include "tests/options.hpp"
+#include "tests/skip_without_device.hpp"
+
+using namespace flashladder;
+using namespace flashladder::ladder;
+using planner::SplitPolicy;
+using test::Notice;
+
+namespace {
+
+// They are compiled for one architecture only, unlike the kernels.
+struct SkipOnOtherGpus : test::Listener {
+  using Listener::Listener;
+  void test_run_start() override {
+    if (!gpu::why_no_device().empty()) return;  // the other listener's case
+    int device = 0, major = 0;
+    gpu::check(cudaGetDevice(&device));
+    gpu::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    if (std::atoi(FLASHLADDER_MUTANT_ARCH) / 10 == major) return;
+    std::puts("the mutants are built for sm_" FLASHLADDER_MUTANT_ARCH " alone, which is not this GPU's architecture");
+    std::exit(77);
+  }
+};
+REGISTER_LISTENER("skip on other GPUs", 3, SkipOnOtherGpus);
+
+struct Mutant {
+  std::string name, mistake;
+  Notice noticed_by;
+  Rung rung;
+};
+
+const std::vector<Mutant>& mutants() {
+  static const std::vector<Mutant> all = [] {
+    std::vector<Mutant> list;
+    for (const auto& m : test::d5_mutants()) {
+      list.push_back({m.name, m.mistake, m.noticed_by, planned_on_gpu(m.name, "", "", d5_grid, m.attend)});
+    }
+    for (const auto& m : test::d6_mutants()) {
+      list.push_back({m.name, m.mistake, m.noticed_by, persistent_on_gpu(m.name, "", "", d6_grid, m.attend)});
+    }
+    return list;
+  }();
+  return all;
+}
+
+// As the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
+CaseSpec for_one_instance(CaseSpec spec) {
+  spec = test::as_decode(spec, DType::f16);
+  spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
+  spec.params.logits_soft_cap = 0;
+  return spec;
+}
+
+// Partials enough that they are merged in groups, queues of several items, an empty request.
+CaseSpec cut_often() {
+  CaseSpec spec = for_one_instance(test::random_decode(1));
+  spec.name = "cut often";
+  spec.page_size = 16;
+  spec.kv_lens = {2900, 33, 0, 300};
+  spec.qo_lens = {1, 1, 1, 1};
+  spec.params.num_qo_heads = 8;
+  spec.params.num_kv_heads = 2;
+  return spec;
+}
+
+struct Checked {
+  Case c;
+  Oracle oracle;
+  gpu::DeviceProblem problem;
+  explicit Checked(const CaseSpec& spec) : c(draw_case(spec)), oracle(make_oracle(c, DType::f16)), problem(c.problem()) {}
+};
+
+// One made for the plan-driven kernels, 24 random ones and the case table's, or the first --cases of them.
+const std::deque<Checked>& cases() {
+  static const std::deque<Checked> all = [] {
+    std::vector<CaseSpec> specs{cut_often()};
+    for (std::uint64_t seed = 1; seed <= 24; ++seed) specs.push_back(for_one_instance(test::random_decode(seed)));
+    for (const CaseSpec& spec : case_table()) specs.push_back(for_one_instance(spec));
+    if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));
+    std::deque<Checked> list;
+    for (const CaseSpec& spec : specs) list.emplace_back(spec);
+    return list;
+  }();
+  return all;
+}
+
+// For a GPU so small that a CTA's queue has several items.
+constexpr Settings plans[] = {{.policy = SplitPolicy::balanced, .num_sms = 2},
+                              {.policy = SplitPolicy::fixed, .chunk_size = 64, .num_sms = 3}};
+
+RunResult second_run(const Rung& rung, const Checked& checked, const Settings& settings) {
+  GpuRun run(rung, checked.c, checked.problem, settings);
+  for (int i = 0; i < 2; ++i) {
+    run.poison();
+    run.enqueue(nullptr);
+    gpu::check(cudaStreamSynchronize(nullptr));
+  }
+  return run.result();
+}
+
+// The cases that reject it, up to `enough`.
+std::vector<std::string> rejecting_cases(const Rung& rung, std::size_t enough) {
+  std::vector<std::string> names;
+  for (const Checked& checked : cases()) {
+    for (const Settings& settings : plans) {
+      const Comparison comparison = agree(checked.c, second_run(rung, checked, settings), nullptr, checked.oracle);
+      if (comparison.ok()) continue;
+      names.push_back(checked.c.spec.name + ", policy " + name_of(settings.policy) + ": " + comparison.message());
+      if (names.size() == enough) return names;
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("the controls without a mistake pass every case") {
+  for (const Mutant& m : mutants()) {
+    if (m.noticed_by != Notice::nobody) continue;
+    for (const std::string& rejected : rejecting_cases(m.rung, 3)) FAIL_CHECK(m.name, ": ", rejected);
+  }
+}
+
+TEST_CASE("agree rejects every mutant") {
+  for (const Mutant& m : mutants()) {
+    if (m.noticed_by != Notice::agree) continue;
+    const auto rejected = rejecting_cases(m.rung, 1);
+    CHECK_MESSAGE(!rejected.empty(), "no case notices ", m.name, ": ", m.mistake);
+    if (!rejected.empty()) MESSAGE(m.name, " (", m.mistake, "): ", rejected.front());
+  }
+}
+
+// What they compute is no matter: tools/sanitize_gpu.py runs this case under racecheck, and wants each name reported.
+TEST_CASE("mutants without a barrier run for racecheck") {
+  const Checked checked(cut_often());
+  for (const Mutant& m : mutants()) {
+    if (m.noticed_by != Notice::racecheck) continue;
+    std::printf("racecheck must report mutant_%s\n", m.name.c_str());
+    std::fflush(stdout);
+    for (const Settings& settings : plans) second_run(m.rung, checked, settings);
+  }
+}

@@ -1,0 +1,93 @@
+"""The broken kernels, as patches of the right ones. A patch's text must be in its file exactly once (tests hold that), so
+that no mutant quietly stops being one. A mutant may be wrong, but must not read or write where it could end the process."""
+import collections
+
+# The kernel's files: the one with attend() last. Headers of gpu/ come with them.
+KERNELS = {
+  "d5": ["gpu/merge/merge_partials.cu", "gpu/decode/d5_tensor_cores.cu"],
+  "d6": ["gpu/decode/d6_balanced.cu"],
+}
+
+# patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
+Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistake")
+
+D5, D6 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu"
+TILES, SLOTS, MERGE, ARRIVAL = ("gpu/decode/head_tiles.cuh", "gpu/decode/token_slots.cuh", "gpu/merge/merge_partials.cu",
+                                "gpu/decode/arrival.cuh")
+AFTER_PUT = "__syncthreads();  // every warp's partial is there"
+
+MUTANTS = [
+  Mutant("d5_lost_stage", "d5", [(D5, "cp_async_wait<S::stages - 1>();", "cp_async_wait<S::stages>();")],
+         "agree", "the pipeline waits for one group too few"),
+  Mutant("d5_lost_tile", "d5", [(D5, "div_up(keys - first, warps * round)", "(keys - first) / (warps * round)")],
+         "agree", "a partly filled last round is left out"),
+  Mutant("d5_merge_weight", "d5", [(MERGE, "value = value * weights.a + o * weights.b;", "value = value + o * weights.b;")],
+         "agree", "what was merged so far keeps its old weight"),
+  Mutant("d5_no_rescale", "d5",
+         [(TILES, "o[i][n][j] *= rescale, o[i][n][j + 2] *= rescale;", "o[i][n][j] *= 1, o[i][n][j + 2] *= 1;")],
+         "agree", "o keeps its scale when the maximum grows"),
+  Mutant("d5_half_rescaled", "d5",
+         [(TILES, "o[i][n][j] *= rescale, o[i][n][j + 2] *= rescale;", "o[i][n][j] *= rescale;")],
+         "agree", "half of the accumulators are rescaled"),
+  Mutant("d5_lanes_not_summed", "d5",
+         [(TILES, "for (int offset = 4; offset < 32; offset *= 2) sum +=",
+           "for (int offset = 8; offset < 32; offset *= 2) sum +=")],
+         "agree", "half of the lanes are missing in d"),
+  Mutant("d5_weights_exchanged", "d5",
+         [(TILES, "p[n][0] = movmatrix_trans(pack<typename S::Element>(s[n][0], s[n][1]));\n"
+                  "      p[n][1] = movmatrix_trans(pack<typename S::Element>(s[n][2], s[n][3]));",
+                  "p[n][1] = movmatrix_trans(pack<typename S::Element>(s[n][0], s[n][1]));\n"
+                  "      p[n][0] = movmatrix_trans(pack<typename S::Element>(s[n][2], s[n][3]));")],
+         "agree", "P of tokens 0-7 meets V of tokens 8-15"),
+  Mutant("d5_no_swizzle", "d5",
+         [(TILES, "(2 * i + lane / 8 % 2) ^ lane % 8]", "(2 * i + lane / 8 % 2)]")],
+         "agree", "V is read as if it lay unswizzled"),
+  Mutant("d5_tail_read", "d5",
+         [(SLOTS, "seen(token < end)",
+           "seen(token < (end + p.table.page_size - 1) / p.table.page_size * p.table.page_size)")],
+         "agree", "the unused slots of a last page are read, and 0 * NaN is NaN"),
+  Mutant("d5_lost_page", "d5",
+         [(SLOTS, "seen(token < end)", "seen(token < end / p.table.page_size * p.table.page_size)")],
+         "agree", "a partly filled last page is not read"),
+  Mutant("d5_neighbour_page", "d5",
+         [(SLOTS, "p.table.locate_from(first_page, token)", "p.table.locate_from(first_page - (first_page > 0), token)")],
+         "agree", "pages are counted from the end of the neighbour's"),
+  Mutant("d5_row_too_far", "d5",
+         [(TILES, "min(rows - n * heads_in_tile, heads_in_tile)", "min(rows + 1 - n * heads_in_tile, heads_in_tile)")],
+         "agree", "one row more is written than the item has"),
+  Mutant("d5_partials_read_early", "d5", [(TILES, AFTER_PUT, "")],
+         "racecheck", "no barrier between writing and reading the warps' partials"),
+  Mutant("d5_ring_overwritten", "d5",
+         [(TILES, "__syncthreads();  // no thread reads what lay here before any more", "// no barrier")],
+         "racecheck", "partials are written where other warps' rings are still in use"),
+
+  Mutant("d6_lost_stage", "d6", [(D6, "cp_async_wait<S::stages - 1>();", "cp_async_wait<S::stages>();")],
+         "agree", "the pipeline waits for one group too few"),
+  Mutant("d6_state_kept", "d6",
+         [(D6, "    HeadTiles<S> heads;\n", ""),
+          (D6, "  for (std::int32_t next = queue.begin;; ++next) {",
+           "  HeadTiles<S> heads;\n  for (std::int32_t next = queue.begin;; ++next) {")],
+         "agree", "the softmax goes on from one item of a queue into the next"),
+  Mutant("d6_query_kept", "d6", [(D6, "    q = S::head_tiles == 1 ? upcoming_q : query_of(item);", "")],
+         "agree", "every item of a queue meets the first one's query"),
+  Mutant("d6_lost_item", "d6", [(D6, "if (next >= queue.end) break;", "if (next + 1 >= queue.end) break;")],
+         "agree", "the last item of a queue is not run"),
+  Mutant("d6_stale_counter", "d6", [(ARRIVAL, '"l"(counter), "r"(expected - 1)', '"l"(counter), "r"(0xffffffffu)')],
+         "agree", "counters do not return to zero: the second run never merges"),
+  Mutant("d6_merged_early", "d6", [(ARRIVAL, "return before + 1 ==", "return before + 2 ==")],
+         "agree", "the last arriver but one merges"),
+  Mutant("d6_wrong_slot", "d6",
+         [(ARRIVAL, "m.first_slot + std::int64_t{p + u * some.step} * m.rows + r",
+           "m.first_slot + std::int64_t{r} * m.num_partials + p + u * some.step")],
+         "agree", "partials are read as rows by partials"),
+  Mutant("d6_merge_weight", "d6", [(ARRIVAL, "state.d += weight;", "state.d += 1;")],
+         "agree", "partials are averaged as if they weighed the same"),
+  Mutant("d6_lost_group", "d6", [(ARRIVAL, "first = group(m) * PackedMerge::group_size;", "first = 0;")],
+         "agree", "of many partials only the first group is merged"),
+  Mutant("d6_answer_read_early", "d6",
+         [(ARRIVAL, "    __syncthreads();  // the answer of the counter is in shared memory\n    bool last",
+           "    bool last")],
+         "racecheck", "no barrier between the counter's answer and its readers"),
+  Mutant("d6_partials_read_early", "d6", [(TILES, AFTER_PUT, "")],
+         "racecheck", "no barrier between writing and reading the warps' partials"),
+]

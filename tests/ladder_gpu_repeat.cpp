@@ -1,0 +1,112 @@
+// Once more, and at the same time: a prepared GPU rung gives the same bits each time it runs, also when another plan runs
+// beside it on another stream. Counters that do not return to zero, partials merged as they arrive, workspace read before it
+// is written: here they show. Between runs everything that a run writes is NaN again.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <future>
+
+#include "gpu/check.hpp"
+#include "ladder/cases/draw_case.hpp"
+#include "ladder/gpu_run.hpp"
+#include "tests/options.hpp"
+
+using namespace flashladder;
+using namespace flashladder::ladder;
+using planner::SplitPolicy;
+
+namespace {
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+bool same_bits(const RunResult& a, const RunResult& b) {
+  return a.guards_intact && b.guards_intact && same_bits(a.o, b.o) && same_bits(a.lse_log2, b.lse_log2);
+}
+
+// One long request among many short and some empty ones: what splits, queues and merges are about.
+CaseSpec skewed(std::uint64_t seed, std::int32_t longest, std::int32_t num_qo_heads, std::int32_t num_kv_heads) {
+  CaseSpec spec;
+  spec.name = "skewed";
+  spec.seed = seed;
+  spec.dtype = DType::f16;
+  for (std::int32_t b = 0; b < 24; ++b) spec.kv_lens.push_back(b == 7 ? longest : b % 5 == 0 ? 0 : 1 + 97 * b % 700);
+  spec.qo_lens.assign(spec.kv_lens.size(), 1);
+  spec.params = {.num_qo_heads = num_qo_heads, .num_kv_heads = num_kv_heads, .head_dim_qk = 128, .head_dim_vo = 128,
+                 .sm_scale = 0.0883883f};
+  return spec;
+}
+
+// A case on the GPU, a rung prepared for it, and what its first run gave.
+struct Repeated {
+  Case c;
+  gpu::DeviceProblem problem;
+  GpuRun run;
+  RunResult first;
+
+  Repeated(const Rung& rung, const CaseSpec& spec, const Settings& settings)
+      : c(draw_case(spec)), problem(c.problem()), run(rung, c, problem, settings), first(again(nullptr, 1)) {}
+
+  // Enqueues it so many times, one behind the other, and waits.
+  RunResult again(cudaStream_t stream, int times) {
+    run.poison();
+    for (int i = 0; i < times; ++i) run.enqueue(stream);
+    gpu::check(cudaStreamSynchronize(stream));
+    return run.result();
+  }
+};
+
+class Stream {
+ public:
+  Stream() { gpu::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  ~Stream() { cudaStreamDestroy(stream_); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+// Few --cases, as under a sanitizer, ask for fewer: half as many.
+int times_or(int usual) { return test::options().cases > 0 ? std::min(1 + test::options().cases / 2, usual) : usual; }
+
+// How many of so many runs on a stream of its own differ from the first; four are enqueued at a time.
+int differing_runs(Repeated& repeated, int times) {
+  const Stream stream;
+  int differing = 0;
+  for (int i = 0; i < times; ++i) differing += !same_bits(repeated.first, repeated.again(stream, 4));
+  return differing;
+}
+
+}  // namespace
+
+TEST_CASE("the same inputs give the same bits over 100 runs") {
+  for (const Rung& rung : rungs()) {
+    if (rung.device != Device::gpu) continue;
+    for (const Settings& settings : {Settings{.policy = SplitPolicy::balanced},
+                                     Settings{.policy = SplitPolicy::fixed, .chunk_size = 256, .num_sms = 8}}) {
+      Repeated repeated(rung, skewed(11, 9000, 8, 2), settings);
+      const int runs = times_or(100);
+      int differing = 0;
+      for (int i = 0; i < runs; ++i) differing += !same_bits(repeated.first, repeated.again(nullptr, 1));
+      CHECK_MESSAGE(differing == 0, rung.name, ", policy ", name_of(settings.policy), ": ", differing, " of ", runs, " runs differ");
+    }
+  }
+}
+
+// Each for some of the SMs, so that the GPU has room for both.
+TEST_CASE("two plans run at once on two streams and give what they give alone") {
+  for (const Rung& rung : rungs()) {
+    if (rung.device != Device::gpu) continue;
+    Repeated a(rung, skewed(21, 6000, 8, 1), {.policy = SplitPolicy::balanced, .num_sms = 40});
+    Repeated b(rung, skewed(22, 2500, 12, 4), {.policy = SplitPolicy::fixed, .chunk_size = 128, .num_sms = 40});
+    const int runs = times_or(50);
+    auto beside = std::async(std::launch::async, [&] { return differing_runs(b, runs); });
+    const int differing = differing_runs(a, runs), differing_beside = beside.get();
+    CHECK_MESSAGE(differing == 0, rung.name, ": ", differing, " of ", runs, " runs of the first plan differ");
+    CHECK_MESSAGE(differing_beside == 0, rung.name, ": ", differing_beside, " of ", runs, " runs of the second plan differ");
+  }
+}
