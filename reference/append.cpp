@@ -5,10 +5,10 @@
 #include <limits>
 #include <tuple>
 
+#include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/page_table.hpp"
 #include "core/validate.hpp"
-#include "reference/checks.hpp"
 
 namespace flashladder::reference {
 namespace {

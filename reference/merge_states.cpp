@@ -2,8 +2,8 @@
 
 #include <Eigen/Core>
 
+#include "core/checks.hpp"
 #include "core/softmax_state.hpp"
-#include "reference/checks.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::reference {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "reference/checks.hpp"
+#include "core/checks.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::reference {

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "core/checks.hpp"
 #include "core/rope.hpp"
-#include "reference/checks.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::reference {
