@@ -14,7 +14,7 @@ struct NormRows {
 };
 
 struct NormParams {
-  NormRows input, out, residual{};  // residual: fused_add_rmsnorm only, where out is input
+  NormRows input{}, out{}, residual{};  // residual: fused_add_rmsnorm only, where out is input
   const void* weight = nullptr;    // [d]
   std::uint32_t rows = 0, num_heads = 1;
   std::int32_t d = 0;
