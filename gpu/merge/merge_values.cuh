@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "core/tensor.hpp"
-#include "gpu/pack.cuh"
+#include "gpu/element.cuh"
 
 namespace flashladder::gpu {
 

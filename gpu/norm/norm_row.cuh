@@ -10,9 +10,10 @@
 
 #include <cstdint>
 
+#include "gpu/element.cuh"
 #include "gpu/norm/norm_params.hpp"
-#include "gpu/pack.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
+#include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
 
@@ -27,14 +28,14 @@ __device__ inline std::int64_t offset(const NormRows& rows, std::uint32_t r, std
 // already in the next step does not overwrite what another still reads; the barrier of that next step closes the rest.
 __device__ inline float block_sum(float value, float (&sums)[2][32], int step) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffff, value, distance);
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(all_lanes, value, distance);
   const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   float* half = sums[step % 2];
   if (lane == 0) half[warp] = value;
   __syncthreads();  // every warp's sum is written
   value = lane < blockDim.x / 32 ? half[lane] : 0;
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffff, value, distance);
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(all_lanes, value, distance);
   return value;
 }
 
@@ -74,7 +75,7 @@ struct NormLanes {
   __device__ void store(const NormRows& rows, std::uint32_t row, int c, const Float8& values) const {
     if (row >= p.rows || !has(c)) return;
     auto* to = static_cast<Element*>(rows.data) + offset(rows, row, p.num_heads);
-    reinterpret_cast<uint4*>(to)[lane + c * lanes] = from_floats<Element>(values);
+    reinterpret_cast<uint4*>(to)[lane + c * lanes] = pack<Element>(values);
   }
 
   __device__ void load(Pieces& pieces, std::uint32_t first) const {
@@ -105,7 +106,7 @@ struct NormLanes {
     } else {
       for (int distance = lanes / 2; distance > 0; distance /= 2) {
 #pragma unroll
-        for (float& s : squares) s += __shfl_xor_sync(0xffffffff, s, distance);
+        for (float& s : squares) s += __shfl_xor_sync(all_lanes, s, distance);
       }
     }
   }

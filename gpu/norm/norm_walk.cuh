@@ -32,7 +32,7 @@ struct EightElements {
     Float8 x;
 #pragma unroll
     for (int i = 0; i < 8; ++i) x.at[i] = at[i];
-    return from_floats<Element>(x);
+    return pack<Element>(x);
   }
 };
 

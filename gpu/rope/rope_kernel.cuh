@@ -8,7 +8,7 @@
 // Tensors: q, k, v [nnz, num_heads, dim], 16-bit; pages as core/kv_cache.hpp has them.
 #pragma once
 
-#include "gpu/pack.cuh"
+#include "gpu/element.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 #include "gpu/rope/angles.cuh"
 #include "gpu/rope/rope_params.hpp"
@@ -120,8 +120,8 @@ rope_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ TokenS
       if (mine.rotates) {
         Float8 x = to_floats<Element>(a[i]), y = to_floats<Element>(b[i]);
         rotate<style>(rotations, x, y);
-        a[i] = from_floats<Element>(x);
-        b[i] = from_floats<Element>(y);
+        a[i] = pack<Element>(x);
+        b[i] = pack<Element>(y);
       } else if (!head.is_k && !head.is_v) {
         continue;  // in place, these features stay
       }
