@@ -21,6 +21,13 @@ std::string ask() {
   return "";
 }
 
+int attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+
 }  // namespace
 
 const std::string& why_no_device() {
@@ -28,11 +35,7 @@ const std::string& why_no_device() {
   return reason;
 }
 
-int multiprocessors() {
-  int device = 0, count = 0;
-  check(cudaGetDevice(&device));
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
-}
+int multiprocessors() { return attribute(cudaDevAttrMultiProcessorCount); }
+bool has_programmatic_launch() { return attribute(cudaDevAttrComputeCapabilityMajor) >= 9; }
 
 }  // namespace flashladder::gpu

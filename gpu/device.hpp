@@ -9,6 +9,7 @@ namespace flashladder::gpu {
 // old, or a GPU that the build has no code for. Asked once, then remembered.
 const std::string& why_no_device();
 
-int multiprocessors();  // of the current device
+int multiprocessors();           // of the current device
+bool has_programmatic_launch();  // compute capability 9.0 or newer (CUDA C++ Programming Guide)
 
 }  // namespace flashladder::gpu

@@ -65,4 +65,10 @@ __device__ inline std::uint32_t pack<BFloat16>(float low, float high) {
   return std::uint32_t{__bfloat16_as_ushort(pair.x)} | std::uint32_t{__bfloat16_as_ushort(pair.y)} << 16;
 }
 
+template <class Element>
+__device__ inline uint4 pack(const Float8& x) {
+  return {pack<Element>(x.at[0], x.at[1]), pack<Element>(x.at[2], x.at[3]), pack<Element>(x.at[4], x.at[5]),
+          pack<Element>(x.at[6], x.at[7])};
+}
+
 }  // namespace flashladder::gpu

@@ -9,6 +9,7 @@
 #include <source_location>
 
 #include "gpu/check.hpp"
+#include "gpu/device.hpp"
 
 namespace flashladder::gpu {
 
@@ -38,7 +39,7 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   config.attrs = &early;
-  config.numAttrs = shape.programmatic ? 1 : 0;
+  config.numAttrs = shape.programmatic && has_programmatic_launch() ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, params...), shape.where);
 }
 

@@ -5,29 +5,16 @@
 #include <limits>
 #include <tuple>
 
+#include "core/checks.hpp"
 #include "core/error.hpp"
+#include "core/op_checks.hpp"
 #include "core/page_table.hpp"
 #include "core/validate.hpp"
-#include "reference/checks.hpp"
 
 namespace flashladder::reference {
 namespace {
 
 constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
-
-void check_cache(const PagedKvCache& c) {
-  require(c.num_pages >= 0, "paged_kv_cache.num_pages", c.num_pages, "must not be negative");
-  require(c.page_size >= 1, "paged_kv_cache.page_size", c.page_size, "must be at least 1");
-  require(c.num_kv_heads >= 1, "paged_kv_cache.num_kv_heads", c.num_kv_heads, "must be at least 1");
-  const auto check_pool = [&](const char* argument, void* data, const KvStrides& s, std::int32_t head_dim) {
-    check_output(argument, {.data = data, .dtype = c.dtype, .rank = 4,
-                            .shape = {c.num_pages, c.page_size, c.num_kv_heads, head_dim},
-                            .strides = {s.page, s.entry, s.head, 1}},
-                 "[num_pages, page_size, num_kv_heads, head_dim]", {any_size, any_size, any_size, any_size});
-  };
-  check_pool("paged_kv_cache.k", c.k, c.k_strides, c.head_dim_qk);
-  check_pool("paged_kv_cache.v", c.v, c.v_strides, c.head_dim_vo);
-}
 
 struct Write {
   std::int64_t row;
@@ -86,15 +73,7 @@ void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value,
                            std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
                            std::span<const std::int32_t> paged_kv_last_page_len) {
   const PagedKvCache& cache = paged_kv_cache;
-  check_cache(cache);
-  const auto nnz = static_cast<std::int64_t>(batch_indices.size());
-  const std::int64_t heads = cache.num_kv_heads;
-  check_tensor("append_key", append_key, "[nnz, num_kv_heads, head_dim_qk]", {nnz, heads, cache.head_dim_qk});
-  check_tensor("append_value", append_value, "[nnz, num_kv_heads, head_dim_vo]", {nnz, heads, cache.head_dim_vo});
-  check_dtype("append_key", append_key, cache.dtype, "must have the dtype of paged_kv_cache");
-  check_dtype("append_value", append_value, cache.dtype, "must have the dtype of paged_kv_cache");
-  check_span("batch_indices", batch_indices, nnz);
-  check_span("positions", positions, nnz);
+  check_append(append_key, append_value, batch_indices, positions, cache);
   validate_page_table(paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, cache.page_size);
   validate_page_ids(paged_kv_indptr, paged_kv_indices, cache.num_pages);
 

@@ -2,16 +2,13 @@
 
 #include <Eigen/Core>
 
+#include "core/checks.hpp"
+#include "core/op_checks.hpp"
 #include "core/softmax_state.hpp"
-#include "reference/checks.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::reference {
 namespace {
-
-constexpr const char* v_form = "[n, num_heads, head_dim]";
-constexpr const char* s_form = "[n, num_heads]";
-constexpr const char* s_rule = "must be f32: an LSE in 16 bits has lost the weights";
 
 float& lse_log2_at(const Tensor& s, std::int64_t row, std::int64_t head) {
   return s.data_as<float>()[row * s.strides[0] + head * s.strides[1]];
@@ -73,29 +70,11 @@ Tensor state_of_rows(const Tensor& t, std::int64_t index) {
   return one;
 }
 
-struct Sizes {
-  std::int64_t n, num_heads, head_dim;
-};
-void check_state(const char* v_name, const Tensor& v, const char* s_name, const Tensor& s, Sizes z) {
-  check_tensor(v_name, v, v_form, {z.n, z.num_heads, z.head_dim});
-  check_tensor(s_name, s, s_form, {v.shape[0], v.shape[1]});
-  check_dtype(s_name, s, DType::f32, s_rule);
-}
-void check_result(const char* v_name, const Tensor& v, const char* s_name, const Tensor& s, Sizes z) {
-  check_output(v_name, v, v_form, {z.n, z.num_heads, z.head_dim});
-  check_output(s_name, s, s_form, {v.shape[0], v.shape[1]});
-  check_dtype(s_name, s, DType::f32, s_rule);
-  check_distinct(s_name, s, v, "is written, as v is: they must be two tensors");
-}
-
 }  // namespace
 
 void merge_state(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const Tensor& s_b, const Tensor& v_out,
                  const Tensor& s_out) {
-  check_state("v_a", v_a, "s_a", s_a, {any_size, any_size, any_size});
-  const Sizes sizes{v_a.shape[0], v_a.shape[1], v_a.shape[2]};
-  check_state("v_b", v_b, "s_b", s_b, sizes);
-  check_result("v_out", v_out, "s_out", s_out, sizes);
+  check_merge_state(v_a, s_a, v_b, s_b, v_out, s_out);
   merge_rows(v_out, s_out, {}, [&](Fold& fold, std::int64_t row, std::int64_t head) {
     fold.add(v_a, s_a, row, head);
     fold.add(v_b, s_b, row, head);
@@ -104,10 +83,7 @@ void merge_state(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const 
 
 void merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_other, const Tensor& s_other,
                           std::span<const std::uint8_t> mask) {
-  check_result("v", v, "s", s, {any_size, any_size, any_size});
-  const Sizes sizes{v.shape[0], v.shape[1], v.shape[2]};
-  check_state("v_other", v_other, "s_other", s_other, sizes);
-  if (!mask.empty()) check_span("mask", mask, sizes.n);
+  check_merge_state_in_place(v, s, v_other, s_other, mask);
   merge_rows(v, s, mask, [&](Fold& fold, std::int64_t row, std::int64_t head) {
     fold.add(v, s, row, head);
     fold.add(v_other, s_other, row, head);
@@ -115,10 +91,7 @@ void merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_othe
 }
 
 void merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const Tensor& s_out) {
-  check_tensor("v", v, "[n, num_states, num_heads, head_dim]", {any_size, any_size, any_size, any_size});
-  check_tensor("s", s, "[n, num_states, num_heads]", {v.shape[0], v.shape[1], v.shape[2]});
-  check_dtype("s", s, DType::f32, s_rule);
-  check_result("v_out", v_out, "s_out", s_out, {v.shape[0], v.shape[2], v.shape[3]});
+  check_merge_states(v, s, v_out, s_out);
   merge_rows(v_out, s_out, {}, [&](Fold& fold, std::int64_t row, std::int64_t head) {
     for (std::int64_t k = 0; k < v.shape[1]; ++k) fold.add(state_of_rows(v, k), state_of_rows(s, k), row, head);
   });
@@ -126,8 +99,7 @@ void merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const T
 
 void variable_length_merge_states(const Tensor& v, const Tensor& s, std::span<const std::int32_t> indptr,
                                   const Tensor& v_out, const Tensor& s_out) {
-  check_state("v", v, "s", s, {any_size, any_size, any_size});
-  check_result("v_out", v_out, "s_out", s_out, {any_size, v.shape[1], v.shape[2]});
+  check_variable_length_merge_states(v, s, v_out, s_out);
   check_indptr("indptr", indptr, v_out.shape[0]);
   require(indptr.back() == v.shape[0], "indptr", indptr.back(), "must end at the number of states");
   merge_rows(v_out, s_out, {}, [&](Fold& fold, std::int64_t row, std::int64_t head) {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "reference/checks.hpp"
+#include "core/op_checks.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::reference {
@@ -23,34 +23,10 @@ Row load_weight(const Tensor& weight) {
   return w;
 }
 
-void check_weight(const Tensor& weight, const Tensor& input, float eps) {
-  check_tensor("weight", weight, "[d]", {input.shape[input.rank - 1]});
-  check_dtype("weight", weight, input.dtype, "must have the dtype of input");
-  require(std::isfinite(eps) && eps >= 0, "eps", eps, "must be finite and not negative");
-}
-
-// [n, d] as [n, 1, d].
-Tensor with_heads(const Tensor& t) {
-  if (t.rank == 3) return t;
-  return {.data = t.data, .dtype = t.dtype, .rank = 3, .shape = {t.shape[0], 1, t.shape[1]},
-          .strides = {t.strides[0], 0, t.strides[1]}};
-}
-
 }  // namespace
 
 void rmsnorm(const Tensor& input, const Tensor& weight, const Tensor& out, float eps) {
-  const bool heads = input.rank == 3;
-  const char* form = heads ? "[n, num_heads, d]" : "[n, d]";
-  if (heads) {
-    check_tensor("input", input, form, {any_size, any_size, any_size});
-    check_output("out", out, form, {input.shape[0], input.shape[1], input.shape[2]});
-  } else {
-    check_tensor("input", input, form, {any_size, any_size});
-    check_output("out", out, form, {input.shape[0], input.shape[1]});
-  }
-  check_dtype("out", out, input.dtype, "must have the dtype of input");
-  check_weight(weight, input, eps);
-
+  check_rmsnorm(input, weight, out, eps);
   const Tensor from = with_heads(input), to = with_heads(out);
   const Row w = load_weight(weight);
   Row x(w.size());
@@ -64,12 +40,7 @@ void rmsnorm(const Tensor& input, const Tensor& weight, const Tensor& out, float
 }
 
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const Tensor& weight, float eps) {
-  check_output("input", input, "[n, d]", {any_size, any_size});
-  check_output("residual", residual, "[n, d]", {input.shape[0], input.shape[1]});
-  check_dtype("residual", residual, input.dtype, "must have the dtype of input");
-  check_distinct("residual", residual, input, "is written, as input is: they must be two tensors");
-  check_weight(weight, input, eps);
-
+  check_fused_add_rmsnorm(input, residual, weight, eps);
   const Row w = load_weight(weight);
   Row x(w.size()), r(w.size());
   for (std::int64_t i = 0; i < input.shape[0]; ++i) {

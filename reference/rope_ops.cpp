@@ -2,30 +2,15 @@
 
 #include <cmath>
 
+#include "core/checks.hpp"
+#include "core/op_checks.hpp"
 #include "core/rope.hpp"
-#include "reference/checks.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::reference {
 namespace {
 
 using Rotations = std::vector<Rotation<float>>;  // [rotary_dim / 2]
-
-void check_heads(const Tensor& q, const Tensor& k, std::int64_t nnz) {
-  check_output("q", q, "[nnz, num_qo_heads, head_dim]", {nnz, any_size, any_size});
-  check_output("k", k, "[nnz, num_kv_heads, head_dim]", {nnz, any_size, q.shape[2]});
-  check_dtype("k", k, q.dtype, "must have the dtype of q");
-  check_distinct("k", k, q, "is rotated, as q is: they must be two tensors");
-}
-
-void check_rotary_dim(const char* argument, std::int64_t rotary_dim) {
-  require(rotary_dim >= 2 && rotary_dim % 2 == 0, argument, rotary_dim, "must be even and at least 2: pairs rotate");
-}
-
-void check_frequencies(float rope_scale, float rope_theta) {
-  require(std::isfinite(rope_scale) && rope_scale > 0, "rope_scale", rope_scale, "must be finite and greater than 0");
-  require(std::isfinite(rope_theta) && rope_theta > 0, "rope_theta", rope_theta, "must be finite and greater than 0");
-}
 
 void rotate_heads(const Tensor& t, std::int64_t token, RopeStyle style, const Rotations& rotations) {
   const auto rotary_dim = static_cast<std::int32_t>(2 * rotations.size());
@@ -46,12 +31,9 @@ void rotate_heads(const Tensor& t, std::int64_t token, RopeStyle style, const Ro
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
                                 std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta) {
   const auto nnz = static_cast<std::int64_t>(pos_ids.size());
-  check_heads(q, k, nnz);
+  check_rope_heads(q, k, nnz);
   check_span("pos_ids", pos_ids, nnz);
-  const std::int64_t rotated = rotary_dim == 0 ? q.shape[2] : rotary_dim;
-  check_rotary_dim("rotary_dim", rotated);
-  require(rotated <= q.shape[2], "rotary_dim", rotated, "must be at most head_dim");
-  check_frequencies(rope_scale, rope_theta);
+  const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta);
   for (std::int64_t i = 0; i < nnz; ++i) {
     require(pos_ids[i] >= 0, element("pos_ids", i).c_str(), pos_ids[i], "must not be negative");
   }
@@ -60,8 +42,7 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<cons
   Rotations rotations(rotated / 2);
   for (std::int64_t i = 0; i < nnz; ++i) {
     for (std::size_t p = 0; p < rotations.size(); ++p) {
-      rotations[p] = rope_rotation<float>(pos_ids[i], static_cast<std::int32_t>(p), static_cast<std::int32_t>(rotated),
-                                          rope_scale, rope_theta);
+      rotations[p] = rope_rotation<float>(pos_ids[i], static_cast<std::int32_t>(p), rotated, rope_scale, rope_theta);
     }
     rotate_heads(q, i, style, rotations);
     rotate_heads(k, i, style, rotations);
@@ -71,13 +52,10 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<cons
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
                                            const Tensor& cos_sin_cache, bool is_neox) {
   const auto nnz = static_cast<std::int64_t>(positions.size());
-  check_heads(q, k, nnz);
+  check_rope_heads(q, k, nnz);
   check_span("positions", positions, nnz);
-  check_tensor("cos_sin_cache", cos_sin_cache, "[max_pos, rotary_dim]", {any_size, any_size});
-  check_dtype("cos_sin_cache", cos_sin_cache, DType::f32, "must be f32: 16 bits are too few for an angle");
+  check_cos_sin_cache(cos_sin_cache, q.shape[2]);
   const std::int64_t max_pos = cos_sin_cache.shape[0], rotary_dim = cos_sin_cache.shape[1];
-  check_rotary_dim("cos_sin_cache rotary_dim", rotary_dim);
-  require(rotary_dim <= q.shape[2], "cos_sin_cache rotary_dim", rotary_dim, "must be at most head_dim");
   for (std::int64_t i = 0; i < nnz; ++i) {
     require(positions[i] >= 0 && positions[i] < max_pos, element("positions", i).c_str(), positions[i],
             "must be a row of cos_sin_cache");

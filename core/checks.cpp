@@ -1,11 +1,11 @@
-#include "reference/checks.hpp"
+#include "core/checks.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
 
-namespace flashladder::reference {
+namespace flashladder {
 namespace {
 
 std::string sizes_text(const std::int64_t* sizes, std::size_t rank) {
@@ -98,4 +98,4 @@ void check_indptr(const char* argument, std::span<const std::int32_t> indptr, st
   }
 }
 
-}  // namespace flashladder::reference
+}  // namespace flashladder

@@ -1,5 +1,5 @@
-// What the operations beside the attention rungs ask of their arguments. Each function returns silently or throws an
-// InputError; all of them run before anything is written.
+// What the operations beside the attention rungs ask of their tensors, on the CPU and on the GPU alike (a tensor's memory is
+// never read). Each function returns silently or throws an InputError; all of them run before anything is written.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include "core/error.hpp"
 #include "core/tensor.hpp"
 
-namespace flashladder::reference {
+namespace flashladder {
 
 inline constexpr std::int64_t any_size = -1;
 
@@ -40,4 +40,4 @@ void check_span(const char* argument, std::span<T> span, std::int64_t count) {
 // An index pointer [count + 1]: starts at 0, never decreases.
 void check_indptr(const char* argument, std::span<const std::int32_t> indptr, std::int64_t count);
 
-}  // namespace flashladder::reference
+}  // namespace flashladder

@@ -1,0 +1,69 @@
+// Writing new keys and values into the pages of a paged KV cache on the GPU, as reference/append.hpp has it, alone or with
+// RoPE on the way; and the small arithmetic around it.
+//
+// Every pointer is the device's, in the cache (core/kv_cache.hpp: NHD or HND, one tensor or two, any page size) and in the
+// spans, whose sizes are checked. All functions only enqueue a kernel on `stream`: no allocation, no synchronisation; they
+// can be captured, and with batch index -1 for rows of padding one capture serves smaller batches. They throw InputError,
+// with nothing enqueued, for shapes, dtypes and strides that the CPU reference refuses, and CudaError if a launch fails.
+// What lies on the device is not checked, and undefined behaviour if wrong: batch indices (-1 .. requests - 1), positions
+// (tokens that the page table already includes), the page table and its page ids, append_indptr. No two rows may go to one
+// slot. (validate_page_table and the reference's checks are for whoever has these arrays on the host.)
+//
+// enable_pdl: may start before the kernel in front on the stream has ended, and waits for it before it reads anything.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <span>
+
+#include "core/kv_cache.hpp"
+#include "core/tensor.hpp"
+
+namespace flashladder::gpu {
+
+// A batch's page table in device memory (core/page_table.hpp).
+struct PagedKvTable {
+  std::span<const std::int32_t> paged_kv_indptr;         // [batch + 1]
+  std::span<const std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]] or longer
+  std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
+};
+
+// Row i goes to position positions[i] of request batch_indices[i]; bits are copied, so all dtypes (f32, f16 or bf16) are the
+// cache's.
+//   append_key [nnz, num_kv_heads, head_dim_qk], append_value [nnz, num_kv_heads, head_dim_vo]
+//   batch_indices, positions [nnz]
+// A row whose batch index is -1 goes nowhere; its key, value and position may hold anything.
+// Compulsory bytes: nnz (2 num_kv_heads (head_dim_qk + head_dim_vo) e + 8), e bytes an element.
+void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
+                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
+                           const PagedKvTable& table, cudaStream_t stream, bool enable_pdl = false);
+
+// The same for f16 and bf16, with k rotated to its position on its way into the page, and q [nnz, num_qo_heads,
+// head_dim_qk] rotated in place; append_key itself keeps its bits. Equals apply_rope_*_inplace(q, append_key) and then
+// append_paged_kv_cache, bit for bit. Rows with batch index -1 are not rotated either. (Arguments: gpu/rope/rope.hpp.)
+// Compulsory bytes: those of the append, 4 nnz num_qo_heads rotary_dim, and 4 rotary_dim for each row of the cache used.
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+                                                   const Tensor& cos_sin_cache, bool is_neox,
+                                                   std::span<const std::int32_t> batch_indices,
+                                                   std::span<const std::int32_t> positions,
+                                                   const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
+                                                   cudaStream_t stream, bool enable_pdl = false);
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+                                        std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
+                                        std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                                        const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
+                                        bool enable_pdl = false);
+
+// Rows append_indptr[b] .. append_indptr[b + 1] - 1 are the *last* tokens of request b, whose length with them is
+// seq_lens[b]; rows from append_indptr[batch] on (padding) get batch index -1, position 0.
+//   append_indptr [batch + 1], seq_lens [batch]  ->  batch_indices, positions [nnz]
+void get_batch_indices_positions(std::span<const std::int32_t> append_indptr, std::span<const std::int32_t> seq_lens,
+                                 std::span<std::int32_t> batch_indices, std::span<std::int32_t> positions,
+                                 cudaStream_t stream, bool enable_pdl = false);
+
+// Tokens of each request, 0 for one without pages: kv_indptr [batch + 1], kv_last_page_len [batch] -> seq_lens [batch].
+void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::int32_t> kv_last_page_len,
+                  std::int32_t page_size, std::span<std::int32_t> seq_lens, cudaStream_t stream, bool enable_pdl = false);
+
+}  // namespace flashladder::gpu

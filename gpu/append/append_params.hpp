@@ -1,0 +1,22 @@
+// What the copying append is given. It moves pieces (16 bytes, or one element) and knows no dtype: strides are in pieces.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kv_cache.hpp"
+#include "gpu/rope/rope_params.hpp"
+
+namespace flashladder::gpu {
+
+struct AppendParams {
+  HeadRows k, v;                                 // the new rows; dim, too, in pieces
+  void* k_pool = nullptr;
+  void* v_pool = nullptr;
+  KvStrides k_strides, v_strides;
+  PageTable table;
+  const std::int32_t* batch_indices = nullptr;   // [nnz]
+  const std::int32_t* positions = nullptr;       // [nnz]
+  std::int32_t nnz = 0;
+};
+
+}  // namespace flashladder::gpu

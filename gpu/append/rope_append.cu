@@ -1,0 +1,75 @@
+// rope_*_append_paged_kv_cache: gpu/rope/rope_kernel.cuh with the append: q is rotated in place, k on its way into its page,
+// v is copied beside it. Saves a launch, and one writing and reading of k.
+#include "core/checks.hpp"
+#include "core/op_checks.hpp"
+#include "gpu/append/append.hpp"
+#include "gpu/append/page_table_arguments.hpp"
+#include "gpu/arguments.hpp"
+#include "gpu/rope/rope_launch.cuh"
+
+namespace flashladder::gpu {
+namespace {
+
+// What is to be appended, and where: all arguments but the angles.
+struct Rows {
+  const Tensor &q, &append_key, &append_value;
+  std::span<const std::int32_t> batch_indices, positions;
+  const PagedKvCache& cache;
+  const PagedKvTable& table;
+};
+
+void check_rows(const Rows& r) {
+  check_append(r.append_key, r.append_value, r.batch_indices, r.positions, r.cache);
+  check_rope_heads(r.q, r.append_key, static_cast<std::int64_t>(r.positions.size()));
+  require_16_bits("q", r.q);
+  require_int32_shape("q", r.q);
+  require_int32_shape("append_key", r.append_key);
+  check_table(r.table);
+}
+
+RopeCall rope_call(const Rows& r, std::int32_t rotary_dim, bool interleave, cudaStream_t stream, bool enable_pdl) {
+  const PagedKvCache& cache = r.cache;
+  RopeCall call{.params = {.q = head_rows(r.q), .k = head_rows(r.append_key), .v = head_rows(r.append_value),
+                           .positions = r.positions.data(), .batch_indices = r.batch_indices.data(),
+                           .nnz = static_cast<std::int32_t>(r.positions.size()), .rotary_dim = rotary_dim,
+                           .k_pool = cache.k, .v_pool = cache.v, .k_strides = cache.k_strides, .v_strides = cache.v_strides,
+                           .table = page_table(r.table, cache.page_size)},
+                .dtype = r.q.dtype, .style = style_of(interleave), .stream = stream, .enable_pdl = enable_pdl};
+  const RopeParams& p = call.params;
+  call.pieces = rotary_dim % 16 == 0 && p.k.dim % 16 == 0 && p.v.dim % 16 == 0 && is_aligned(p.q) && is_aligned(p.k) &&
+                is_aligned(p.v) && is_aligned(p.k_pool, p.k_strides) && is_aligned(p.v_pool, p.v_strides);
+  call.lanes = std::max(p.k.dim, p.v.dim) / 16;
+  if (!call.pieces) call.use_elements();
+  return call;
+}
+
+}  // namespace
+
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+                                                   const Tensor& cos_sin_cache, bool is_neox,
+                                                   std::span<const std::int32_t> batch_indices,
+                                                   std::span<const std::int32_t> positions,
+                                                   const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
+                                                   cudaStream_t stream, bool enable_pdl) {
+  const Rows rows{q, append_key, append_value, batch_indices, positions, paged_kv_cache, table};
+  check_rows(rows);
+  check_cos_sin_cache(cos_sin_cache, q.shape[2]);
+  const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
+  RopeCall call = rope_call(rows, rotary_dim, !is_neox, stream, enable_pdl);
+  if (!is_aligned(cos_sin_cache)) call.use_elements();
+  launch_rope<true>(call, cached_angles(cos_sin_cache));
+}
+
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+                                        std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
+                                        std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                                        const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
+                                        bool enable_pdl) {
+  const Rows rows{q, append_key, append_value, batch_indices, positions, paged_kv_cache, table};
+  check_rows(rows);
+  const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta);
+  launch_rope<true>(rope_call(rows, rotated, interleave, stream, enable_pdl),
+                    ComputedAngles{rope_turns(rotated, rope_scale, rope_theta)});
+}
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,73 @@
+#include "gpu/norm/norm_params.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "core/error.hpp"
+#include "core/op_checks.hpp"
+#include "gpu/arguments.hpp"
+
+namespace flashladder::gpu {
+namespace {
+
+constexpr int elements = 8;                  // in 16 bytes
+constexpr int most_pieces = 2048;            // of a row, in the registers of a block: 1024 threads, two each
+// At work, with 64 bytes each on their way: 48 KB. 4.3 TB/s, half of them loads that take 1 us, ask for 16 KB in each SM.
+constexpr int threads_in_sm = 768;
+
+// Heads that lie one stride after the other, also from token to token, are rows like any others: no division in the kernel.
+NormRows rows_of(const Tensor& t, bool flat) {
+  return {t.data, flat && t.shape[1] > 1 ? t.strides[1] : t.strides[0], t.strides[1]};
+}
+bool is_flat(const Tensor& t) { return t.shape[1] == 1 || t.strides[0] == t.shape[1] * t.strides[1]; }
+
+bool aligned(const NormRows& rows) {
+  return reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0 && rows.stride % elements == 0 && rows.head % elements == 0;
+}
+
+int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+}  // namespace
+
+NormParams norm_params(const Tensor& input, const Tensor& out, const Tensor& weight, float eps) {
+  require_16_bits("input", input);
+  require_int32_shape("input", input);
+  const Tensor from = with_heads(input), to = with_heads(out);
+  const std::int64_t rows = from.shape[0] * from.shape[1];
+  require(rows <= std::numeric_limits<std::int32_t>::max(), "input", rows, "has more than 2^31 - 1 rows");
+  const bool flat = is_flat(from) && is_flat(to);
+  const auto d = static_cast<std::int32_t>(from.shape[2]);
+  return {.input = rows_of(from, flat), .out = rows_of(to, flat), .weight = weight.data,
+          .rows = static_cast<std::uint32_t>(rows),
+          .num_heads = flat ? 1 : static_cast<std::uint32_t>(from.shape[1]), .d = d,
+          .inverse_d = 1.0f / static_cast<float>(d), .eps = eps};
+}
+
+NormShape norm_shape(const NormParams& p, bool add, int multiprocessors) {
+  const int most_chunks = add ? 2 : 4, pieces = p.d / elements;
+  const std::int64_t threads_at_work = std::int64_t{multiprocessors} * threads_in_sm;
+  NormShape shape;
+  shape.aligned = p.d % elements == 0 && aligned(p.input) && aligned(p.out) && aligned(p.residual) &&
+                  reinterpret_cast<std::uintptr_t>(p.weight) % 16 == 0;
+  shape.in_registers = shape.aligned && pieces <= most_pieces;
+  // Few rows: a piece for each thread, as long as there are threads; the time is one load, one sum and one store.
+  const bool few = std::int64_t{p.rows} * pieces <= threads_at_work;
+  if (!shape.in_registers) {
+    shape.threads = std::clamp(round_up(shape.aligned ? pieces : p.d, 32), 32, 1024);
+  } else if (pieces <= 32 || (!few && pieces <= 32 * most_chunks)) {
+    shape.chunks = pieces <= 32 ? 1 : pieces <= 64 ? 2 : 4;
+    shape.lanes = static_cast<int>(std::bit_ceil(static_cast<unsigned>((pieces + shape.chunks - 1) / shape.chunks)));
+    shape.threads = few ? 64 : most_norm_threads(false, shape.chunks);
+  } else {
+    shape.wide = true;
+    shape.chunks = pieces > 1024 ? 2 : few ? 1 : most_chunks;
+    shape.lanes = shape.threads = round_up((pieces + shape.chunks - 1) / shape.chunks, 32);
+  }
+  const std::int64_t groups = shape.in_registers && !shape.wide ? shape.threads / shape.lanes : 1;
+  const std::int64_t most_blocks = std::max<std::int64_t>(multiprocessors, threads_at_work / shape.threads);
+  shape.grid = std::min((p.rows + groups - 1) / groups, most_blocks);
+  return shape;
+}
+
+}  // namespace flashladder::gpu

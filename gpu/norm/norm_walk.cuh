@@ -1,0 +1,82 @@
+// RMSNorm of rows that are not made of 16-byte pieces, or are too long for registers: a block walks its row once to sum and
+// once to write. The second walk finds most of the row in the caches. Must equal reference/norm.cpp.
+// grid   blocks step over the rows      block  one row       shared memory  two sums a warp
+#pragma once
+
+#include "gpu/norm/norm_row.cuh"
+
+namespace flashladder::gpu {
+
+// What a thread moves at once: one element, or the eight of an aligned piece.
+template <class Element>
+struct OneElement {
+  using Stored = Element;
+  static constexpr int elements = 1;
+  float at[1];
+  __device__ static OneElement from(Element stored) { return {to_float(stored)}; }
+  __device__ Element rounded() const { return from_float<Element>(at[0]); }
+};
+template <class Element>
+struct EightElements {
+  using Stored = uint4;
+  static constexpr int elements = 8;
+  float at[8];
+  __device__ static EightElements from(uint4 stored) {
+    const Float8 x = to_floats<Element>(stored);
+    EightElements values;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) values.at[i] = x.at[i];
+    return values;
+  }
+  __device__ uint4 rounded() const {
+    Float8 x;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x.at[i] = at[i];
+    return pack<Element>(x);
+  }
+};
+
+template <class Element, class Values, bool add>
+__global__ void __launch_bounds__(1024) norm_walk_kernel(const __grid_constant__ NormParams p) {
+  using Stored = typename Values::Stored;
+  __shared__ float sums[2][32];
+  const auto row_of = [&](const NormRows& rows, std::uint32_t row) {
+    return reinterpret_cast<Stored*>(static_cast<Element*>(rows.data) + offset(rows, row, p.num_heads));
+  };
+  const auto* weight = static_cast<const Stored*>(p.weight);
+  const int pieces = p.d / Values::elements;
+  griddepcontrol_wait();  // x, residual and out may still be in use in front of us
+  griddepcontrol_launch_dependents();
+  int round = 0;
+  for (std::uint32_t row = blockIdx.x; row < p.rows; row += gridDim.x, ++round) {
+    // x and y may be the same row: a thread reads a piece, in both walks, before it writes that piece
+    const Stored* x = row_of(p.input, row);
+    Stored *y = row_of(p.out, row), *residual = add ? row_of(p.residual, row) : nullptr;
+    const auto values_of = [&](int i) {
+      Values values = Values::from(x[i]);
+      if constexpr (add) {
+        const Values other = Values::from(residual[i]);
+#pragma unroll
+        for (int e = 0; e < Values::elements; ++e) values.at[e] += other.at[e];
+      }
+      return values;
+    };
+    float squares = 0;
+    for (int i = threadIdx.x; i < pieces; i += blockDim.x) {
+      const Values values = values_of(i);
+#pragma unroll
+      for (float value : values.at) squares += value * value;
+    }
+    const float scale = rsqrtf(block_sum(squares, sums, round) * p.inverse_d + p.eps);
+    for (int i = threadIdx.x; i < pieces; i += blockDim.x) {
+      Values values = values_of(i);
+      const Values w = Values::from(weight[i]);
+      if constexpr (add) residual[i] = values.rounded();  // the norm goes on with the sum that is not rounded
+#pragma unroll
+      for (int e = 0; e < Values::elements; ++e) values.at[e] = values.at[e] * scale * w.at[e];
+      y[i] = values.rounded();
+    }
+  }
+}
+
+}  // namespace flashladder::gpu

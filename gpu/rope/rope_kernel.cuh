@@ -1,0 +1,165 @@
+// RoPE on the heads of q and k in one kernel: in place, or (append) k on its way into its page, with v copied beside it.
+// Must equal reference/rope_ops.cpp and reference/append.cpp.
+// grid   blocks of tokens      block  token x slot x lane, see TokenShape      no shared memory
+//  - A lane holds two pieces of 16 bytes of a head and their eight rotations: pieces whose features rotate together (neox),
+//    or simply two (interleaved). The rotations stay in registers while the lane goes through the heads of its slot.
+//  - The loads of several heads are on their way before the first is rotated, and before the position, on which the
+//    rotations depend, has come.
+// Tensors: q, k, v [nnz, num_heads, dim], 16-bit; pages as core/kv_cache.hpp has them.
+#pragma once
+
+#include "gpu/element.cuh"
+#include "gpu/ptx/griddepcontrol.cuh"
+#include "gpu/rope/angles.cuh"
+#include "gpu/rope/rope_params.hpp"
+
+namespace flashladder::gpu {
+
+// Which thread this is.
+struct TokenLane {
+  std::int32_t token, slot, lane;
+
+  __device__ explicit TokenLane(const TokenShape& shape) {
+    const std::int32_t in_block = threadIdx.x / shape.threads_of_token();
+    const std::int32_t rest = threadIdx.x - in_block * shape.threads_of_token();
+    slot = rest / shape.lanes;
+    lane = rest - slot * shape.lanes;
+    token = static_cast<std::int32_t>(blockIdx.x) * shape.tokens_in_block + in_block;  // at most nnz + 1023
+  }
+};
+
+// Where k and v of one token go, in elements of the pools; head by head.
+struct KvDestination {
+  std::int64_t k = 0, v = 0;
+
+  __device__ static KvDestination of(const RopeParams& p, std::int32_t request, std::int32_t position) {
+    const KvSlot slot = p.table.locate(request, position);
+    return {p.k_strides.offset(slot, 0), p.v_strides.offset(slot, 0)};
+  }
+};
+
+// Head h of a token's q, k, v.
+template <class Element, bool append>
+struct Head {
+  const HeadRows& rows;
+  std::int32_t head;  // of these rows
+  bool is_k, is_v;
+
+  __device__ Head(const RopeParams& p, std::int32_t h)
+      : rows(h < p.q.num_heads ? p.q : !append || h < p.q.num_heads + p.k.num_heads ? p.k : p.v),
+        head(h < p.q.num_heads                                  ? h
+             : !append || h < p.q.num_heads + p.k.num_heads ? h - p.q.num_heads
+                                                            : h - p.q.num_heads - p.k.num_heads),
+        is_k(append && h >= p.q.num_heads && h < p.q.num_heads + p.k.num_heads),
+        is_v(append && h >= p.q.num_heads + p.k.num_heads) {}
+
+  __device__ Element* source(std::int32_t token) const {
+    return static_cast<Element*>(rows.data) + token * rows.token + head * rows.head;
+  }
+  __device__ Element* destination(const RopeParams& p, std::int32_t token, const KvDestination& to) const {
+    if (is_k) return static_cast<Element*>(p.k_pool) + to.k + head * p.k_strides.head;
+    if (is_v) return static_cast<Element*>(p.v_pool) + to.v + head * p.v_strides.head;
+    return source(token);
+  }
+};
+
+// The two pieces of a lane. The features that rotate and those that do not are each cut into two halves, lane by lane.
+struct TwoPieces {
+  std::int32_t a = 0, b = 0;  // first elements; b < 0: nothing for this lane
+  bool rotates = false;
+
+  __device__ static TwoPieces of(std::int32_t lane, std::int32_t rotary_dim, std::int32_t dim) {
+    if (lane < rotary_dim / 16) return {8 * lane, rotary_dim / 2 + 8 * lane, true};
+    if (lane >= dim / 16) return {0, -1, false};
+    const std::int32_t beyond = 8 * (lane - rotary_dim / 16);
+    return {rotary_dim + beyond, rotary_dim + (dim - rotary_dim) / 2 + beyond, false};
+  }
+  // Field by field: a choice between two addresses would put both into local memory.
+  __device__ static TwoPieces select(bool first, const TwoPieces& x, const TwoPieces& y) {
+    return {first ? x.a : y.a, first ? x.b : y.b, first ? x.rotates : y.rotates};
+  }
+};
+
+template <class Element, RopeStyle style, class Angles, bool append, int heads_at_once>
+__global__ void __launch_bounds__(most_token_threads(heads_at_once), heads_at_once == 1 ? 1 : 3)
+rope_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ TokenShape shape,
+            const __grid_constant__ Angles angles) {
+  const TokenLane at(shape);
+  const TwoPieces qk = TwoPieces::of(at.lane, p.rotary_dim, p.q.dim), v = TwoPieces::of(at.lane, 0, p.v.dim);
+  griddepcontrol_wait();  // q, k, v, positions may be in the making, and the pages in use, in front of us
+  griddepcontrol_launch_dependents();
+  if (at.token >= p.nnz) return;
+  const std::int32_t request = append ? p.batch_indices[at.token] : 0, position = p.positions[at.token];
+  EightRotations rotations;
+  KvDestination to;
+  for (std::int32_t first = at.slot; first < p.num_heads(); first += shape.slots * heads_at_once) {
+    uint4 a[heads_at_once], b[heads_at_once];
+#pragma unroll
+    for (int i = 0; i < heads_at_once; ++i) {
+      const std::int32_t h = first + i * shape.slots;
+      if (h >= p.num_heads()) break;
+      const Head<Element, append> head(p, h);
+      const TwoPieces mine = TwoPieces::select(head.is_v, v, qk);
+      if (mine.b < 0) continue;
+      const Element* from = head.source(at.token);
+      a[i] = *reinterpret_cast<const uint4*>(from + mine.a);
+      b[i] = *reinterpret_cast<const uint4*>(from + mine.b);
+    }
+    if (first == at.slot) {
+      if (append && request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
+      if (qk.rotates) rotations = angles.template eight<style>(position, at.lane, p.rotary_dim);
+      if constexpr (append) to = KvDestination::of(p, request, position);
+    }
+#pragma unroll
+    for (int i = 0; i < heads_at_once; ++i) {
+      const std::int32_t h = first + i * shape.slots;
+      if (h >= p.num_heads()) break;
+      const Head<Element, append> head(p, h);
+      const TwoPieces mine = TwoPieces::select(head.is_v, v, qk);
+      if (mine.b < 0) continue;
+      if (mine.rotates) {
+        Float8 x = to_floats<Element>(a[i]), y = to_floats<Element>(b[i]);
+        rotate<style>(rotations, x, y);
+        a[i] = pack<Element>(x);
+        b[i] = pack<Element>(y);
+      } else if (!head.is_k && !head.is_v) {
+        continue;  // in place, these features stay
+      }
+      Element* out = head.destination(p, at.token, to);
+      *reinterpret_cast<uint4*>(out + mine.a) = a[i];
+      *reinterpret_cast<uint4*>(out + mine.b) = b[i];
+    }
+  }
+}
+
+// The same for any rotary_dim and any alignment: a lane takes a pair, or one feature that does not rotate, at a time.
+template <class Element, class Angles, bool append>
+__global__ void __launch_bounds__(1024)
+rope_elements_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ TokenShape shape,
+                     const __grid_constant__ Angles angles, RopeStyle style) {
+  const TokenLane at(shape);
+  griddepcontrol_wait();  // q, k, v, positions may be in the making, and the pages in use, in front of us
+  griddepcontrol_launch_dependents();
+  if (at.token >= p.nnz) return;
+  const std::int32_t request = append ? p.batch_indices[at.token] : 0, position = p.positions[at.token];
+  if (append && request < 0) return;  // a row of padding
+  KvDestination to;
+  if constexpr (append) to = KvDestination::of(p, request, position);
+  for (std::int32_t h = at.slot; h < p.num_heads(); h += shape.slots) {
+    const Head<Element, append> head(p, h);
+    const Element* from = head.source(at.token);
+    Element* out = head.destination(p, at.token, to);
+    const std::int32_t pairs = head.is_v ? 0 : p.rotary_dim / 2;
+    for (std::int32_t i = at.lane; i < pairs; i += shape.lanes) {
+      const RopePair pair = rope_pair(style, i, p.rotary_dim);
+      float x = to_float(from[pair.x]), y = to_float(from[pair.y]);
+      rotate(angles.rotation(position, i, p.rotary_dim), x, y);
+      out[pair.x] = from_float<Element>(x);
+      out[pair.y] = from_float<Element>(y);
+    }
+    if (!head.is_k && !head.is_v) continue;  // in place, the other features stay
+    for (std::int32_t i = 2 * pairs + at.lane; i < head.rows.dim; i += shape.lanes) out[i] = from[i];
+  }
+}
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,226 @@
+// Appending on the GPU: every byte of the pools is what the CPU reference leaves, and the index arrays are, bit for bit.
+#include "gpu/append/append.hpp"
+#include "gpu/rope/rope.hpp"
+#include "reference/append.hpp"
+#include "reference/rope_ops.hpp"
+#include "tests/append_batch.hpp"
+#include "tests/gpu_ops_data.hpp"
+#include "tests/options.hpp"
+
+using namespace flashladder;
+using namespace ops_test;
+
+namespace {
+
+// The batch's arrays on the device.
+struct DeviceBatch {
+  DeviceArray<std::int32_t> indptr, indices, last, requests, positions;
+
+  explicit DeviceBatch(const AppendBatch& b)
+      : indptr(b.indptr), indices(b.indices), last(b.last), requests(b.requests), positions(b.positions) {}
+  gpu::PagedKvTable table() const { return {indptr.span(), indices.span(), last.span()}; }
+};
+
+// Pools on the device, all NaN.
+struct DevicePools {
+  const AppendPools& host;
+  OnDevice k;
+  std::unique_ptr<OnDevice> v;
+
+  explicit DevicePools(const AppendPools& pools)
+      : host(pools), k(*pools.k), v(pools.v ? std::make_unique<OnDevice>(*pools.v) : nullptr) {}
+  PagedKvCache cache() const { return host.cache(k.t(), v ? &v->t() : nullptr); }
+  bool equal(const AppendPools& expected) const {
+    return k.bytes() == expected.k->bytes() && (!v || v->bytes() == expected.v->bytes()) && k.guards_intact() &&
+           (!v || v->guards_intact());
+  }
+};
+
+// Keys and values, NaN in the rows of padding.
+struct Rows {
+  Padded key, value;
+  Rows(const AppendCase& c, const AppendBatch& b, std::mt19937& random)
+      : key(c.dtype, {b.nnz(), c.heads, c.dim_k}, c.pad), value(c.dtype, {b.nnz(), c.heads, c.dim_v}, c.pad) {
+    std::uniform_real_distribution<double> any(-2, 2);
+    for (Padded* p : {&key, &value}) {
+      const std::int64_t row = p->size() / b.nnz();
+      for (std::int64_t i = 0; i < p->size(); ++i) {
+        if (b.requests[i / row] >= 0) p->set(i, any(random));
+      }
+    }
+  }
+};
+
+void info(const AppendCase& c) {
+  MESSAGE(name_of(c.dtype), " heads ", c.heads, " dims ", c.dim_k, "/", c.dim_v, " page ", c.page_size, " batch ", c.batch,
+          " ", name_of(c.layout), c.one_tensor ? " one tensor" : "", " pad ", c.pad);
+}
+
+void check_append_case(const AppendCase& c, std::uint64_t seed) {
+  std::mt19937 random(static_cast<unsigned>(seed));
+  const AppendBatch batch(c, random);
+  const Rows rows(c, batch, random);
+  const AppendPools pools(c, batch.pages), expected(c, batch.pages);
+  const DevicePools device(pools);
+  const DeviceBatch arrays(batch);
+  const OnDevice key(rows.key), value(rows.value);
+  gpu::append_paged_kv_cache(key.t(), value.t(), arrays.requests.span(), arrays.positions.span(), device.cache(),
+                             arrays.table(), nullptr);
+  reference::append_paged_kv_cache(rows.key.t(), rows.value.t(), batch.requests, batch.positions, expected.cache(),
+                                   batch.indptr, batch.indices, batch.last);
+  const bool equal = device.equal(expected);
+  CHECK_MESSAGE(equal, "seed ", seed);
+  if (!equal) info(c);
+}
+
+// Fused against the two steps on the same device, which tests of their own hold to the CPU.
+void check_fused_case(const AppendCase& c, int q_heads, int rotary_dim, bool interleave, std::uint64_t seed) {
+  std::mt19937 random(static_cast<unsigned>(seed));
+  AppendBatch batch(c, random);
+  const Rows rows(c, batch, random);
+  Padded q(c.dtype, {batch.nnz(), q_heads, c.dim_k}, c.pad);
+  q.fill(random, -2, 2);
+  const std::vector<float> cache_rows = reference::make_cos_sin_cache(c.longest, rotary_dim, 2, 5e5f);
+  Padded table(DType::f32, {c.longest, rotary_dim}, c.pad % 4 == 0 ? 4 : 1);
+  for (std::int64_t i = 0; i < table.size(); ++i) table.set(i, cache_rows[i]);
+  const OnDevice cos_sin(table), value(rows.value);
+  const DeviceBatch arrays(batch);
+  Ints rotated_positions = batch.positions;
+  for (int i = 0; i < batch.nnz(); ++i) {
+    if (batch.requests[i] < 0) rotated_positions[i] = 0;  // a row of padding has no position
+  }
+  const DeviceArray<std::int32_t> positions(rotated_positions);
+  for (const bool computed : {false, true}) {
+    const AppendPools pools(c, batch.pages), expected(c, batch.pages);
+    const DevicePools fused(pools), steps(pools);
+    const OnDevice q_fused(q), q_steps(q), key_fused(rows.key), key_steps(rows.key);
+    if (computed) {
+      gpu::rope_pos_ids_append_paged_kv_cache(q_fused.t(), key_fused.t(), value.t(), rotary_dim, interleave, 2, 5e5f,
+                                              arrays.requests.span(), arrays.positions.span(), fused.cache(), arrays.table(),
+                                              nullptr);
+      gpu::apply_rope_pos_ids_inplace(q_steps.t(), key_steps.t(), positions.span(), rotary_dim, interleave, 2, 5e5f,
+                                      nullptr);
+    } else {
+      gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q_fused.t(), key_fused.t(), value.t(), cos_sin.t(), !interleave,
+                                                         arrays.requests.span(), arrays.positions.span(), fused.cache(),
+                                                         arrays.table(), nullptr);
+      gpu::apply_rope_with_cos_sin_cache_inplace(positions.span(), q_steps.t(), key_steps.t(), cos_sin.t(), !interleave,
+                                                 nullptr);
+    }
+    Padded key_rotated(c.dtype, {batch.nnz(), c.heads, c.dim_k}, c.pad);
+    Padded q_expected(c.dtype, {batch.nnz(), q_heads, c.dim_k}, c.pad);
+    key_steps.fetch(key_rotated);
+    q_steps.fetch(q_expected);
+    reference::append_paged_kv_cache(key_rotated.t(), rows.value.t(), batch.requests, batch.positions, expected.cache(),
+                                     batch.indptr, batch.indices, batch.last);
+    for (int i = 0; i < batch.nnz(); ++i) {  // padding: q stays as it was
+      for (int x = 0; batch.requests[i] < 0 && x < q_heads * c.dim_k; ++x) {
+        q_expected.set(i * q_heads * c.dim_k + x, q.get(i * q_heads * c.dim_k + x));
+      }
+    }
+    const bool equal = fused.equal(expected), q_equal = q_fused.bytes() == q_expected.bytes();
+    CHECK_MESSAGE(equal, "seed ", seed, " computed ", computed, " rotary ", rotary_dim, " interleave ", interleave);
+    CHECK_MESSAGE(q_equal, "seed ", seed, " computed ", computed, " rotary ", rotary_dim, " interleave ", interleave);
+    CHECK(key_fused.bytes() == rows.key.bytes());  // the rows themselves are only read
+    CHECK(q_fused.guards_intact());
+    if (!equal || !q_equal) info(c);
+  }
+}
+
+constexpr KvLayout layouts[] = {KvLayout::NHD, KvLayout::HND};
+
+AppendCase random_case(std::mt19937& random) {
+  const auto any = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+  AppendCase c{.dtype = gpu_dtypes[any(0, 1)], .heads = any(1, 12),
+               .dim_k = any(0, 2) == 0 ? any(2, 140) : 16 * any(1, 16),
+               .page_size = any(0, 1) == 0 ? 1 << any(0, 6) : any(1, 40), .batch = any(1, 9), .longest = any(1, 200),
+               .most_rows = any(0, 4) == 0 ? 600 : 60, .layout = layouts[any(0, 1)], .one_tensor = any(0, 1) == 1,
+               .pad = any(0, 1) == 0 ? 8 : any(0, 9)};
+  c.dim_v = c.one_tensor || any(0, 2) > 0 ? c.dim_k : any(0, 1) == 0 ? any(1, 140) : 16 * any(1, 16);
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("append on the GPU: the pools are the CPU reference's in every byte") {
+  for (const DType dtype : all_dtypes) {
+    for (const KvLayout layout : layouts) {
+      for (const bool one_tensor : {false, true}) {
+        AppendCase c{.dtype = dtype, .layout = layout, .one_tensor = one_tensor};
+        check_append_case(c, 1);
+        c.page_size = 1;
+        check_append_case(c, 2);
+        c.pad = 3;  // not aligned: element by element
+        check_append_case(c, 3);
+        c = {.dtype = dtype, .heads = 3, .dim_k = 80, .dim_v = 80, .page_size = 5, .layout = layout,
+             .one_tensor = one_tensor};
+        check_append_case(c, 4);
+        c = {.dtype = dtype, .heads = 33, .dim_k = 64, .dim_v = 64, .batch = 1, .layout = layout, .one_tensor = one_tensor};
+        check_append_case(c, 5);
+        c = {.dtype = dtype, .batch = 40, .longest = 500, .most_rows = 3000, .layout = layout, .one_tensor = one_tensor};
+        check_append_case(c, 6);
+      }
+      check_append_case({.dtype = dtype, .heads = 2, .dim_k = 192, .dim_v = 128, .layout = layout}, 7);
+      check_append_case({.dtype = dtype, .heads = 2, .dim_k = 5, .dim_v = 7, .page_size = 3, .layout = layout, .pad = 1}, 8);
+    }
+  }
+}
+
+TEST_CASE("append with RoPE on the GPU: the same bits as RoPE and then the append") {
+  for (const DType dtype : gpu_dtypes) {
+    for (const KvLayout layout : layouts) {
+      for (const bool interleave : {false, true}) {
+        check_fused_case({.dtype = dtype, .layout = layout}, 32, 128, interleave, 1);
+        check_fused_case({.dtype = dtype, .page_size = 1, .layout = layout, .one_tensor = true}, 5, 64, interleave, 2);
+        check_fused_case({.dtype = dtype, .heads = 2, .dim_k = 192, .dim_v = 128, .layout = layout}, 6, 96, interleave, 3);
+        check_fused_case({.dtype = dtype, .heads = 2, .dim_k = 64, .dim_v = 128, .layout = layout}, 6, 64, interleave, 4);
+        check_fused_case({.dtype = dtype, .heads = 3, .dim_k = 70, .dim_v = 33, .layout = layout}, 4, 10, interleave, 5);
+        check_fused_case({.dtype = dtype, .layout = layout, .pad = 3}, 8, 128, interleave, 6);
+        check_fused_case({.dtype = dtype, .batch = 20, .longest = 300, .most_rows = 900, .layout = layout}, 32, 128,
+                         interleave, 7);
+      }
+    }
+  }
+}
+
+TEST_CASE("append on the GPU: random cases") {
+  const int cases = test::options().cases > 0 ? test::options().cases : 60;
+  MESSAGE("--seed ", test::options().seed, " --cases ", cases);
+  for (int i = 0; i < cases; ++i) {
+    const std::uint64_t seed = test::options().seed + i;
+    std::mt19937 random(static_cast<unsigned>(seed));
+    const AppendCase c = random_case(random);
+    check_append_case(c, seed);
+    const auto below = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+    const int rotary_dim = below(2) == 0 ? c.dim_k / 2 * 2 : 2 * (1 + below(c.dim_k / 2));
+    check_fused_case(c, 1 + below(40), rotary_dim, below(2) == 0, seed);
+  }
+}
+
+TEST_CASE("get_batch_indices_positions and get_seq_lens on the GPU: the CPU reference's entries") {
+  std::mt19937 random(5);
+  const auto any = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+  for (const int batch : {0, 1, 2, 7, 64, 1000}) {
+    Ints append_indptr{0}, lens, kv_indptr{0}, last;
+    for (int b = 0; b < batch; ++b) {
+      append_indptr.push_back(append_indptr.back() + any(0, any(0, 3) == 0 ? 40 : 2));
+      lens.push_back(append_indptr[b + 1] - append_indptr[b] + any(0, 1000));
+      kv_indptr.push_back(kv_indptr.back() + any(0, 5));
+      last.push_back(any(1, 16));  // also where a request has no pages
+    }
+    for (const int padding : {0, 1, 300}) {
+      const int nnz = append_indptr.back() + padding;
+      const auto expected = reference::get_batch_indices_positions(append_indptr, lens, nnz);
+      const DeviceArray<std::int32_t> indptr(append_indptr), seq_lens(lens);
+      const DeviceArray<std::int32_t> requests(Ints(nnz, 77)), positions(Ints(nnz, 77));
+      gpu::get_batch_indices_positions(indptr.span(), seq_lens.span(), requests.span(), positions.span(), nullptr);
+      CHECK(requests.fetch() == expected.batch_indices);
+      CHECK(positions.fetch() == expected.positions);
+      CHECK((requests.guards_intact() && positions.guards_intact()));
+    }
+    const DeviceArray<std::int32_t> indptr(kv_indptr), last_page_len(last), seq_lens(Ints(batch, 77));
+    gpu::get_seq_lens(indptr.span(), last_page_len.span(), 16, seq_lens.span(), nullptr);
+    CHECK(seq_lens.fetch() == reference::get_seq_lens(kv_indptr, last, 16));
+    CHECK(seq_lens.guards_intact());
+  }
+}

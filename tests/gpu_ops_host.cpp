@@ -1,0 +1,142 @@
+// What the GPU's operations do on the host, on any machine: angles as whole numbers, how calls are cut, refusals.
+#include "gpu/append/append.hpp"
+#include "gpu/merge/merge_params.hpp"
+#include "gpu/merge/merge_states.hpp"
+#include "gpu/norm/norm.hpp"
+#include "gpu/norm/norm_params.hpp"
+#include "gpu/rope/rope.hpp"
+#include "gpu/rope/rope_params.hpp"
+#include "gpu/rope/turns.hpp"
+#include "tests/ops_data.hpp"
+#include "tests/rope_exact.hpp"
+
+using namespace flashladder;
+using namespace ops_test;
+
+TEST_CASE("rope turns: every position's rotation is the exact one to float precision") {
+  const RopeCase cases[] = {{}, {.rotary_dim = 64, .scale = 8, .theta = 500000}, {.scale = 0.125f}};
+  for (const RopeCase& c : cases) {
+    const gpu::RopeTurns turns = gpu::rope_turns(c.rotary_dim, c.scale, c.theta);
+    for (const std::int32_t position : {0, 1, 2, 3, 777, 100003, 1 << 20, 1000000007, 2147483647}) {
+      for (int pair = 0; pair < c.rotary_dim / 2; ++pair) {
+        const Rotation<float> got = gpu::rotation_by(position, turns.per_position[pair]);
+        const LongRotation exact = exact_rotation(position, pair, c);
+        // cut-off bits; the product with pi and the rounding of an angle below pi / 4; sine, cosine: 1 u each here
+        const double slack = 2 * 3.15 * (0x1p-34 + position * 0x1p-64) + 2 * 0x1p-24 + 0x1p-24;
+        CHECK(std::abs(got.cos - static_cast<double>(exact.cos)) <= slack);
+        CHECK(std::abs(got.sin - static_cast<double>(exact.sin)) <= slack);
+      }
+    }
+  }
+}
+
+TEST_CASE("norm shapes: every row and piece has a thread, and blocks have warps that are whole") {
+  for (const bool add : {false, true}) {
+    for (const std::uint32_t rows : {0u, 1u, 64u, 256u, 265u, 4096u, 131072u}) {
+      for (std::int32_t d = 1; d < 40000; d = d < 4200 ? d + 1 : d + 56) {
+        gpu::NormParams p{.rows = rows, .d = d};
+        p.input.stride = p.out.stride = p.residual.stride = d;
+        const gpu::NormShape s = gpu::norm_shape(p, add, 132);
+        const bool fits = (s.grid == 0) == (rows == 0) && s.grid <= std::int64_t{rows} && s.threads % 32 == 0 &&
+                          s.threads <= 1024 && s.in_registers == (d % 8 == 0 && d <= 16384);
+        CHECK_MESSAGE(fits, "rows ", rows, " d ", d);
+        if (!s.in_registers) continue;
+        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide, s.chunks) &&
+                            s.chunks <= (add ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0);
+        CHECK_MESSAGE(covers, "rows ", rows, " d ", d, " lanes ", s.lanes, " chunks ", s.chunks);
+      }
+    }
+  }
+}
+
+TEST_CASE("token and merge shapes: blocks are within their limits") {
+  for (const std::int64_t nnz : {0, 1, 64, 500, 65536}) {
+    for (const int heads : {1, 2, 9, 16, 40, 48, 300, 5000}) {
+      for (const int lanes : {1, 2, 3, 8, 16, 32, 64}) {
+        for (const int many : {1, 3, 4, 8}) {
+          const gpu::TokenShape s = gpu::token_shape(nnz, heads, lanes, many, 132);
+          const bool fits = s.threads() >= 1 && s.threads() <= gpu::most_token_threads(s.heads_at_once) &&
+                            s.lanes <= lanes && s.slots >= 1 && s.slots <= heads &&
+                            s.blocks(nnz) * s.tokens_in_block >= nnz;
+          CHECK_MESSAGE(fits, "nnz ", nnz, " heads ", heads, " lanes ", lanes, " many ", many);
+        }
+      }
+    }
+  }
+  for (const std::int64_t pairs : {0, 1, 32, 5000, 1000000}) {
+    for (const std::int64_t states : {0, 1, 2, 7, 264, 100000}) {
+      for (const std::int32_t dim : {1, 2, 3, 4, 64, 80, 128, 301, 512, 5000}) {
+        for (const bool vector : {false, true}) {
+          if (vector && dim % 4 != 0) continue;
+          const gpu::MergeShape s = gpu::merge_shape(pairs, states, dim, vector, 132);
+          const bool fits = s.threads() >= 1 && s.threads() <= (states <= 2 ? 256 : 512) && s.ways <= 16 && s.lanes >= 1;
+          CHECK_MESSAGE(fits, "pairs ", pairs, " states ", states, " dim ", dim);
+        }
+      }
+    }
+  }
+}
+
+// Nothing is launched in these: the arguments are refused first, on a machine without a GPU too.
+TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
+  Padded x(DType::f16, {2, 8}), w(DType::f16, {8}), w7(DType::f16, {7}), xf(DType::f32, {2, 8}), wf(DType::f32, {8});
+  check_refused("weight", {&x}, [&] { gpu::rmsnorm(x.t(), w7.t(), x.t(), 1e-6f, nullptr); });
+  check_refused("eps", {&x}, [&] { gpu::rmsnorm(x.t(), w.t(), x.t(), -1, nullptr); });
+  check_refused("input", {&xf}, [&] { gpu::rmsnorm(xf.t(), wf.t(), xf.t(), 1e-6f, nullptr); });
+  check_refused("residual", {&x}, [&] { gpu::fused_add_rmsnorm(x.t(), x.t(), w.t(), 1e-6f, nullptr); });
+  check_refused("input", {&xf}, [&] {
+    Padded residual(DType::f32, {2, 8});
+    gpu::fused_add_rmsnorm(xf.t(), residual.t(), wf.t(), 1e-6f, nullptr);
+  });
+
+  Padded q(DType::f16, {4, 2, 600}), k(DType::f16, {4, 1, 600}), k5(DType::f16, {5, 1, 600}), qf(DType::f32, {4, 2, 600});
+  Padded kf(DType::f32, {4, 1, 600}), half(DType::f16, {9, 64}), wide(DType::f32, {9, 602}), cache(DType::f32, {9, 64});
+  const std::vector<std::int32_t> positions(4, 0);
+  const std::span<const std::int32_t> pos = positions;
+  const auto rope = [&](const std::string& argument, const Tensor& q_, const Tensor& k_, int rotary_dim, float scale) {
+    check_refused(argument, {&q}, [&] {
+      gpu::apply_rope_pos_ids_inplace(q_, k_, pos, rotary_dim, false, scale, 1e4f, nullptr);
+    });
+  };
+  rope("k", q.t(), k5.t(), 64, 1);
+  rope("q", qf.t(), kf.t(), 64, 1);
+  rope("rotary_dim", q.t(), k.t(), 7, 1);
+  rope("rotary_dim", q.t(), k.t(), 0, 1);  // 600: more pairs than a kernel's parameters hold
+  rope("rope_scale", q.t(), k.t(), 64, 0);
+  check_refused("cos_sin_cache", {}, [&] {
+    gpu::apply_rope_with_cos_sin_cache_inplace(pos, q.t(), k.t(), half.t(), true, nullptr);
+  });
+  check_refused("cos_sin_cache rotary_dim", {}, [&] {
+    gpu::apply_rope_with_cos_sin_cache_inplace(pos, q.t(), k.t(), wide.t(), true, nullptr);
+  });
+
+  Padded pages(DType::f16, {8, 2, 16, 1, 600}), value(DType::f16, {4, 1, 600});
+  const PagedKvCache kv = paged_kv_cache(pages.t(), KvLayout::NHD);
+  const std::vector<std::int32_t> indptr{0, 1}, indices{3}, last{4};
+  const gpu::PagedKvTable table{indptr, indices, last}, short_table{indptr, indices, {}};
+  check_refused("append_value", {&pages}, [&] {
+    gpu::append_paged_kv_cache(k.t(), q.t(), pos, pos, kv, table, nullptr);
+  });
+  check_refused("positions", {&pages}, [&] {
+    gpu::append_paged_kv_cache(k.t(), value.t(), pos, pos.first(3), kv, table, nullptr);
+  });
+  check_refused("paged_kv_indptr", {&pages}, [&] {
+    gpu::append_paged_kv_cache(k.t(), value.t(), pos, pos, kv, short_table, nullptr);
+  });
+  check_refused("k", {&pages}, [&] {  // q and append_key are one tensor
+    gpu::rope_with_cos_sin_cache_append_paged_kv_cache(k.t(), k.t(), value.t(), cache.t(), true, pos, pos, kv, table,
+                                                       nullptr);
+  });
+  std::vector<std::int32_t> out(4);
+  check_refused("append_indptr", {}, [&] { gpu::get_batch_indices_positions(pos, pos, out, out, nullptr); });
+  check_refused("page_size", {}, [&] { gpu::get_seq_lens(indptr, last, 0, std::span(out).first(1), nullptr); });
+  check_refused("seq_lens", {}, [&] { gpu::get_seq_lens(indptr, last, 16, out, nullptr); });
+
+  Padded v(DType::f16, {3, 2, 8}), s(DType::f32, {3, 2}), s16(DType::f16, {3, 2}), s4(DType::f32, {4, 2});
+  check_refused("s_a", {&v}, [&] { gpu::merge_state(v.t(), s16.t(), v.t(), s.t(), v.t(), s.t(), nullptr); });
+  check_refused("s_other", {&v}, [&] { gpu::merge_state_in_place(v.t(), s.t(), v.t(), s4.t(), {}, nullptr); });
+  const std::vector<std::uint8_t> mask(2);
+  check_refused("mask", {&v}, [&] { gpu::merge_state_in_place(v.t(), s.t(), v.t(), s.t(), mask, nullptr); });
+  check_refused("v", {&v}, [&] { gpu::merge_states(v.t(), s.t(), v.t(), s.t(), nullptr); });
+  check_refused("indptr", {&v}, [&] { gpu::variable_length_merge_states(v.t(), s.t(), indptr, v.t(), s.t(), nullptr); });
+}

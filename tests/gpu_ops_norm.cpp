@@ -1,0 +1,140 @@
+// RMSNorm on the GPU: every element is the exact answer rounded once, and the CPU reference's neighbour at most.
+#include "gpu/norm/norm.hpp"
+#include "reference/norm.hpp"
+#include "tests/gpu_ops_data.hpp"
+#include "tests/options.hpp"
+
+using namespace flashladder;
+using namespace ops_test;
+
+namespace {
+
+struct NormCase {
+  std::int64_t n, heads, d;   // heads 0: [n, d]
+  std::int64_t pad = 8;       // 8 keeps rows aligned to 16 bytes, 0 makes heads one flat array, 3 does neither
+  bool in_place = false;
+};
+
+// The float arithmetic before the one rounding, relative: a thread adds up to 32 squares, or every 1024th element; then at
+// most 10 steps of a tree, mean and eps (a sum of positive terms, halved by the root); rsqrtf is good to 2 ulp = 4 u
+// (CUDA Math API); two products.
+double norm_slack(std::int64_t d) {
+  const double chain = std::max(32.0, 8 * std::ceil(static_cast<double>(d) / 8192)) + 12;
+  return (0.5 * chain + 4 + 2) * u;
+}
+
+std::vector<std::int64_t> shape_of(const NormCase& c) {
+  return c.heads == 0 ? std::vector{c.n, c.d} : std::vector{c.n, c.heads, c.d};
+}
+
+// sums[i] is what row element i is normalised from (float already).
+void check_rows(DType dtype, const NormCase& c, const std::vector<double>& sums, const Padded& weight, double eps,
+                const Padded& got, const Padded& cpu) {
+  Wrong wrong;
+  for (std::int64_t row = 0; row * c.d < got.size(); ++row) {
+    double squares = 0;
+    for (std::int64_t i = 0; i < c.d; ++i) squares += sums[row * c.d + i] * sums[row * c.d + i];
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(c.d) + eps);
+    for (std::int64_t i = 0; i < c.d; ++i) {
+      const std::int64_t at = row * c.d + i;
+      const double exact = sums[at] * scale * weight.get(i);
+      wrong.check(dtype, at, got.get(at), exact, norm_slack(c.d) * std::abs(exact), cpu.get(at));
+    }
+  }
+  CHECK_MESSAGE(wrong.count() == 0, wrong.first());
+}
+
+void check_rmsnorm_case(DType dtype, const NormCase& c, std::uint64_t seed) {
+  INFO("rmsnorm ", name_of(dtype), " n ", c.n, " heads ", c.heads, " d ", c.d, " pad ", c.pad, " in place ", c.in_place,
+       " seed ", seed);
+  std::mt19937 random(static_cast<unsigned>(seed));
+  Padded x(dtype, shape_of(c), c.pad), weight(dtype, {c.d}, c.pad), cpu(dtype, shape_of(c), c.pad);
+  x.fill(random, -3, 3);
+  weight.fill(random, -2, 2);
+  reference::rmsnorm(x.t(), weight.t(), cpu.t(), 1e-5f);
+  Padded got(dtype, shape_of(c), c.pad);
+  const OnDevice input(x), w(weight), output(got);
+  const OnDevice& out = c.in_place ? input : output;
+  gpu::rmsnorm(input.t(), w.t(), out.t(), 1e-5f, nullptr);
+  out.fetch(got);
+  std::vector<double> sums(x.size());
+  for (std::int64_t i = 0; i < x.size(); ++i) sums[i] = x.get(i);
+  check_rows(dtype, c, sums, weight, static_cast<double>(1e-5f), got, cpu);
+  CHECK(got.padding_untouched());
+  CHECK(out.guards_intact());
+  if (!c.in_place) CHECK(input.bytes() == x.bytes());
+}
+
+void check_fused_case(DType dtype, const NormCase& c, std::uint64_t seed) {
+  INFO("fused_add_rmsnorm ", name_of(dtype), " n ", c.n, " d ", c.d, " pad ", c.pad, " seed ", seed);
+  std::mt19937 random(static_cast<unsigned>(seed));
+  Padded x(dtype, {c.n, c.d}, c.pad), residual(dtype, {c.n, c.d}, 2 * c.pad), weight(dtype, {c.d}, c.pad);
+  x.fill(random, 0.5, 2);
+  residual.fill(random, -0.25, 0.25);  // most sums are not numbers of the dtype: rounding first would be seen
+  weight.fill(random, 0.5, 2);
+  std::vector<double> sums(x.size());
+  for (std::int64_t i = 0; i < x.size(); ++i) sums[i] = static_cast<float>(x.get(i)) + static_cast<float>(residual.get(i));
+  const OnDevice input(x), other(residual), w(weight);
+  gpu::fused_add_rmsnorm(input.t(), other.t(), w.t(), 1e-6f, nullptr);
+  reference::fused_add_rmsnorm(x.t(), residual.t(), weight.t(), 1e-6f);
+  Padded got(dtype, {c.n, c.d}, c.pad), got_residual(dtype, {c.n, c.d}, 2 * c.pad);
+  input.fetch(got);
+  other.fetch(got_residual);
+  check_rows(dtype, c, sums, weight, static_cast<double>(1e-6f), got, x);
+  CHECK(got_residual.bytes() == residual.bytes());  // one addition and one rounding: bit for bit
+  CHECK(got.padding_untouched());
+  CHECK(input.guards_intact());
+  CHECK(other.guards_intact());
+}
+
+const NormCase shapes[] = {
+    {1, 0, 1}, {3, 0, 7, 3}, {5, 0, 8}, {4, 0, 64, 3}, {2, 0, 111, 1}, {9, 0, 500}, {1, 0, 128}, {67, 0, 128},
+    {300, 0, 256}, {33, 0, 192}, {5, 0, 512}, {40, 0, 576}, {1, 0, 1024}, {7, 0, 1024}, {3, 0, 3072}, {19, 0, 3584},
+    {1, 0, 4096}, {64, 0, 4096}, {256, 0, 4096}, {3, 0, 4096, 3}, {5, 0, 8192}, {2, 0, 16384}, {2, 0, 16392},
+    {2, 0, 65536}, {1, 0, 20000, 5}, {0, 0, 128}, {0, 4, 64}, {7, 5, 128}, {7, 5, 128, 0}, {3, 16, 64}, {3, 0, 64, 0},
+    {4, 3, 65, 2}, {2, 7, 512}, {3, 2, 4096}, {11, 4, 96, 0}};
+// More rows than the grid has groups, several times over: later rounds, and rounds that are cut off.
+const NormCase big[] = {{40003, 0, 128}, {30001, 1, 64}, {5000, 9, 128}, {9001, 0, 256}, {4003, 0, 512}, {3001, 0, 1000},
+                        {1707, 0, 4096}, {901, 0, 8192}, {601, 0, 16384}};
+
+}  // namespace
+
+TEST_CASE("rmsnorm on the GPU: equals the exact answer rounded once and the CPU reference") {
+  for (const DType dtype : gpu_dtypes) {
+    for (NormCase c : shapes) {
+      check_rmsnorm_case(dtype, c, 1);
+      c.in_place = true;
+      check_rmsnorm_case(dtype, c, 2);
+    }
+  }
+  for (const NormCase& c : big) check_rmsnorm_case(c.d % 3 == 0 ? DType::f16 : DType::bf16, c, 3);
+}
+
+TEST_CASE("fused_add_rmsnorm on the GPU: the residual is rounded and the norm takes the sum that was not") {
+  for (const DType dtype : gpu_dtypes) {
+    for (const NormCase& c : shapes) {
+      if (c.heads == 0) check_fused_case(dtype, c, 4);
+    }
+  }
+  for (const NormCase& c : big) {
+    if (c.heads == 0) check_fused_case(c.d % 3 == 0 ? DType::bf16 : DType::f16, c, 5);
+  }
+}
+
+TEST_CASE("norms on the GPU: random shapes") {
+  const int cases = test::options().cases > 0 ? test::options().cases : 100;
+  MESSAGE("--seed ", test::options().seed, " --cases ", cases);
+  for (int i = 0; i < cases; ++i) {
+    const std::uint64_t seed = test::options().seed + i;
+    std::mt19937 random(static_cast<unsigned>(seed));
+    const auto any = [&](std::int64_t low, std::int64_t high) {
+      return std::uniform_int_distribution<std::int64_t>(low, high)(random);
+    };
+    NormCase c{.n = any(0, 40), .heads = any(0, 3), .d = any(1, 4) == 1 ? any(1, 3000) : 8 * any(1, 700),
+               .pad = std::int64_t{any(0, 2)} * 8, .in_place = any(0, 1) == 1};
+    if (any(0, 3) == 0) c.pad = any(0, 9);
+    const DType dtype = any(0, 1) == 0 ? DType::f16 : DType::bf16;
+    check_rmsnorm_case(dtype, c, seed);
+    if (c.heads == 0) check_fused_case(dtype, c, seed);
+  }
+}
