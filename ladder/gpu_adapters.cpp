@@ -77,7 +77,7 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
                              .chunk_size = settings.chunk_size,
                              .machine = {.num_sms = settings.num_sms > 0 ? settings.num_sms : gpu::multiprocessors(),
                                          .ctas_per_sm = grid.blocks_per_sm}};
-  if (grid.persistent) inputs.cost.per_item = gpu::d6::keys_per_item;
+  if (grid.persistent) inputs.cost.per_item = gpu::d6::keys_per_item, inputs.cost.per_many = gpu::d6::keys_per_grouped_item;
   if (settings.policy == planner::SplitPolicy::balanced && !grid.persistent) {
     inputs.chunk_size = quickest_chunk(inputs);
     inputs.policy = inputs.chunk_size == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;

@@ -44,6 +44,10 @@ struct CostModel {
   // reachable FLOP per byte: a row does 2 FLOP for each of a key's and value's 16-bit numbers.
   double memory_bound_rows = 128;
 
+  // Pieces of a tile that needs more of them than `few_partials` cost per_many more each: merging many takes the machine
+  // longer, in which the CTAs without such a piece can work. 0 if it does not matter.
+  double few_partials = 32, per_many = 0;
+
   constexpr double per_key(std::int32_t rows) const { return std::max(1.0, rows / memory_bound_rows); }
   constexpr double item(std::int32_t rows, std::int32_t keys) const { return per_item + keys * per_key(rows); }
 };

@@ -38,12 +38,14 @@ bool fill(const PlanInputs& in, const Line& line, double share, Piece&& piece, N
   double space = share;
   bool kept = true;
   const auto cut_among_lanes = [&](const Tile& tile, std::int32_t head, double per_key) {
+    const bool many = tile.keys.size() * per_key > in.cost.few_partials * share;
+    const double per_item = in.cost.per_item + (many ? in.cost.per_many : 0);
     for (Range rest = tile.keys;;) {
-      std::int32_t end = longest_piece(rest, space, in.cost.per_item, per_key, in.chunk_align);
+      std::int32_t end = longest_piece(rest, space, per_item, per_key, in.chunk_align);
       if (lanes_after == 0 || (end < 0 && space == share)) end = rest.end;  // nobody else, or too much for any lane
       if (end >= 0) {
         piece(tile, head, Range{rest.begin, end});
-        space -= in.cost.per_item + (end - rest.begin) * per_key;
+        space -= per_item + (end - rest.begin) * per_key;
         kept = kept && space >= 0;
         if (end == rest.end) return;
         rest.begin = end;
@@ -78,7 +80,7 @@ double smallest_share(const PlanInputs& in, const Line& line) {
     uncut += line.heads * in.cost.item(t.rows.size(), t.keys.size());
     dearest_key = std::max(dearest_key, in.cost.per_key(t.rows.size()));
   });
-  const double slack = 2 * in.cost.per_item + 3 * dearest_key * in.chunk_align;
+  const double slack = 2 * (in.cost.per_item + in.cost.per_many) + 3 * dearest_key * in.chunk_align;
   double share = uncut / static_cast<double>(line.lanes) + slack;
   const auto nothing = [](auto&&...) {};
   for (double step = slack / 2; step > in.chunk_align / 2.0; step /= 2) {

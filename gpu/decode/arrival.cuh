@@ -83,12 +83,11 @@ class Arrival {
  public:
   __device__ explicit Arrival(bool& last) : last_(last) {}  // last: one flag in shared memory
 
-  // All threads, when the CTA has written the item's partial.
-  __device__ void announce(const PackedParams& plan, const PackedItem& item) {
+  // All threads, when the CTA has written the item's partial. m: its merge, which was read when the item began.
+  __device__ void announce(const PackedParams& plan, const PackedItem& item, const PackedMerge& m) {
     __syncthreads();  // the whole CTA's partial is written; the counter publishes it
     merge_ = item.merge, slot_ = item.slot;
     if (threadIdx.x != 0) return;
-    const PackedMerge m = plan.view.merges[merge_];
     last_ = m.grouped() ? arrive(plan.view.arrivals + m.first_group + group(m), size(m, group(m)))
                         : arrive(plan.view.arrivals + merge_, m.num_partials);
   }

@@ -58,6 +58,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedPar
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
     const QueryTiles<S> upcoming_q = query_of(upcoming);  // under way while this item is computed
+    const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
     HeadTiles<S> heads;
     for (std::int32_t tile = item.begin + warp * tile_tokens; tile < item.end; tile += tile_warps * tile_tokens) {
       stream.copy_next(ring);
@@ -76,7 +77,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedPar
         write_partial(plan.partial_o, plan.partial_lse_log2, std::int64_t{item.slot} + r, S::head_dim, feature, state, value);
       }
     });
-    if (item.merge >= 0) arrival.announce(plan, item);
+    if (item.merge >= 0) arrival.announce(plan, item, merge);
     if (next >= queue.end) break;
     item = upcoming;
     q = S::head_tiles == 1 ? upcoming_q : query_of(item);  // registers do not hold two of 16 heads
