@@ -14,10 +14,11 @@ void require_equal(std::int64_t value, std::int64_t wanted, const char* argument
   throw InputError(argument, std::to_string(value), std::string("must be ") + of_what + " (" + std::to_string(wanted) + ")");
 }
 
+std::string dtype_name(DType t) { return t <= DType::u8 ? name_of(t) : std::to_string(static_cast<int>(t)); }
+
 void require_dtype(DType has, DType wanted, const char* argument, const char* of_what) {
   if (has == wanted) return;
-  throw InputError(argument, has <= DType::u8 ? name_of(has) : std::to_string(static_cast<int>(has)),
-                   std::string("must be ") + of_what + " (" + name_of(wanted) + ")");
+  throw InputError(argument, dtype_name(has), std::string("must be ") + of_what + " (" + name_of(wanted) + ")");
 }
 
 void require_data(const void* data, bool needed, const char* argument) {
@@ -59,9 +60,8 @@ void check_cache(const PagedKvCache& kv, const DecodeConfig& c) {
 void validate(const DecodeConfig& config) {
   flashladder::validate(config.params());
   require(config.page_size >= 1, "page_size", config.page_size, "must be at least 1");
-  require(is_attention_dtype(config.dtype), "dtype", static_cast<int>(config.dtype), "must be f32, f16 or bf16");
-  require(config.output_dtype() == config.dtype || config.output_dtype() == DType::f32, "o_dtype",
-          static_cast<int>(config.output_dtype()), "must be dtype or f32");
+  require(is_attention_dtype(config.dtype), "dtype", dtype_name(config.dtype), "must be f32, f16 or bf16");
+  if (config.output_dtype() != DType::f32) require_dtype(config.output_dtype(), config.dtype, "o_dtype", "f32 or dtype");
   require(config.threads >= 0 && config.threads <= 1 << 12, "threads", config.threads, "must be 1 .. 4096, or 0 for all");
 }
 
@@ -76,8 +76,8 @@ void require_within(const DecodeLimits& limits, std::span<const std::int32_t> pa
 }
 
 std::span<const std::int32_t> checked_indices(std::span<const std::int32_t> paged_kv_indices, std::int32_t pages) {
-  require(paged_kv_indices.size() >= static_cast<std::size_t>(pages), "paged_kv_indices size", paged_kv_indices.size(),
-          "must be at least the last entry of paged_kv_indptr");
+  const auto size = static_cast<std::int64_t>(paged_kv_indices.size());
+  if (size < pages) require_equal(size, pages, "paged_kv_indices size", "at least the last entry of paged_kv_indptr");
   require_data(paged_kv_indices.data(), pages > 0, "paged_kv_indices");
   return paged_kv_indices.first(static_cast<std::size_t>(pages));
 }

@@ -23,7 +23,7 @@ std::int32_t size_of_dim(std::int64_t n, const char* argument) {
 PagedKvCache one_page(const Tensor& k, const Tensor& v, KvLayout layout) {
   require(k.rank == 3, "k rank", k.rank, "must be 3: [kv_len, num_kv_heads, head_dim] (NHD) or [num_kv_heads, kv_len, ..]");
   require(v.rank == 3, "v rank", v.rank, "must be 3: [kv_len, num_kv_heads, head_dim] (NHD) or [num_kv_heads, kv_len, ..]");
-  require(k.shape == v.shape, "v shape", "", "must be k's");
+  for (int i = 0; i < 3; ++i) require(v.shape[i] == k.shape[i], "v shape", v.shape[i], "must be k's");
   require(k.dtype == v.dtype, "v dtype", name_of(v.dtype), "must be that of k");
   require(k.strides[2] == 1 && v.strides[2] == 1, "k, v stride", k.strides[2], "must be dense along head_dim");
   const int token = layout == KvLayout::NHD ? 0 : 1, head = 1 - token;
