@@ -1,8 +1,9 @@
 // Batch decode over a paged KV cache by plan and run: plan() once a batch, run() for every layer of the model.
 //
-//   const DecodeConfig config{.num_qo_heads = 32, .num_kv_heads = 8, .head_dim = 128, .page_size = 16, .device = Device::gpu};
+//   const DecodeConfig config{.num_qo_heads = 32, .num_kv_heads = 8, .head_dim = 128, .page_size = 16,
+//                             .device = Device::gpu};
 //   const WorkspaceBytes bytes = BatchDecodeWithPagedKVCache::workspace_bytes(config, DecodeLimits{64, 20000});
-//   BatchDecodeWithPagedKVCache decode(config, workspace);                      // memory of the caller, of at least so many bytes
+//   BatchDecodeWithPagedKVCache decode(config, workspace);              // the caller's memory, so many bytes or more
 //   decode.plan(paged_kv_indptr, paged_kv_last_page_len, stream);               // host arrays
 //   for (each layer) decode.run(q, kv_cache, paged_kv_indices, {o, lse}, stream);
 //
@@ -42,8 +43,8 @@ class BatchDecodeWithPagedKVCache {
   BatchDecodeWithPagedKVCache& operator=(BatchDecodeWithPagedKVCache&&) noexcept;
 
   //   paged_kv_indptr [batch + 1], paged_kv_last_page_len [batch]      host; read before plan() returns
-  // On the GPU: host work and one copy enqueued on the stream, behind the runs before it. Never waits for these runs; only if
-  // four plans before have not been copied yet, for the first of them. Planning again for no more work allocates nothing.
+  // On the GPU: host work and one copy enqueued on the stream, behind the runs before it. Waits only if the copies of the
+  // last four plans are all still to come, for the first of them. Planning again for no more work allocates nothing.
   // Refuses a capturing stream, a workspace that is too small, and to plan again what run() was captured with. If it throws,
   // nothing is planned: run() refuses until the next plan().
   void plan(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_last_page_len,

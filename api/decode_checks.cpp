@@ -40,7 +40,8 @@ void check_rows(const Tensor& t, const RowNames& names, const DecodeConfig& c, D
   require_equal(t.shape[2], c.head_dim, names.dim, "head_dim");
   const bool dense = t.strides[2] == 1 && t.strides[1] == c.head_dim &&
                      (rows <= 1 || t.strides[0] == std::int64_t{c.num_qo_heads} * c.head_dim);
-  require(rows == 0 || dense, names.stride, t.strides[0], "must be dense: one row of num_qo_heads * head_dim after the other");
+  require(rows == 0 || dense, names.stride, t.strides[0],
+          "must be dense: one row of num_qo_heads * head_dim after the other");
   require_data(t.data, rows > 0, names.tensor);
 }
 

@@ -62,7 +62,8 @@ class GpuDecode final : public DecodeBackend {
   void require_plannable(Stream stream) const override {
     require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
     require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: plan() before each replay");
-    require(!captured_, "plan()", "", "would change what a graph replays: CUDAGraphBatchDecodeWithPagedKVCache is made for it");
+    require(!captured_, "plan()", "",
+            "would change what a graph replays: CUDAGraphBatchDecodeWithPagedKVCache is made for it");
   }
 
   void plan(const PlannedBatch& batch, const Sizes& sizes, std::span<const std::int32_t> indices, Device indices_on,
@@ -89,7 +90,8 @@ class GpuDecode final : public DecodeBackend {
 
   void run(const PlannedBatch& batch, const DecodeArguments& a, Stream stream) override {
     const bool capturing = is_capturing(stream);
-    require(capturing || stream == planned_on_, "stream", "", "must be the one that plan() was called with, or be capturing");
+    require(capturing || stream == planned_on_, "stream", "",
+            "must be the one that plan() was called with, or be capturing");
     captured_ = captured_ || (capturing && !for_graphs_);
     if (batch.plan.batch == 0 && !for_graphs_) return;
     std::byte* device = workspace_.device.data();

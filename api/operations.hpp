@@ -1,6 +1,6 @@
 // The operations around attention, on the CPU or the GPU: merging states, appending to a paged cache, RMSNorm, RoPE.
 //
-// All tensors and spans of a call lie on on.device. What each computes, to the rounding, is in reference/: the GPU equals it.
+// All tensors and spans of a call lie on on.device. What each computes, to the rounding, is said in reference/.
 // On the CPU every argument is checked, index arrays too. On the GPU a call only enqueues a kernel on on.stream, can be
 // captured, and checks shapes, dtypes and strides; what lies on the device can't be looked at: indptr, positions, batch
 // indices, page tables, masks. Dtypes: f32, f16, bf16; norm and RoPE on the GPU f16 and bf16. InputError says what is wrong,
@@ -38,7 +38,8 @@ void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value,
                            std::span<const std::int32_t> paged_kv_last_page_len, const On& on = {});
 // append_indptr [batch + 1], seq_lens [batch] (lengths with the new tokens)  ->  batch_indices, positions [nnz]
 void get_batch_indices_positions(std::span<const std::int32_t> append_indptr, std::span<const std::int32_t> seq_lens,
-                                 std::span<std::int32_t> batch_indices, std::span<std::int32_t> positions, const On& on = {});
+                                 std::span<std::int32_t> batch_indices, std::span<std::int32_t> positions,
+                                 const On& on = {});
 // kv_indptr [batch + 1], kv_last_page_len [batch]  ->  seq_lens [batch]
 void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::int32_t> kv_last_page_len,
                   std::int32_t page_size, std::span<std::int32_t> seq_lens, const On& on = {});

@@ -22,7 +22,7 @@ struct SingleDecodeOptions {  // as in DecodeConfig
 };
 
 //   q     [num_qo_heads, head_dim]            dense
-//   k, v  [kv_len, num_kv_heads, head_dim]    NHD; HND: [num_kv_heads, kv_len, head_dim]. Dense along head_dim; kv_len may be 0
+//   k, v  [kv_len, num_kv_heads, head_dim]    NHD; HND: [num_kv_heads, kv_len, head_dim]. Dense along head_dim
 //   o     [num_qo_heads, head_dim]            dense, of q's dtype or f32;  lse_log2 [num_qo_heads] f32, base 2, or empty
 //   sinks [num_qo_heads], or empty: none
 // On the GPU: memory from the stream's pool (cudaMallocAsync), one copy, one kernel, all enqueued on on.stream. A capturing

@@ -70,7 +70,8 @@ inline std::vector<std::byte> rows_of(const ladder::OwnedTensor& q, const Batch&
   const std::size_t row = q.bytes.size() / static_cast<std::size_t>(q.shape[0]);
   std::vector<std::byte> bytes(std::max(min_rows, batch.requests.size()) * row, std::byte{0xff});
   for (std::size_t b = 0; b < batch.requests.size(); ++b) {
-    std::memcpy(bytes.data() + b * row, q.bytes.data() + static_cast<std::size_t>(std::max(batch.requests[b], 0)) * row, row);
+    const auto from = static_cast<std::size_t>(std::max(batch.requests[b], 0));
+    std::memcpy(bytes.data() + b * row, q.bytes.data() + from * row, row);
   }
   return bytes;
 }

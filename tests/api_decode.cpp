@@ -159,7 +159,9 @@ TEST_CASE("a graph's object replays any batch within its limits and leaves the o
 TEST_CASE("a batch within the limits never takes more than most_work") {
   Random random(options().seed);
   MESSAGE("--seed ", options().seed);
-  const auto pick = [&](int low, int high) { return low + static_cast<int>(random.below(static_cast<std::uint32_t>(high - low + 1))); };
+  const auto pick = [&](int low, int high) {
+    return low + static_cast<int>(random.below(static_cast<std::uint32_t>(high - low + 1)));
+  };
   for (int i = 0; i < 4000; ++i) {
     std::vector<std::int32_t> kv_lens(static_cast<std::size_t>(pick(0, 12)));
     for (std::int32_t& len : kv_lens) len = pick(0, 3) == 0 ? pick(0, 5000) : pick(0, 300);

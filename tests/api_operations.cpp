@@ -47,8 +47,8 @@ TEST_CASE("single_decode_with_kv_cache equals the oracle") {
       const std::int64_t page = kv_len > 0 ? c.paged_kv_indices[0] : 0;
       const auto sequence = [&](const void* pool, const KvStrides& s) {  // the request's one page
         Tensor t{.data = const_cast<Half*>(static_cast<const Half*>(pool) + page * s.page), .dtype = spec.dtype, .rank = 3};
-        t.shape = layout == KvLayout::NHD ? std::array<std::int64_t, 5>{kv_len, 2, 64} : std::array<std::int64_t, 5>{2, kv_len, 64};
-        t.strides = layout == KvLayout::NHD ? std::array<std::int64_t, 5>{s.entry, s.head, 1} : std::array<std::int64_t, 5>{s.head, s.entry, 1};
+        t.shape = {kv_len, 2, 64}, t.strides = {s.entry, s.head, 1};
+        if (layout == KvLayout::HND) std::swap(t.shape[0], t.shape[1]), std::swap(t.strides[0], t.strides[1]);
         return t;
       };
       const Tensor q = contiguous(c.q.view().data, spec.dtype, {6, 64});
@@ -70,7 +70,8 @@ TEST_CASE("single_decode_with_kv_cache equals the oracle") {
 TEST_CASE("single_decode_with_kv_cache refuses with the argument's name") {
   std::vector<float> data(1000);
   const Tensor q = contiguous(data.data(), DType::f32, {4, 8}), k = contiguous(data.data(), DType::f32, {5, 2, 8});
-  const auto refuses = [&](const std::string& argument, const Tensor& q_, const Tensor& k_, const Tensor& v_, const Tensor& o_) {
+  using T = const Tensor&;
+  const auto refuses = [&](const std::string& argument, T q_, T k_, T v_, T o_) {
     ops_test::check_refused(argument, {}, [&] { single_decode_with_kv_cache(q_, k_, v_, {o_, {}}); });
   };
   CHECK_NOTHROW(single_decode_with_kv_cache(q, k, k, {q, {}}));
@@ -81,7 +82,8 @@ TEST_CASE("single_decode_with_kv_cache refuses with the argument's name") {
   refuses("v shape", q, k, contiguous(data.data(), DType::f32, {6, 2, 8}), q);
   refuses("o rank", q, k, k, k);
   refuses("o shape[1]", q, k, k, contiguous(data.data(), DType::f32, {3, 8}));
-  refuses("k cache head_dim", contiguous(data.data(), DType::f32, {4, 4}), k, k, contiguous(data.data(), DType::f32, {4, 4}));
+  const Tensor narrow = contiguous(data.data(), DType::f32, {4, 4});
+  refuses("k cache head_dim", narrow, k, k, narrow);
   refuses("num_qo_heads", contiguous(data.data(), DType::f32, {3, 8}), k, k, contiguous(data.data(), DType::f32, {3, 8}));
 }
 
@@ -120,7 +122,8 @@ TEST_CASE("on the CPU the operations are the references") {
 
   Twins q(t, {5, 4, 16}, random), k(t, {5, 2, 16}, random);
   const std::vector<std::int32_t> positions{0, 3, 9, 2, 7};
-  apply_rope_pos_ids_inplace(q.a.t(), k.a.t(), positions, {.rotary_dim = 8, .interleave = true, .rope_scale = 2, .rope_theta = 500});
+  const RopeOptions rope{.rotary_dim = 8, .interleave = true, .rope_scale = 2, .rope_theta = 500};
+  apply_rope_pos_ids_inplace(q.a.t(), k.a.t(), positions, rope);
   reference::apply_rope_pos_ids_inplace(q.b.t(), k.b.t(), positions, 8, true, 2, 500);
   std::vector<float> cache = reference::make_cos_sin_cache(10, 16);
   const Tensor cos_sin = contiguous(cache.data(), DType::f32, {10, 16});
@@ -142,13 +145,14 @@ TEST_CASE("on the CPU the cache operations are the references") {
   Padded key(DType::f16, {6, 2, 16}), value(DType::f16, {6, 2, 16});
   key.fill(random, -1, 1), value.fill(random, -1, 1);
   Twins k(DType::f16, {4, 4, 2, 16}, random), v(DType::f16, {4, 4, 2, 16}, random);
-  append_paged_kv_cache(key.t(), value.t(), batch_indices, positions, paged_kv_cache(k.a.t(), v.a.t(), KvLayout::NHD), kv_indptr,
-                        indices, last);
+  append_paged_kv_cache(key.t(), value.t(), batch_indices, positions, paged_kv_cache(k.a.t(), v.a.t(), KvLayout::NHD),
+                        kv_indptr, indices, last);
   reference::append_paged_kv_cache(key.t(), value.t(), batch_indices, positions,
                                    paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD), kv_indptr, indices, last);
   CHECK((k.same() && v.same()));
   std::vector<std::int32_t> short_span(2);
-  CHECK_THROWS_WITH_AS(get_seq_lens(kv_indptr, last, 4, short_span), "seq_lens size = 2: must be that of kv_last_page_len", InputError);
+  CHECK_THROWS_WITH_AS(get_seq_lens(kv_indptr, last, 4, short_span), "seq_lens size = 2: must be that of kv_last_page_len",
+                       InputError);
 }
 
 TEST_CASE("where there is no GPU the operations say why") {

@@ -28,13 +28,14 @@ namespace {
 // Three requests of 7, 0 and 2 tokens over 5 pages of 4; 6 query heads on 2 KV heads of 8 features. The vectors have room to
 // spare, so that a case may take a longer span of them.
 struct Valid {
-  DecodeConfig config{.num_qo_heads = 6, .num_kv_heads = 2, .head_dim = 8, .page_size = 4, .dtype = DType::f32, .threads = 1};
+  DecodeConfig config{.num_qo_heads = 6, .num_kv_heads = 2, .head_dim = 8, .page_size = 4, .dtype = DType::f32,
+                      .threads = 1};
   std::vector<float> q = std::vector<float>(4 * 6 * 8), k = std::vector<float>(5 * 4 * 2 * 8), v = k;
   std::vector<float> o = q, lse = std::vector<float>(4 * 6), sink_values = std::vector<float>(7);
   std::vector<std::int32_t> indptr{0, 2, 2, 3}, last{3, 0, 2}, indices{4, 1, 0, 2};
   Tensor q_tensor = contiguous(q.data(), DType::f32, {3, 6, 8}), o_tensor = contiguous(o.data(), DType::f32, {3, 6, 8});
-  PagedKvCache kv = paged_kv_cache(contiguous(k.data(), DType::f32, {5, 4, 2, 8}), contiguous(v.data(), DType::f32, {5, 4, 2, 8}),
-                                   KvLayout::NHD);
+  PagedKvCache kv = paged_kv_cache(contiguous(k.data(), DType::f32, {5, 4, 2, 8}),
+                                   contiguous(v.data(), DType::f32, {5, 4, 2, 8}), KvLayout::NHD);
   std::span<float> lse_log2 = std::span(lse).first(18);
   std::span<const float> sinks{};
   std::span<const std::int32_t> page_ids = indices;
@@ -73,7 +74,8 @@ const Refusal refusals[] = {
     {[](Valid& c) { c.config.dtype = DType::u8; }, "dtype = u8: must be f32, f16 or bf16"},
     {[](Valid& c) { c.config.o_dtype = DType::f16; }, "o_dtype = f16: must be f32 or dtype (f32)"},
     {[](Valid& c) { c.config.sm_scale = 0.0f; }, "sm_scale = 0: must be finite and greater than 0"},
-    {[](Valid& c) { c.config.logits_soft_cap = nan; }, "logits_soft_cap = nan: must be finite and greater than 0, or 0 for no cap"},
+    {[](Valid& c) { c.config.logits_soft_cap = nan; },
+     "logits_soft_cap = nan: must be finite and greater than 0, or 0 for no cap"},
     {[](Valid& c) { c.config.window_left = -2; }, "window_left = -2: must be at least 0, or -1 for no window"},
     {[](Valid& c) { c.config.threads = -1; }, "threads = -1: must be 1 .. 4096, or 0 for all"},
     {[](Valid& c) { c.config.device = static_cast<Device>(7); }, "device = 7: must be cpu or gpu"},
@@ -90,10 +92,12 @@ const Refusal refusals[] = {
 
     {[](Valid& c) { c.q_tensor.rank = 2; }, "q rank = 2: must be 3: [batch, num_qo_heads, head_dim]"},
     {[](Valid& c) { c.q_tensor.dtype = DType::f16; }, "q dtype = f16: must be that of the config (f32)"},
-    {[](Valid& c) { c.q_tensor.shape[0] = 2; }, "q shape[0] = 2: must be the number of requests that were planned, or max_batch of a graph (3)"},
+    {[](Valid& c) { c.q_tensor.shape[0] = 2; },
+     "q shape[0] = 2: must be the number of requests that were planned, or max_batch of a graph (3)"},
     {[](Valid& c) { c.q_tensor.shape[1] = 5; }, "q shape[1] = 5: must be num_qo_heads (6)"},
     {[](Valid& c) { c.q_tensor.shape[2] = 4; }, "q shape[2] = 4: must be head_dim (8)"},
-    {[](Valid& c) { c.q_tensor.strides[0] = 49; }, "q stride = 49: must be dense: one row of num_qo_heads * head_dim after the other"},
+    {[](Valid& c) { c.q_tensor.strides[0] = 49; },
+     "q stride = 49: must be dense: one row of num_qo_heads * head_dim after the other"},
     {[](Valid& c) { c.q_tensor.data = nullptr; }, "q = null: must point to data, since its size is not 0"},
     {[](Valid& c) { c.kv.dtype = DType::bf16; }, "kv cache dtype = bf16: must be that of the config (f32)"},
     {[](Valid& c) { c.kv.num_kv_heads = 1; }, "kv cache num_kv_heads = 1: must be that of the config (2)"},
@@ -104,8 +108,10 @@ const Refusal refusals[] = {
      "paged_kv_indices size = 2: must be at least the last entry of paged_kv_indptr (3)"},
     {[](Valid& c) { c.indices[1] = 5; }, "paged_kv_indices[1] = 5 (request 0): must be a page of the pool, 0 .. 4"},
     {[](Valid& c) { c.o_tensor.dtype = DType::f16; }, "o dtype = f16: must be that of the config (f32)"},
-    {[](Valid& c) { c.o_tensor.strides[1] = 9; }, "o stride = 48: must be dense: one row of num_qo_heads * head_dim after the other"},
-    {[](Valid& c) { c.lse_log2 = c.lse_log2.first(17); }, "lse_log2 size = 17: must be rows of o * num_qo_heads, or 0 if not wanted (18)"},
+    {[](Valid& c) { c.o_tensor.strides[1] = 9; },
+     "o stride = 48: must be dense: one row of num_qo_heads * head_dim after the other"},
+    {[](Valid& c) { c.lse_log2 = c.lse_log2.first(17); },
+     "lse_log2 size = 17: must be rows of o * num_qo_heads, or 0 if not wanted (18)"},
     {[](Valid& c) { c.sinks = c.sink_values; }, "sinks size = 7: must be 0, since config.sinks is off (0)"},
     {[](Valid& c) { c.config.sinks = true; }, "sinks size = 0: must be num_qo_heads, since config.sinks is on (6)"},
     {[](Valid& c) { c.config.sinks = true, c.sink_values[2] = nan, c.sinks = std::span(c.sink_values).first(6); },
@@ -161,7 +167,8 @@ TEST_CASE("a graph refuses what exceeds its limits, and says what") {
   auto graph = graph_for({4, 8}, memory);
   graph.plan(c.indptr, c.indices, c.last);
   CHECK(refusal([&] { graph.run(c.q_tensor, c.kv, {c.o_tensor, {}}); }).find("q shape[0] = 3") == 0);  // max_batch rows
-  CHECK(refusal([&] { graph.plan(c.indptr, std::span(c.indices).first(2), c.last); }).find("paged_kv_indices size = 2") == 0);
+  const auto too_few_ids = [&] { graph.plan(c.indptr, std::span(c.indices).first(2), c.last); };
+  CHECK(refusal(too_few_ids).find("paged_kv_indices size = 2") == 0);
   CHECK(refusal([&] { graph.plan(c.indptr, c.indices, c.last, nullptr, Device::gpu); }) ==
         "indices_on = gpu: must be cpu, as the object's device is");
   c.config.dtype = DType::f16;  // whose o is rounded from f32 in the workspace
