@@ -32,6 +32,7 @@ struct DecodeArguments {
 struct DecodeMachine {
   planner::MachineShape shape;
   std::int32_t most_rows = 1;  // packed query rows that an item may have
+  planner::CostModel cost{};
 
   // A group in the fewest tiles, these as even as they can be.
   std::int32_t query_tile(std::int32_t group_size) const { return div_up(group_size, div_up(group_size, most_rows)); }

@@ -37,7 +37,7 @@ planner::PlanInputs plan_inputs(const DecodeConfig& config, const DecodeMachine&
           .num_qo_heads = config.num_qo_heads, .num_kv_heads = config.num_kv_heads,
           .head_dim_qk = config.head_dim, .head_dim_vo = config.head_dim, .page_size = config.page_size,
           .window_left = config.window_left, .query_tile = machine.query_tile(group),
-          .policy = config.policy, .chunk_size = config.chunk_size, .machine = machine.shape};
+          .policy = config.policy, .chunk_size = config.chunk_size, .machine = machine.shape, .cost = machine.cost};
 }
 
 DecodeSession::DecodeSession(const DecodeConfig& config, const std::optional<DecodeLimits>& limits)

@@ -88,7 +88,7 @@ const Refusal refusals[] = {
      "paged_kv_indptr size = 3: must be batch + 1, batch being the size of paged_kv_last_page_len (4)"},
     {[](Valid& c) { c.last[2] = 5; }, "paged_kv_last_page_len[2] = 5 (request 2): must be 1 .. page_size (4)"},
     {[](Valid& c) { c.last[1] = 1; }, "paged_kv_last_page_len[1] = 1 (request 1): must be 0 for a request without pages"},
-    {[](Valid& c) { c.config.dtype = DType::f16, c.missing_bytes = 1; },, "must be at least "},
+    {[](Valid& c) { c.config.dtype = DType::f16, c.missing_bytes = 1; }, "must be at least "},
 
     {[](Valid& c) { c.q_tensor.rank = 2; }, "q rank = 2: must be 3: [batch, num_qo_heads, head_dim]"},
     {[](Valid& c) { c.q_tensor.dtype = DType::f16; }, "q dtype = f16: must be that of the config (f32)"},
