@@ -2,6 +2,7 @@
 // single decode, the operations' way to the GPU, and what a plan and a run cost on the host.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -14,7 +15,7 @@
 #include "tests/ops_data.hpp"
 
 namespace {
-std::size_t allocations = 0;
+std::atomic<std::size_t> allocations = 0;
 }
 // Every allocation of this test program is counted. Not inlined: g++ would take malloc beside delete for a mismatch.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {

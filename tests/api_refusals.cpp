@@ -1,6 +1,7 @@
 // What the public classes refuse, and with which sentence: the config, the memory, plan(), run(), a graph's limits.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <functional>
 #include <limits>
@@ -9,7 +10,7 @@
 #include "api/flashladder.hpp"
 
 namespace {
-std::size_t allocations = 0;
+std::atomic<std::size_t> allocations = 0;
 }
 // Every allocation of this test program is counted. Not inlined: g++ would take malloc beside delete for a mismatch.
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
