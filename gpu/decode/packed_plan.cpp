@@ -27,7 +27,8 @@ Offsets offsets(const PackedShape& shape) {
 
 void require_fits(const Plan& plan, const PackedShape& capacity, std::size_t out_bytes) {
   const auto at_most = [](const char* what, std::int64_t has, std::int64_t limit) {
-    require(has <= limit, what, has, ("is more than the block's " + std::to_string(limit)).c_str());
+    if (has <= limit) return;  // the sentence, and the memory that it takes, only if it is needed
+    require(false, what, has, ("is more than the block's " + std::to_string(limit)).c_str());
   };
   at_most("plan.num_ctas", plan.num_ctas(), capacity.num_ctas);
   at_most("plan.query_tile", plan.query_tile, capacity.query_tile);
@@ -53,8 +54,10 @@ void pack_items(const Plan& plan, std::int32_t page_size, PackedItem* items) {
   std::int32_t request = 0, merge = -1;
   for (std::size_t i = 0; i < plan.items.size(); ++i) {
     const WorkItem& item = plan.items[i];
-    for (; request < item.request; ++request) first_page += pages_for(plan.kv_lens[request], page_size);
-    require(first_page <= std::numeric_limits<std::int32_t>::max(), "pages", first_page, "are more than 2^31 - 1");
+    for (; request < item.request; ++request) {
+      first_page += pages_for(plan.kv_lens[request], page_size);
+      require(first_page <= std::numeric_limits<std::int32_t>::max(), "pages", first_page, "are more than 2^31 - 1");
+    }
     if (!item.whole() && (item.flags & WorkItem::first) != 0) ++merge;
     items[place[i]] = {.row = item.request * heads + item.kv_head * plan.group_size + item.rows.begin,
                        .rows = item.rows.size(), .kv_head = item.kv_head, .first_page = static_cast<std::int32_t>(first_page),
