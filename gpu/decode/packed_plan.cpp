@@ -60,8 +60,9 @@ void pack_items(const Plan& plan, std::int32_t page_size, PackedItem* items) {
     }
     if (!item.whole() && (item.flags & WorkItem::first) != 0) ++merge;
     items[place[i]] = {.row = item.request * heads + item.kv_head * plan.group_size + item.rows.begin,
-                       .rows = item.rows.size(), .kv_head = item.kv_head, .first_page = static_cast<std::int32_t>(first_page),
-                       .begin = item.keys.begin, .end = item.keys.end, .merge = item.whole() ? -1 : merge,
+                       .rows = item.rows.size(), .kv_head = item.kv_head,
+                       .first_page = static_cast<std::int32_t>(first_page), .begin = item.keys.begin, .end = item.keys.end,
+                       .merge = item.whole() ? -1 : merge,
                        .slot = item.whole() ? 0 : static_cast<std::int32_t>(item.partial_slot)};
   }
 }
