@@ -42,11 +42,14 @@ void require_data(std::span<T> values, const char* argument) {
   require_data(values.data(), static_cast<std::int64_t>(values.size()), argument);
 }
 
+// Names of arguments are put together only when they are needed: plans are made between two kernels.
 void validate_indptr(std::span<const std::int32_t> indptr, std::int64_t batch, const char* name) {
-  require_equal(static_cast<std::int64_t>(indptr.size()), batch + 1, std::string(name) + " size",
-                "batch + 1, batch being the size of paged_kv_last_page_len");
+  if (static_cast<std::int64_t>(indptr.size()) != batch + 1) {
+    require_equal(static_cast<std::int64_t>(indptr.size()), batch + 1, std::string(name) + " size",
+                  "batch + 1, batch being the size of paged_kv_last_page_len");
+  }
   require_data(indptr, name);
-  require_equal(indptr[0], 0, at(name, 0), "the start");
+  if (indptr[0] != 0) require_equal(indptr[0], 0, at(name, 0), "the start");
   for (std::size_t r = 0; r + 1 < indptr.size(); ++r) {
     if (indptr[r + 1] < indptr[r]) {
       refuse(at(name, r + 1), indptr[r + 1], "must not be less than the entry before it (" + std::to_string(indptr[r]) + ")",
@@ -151,15 +154,12 @@ void validate(const AttentionParams& p) {
           "must be even with ROPE_LLAMA, which rotates pairs of features");
 }
 
-void validate_page_table(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
-                         std::span<const std::int32_t> paged_kv_last_page_len, std::int32_t page_size) {
+void validate_page_counts(std::span<const std::int32_t> paged_kv_indptr,
+                          std::span<const std::int32_t> paged_kv_last_page_len, std::int32_t page_size) {
   require(page_size >= 1, "page_size", page_size, "must be at least 1");
   const auto batch = static_cast<std::int64_t>(paged_kv_last_page_len.size());
   require(batch < int32_max, "batch", batch, "must be less than 2^31 - 1");
   validate_indptr(paged_kv_indptr, batch, "paged_kv_indptr");
-  require_equal(static_cast<std::int64_t>(paged_kv_indices.size()), paged_kv_indptr.back(), "paged_kv_indices size",
-                "the last entry of paged_kv_indptr");
-  require_data(paged_kv_indices, "paged_kv_indices");
   require_data(paged_kv_last_page_len, "paged_kv_last_page_len");
   for (std::int32_t r = 0; r < batch; ++r) {
     const std::int64_t pages = paged_kv_indptr[r + 1] - paged_kv_indptr[r];
@@ -173,6 +173,14 @@ void validate_page_table(std::span<const std::int32_t> paged_kv_indptr, std::spa
     const std::int64_t tokens = pages == 0 ? 0 : (pages - 1) * page_size + last;
     require(tokens <= int32_max, "kv_len", tokens, "must be at most 2^31 - 1", r);
   }
+}
+
+void validate_page_table(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+                         std::span<const std::int32_t> paged_kv_last_page_len, std::int32_t page_size) {
+  validate_page_counts(paged_kv_indptr, paged_kv_last_page_len, page_size);
+  require_equal(static_cast<std::int64_t>(paged_kv_indices.size()), paged_kv_indptr.back(), "paged_kv_indices size",
+                "the last entry of paged_kv_indptr");
+  require_data(paged_kv_indices, "paged_kv_indices");
 }
 
 void validate_page_ids(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,

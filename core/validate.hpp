@@ -13,8 +13,11 @@ namespace flashladder {
 // and > 0, window_left >= -1, soft cap finite and >= 0, and so on; options that contradict each other are refused.
 void validate(const AttentionParams& params);
 
-// The CSR page table: indptr starts at 0, never decreases, has batch + 1 entries; indices has indptr[batch]; every
-// last_page_len is 1 .. page_size (0 for a request without pages); no request longer than 2^31 - 1 tokens.
+// The lengths of a CSR page table: indptr starts at 0, never decreases, has batch + 1 entries; every last_page_len is 1 ..
+// page_size (0 for a request without pages); no request longer than 2^31 - 1 tokens. Allocates only to refuse.
+void validate_page_counts(std::span<const std::int32_t> paged_kv_indptr,
+                          std::span<const std::int32_t> paged_kv_last_page_len, std::int32_t page_size);
+// ... and indices has indptr[batch] entries.
 void validate_page_table(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
                          std::span<const std::int32_t> paged_kv_last_page_len, std::int32_t page_size);
 

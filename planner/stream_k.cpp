@@ -26,7 +26,8 @@ std::int32_t longest_piece(Range rest, double space, double per_item, double per
   if (per_item + rest.size() * per_key <= space) return rest.end;
   if (rest.size() / 2 < align) return -1;
   const std::int32_t lowest = align_up(rest.begin + align, align), highest = align_down(rest.end - align, align);
-  const double reach = std::min<double>(highest, rest.begin + (space - per_item) / per_key);
+  const double keys = per_key == 1 ? space - per_item : (space - per_item) / per_key;
+  const double reach = std::min<double>(highest, rest.begin + keys);
   return reach < lowest ? -1 : align_down(static_cast<std::int32_t>(reach), align);
 }
 

@@ -36,8 +36,14 @@ void for_each_tile(const PlanInputs& in, Visit&& visit) {
   }
 }
 
-constexpr std::int32_t align_down(std::int32_t x, std::int32_t align) { return x - x % align; }
-constexpr std::int32_t align_up(std::int32_t x, std::int32_t align) { return div_up(x, align) * align; }
+// x >= 0. Mostly align is a power of two, and a division would cost ten times the mask: plans are made between two kernels.
+constexpr std::int32_t align_down(std::int32_t x, std::int32_t align) {
+  return (align & (align - 1)) == 0 ? x & -align : x - x % align;
+}
+constexpr std::int32_t align_up(std::int32_t x, std::int32_t align) {
+  const std::int32_t down = align_down(x, align);
+  return down == x ? x : down + align;
+}
 
 // The items from first_piece on are one tile of one KV head, in key order. Sets their flags; several pieces also get
 // partial slots, in key order, and the merge that joins them.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "core/error.hpp"
 #include "core/page_table.hpp"
@@ -26,7 +27,8 @@ Offsets offsets(const PackedShape& shape) {
 
 void require_fits(const Plan& plan, const PackedShape& capacity, std::size_t out_bytes) {
   const auto at_most = [](const char* what, std::int64_t has, std::int64_t limit) {
-    require(has <= limit, what, has, ("is more than the block's " + std::to_string(limit)).c_str());
+    if (has <= limit) return;  // the sentence, and the memory that it takes, only if it is needed
+    require(false, what, has, ("is more than the block's " + std::to_string(limit)).c_str());
   };
   at_most("plan.num_ctas", plan.num_ctas(), capacity.num_ctas);
   at_most("plan.query_tile", plan.query_tile, capacity.query_tile);
@@ -40,30 +42,29 @@ void require_fits(const Plan& plan, const PackedShape& capacity, std::size_t out
   require(rows <= most, "rows of q", rows, "are more than 2^31 - 1");
 }
 
-// Where each request's pages begin: what paged_kv_indptr says, since a valid table has no more pages than its tokens fill.
-class FirstPages {
- public:
-  FirstPages(const Plan& plan, std::int32_t page_size) : plan_(plan), page_size_(page_size) {}
-
-  // Requests come in any order, but mostly ascending: it goes on from the last one.
-  std::int32_t of(std::int32_t request) {
-    if (request < request_) request_ = 0, page_ = 0;
-    for (; request_ < request; ++request_) page_ += pages_for(plan_.kv_lens[request_], page_size_);
-    require(page_ <= std::numeric_limits<std::int32_t>::max(), "pages", page_, "are more than 2^31 - 1");
-    return static_cast<std::int32_t>(page_);
+// The items in queue order. They are walked in the plan's order, in which requests and merges only ascend, so that where a
+// request's pages begin (what paged_kv_indptr says, since a valid table has no more pages than its tokens fill) and which
+// merge is an item's need no search.
+void pack_items(const Plan& plan, std::int32_t page_size, PackedItem* items) {
+  thread_local std::vector<std::int32_t> place;  // [items]  kept, so that packing again allocates nothing
+  place.resize(plan.items.size());
+  for (std::size_t at = 0; at < plan.queue.size(); ++at) place[plan.queue[at]] = static_cast<std::int32_t>(at);
+  const std::int32_t heads = plan.num_kv_heads * plan.group_size;
+  std::int64_t first_page = 0;
+  std::int32_t request = 0, merge = -1;
+  for (std::size_t i = 0; i < plan.items.size(); ++i) {
+    const WorkItem& item = plan.items[i];
+    for (; request < item.request; ++request) {
+      first_page += pages_for(plan.kv_lens[request], page_size);
+      require(first_page <= std::numeric_limits<std::int32_t>::max(), "pages", first_page, "are more than 2^31 - 1");
+    }
+    if (!item.whole() && (item.flags & WorkItem::first) != 0) ++merge;
+    items[place[i]] = {.row = item.request * heads + item.kv_head * plan.group_size + item.rows.begin,
+                       .rows = item.rows.size(), .kv_head = item.kv_head,
+                       .first_page = static_cast<std::int32_t>(first_page), .begin = item.keys.begin, .end = item.keys.end,
+                       .merge = item.whole() ? -1 : merge,
+                       .slot = item.whole() ? 0 : static_cast<std::int32_t>(item.partial_slot)};
   }
-
- private:
-  const Plan& plan_;
-  std::int32_t page_size_, request_ = 0;
-  std::int64_t page_ = 0;
-};
-
-// Index of the merge that holds a partial slot: merges are sorted by their slots.
-std::int32_t merge_of(const Plan& plan, std::int64_t slot) {
-  const auto after = std::upper_bound(plan.merges.begin(), plan.merges.end(), slot,
-                                      [](std::int64_t s, const Merge& m) { return s < m.first_slot; });
-  return static_cast<std::int32_t>(after - plan.merges.begin()) - 1;
 }
 
 }  // namespace
@@ -90,15 +91,7 @@ void pack(const Plan& plan, std::int32_t page_size, const PackedShape& capacity,
   require_fits(plan, capacity, out.size());
   const PackedView view = view_of(capacity, out.data());
   const std::int32_t heads = plan.num_kv_heads * plan.group_size;
-  FirstPages first_pages(plan, page_size);
-  for (std::size_t at = 0; at < plan.queue.size(); ++at) {
-    const WorkItem& item = plan.items[plan.queue[at]];
-    view.items[at] = {.row = item.request * heads + item.kv_head * plan.group_size + item.rows.begin,
-                      .rows = item.rows.size(), .kv_head = item.kv_head, .first_page = first_pages.of(item.request),
-                      .begin = item.keys.begin, .end = item.keys.end,
-                      .merge = item.whole() ? -1 : merge_of(plan, item.partial_slot),
-                      .slot = item.whole() ? 0 : static_cast<std::int32_t>(item.partial_slot)};
-  }
+  pack_items(plan, page_size, view.items);
   for (std::int32_t cta = 0; cta < capacity.num_ctas; ++cta) {
     PackedQueue queue;
     if (cta < plan.num_ctas() && plan.queue_indptr[cta] < plan.queue_indptr[cta + 1]) {

@@ -1,0 +1,105 @@
+// Batch decode over a paged KV cache by plan and run: plan() once a batch, run() for every layer of the model.
+//
+//   const DecodeConfig config{.num_qo_heads = 32, .num_kv_heads = 8, .head_dim = 128, .page_size = 16,
+//                             .device = Device::gpu};
+//   const WorkspaceBytes bytes = BatchDecodeWithPagedKVCache::workspace_bytes(config, DecodeLimits{64, 20000});
+//   BatchDecodeWithPagedKVCache decode(config, workspace);              // the caller's memory, so many bytes or more
+//   decode.plan(paged_kv_indptr, paged_kv_last_page_len, stream);               // host arrays
+//   for (each layer) decode.run(q, kv_cache, paged_kv_indices, {o, lse}, stream);
+//
+// What is computed, empty requests and sinks included: docs/conventions.md; request b's query sees all its kv_len(b) keys.
+// The same class runs on the CPU (Device::cpu): the same arguments in host memory, the same errors, C4 instead of D6.
+//
+// An object belongs to one thread and one stream at a time, and to the GPU that is current when it is made; whoever moves it
+// to another stream waits for the old one first. Different objects may be used by different threads at once.
+// Every argument is checked before anything is enqueued; InputError names the argument, its value, the request, the rule.
+// Not checked, because they lie on the device: page ids (validate_page_ids in core/validate.hpp takes a host copy), sinks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "api/decode_config.hpp"
+#include "core/attention_problem.hpp"
+#include "core/plan.hpp"
+
+namespace flashladder::api {
+
+class DecodeSession;
+
+class BatchDecodeWithPagedKVCache {
+ public:
+  // Exactly what a plan of this batch takes. Throws as the constructor and plan() do.
+  static WorkspaceBytes workspace_bytes(const DecodeConfig& config, std::span<const std::int32_t> paged_kv_indptr,
+                                        std::span<const std::int32_t> paged_kv_last_page_len);
+  // Enough for every batch within the limits.
+  static WorkspaceBytes workspace_bytes(const DecodeConfig& config, const DecodeLimits& limits);
+
+  // InputError if the config can't be computed on its device, or there is no such device: why_no_gpu() says why.
+  BatchDecodeWithPagedKVCache(const DecodeConfig& config, const Workspace& workspace);
+  ~BatchDecodeWithPagedKVCache();  // waits until the staging memory is not read any more
+  BatchDecodeWithPagedKVCache(BatchDecodeWithPagedKVCache&&) noexcept;
+  BatchDecodeWithPagedKVCache& operator=(BatchDecodeWithPagedKVCache&&) noexcept;
+
+  //   paged_kv_indptr [batch + 1], paged_kv_last_page_len [batch]      host; read before plan() returns
+  // On the GPU: host work and one copy enqueued on the stream, behind the runs before it. Waits only if the copies of the
+  // last four plans are all still to come, for the first of them. Planning again for no more work allocates nothing.
+  // Refuses a capturing stream, a workspace that is too small, and to plan again what run() was captured with. If it throws,
+  // nothing is planned: run() refuses until the next plan().
+  void plan(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_last_page_len,
+            Stream stream = nullptr);
+
+  //   q          [batch, num_qo_heads, head_dim]     dense, of dtype
+  //   kv         one layer's cache: paged_kv_cache(tensor, KvLayout::NHD), once; core/kv_cache.hpp has the layouts
+  //   paged_kv_indices [>= paged_kv_indptr[batch]]   page ids, on the device
+  //   o          [batch, num_qo_heads, head_dim]     dense, of o_dtype; lse_log2 [batch, num_qo_heads] f32, base 2, or empty
+  //   sinks      [num_qo_heads] on the device with config.sinks, else empty
+  // On plan()'s stream. On the GPU: no allocation, no synchronisation, one kernel launch. q, o and the tokens of K and V
+  // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan.
+  void run(const Tensor& q, const PagedKvCache& kv, std::span<const std::int32_t> paged_kv_indices,
+           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {});
+
+  const Plan& current_plan() const;  // what plan() has made: for pictures and predictions
+
+ private:
+  std::unique_ptr<DecodeSession> session_;
+};
+
+// The same for CUDA graphs: captured once, planned again for every batch, replayed.
+//
+//   CUDAGraphBatchDecodeWithPagedKVCache decode(config, limits, workspace);
+//   decode.plan(...); capture { decode.run(q, kv_cache, {o, lse}, stream); ... } once, on any stream
+//   for (each step) { decode.plan(...); launch the graph on the same stream; }
+//
+// Grid, pointers and capacities are fixed by the limits; a batch may be any within them, smaller or larger than the one at
+// capture, with empty requests, or no request at all. Page ids are copied into the workspace, because the graph keeps its
+// pointers. q and o have max_batch rows: a replay reads and writes the first `batch` of them and leaves the others of o and
+// lse_log2 as they are. On the CPU, where there are no graphs, run() after each plan() does the same.
+class CUDAGraphBatchDecodeWithPagedKVCache {
+ public:
+  static WorkspaceBytes workspace_bytes(const DecodeConfig& config, const DecodeLimits& limits);
+
+  CUDAGraphBatchDecodeWithPagedKVCache(const DecodeConfig& config, const DecodeLimits& limits, const Workspace& workspace);
+  ~CUDAGraphBatchDecodeWithPagedKVCache();
+  CUDAGraphBatchDecodeWithPagedKVCache(CUDAGraphBatchDecodeWithPagedKVCache&&) noexcept;
+  CUDAGraphBatchDecodeWithPagedKVCache& operator=(CUDAGraphBatchDecodeWithPagedKVCache&&) noexcept;
+
+  // As above. paged_kv_indices [>= paged_kv_indptr[batch]]: in host memory, read before plan() returns, or on the device,
+  // copied by the stream. A batch beyond the limits is refused with what exceeded: the graph then replays the plan before.
+  void plan(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+            std::span<const std::int32_t> paged_kv_last_page_len, Stream stream = nullptr,
+            Device indices_on = Device::cpu);
+
+  // As above with q and o [max_batch, num_qo_heads, head_dim], lse_log2 [max_batch, num_qo_heads]. For the capturing stream;
+  // on any other it must be plan()'s.
+  void run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
+           std::span<const float> sinks = {});
+
+  const Plan& current_plan() const;
+
+ private:
+  std::unique_ptr<DecodeSession> session_;
+};
+
+}  // namespace flashladder::api

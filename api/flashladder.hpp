@@ -1,0 +1,14 @@
+// All of the public interface: attention over a paged KV cache by plan and run, and the operations around it, on the CPU or
+// the GPU. docs/api.md walks through it, examples/decode_batch.cpp uses it.
+#pragma once
+
+#include "api/batch_decode.hpp"
+#include "api/decode_config.hpp"
+#include "api/device.hpp"
+#include "api/operations.hpp"
+#include "api/single_decode.hpp"
+#include "core/error.hpp"
+#include "core/kv_cache.hpp"
+#include "core/page_pool.hpp"
+#include "core/tensor.hpp"
+#include "core/validate.hpp"

@@ -1,0 +1,67 @@
+// The operations around attention, on the CPU or the GPU: merging states, appending to a paged cache, RMSNorm, RoPE.
+//
+// All tensors and spans of a call lie on on.device. What each computes, to the rounding, is said in reference/.
+// On the CPU every argument is checked, index arrays too. On the GPU a call only enqueues a kernel on on.stream, can be
+// captured, and checks shapes, dtypes and strides; what lies on the device can't be looked at: indptr, positions, batch
+// indices, page tables, masks. Dtypes: f32, f16, bf16; norm and RoPE on the GPU f16 and bf16. InputError says what is wrong,
+// before anything is written.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "api/device.hpp"
+#include "core/kv_cache.hpp"
+#include "core/tensor.hpp"
+
+namespace flashladder::api {
+
+// --- Merging attention over disjoint sets of keys (reference/merge_states.hpp) -------------------------------------------
+// A state is (v, s): normalised output and lse_log2, f32, base 2. v [n, num_heads, head_dim], s [n, num_heads].
+void merge_state(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const Tensor& s_b, const Tensor& v_out,
+                 const Tensor& s_out, const On& on = {});
+// mask [n] or empty: rows whose byte is 0 are left untouched.
+void merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_other, const Tensor& s_other,
+                          std::span<const std::uint8_t> mask = {}, const On& on = {});
+// v [n, num_states, num_heads, head_dim], s [n, num_states, num_heads]  ->  v_out [n, num_heads, head_dim], s_out
+void merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const Tensor& s_out, const On& on = {});
+// v [sum, num_heads, head_dim], s [sum, num_heads]; row r of the result merges states indptr[r] .. indptr[r + 1] - 1.
+void variable_length_merge_states(const Tensor& v, const Tensor& s, std::span<const std::int32_t> indptr,
+                                  const Tensor& v_out, const Tensor& s_out, const On& on = {});
+
+// --- The paged cache (reference/append.hpp) ------------------------------------------------------------------------------
+// Row i goes to position positions[i] of request batch_indices[i]; -1: nowhere. The table already includes the new tokens.
+//   append_key, append_value [nnz, num_kv_heads, head_dim]; batch_indices, positions [nnz]
+void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
+                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
+                           std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+                           std::span<const std::int32_t> paged_kv_last_page_len, const On& on = {});
+// append_indptr [batch + 1], seq_lens [batch] (lengths with the new tokens)  ->  batch_indices, positions [nnz]
+void get_batch_indices_positions(std::span<const std::int32_t> append_indptr, std::span<const std::int32_t> seq_lens,
+                                 std::span<std::int32_t> batch_indices, std::span<std::int32_t> positions,
+                                 const On& on = {});
+// kv_indptr [batch + 1], kv_last_page_len [batch]  ->  seq_lens [batch]
+void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::int32_t> kv_last_page_len,
+                  std::int32_t page_size, std::span<std::int32_t> seq_lens, const On& on = {});
+
+// --- RMSNorm (reference/norm.hpp) ----------------------------------------------------------------------------------------
+// input, out [n, d] or [n, num_heads, d]; weight [d]. out may be input.
+void rmsnorm(const Tensor& input, const Tensor& weight, const Tensor& out, float eps = 1e-6f, const On& on = {});
+// In place on input and residual [n, d]: residual += input, input = rmsnorm(that sum, before it was rounded).
+void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const Tensor& weight, float eps = 1e-6f,
+                       const On& on = {});
+
+// --- RoPE in place (reference/rope_ops.hpp) ------------------------------------------------------------------------------
+struct RopeOptions {
+  std::int32_t rotary_dim = 0;  // features that rotate, even; 0: all of head_dim
+  bool interleave = false;      // pairs (2 k, 2 k + 1); else (k, k + rotary_dim / 2)
+  float rope_scale = 1, rope_theta = 10000;
+};
+// q [nnz, num_qo_heads, head_dim], k [nnz, num_kv_heads, head_dim]; pos_ids, positions [nnz]
+void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
+                                const RopeOptions& options = {}, const On& on = {});
+// cos_sin_cache f32 [max_pos, rotary_dim]: cosines of a position's pairs, then their sines.
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
+                                           const Tensor& cos_sin_cache, bool is_neox = true, const On& on = {});
+
+}  // namespace flashladder::api

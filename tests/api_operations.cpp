@@ -1,0 +1,163 @@
+// The operations and the single decode: on the CPU they are the references, and the decode equals the oracle.
+#include <doctest/doctest.h>
+
+#include <random>
+
+#include "api/flashladder.hpp"
+#include "ladder/cases/draw_case.hpp"
+#include "ladder/oracle.hpp"
+#include "reference/append.hpp"
+#include "reference/merge_states.hpp"
+#include "reference/norm.hpp"
+#include "reference/rope_ops.hpp"
+#include "tests/api_cases.hpp"
+#include "tests/ops_data.hpp"
+
+using namespace flashladder;
+using namespace flashladder::api;
+using ladder::Case;
+using ladder::CaseSpec;
+using ops_test::Padded;
+
+namespace {
+
+// Two tensors with the same contents, and what is done to each leaves them the same.
+struct Twins {
+  Padded a, b;
+  Twins(DType dtype, std::vector<std::int64_t> shape, std::mt19937& random) : a(dtype, shape), b(dtype, shape) {
+    a.fill(random, -2, 2);
+    b.copy(a);
+  }
+  bool same() const { return a.bytes() == b.bytes(); }
+};
+
+}  // namespace
+
+TEST_CASE("single_decode_with_kv_cache equals the oracle") {
+  for (const std::int32_t kv_len : {0, 1, 2, 65, 700}) {
+    for (const KvLayout layout : {KvLayout::NHD, KvLayout::HND}) {
+      CaseSpec spec{.name = "single", .seed = 5, .qo_lens = {1}, .kv_lens = {kv_len}, .page_size = std::max(kv_len, 1),
+                    .dtype = DType::f16, .kv_layout = layout, .combined_cache = false};
+      spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.2f,
+                     .logits_soft_cap = 5, .sinks = true};
+      CAPTURE(kv_len);
+      const Case c = draw_case(spec);
+      const ladder::Oracle oracle = make_oracle(c);
+      const PagedKvCache kv = c.problem().kv;
+      const std::int64_t page = kv_len > 0 ? c.paged_kv_indices[0] : 0;
+      const auto sequence = [&](const void* pool, const KvStrides& s) {  // the request's one page
+        Tensor t{.data = const_cast<Half*>(static_cast<const Half*>(pool) + page * s.page), .dtype = spec.dtype, .rank = 3};
+        t.shape = {kv_len, 2, 64}, t.strides = {s.entry, s.head, 1};
+        if (layout == KvLayout::HND) std::swap(t.shape[0], t.shape[1]), std::swap(t.strides[0], t.strides[1]);
+        return t;
+      };
+      const Tensor q = contiguous(c.q.view().data, spec.dtype, {6, 64});
+      std::vector<float> o(6 * 64), lse(6);
+      const auto decode = [&](Tensor out) {
+        single_decode_with_kv_cache(q, sequence(kv.k, kv.k_strides), sequence(kv.v, kv.v_strides), {out, lse},
+                                    {.kv_layout = layout, .sm_scale = 0.2f, .logits_soft_cap = 5}, {}, c.sinks);
+      };
+      decode(contiguous(o.data(), DType::f32, {6, 64}));
+      const auto comparison = compare(c, o, lse, oracle.o, oracle.lse_log2, oracle.tolerance);
+      CHECK_MESSAGE(comparison.ok(), comparison.message());
+      std::vector<std::byte> narrow(6 * 64 * sizeof(Half));
+      decode(contiguous(narrow.data(), DType::f16, {6, 64}));
+      CHECK(narrow == test::rounded(o, DType::f16));
+    }
+  }
+}
+
+TEST_CASE("single_decode_with_kv_cache refuses with the argument's name") {
+  std::vector<float> data(1000);
+  const Tensor q = contiguous(data.data(), DType::f32, {4, 8}), k = contiguous(data.data(), DType::f32, {5, 2, 8});
+  using T = const Tensor&;
+  const auto refuses = [&](const std::string& argument, T q_, T k_, T v_, T o_) {
+    ops_test::check_refused(argument, {}, [&] { single_decode_with_kv_cache(q_, k_, v_, {o_, {}}); });
+  };
+  CHECK_NOTHROW(single_decode_with_kv_cache(q, k, k, {q, {}}));
+  refuses("q rank", k, k, k, q);
+  refuses("k rank", q, q, k, q);
+  refuses("v rank", q, k, q, q);
+  refuses("v dtype", q, k, contiguous(data.data(), DType::f16, {5, 2, 8}), q);
+  refuses("v shape", q, k, contiguous(data.data(), DType::f32, {6, 2, 8}), q);
+  refuses("o rank", q, k, k, k);
+  refuses("o shape[1]", q, k, k, contiguous(data.data(), DType::f32, {3, 8}));
+  const Tensor narrow = contiguous(data.data(), DType::f32, {4, 4});
+  refuses("k cache head_dim", narrow, k, k, narrow);
+  refuses("num_qo_heads", contiguous(data.data(), DType::f32, {3, 8}), k, k, contiguous(data.data(), DType::f32, {3, 8}));
+}
+
+TEST_CASE("on the CPU the operations are the references") {
+  std::mt19937 random(3);
+  constexpr DType t = DType::bf16;
+  Padded v_a(t, {5, 3, 16}), s_a(DType::f32, {5, 3}), v_other(t, {5, 3, 16}), s_other(DType::f32, {5, 3});
+  for (Padded* p : {&v_a, &s_a, &v_other, &s_other}) p->fill(random, -2, 2);
+  Twins v(t, {5, 3, 16}, random), s(DType::f32, {5, 3}, random);
+  merge_state(v_a.t(), s_a.t(), v_other.t(), s_other.t(), v.a.t(), s.a.t());
+  reference::merge_state(v_a.t(), s_a.t(), v_other.t(), s_other.t(), v.b.t(), s.b.t());
+  CHECK((v.same() && s.same()));
+  const std::vector<std::uint8_t> mask{1, 0, 1, 1, 0};
+  merge_state_in_place(v.a.t(), s.a.t(), v_other.t(), s_other.t(), mask);
+  reference::merge_state_in_place(v.b.t(), s.b.t(), v_other.t(), s_other.t(), mask);
+  CHECK((v.same() && s.same()));
+  const std::vector<std::int32_t> indptr{0, 2, 2, 5};
+  Twins v3(t, {3, 3, 16}, random), s3(DType::f32, {3, 3}, random);
+  variable_length_merge_states(v_a.t(), s_a.t(), indptr, v3.a.t(), s3.a.t());
+  reference::variable_length_merge_states(v_a.t(), s_a.t(), indptr, v3.b.t(), s3.b.t());
+  CHECK((v3.same() && s3.same()));
+  Padded many(t, {5, 2, 3, 16}), many_s(DType::f32, {5, 2, 3});
+  many.fill(random, -2, 2), many_s.fill(random, -2, 2);
+  merge_states(many.t(), many_s.t(), v.a.t(), s.a.t());
+  reference::merge_states(many.t(), many_s.t(), v.b.t(), s.b.t());
+  CHECK((v.same() && s.same()));
+
+  Padded weight(t, {16});
+  weight.fill(random, -1, 1);
+  Twins x(t, {5, 16}, random), residual(t, {5, 16}, random);
+  rmsnorm(x.a.t(), weight.t(), x.a.t());
+  reference::rmsnorm(x.b.t(), weight.t(), x.b.t());
+  fused_add_rmsnorm(x.a.t(), residual.a.t(), weight.t(), 1e-5f);
+  reference::fused_add_rmsnorm(x.b.t(), residual.b.t(), weight.t(), 1e-5f);
+  CHECK((x.same() && residual.same()));
+
+  Twins q(t, {5, 4, 16}, random), k(t, {5, 2, 16}, random);
+  const std::vector<std::int32_t> positions{0, 3, 9, 2, 7};
+  const RopeOptions rope{.rotary_dim = 8, .interleave = true, .rope_scale = 2, .rope_theta = 500};
+  apply_rope_pos_ids_inplace(q.a.t(), k.a.t(), positions, rope);
+  reference::apply_rope_pos_ids_inplace(q.b.t(), k.b.t(), positions, 8, true, 2, 500);
+  std::vector<float> cache = reference::make_cos_sin_cache(10, 16);
+  const Tensor cos_sin = contiguous(cache.data(), DType::f32, {10, 16});
+  apply_rope_with_cos_sin_cache_inplace(positions, q.a.t(), k.a.t(), cos_sin, false);
+  reference::apply_rope_with_cos_sin_cache_inplace(positions, q.b.t(), k.b.t(), cos_sin, false);
+  CHECK((q.same() && k.same()));
+}
+
+TEST_CASE("on the CPU the cache operations are the references") {
+  std::mt19937 random(4);
+  const std::vector<std::int32_t> append_indptr{0, 2, 2, 5}, kv_indptr{0, 2, 2, 3}, indices{3, 0, 1}, last{1, 0, 4};
+  std::vector<std::int32_t> seq_lens(3), batch_indices(6), positions(6);
+  get_seq_lens(kv_indptr, last, 4, seq_lens);
+  CHECK(seq_lens == reference::get_seq_lens(kv_indptr, last, 4));
+  get_batch_indices_positions(append_indptr, seq_lens, batch_indices, positions);
+  const auto expected = reference::get_batch_indices_positions(append_indptr, seq_lens, 6);
+  CHECK((batch_indices == expected.batch_indices && positions == expected.positions));
+
+  Padded key(DType::f16, {6, 2, 16}), value(DType::f16, {6, 2, 16});
+  key.fill(random, -1, 1), value.fill(random, -1, 1);
+  Twins k(DType::f16, {4, 4, 2, 16}, random), v(DType::f16, {4, 4, 2, 16}, random);
+  append_paged_kv_cache(key.t(), value.t(), batch_indices, positions, paged_kv_cache(k.a.t(), v.a.t(), KvLayout::NHD),
+                        kv_indptr, indices, last);
+  reference::append_paged_kv_cache(key.t(), value.t(), batch_indices, positions,
+                                   paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD), kv_indptr, indices, last);
+  CHECK((k.same() && v.same()));
+  std::vector<std::int32_t> short_span(2);
+  CHECK_THROWS_WITH_AS(get_seq_lens(kv_indptr, last, 4, short_span), "seq_lens size = 2: must be that of kv_last_page_len",
+                       InputError);
+}
+
+TEST_CASE("where there is no GPU the operations say why") {
+  if (why_no_gpu().empty()) return;
+  std::vector<float> x(8);
+  const Tensor t = contiguous(x.data(), DType::f32, {1, 8}), w = contiguous(x.data(), DType::f32, {8});
+  CHECK_THROWS_WITH_AS(rmsnorm(t, w, t, 1e-6f, {Device::gpu}), ("device = gpu: " + why_no_gpu()).c_str(), InputError);
+}

@@ -1,0 +1,211 @@
+// What the public classes refuse, and with which sentence: the config, the memory, plan(), run(), a graph's limits.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <new>
+
+#include "api/flashladder.hpp"
+
+namespace {
+std::atomic<std::size_t> allocations = 0;
+}
+// Every allocation of this test program is counted. Not inlined: g++ would take malloc beside delete for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+using namespace flashladder;
+using namespace flashladder::api;
+
+namespace {
+
+// Three requests of 7, 0 and 2 tokens over 5 pages of 4; 6 query heads on 2 KV heads of 8 features. The vectors have room to
+// spare, so that a case may take a longer span of them.
+struct Valid {
+  DecodeConfig config{.num_qo_heads = 6, .num_kv_heads = 2, .head_dim = 8, .page_size = 4, .dtype = DType::f32,
+                      .threads = 1};
+  std::vector<float> q = std::vector<float>(4 * 6 * 8), k = std::vector<float>(5 * 4 * 2 * 8), v = k;
+  std::vector<float> o = q, lse = std::vector<float>(4 * 6), sink_values = std::vector<float>(7);
+  std::vector<std::int32_t> indptr{0, 2, 2, 3}, last{3, 0, 2}, indices{4, 1, 0, 2};
+  Tensor q_tensor = contiguous(q.data(), DType::f32, {3, 6, 8}), o_tensor = contiguous(o.data(), DType::f32, {3, 6, 8});
+  PagedKvCache kv = paged_kv_cache(contiguous(k.data(), DType::f32, {5, 4, 2, 8}),
+                                   contiguous(v.data(), DType::f32, {5, 4, 2, 8}), KvLayout::NHD);
+  std::span<float> lse_log2 = std::span(lse).first(18);
+  std::span<const float> sinks{};
+  std::span<const std::int32_t> page_ids = indices;
+  std::size_t missing_bytes = 0;
+
+  void plan_and_run() {
+    const auto bytes = BatchDecodeWithPagedKVCache::workspace_bytes(config, indptr, last);
+    std::vector<std::byte> memory(bytes.device - missing_bytes);
+    BatchDecodeWithPagedKVCache decode(config, {.device = memory});
+    decode.plan(indptr, last);
+    decode.run(q_tensor, kv, page_ids, {o_tensor, lse_log2}, nullptr, sinks);
+  }
+};
+
+std::string refusal(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+struct Refusal {
+  void (*breaks)(Valid&);
+  std::string sentence;
+};
+
+constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+
+const Refusal refusals[] = {
+    {[](Valid& c) { c.config.num_qo_heads = 0; }, "num_qo_heads = 0: must be 1 .. 16384"},
+    {[](Valid& c) { c.config.num_kv_heads = 4; }, "num_qo_heads = 6: must be a multiple of num_kv_heads (4)"},
+    {[](Valid& c) { c.config.head_dim = 0; }, "head_dim_qk = 0: must be 1 .. 16384"},
+    {[](Valid& c) { c.config.page_size = 0; }, "page_size = 0: must be at least 1"},
+    {[](Valid& c) { c.config.dtype = DType::u8; }, "dtype = u8: must be f32, f16 or bf16"},
+    {[](Valid& c) { c.config.o_dtype = DType::f16; }, "o_dtype = f16: must be f32 or dtype (f32)"},
+    {[](Valid& c) { c.config.sm_scale = 0.0f; }, "sm_scale = 0: must be finite and greater than 0"},
+    {[](Valid& c) { c.config.logits_soft_cap = nan; },
+     "logits_soft_cap = nan: must be finite and greater than 0, or 0 for no cap"},
+    {[](Valid& c) { c.config.window_left = -2; }, "window_left = -2: must be at least 0, or -1 for no window"},
+    {[](Valid& c) { c.config.threads = -1; }, "threads = -1: must be 1 .. 4096, or 0 for all"},
+    {[](Valid& c) { c.config.device = static_cast<Device>(7); }, "device = 7: must be cpu or gpu"},
+    {[](Valid& c) { c.config.policy = SplitPolicy::fixed; }, "chunk_size = 0: must be a positive multiple of chunk_align"},
+
+    {[](Valid& c) { c.indptr[0] = 1; }, "paged_kv_indptr[0] = 1: must be the start (0)"},
+    {[](Valid& c) { c.indptr[2] = 1; },
+     "paged_kv_indptr[2] = 1 (request 1): must not be less than the entry before it (2)"},
+    {[](Valid& c) { c.indptr.pop_back(); },
+     "paged_kv_indptr size = 3: must be batch + 1, batch being the size of paged_kv_last_page_len (4)"},
+    {[](Valid& c) { c.last[2] = 5; }, "paged_kv_last_page_len[2] = 5 (request 2): must be 1 .. page_size (4)"},
+    {[](Valid& c) { c.last[1] = 1; }, "paged_kv_last_page_len[1] = 1 (request 1): must be 0 for a request without pages"},
+    {[](Valid& c) { c.config.dtype = DType::f16, c.missing_bytes = 1; }, "must be at least "},
+
+    {[](Valid& c) { c.q_tensor.rank = 2; }, "q rank = 2: must be 3: [batch, num_qo_heads, head_dim]"},
+    {[](Valid& c) { c.q_tensor.dtype = DType::f16; }, "q dtype = f16: must be that of the config (f32)"},
+    {[](Valid& c) { c.q_tensor.shape[0] = 2; },
+     "q shape[0] = 2: must be the number of requests that were planned, or max_batch of a graph (3)"},
+    {[](Valid& c) { c.q_tensor.shape[1] = 5; }, "q shape[1] = 5: must be num_qo_heads (6)"},
+    {[](Valid& c) { c.q_tensor.shape[2] = 4; }, "q shape[2] = 4: must be head_dim (8)"},
+    {[](Valid& c) { c.q_tensor.strides[0] = 49; },
+     "q stride = 49: must be dense: one row of num_qo_heads * head_dim after the other"},
+    {[](Valid& c) { c.q_tensor.data = nullptr; }, "q = null: must point to data, since its size is not 0"},
+    {[](Valid& c) { c.kv.dtype = DType::bf16; }, "kv cache dtype = bf16: must be that of the config (f32)"},
+    {[](Valid& c) { c.kv.num_kv_heads = 1; }, "kv cache num_kv_heads = 1: must be that of the config (2)"},
+    {[](Valid& c) { c.kv.page_size = 2; }, "kv cache page_size = 2: must be that of the config (4)"},
+    {[](Valid& c) { c.kv.head_dim_vo = 4; }, "v cache head_dim = 4: must be that of the config (8)"},
+    {[](Valid& c) { c.kv.v = nullptr; }, "v cache = null: must point to data, since its size is not 0"},
+    {[](Valid& c) { c.page_ids = c.page_ids.first(2); },
+     "paged_kv_indices size = 2: must be at least the last entry of paged_kv_indptr (3)"},
+    {[](Valid& c) { c.indices[1] = 5; }, "paged_kv_indices[1] = 5 (request 0): must be a page of the pool, 0 .. 4"},
+    {[](Valid& c) { c.o_tensor.dtype = DType::f16; }, "o dtype = f16: must be that of the config (f32)"},
+    {[](Valid& c) { c.o_tensor.strides[1] = 9; },
+     "o stride = 48: must be dense: one row of num_qo_heads * head_dim after the other"},
+    {[](Valid& c) { c.lse_log2 = c.lse_log2.first(17); },
+     "lse_log2 size = 17: must be rows of o * num_qo_heads, or 0 if not wanted (18)"},
+    {[](Valid& c) { c.sinks = c.sink_values; }, "sinks size = 7: must be 0, since config.sinks is off (0)"},
+    {[](Valid& c) { c.config.sinks = true; }, "sinks size = 0: must be num_qo_heads, since config.sinks is on (6)"},
+    {[](Valid& c) { c.config.sinks = true, c.sink_values[2] = nan, c.sinks = std::span(c.sink_values).first(6); },
+     "sinks[2] = nan: must be a number or -inf"},
+};
+
+}  // namespace
+
+TEST_CASE("every refusal names argument, value, request and rule") {
+  Valid valid;
+  CHECK(refusal([&] { valid.plan_and_run(); }) == "accepted");
+  for (const Refusal& r : refusals) {
+    Valid c;
+    r.breaks(c);
+    const std::string sentence = refusal([&] { c.plan_and_run(); });
+    CHECK_MESSAGE(sentence.find(r.sentence) != std::string::npos, "got: ", sentence, "\nwanted: ", r.sentence);
+  }
+}
+
+TEST_CASE("run before plan, and after a plan that was refused") {
+  Valid c;
+  std::vector<std::byte> memory(BatchDecodeWithPagedKVCache::workspace_bytes(c.config, c.indptr, c.last).device);
+  BatchDecodeWithPagedKVCache decode(c.config, {.device = memory});
+  const auto run = [&] { decode.run(c.q_tensor, c.kv, c.page_ids, {c.o_tensor, {}}); };
+  const std::string sentence = "run(): must come after plan(); none is in force, or the last one was refused";
+  CHECK(refusal(run) == sentence);
+  decode.plan(c.indptr, c.last);
+  CHECK(refusal(run) == "accepted");
+  c.last[0] = 9;
+  CHECK_THROWS_AS(decode.plan(c.indptr, c.last), InputError);
+  CHECK(refusal(run) == sentence);
+  c.last[0] = 4;
+  decode.plan(c.indptr, c.last);
+  CHECK(refusal(run) == "accepted");
+}
+
+TEST_CASE("a graph refuses what exceeds its limits, and says what") {
+  Valid c;
+  const auto graph_for = [&](DecodeLimits limits, std::vector<std::byte>& memory) {
+    memory.resize(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(c.config, limits).device);
+    return CUDAGraphBatchDecodeWithPagedKVCache(c.config, limits, {.device = memory});
+  };
+  std::vector<std::byte> memory;
+  const auto planned = [&](DecodeLimits limits) {
+    return refusal([&] { graph_for(limits, memory).plan(c.indptr, c.indices, c.last); });
+  };
+  CHECK(planned({3, 3}) == "accepted");
+  CHECK(planned({2, 3}) == "batch = 3: exceeds what was captured: max_batch 2, max_pages 3");
+  CHECK(planned({3, 2}) == "pages = 3: exceeds what was captured: max_batch 3, max_pages 2");
+  CHECK(planned({-1, 2}) == "max_batch = -1: must not be negative");
+  CHECK(planned({3, -2}) == "max_pages = -2: must be 0 .. 2^31 - 1");
+
+  auto graph = graph_for({4, 8}, memory);
+  graph.plan(c.indptr, c.indices, c.last);
+  CHECK(refusal([&] { graph.run(c.q_tensor, c.kv, {c.o_tensor, {}}); }).find("q shape[0] = 3") == 0);  // max_batch rows
+  const auto too_few_ids = [&] { graph.plan(c.indptr, std::span(c.indices).first(2), c.last); };
+  CHECK(refusal(too_few_ids).find("paged_kv_indices size = 2") == 0);
+  CHECK(refusal([&] { graph.plan(c.indptr, c.indices, c.last, nullptr, Device::gpu); }) ==
+        "indices_on = gpu: must be cpu, as the object's device is");
+  c.config.dtype = DType::f16;  // whose o is rounded from f32 in the workspace
+  memory.resize(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(c.config, {4, 8}).device);
+  std::vector<std::byte> small(memory.size() - 1);
+  CHECK(refusal([&] { CUDAGraphBatchDecodeWithPagedKVCache(c.config, {4, 8}, {.device = small}); })
+            .find("must be at least " + std::to_string(memory.size())) != std::string::npos);
+}
+
+TEST_CASE("an empty batch is planned and run") {
+  Valid c;
+  c.indptr = {0};
+  c.last.clear();
+  c.q_tensor.shape[0] = c.o_tensor.shape[0] = 0;
+  c.lse_log2 = {};
+  CHECK(refusal([&] { c.plan_and_run(); }) == "accepted");
+}
+
+TEST_CASE("planning again for no more work allocates nothing") {
+  DecodeConfig config{.num_qo_heads = 32, .num_kv_heads = 8, .head_dim = 128, .page_size = 16, .threads = 8};
+  std::vector<std::int32_t> indptr{0}, last;
+  for (std::int32_t b = 0; b < 64; ++b) indptr.push_back(indptr.back() + 1 + b * 37 % 90), last.push_back(1 + b % 16);
+  std::vector<std::byte> memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, indptr, last).device);
+  BatchDecodeWithPagedKVCache decode(config, {.device = memory});
+  decode.plan(indptr, last);
+  const std::size_t before = allocations;
+  decode.plan(indptr, last);
+  CHECK(allocations == before);
+  CHECK(before > 0);
+}
+
+TEST_CASE("the GPU, asked for where there is none, says why") {
+  if (why_no_gpu().empty()) return;
+  Valid c;
+  c.config.device = Device::gpu;
+  CHECK(refusal([&] { c.plan_and_run(); }) == "device = gpu: " + why_no_gpu());
+  CHECK(refusal([&] { require_device(Device::gpu); }) == "device = gpu: " + why_no_gpu());
+  CHECK(best_device() == Device::cpu);
+}
