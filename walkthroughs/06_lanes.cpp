@@ -5,7 +5,7 @@
 
 #include "draw/figure.hpp"
 #include "ladder/cases/draw_case.hpp"
-#include "planner/plan_inputs.hpp"
+#include "planner/planner.hpp"
 #include "walkthroughs/lane_attention.hpp"
 #include "walkthroughs/measured.hpp"
 #include "walkthroughs/toy.hpp"
@@ -23,8 +23,9 @@ const std::string usual = "B32 kv2048 32/8";
 void the_floor(Narrator& n, const Measured& gpu) {
   n.section("The floor");
   const double bytes = 32.0 * 2048 * 8 * 128 * 2 * 2;
-  n.step("32 requests of 2048 keys, 32 query heads on 8 KV heads, head_dim 128, 16 bits: K and V are 32 * 2048 * 8 * 128 * 2 "
-         "* 2 bytes = %.1f MB, and every one of them must be read once. A kernel that only reads them needs %.1f us (%s).",
+  n.step("32 requests of 2048 keys, 32 query heads on 8 KV heads, head_dim 128, 16 bits: K and V are 32 * 2048 * 8 * 128 "
+         "* 2 * 2 bytes = %.1f MB, and every one of them must be read once. A kernel that only reads them needs %.1f us "
+         "(%s).",
          bytes / 1e6, gpu.us(usual, "read"), gpu.machine().c_str());
   n.step("D1 and D2 read the same cache. What they took:");
   gpu.table(n, {usual, "B32 kv2048 64/8", "B32 kv2048 32/32", "B1 kv8192 32/8"}, {"read", "D1", "D2"});
@@ -68,8 +69,9 @@ std::vector<LoadInstruction> load_instructions(const Case& c) {
 draw::Svg load_picture(const std::vector<LoadInstruction>& loads) {
   constexpr double byte = 0.8, left = 100, row_height = 11, width = left + 256 * byte * 2 + 100;
   draw::Canvas canvas;
-  double y = draw::draw_caption(canvas, {"One load instruction of a warp", "Each line is the 256 bytes of a token's K or V of one "
-                                   "head, in sectors of 32. Pale: a sector that is fetched. Full: bytes that a lane asked for."},
+  double y = draw::draw_caption(canvas, {"One load instruction of a warp", "Each line is the 256 bytes of a token's K or "
+                                   "V of one head, in sectors of 32. Pale: a sector that is fetched. Full: bytes that a "
+                                   "lane asked for."},
                           width);
   for (const LoadInstruction& load : loads) {
     canvas.text({draw::margin, y + 12}, load.name, {.size = 13, .bold = true});
@@ -98,8 +100,9 @@ draw::Svg load_picture(const std::vector<LoadInstruction>& loads) {
 
 void one_load(Narrator& n, const Case& c) {
   n.section("What one load instruction touches");
-  n.step("A warp is 32 lanes that issue one instruction together. Memory moves sectors of %d bytes. The addresses below come "
-         "from the page table and the strides (NHD, 8 KV heads: in a page, the tokens of a head lie %d bytes apart).", sector,
+  n.step("A warp is 32 lanes that issue one instruction together. Memory moves sectors of %d bytes. The addresses below "
+         "come from the page table and the strides (NHD, 8 KV heads: in a page, the tokens of a head lie %d bytes apart).",
+         sector,
          static_cast<int>(2 * c.problem().kv.k_strides.entry));
   const std::vector<LoadInstruction> loads = load_instructions(c);
   std::vector<std::vector<std::string>> rows;
@@ -112,8 +115,9 @@ void one_load(Narrator& n, const Case& c) {
   }
   n.table({"instruction", "bytes wanted", "sectors", "used %"}, rows);
   n.figure("loads", load_picture(loads), "What a warp asks for, and what memory moves for it");
-  n.say("D1's K touches 32 sectors to use two bytes of each. The other 30 are wanted by the next 15 instructions, if the L1 "
-        "cache still holds them then. D2 asks for 16 bytes a lane, the most that one instruction can, and uses all it moves.");
+  n.say("D1's K touches 32 sectors to use two bytes of each. The other 30 are wanted by the next 15 instructions, if the "
+        "L1 cache still holds them then. D2 asks for 16 bytes a lane, the most that one instruction can, and uses all it "
+        "moves.");
   // Of one query head, head_dim 128. D1: 128 threads. K: a warp's 128 instructions serve 32 tokens; V: 4 warps, a token.
   const double d1 = 128.0 / 32 + 4, d2 = 2.0 / 2;
   n.step("Instructions that load one token's K and V: D1 %.0f for each query head, %.0f for a group of 4; D2 %.0f for the "
@@ -162,7 +166,7 @@ void who_holds_what(Narrator& n, const Case& c) {
     block += text("+ lane ^ %d     ", offset) + row_text(std::span(sum).first(8), "%7.3f") + "\n";
   }
   n.block(block);
-  n.say("No memory, no barrier, and at the end every lane has the sum: each can compute the weight for its own features of V.");
+  n.say("No memory, no barrier, and in the end every lane has the sum: each can weigh its own features of V with it.");
   n.check("all eight lanes hold the dot product", std::abs(sum[7] - direct) + std::abs(sum[0] - direct), 1e-4);
 }
 
@@ -187,18 +191,19 @@ void once_for_a_group(Narrator& n, const Case& c, const Measured& gpu) {
     rows.push_back({text("%d", group), each(i.loads), each(i.converts), each(i.multiply_adds), each(i.shuffles),
                     each(i.others), each(i.total()), text("%.0f", 100 * eight_rows / (4 * clocks))});
   }
-  n.table({"heads in the group", "loads", "converts", "multiply-adds", "shuffles", "softmax", "of a token", "of the slots %"},
-          rows);
-  n.say("Loads and conversions are paid once for the group; the rest is paid for every head. At 8 heads the arithmetic alone "
-        "asks for more than there is. So reading once is not enough: %.0f us for 32 heads, %.0f for 64, on the same bytes.",
+  n.table({"heads in the group", "loads", "converts", "multiply-adds", "shuffles", "softmax", "of a token",
+           "of the slots %"}, rows);
+  n.say("Loads and conversions are paid once for the group; the rest is paid for every head. At 8 heads the arithmetic "
+        "alone asks for more than there is. So reading once is not enough: %.0f us for 32 heads, %.0f for 64, on the "
+        "same bytes.",
         gpu.us(usual, "D2"), gpu.us("B32 kv2048 64/8", "D2"));
   n.check_that("eight heads ask for more slots than there are", eight_rows > 4 * clocks);
 }
 
 void in_the_air(Narrator& n, const Measured& gpu) {
   n.section("Bytes in flight");
-  n.step("Little's law: bytes in flight = rate * the time from asking for a byte until its place is free for the next. An SM "
-         "that is to get %.1f bytes a clock must have this much under way at all times:",
+  n.step("Little's law: bytes in flight = rate * the time from asking for a byte until its place is free for the next. "
+         "An SM that is to get %.1f bytes a clock must have this much under way at all times:",
          bytes_per_clock(gpu.bytes(usual, "read"), gpu.us(usual, "read"), gpu.clocks_per_us(), num_sms));
   std::vector<std::string> header{"clocks from asking to done"}, row{"KiB in flight in each SM"};
   const double rate = bytes_per_clock(gpu.bytes(usual, "read"), gpu.us(usual, "read"), gpu.clocks_per_us(), num_sms);
@@ -207,23 +212,27 @@ void in_the_air(Narrator& n, const Measured& gpu) {
   }
   n.table(header, {row});
   const int block = block_warps * warp_lanes * in_flight * 2 * 16;
-  n.step("D2's lanes ask for %d tokens' K and V before they use the first: %d * 2 * 16 bytes * 32 lanes * 4 warps = %d KiB a "
-         "block, at most %d blocks in an SM. The batch has %d blocks, %.1f an SM, so %.0f KiB are asked for.", in_flight,
+  n.step("D2's lanes ask for %d tokens' K and V before they use the first: %d * 2 * 16 bytes * 32 lanes * 4 warps = %d "
+         "KiB a block, at most %d blocks in an SM. The batch has %d blocks, %.1f an SM, so %.0f KiB are asked for.",
+         in_flight,
          in_flight, block / 1024, resident, 32 * 8, 32.0 * 8 / num_sms, 32.0 * 8 / num_sms * block / 1024);
   const double us = 32.0 * 8 * block * gpu.us(usual, "D2") / gpu.bytes(usual, "D2");
   n.step("Read backwards: D2's rate says that a block does a round of %d KiB in %.2f us. One request alone has 8 blocks on "
          "%d SMs, no two of which share anything, and each of its 8192 / 32 rounds takes %.0f us / 256 = %.2f us.",
          block / 1024, us, num_sms, gpu.us("B1 kv8192 32/8", "D2"), gpu.us("B1 kv8192 32/8", "D2") / 256);
-  n.say("So most of a round is not spent in a queue. A round is a chain: fetch the page id, then fetch K and V from where it "
-        "says, then compute; and while it computes, nothing is asked for. The next two rungs cut the chain (chapter 07).");
+  n.say("So most of a round is not spent in a queue. A round is a chain: fetch the page id, then fetch K and V from "
+        "where it says, then compute; and while it computes, nothing is asked for. The next two rungs cut the chain "
+        "(chapter 07).");
 }
 
 void the_rung(Narrator& n, const Case& c) {
   n.section("The rung: D2, on a CPU");
-  n.step("The loop of D2 with arrays of 32 for registers: %d requests, %d query heads on %d KV heads, fp16, pages of %d, NaN "
-         "in every unused slot. Lane groups and warps keep states of their own and merge once, at the end.",
+  n.step("The loop of D2 with arrays of 32 for registers: %d requests, %d query heads on %d KV heads, fp16, pages of %d, "
+         "NaN in every unused slot. Lane groups and warps keep states of their own and merge once, at the end.",
          c.problem().batch(), c.spec.params.num_qo_heads, c.spec.params.num_kv_heads, c.spec.page_size);
-  const ladder::RunResult lanes = run_lanes(c), below = run_rung(ladder::rung("C4"), c);
+  const planner::PlanInputs in{.kv_lens = c.spec.kv_lens, .num_qo_heads = 32, .num_kv_heads = 8, .head_dim_qk = 128,
+                               .head_dim_vo = 128, .policy = planner::SplitPolicy::none};
+  const ladder::RunResult lanes = run_lanes(c, planner::make_plan(in), {}), below = run_rung(ladder::rung("C4"), c);
   const ladder::Comparison worst = agree(c, lanes, &below, ladder::make_oracle(c));
   n.check_that("it equals C4 and the oracle: o and lse_log2", worst.ok(), text("%.2g of the tolerance", worst.ratio()));
   n.question("head_dim 256 takes 32 lanes a token. Which line of merge_groups() never runs then, and how many tokens does a "
