@@ -111,8 +111,9 @@ inline std::vector<FinishedRow> attend_item(const AttentionProblem& problem, con
   return out;
 }
 
-// The whole plan, item by item, then the merges in slot order: D3 and D4; with a plan that cuts nothing, D2.
-inline ladder::RunResult run_lanes(const ladder::Case& c, const Plan& plan, const LoopShape& shape) {
+// The whole plan, item by item, then the merges in slot order. attend(problem, item) gives the FinishedRows of an item.
+template <class Attend>
+ladder::RunResult run_items(const ladder::Case& c, const Plan& plan, Attend attend) {
   const AttentionProblem problem = c.problem();
   const AttentionParams& p = problem.params;
   const int dim = p.head_dim_vo;
@@ -125,7 +126,7 @@ inline ladder::RunResult run_lanes(const ladder::Case& c, const Plan& plan, cons
     run.lse_log2[at] = row.state.lse_log2();
   };
   for (const WorkItem& item : plan.items) {
-    const std::vector<FinishedRow> rows = attend_item(problem, item, shape);
+    const std::vector<FinishedRow> rows = attend(problem, item);
     for (int r = 0; r < item.rows.size(); ++r) {
       if (item.whole()) write(item.request, item.kv_head, item.rows.begin + r, rows[r]);
       else partials[item.partial_slot + r] = rows[r];
@@ -143,6 +144,13 @@ inline ladder::RunResult run_lanes(const ladder::Case& c, const Plan& plan, cons
     }
   }
   return run;
+}
+
+// D3 and D4; with a plan that cuts nothing, D2.
+inline ladder::RunResult run_lanes(const ladder::Case& c, const Plan& plan, const LoopShape& shape) {
+  return run_items(c, plan, [&](const AttentionProblem& problem, const WorkItem& item) {
+    return attend_item(problem, item, shape);
+  });
 }
 
 }  // namespace flashladder::walkthroughs
