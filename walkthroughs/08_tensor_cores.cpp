@@ -19,7 +19,8 @@ namespace {
 
 void the_bill(Narrator& n, const Measured& gpu) {
   n.section("What a head costs");
-  n.step("32 requests of 2048 keys, 8 KV heads: the same bytes for 4 query heads each or 8. D4 pays for each head, D5 does not:");
+  n.step("32 requests of 2048 keys, 8 KV heads: the same bytes for 4 query heads each or 8. D4 pays for each "
+         "head, D5 does not:");
   gpu.table(n, {"B32 kv2048 32/8", "B32 kv2048 64/8"}, {"read", "D4", "D5"});
   n.step("A tensor core multiplies tiles: mma.m16n8k16 is 16 x 16 times 16 x 8, %d multiply-adds in one instruction of a "
          "warp, where 32 lanes do 32. This one takes 16-bit operands and sums in f32.", 16 * 8 * 16);
@@ -59,7 +60,8 @@ void who_holds_what(Narrator& n) {
   const auto map = [](FragmentMap of) { return [of](std::int32_t lane, std::int32_t i) { return of(lane, i); }; };
   n.figure("c", draw::fragment_picture(16, 8, 32, 4, map(mma_c_element), {"S^T and O^T: the accumulator",
            "16 tokens (or features) x 8 heads"}), "The accumulator");
-  n.figure("a", draw::fragment_picture(16, 16, 32, 8, map(mma_a_element), {"K: the left operand", "16 tokens x 16 features"}),
+  n.figure("a", draw::fragment_picture(16, 16, 32, 8, map(mma_a_element), {"K: the left operand",
+           "16 tokens x 16 features"}),
            "The left operand");
   n.figure("b", draw::fragment_picture(16, 8, 32, 4, map(mma_b_element), {"Q^T and P^T: the right operand",
            "16 features (or tokens) x 8 heads, held by columns"}), "The right operand");
@@ -83,7 +85,8 @@ void turn(Narrator& n) {
   const Fragment<2> moved = movmatrix(upper);
   const auto cell = [](float x) { return text("(%d, %d)", static_cast<int>(x) / 10, static_cast<int>(x) % 10); };
   n.table({"lane 5 holds", "(token, head)", ""},
-          {{"as accumulator", cell(upper[5][0]), cell(upper[5][1])}, {"after movmatrix", cell(moved[5][0]), cell(moved[5][1])},
+          {{"as accumulator", cell(upper[5][0]), cell(upper[5][1])},
+           {"after movmatrix", cell(moved[5][0]), cell(moved[5][1])},
            {"as operand", cell(b[5][0]), cell(b[5][1])}});
   bool same = true;
   for (int lane = 0; lane < 32; ++lane) same = same && moved[lane][0] == b[lane][0] && moved[lane][1] == b[lane][1];
@@ -200,7 +203,8 @@ void the_rung(Narrator& n) {
     const ladder::RunResult below = run_rung(ladder::rung("C4"), c);
     const ladder::Comparison worst = agree(c, run_items(c, plan, attend_on_tensor_cores), &below,
                                            ladder::make_oracle(c, DType::f16));
-    n.check_that(text("a group of %d equals C4 and the oracle: o and lse_log2", group), worst.ok(), text("%.2g", worst.ratio()));
+    n.check_that(text("a group of %d equals C4 and the oracle: o and lse_log2", group), worst.ok(),
+                 text("%.2g", worst.ratio()));
   }
   n.question("D5 has two head tiles for a group of 16. Which of the counts above double, and which stay?");
 }
