@@ -27,15 +27,15 @@ Support decode_on_gpu(const CaseSpec& spec) {
   return {reason.empty() ? gpu::why_no_device() : reason + " is not supported by this rung"};
 }
 
-Rung gpu_rung(std::string name, std::string idea, std::string must_equal) {
-  return {.name = std::move(name), .op = Op::attention, .idea = std::move(idea), .teaches = "", .device = Device::gpu,
-          .must_equal = std::move(must_equal), .p_dtype = DType::f32, .supports = decode_on_gpu,
+Rung gpu_rung(std::string name, std::string idea, std::string teaches, std::string must_equal) {
+  return {.name = std::move(name), .op = Op::attention, .idea = std::move(idea), .teaches = std::move(teaches),
+          .device = Device::gpu, .must_equal = std::move(must_equal), .p_dtype = DType::f32, .supports = decode_on_gpu,
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
 }
 
-Rung direct_on_gpu(std::string name, std::string idea, std::string must_equal,
+Rung direct_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal,
                    void (*attend)(const DecodeCall&, cudaStream_t)) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
+  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(teaches), std::move(must_equal));
   rung.prepare = [attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
     return [attend, call = gpu::decode_call(buffers.problem, buffers.output)](void* stream) {
       attend(call, static_cast<cudaStream_t>(stream));
@@ -93,8 +93,9 @@ GpuGrid d6_grid(const AttentionParams& p) {
   return {gpu::d6::most_rows(p.head_dim_qk), gpu::d6::blocks_per_sm(p.head_dim_qk), true};
 }
 
-Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid, PlannedAttend attend) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
+Rung planned_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
+                    PlannedAttend attend) {
+  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(teaches), std::move(must_equal));
   const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
     return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
   };
@@ -109,9 +110,9 @@ Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, 
   return rung;
 }
 
-Rung persistent_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid,
+Rung persistent_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
                        PersistentAttend attend) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(must_equal));
+  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(teaches), std::move(must_equal));
   const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
     return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
   };
@@ -135,12 +136,12 @@ Rung persistent_on_gpu(std::string name, std::string idea, std::string must_equa
 std::vector<Rung> gpu_rungs() {
   const GridOf lane_groups = [](const AttentionParams& p) { return GpuGrid{gpu::most_rows, p.group_size() <= 4 ? 3 : 2}; };
   std::vector<Rung> rungs{
-      direct_on_gpu("D1", "GPU decode: one block a query head, scalar loads", "C4", gpu::d1::attend),
-      direct_on_gpu("D2", "16-byte loads, lane groups, K and V once for a group of heads", "D1", gpu::d2::attend),
-      planned_on_gpu("D3", "split-K over a plan, merge kernel", "D2", lane_groups, gpu::d3::attend),
-      planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "D3", lane_groups, gpu::d4::attend),
-      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "D4", d5_grid, gpu::d5::attend),
-      persistent_on_gpu("D6", "persistent CTAs run a balanced plan's queues, the last one merges", "D5", d6_grid,
+      direct_on_gpu("D1", "GPU decode: one block a query head, scalar loads", "06", "C4", gpu::d1::attend),
+      direct_on_gpu("D2", "16-byte loads, lane groups, K and V once for a group of heads", "06", "D1", gpu::d2::attend),
+      planned_on_gpu("D3", "split-K over a plan, merge kernel", "07", "D2", lane_groups, gpu::d3::attend),
+      planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "07", "D3", lane_groups, gpu::d4::attend),
+      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "08", "D4", d5_grid, gpu::d5::attend),
+      persistent_on_gpu("D6", "persistent CTAs run a balanced plan's queues, the last one merges", "09", "D5", d6_grid,
                         gpu::d6::attend),
   };
   for (Rung& rung : rungs) rung.p_as_kv = rung.name == "D5" || rung.name == "D6";

@@ -30,7 +30,9 @@ GpuGrid d6_grid(const AttentionParams& params);
 // A rung of a kernel that launches a block for each item, or of a persistent one. The tests make some of broken kernels.
 using PlannedAttend = decltype(&gpu::d5::attend);
 using PersistentAttend = decltype(&gpu::d6::attend);
-Rung planned_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid, PlannedAttend attend);
-Rung persistent_on_gpu(std::string name, std::string idea, std::string must_equal, GridOf grid, PersistentAttend attend);
+Rung planned_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
+                    PlannedAttend attend);
+Rung persistent_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
+                       PersistentAttend attend);
 
 }  // namespace flashladder::ladder

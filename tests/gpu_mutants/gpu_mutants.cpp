@@ -49,10 +49,10 @@ const std::vector<Mutant>& mutants() {
   static const std::vector<Mutant> all = [] {
     std::vector<Mutant> list;
     for (const auto& m : test::d5_mutants()) {
-      list.push_back({m.name, m.mistake, m.noticed_by, planned_on_gpu(m.name, "", "", d5_grid, m.attend)});
+      list.push_back({m.name, m.mistake, m.noticed_by, planned_on_gpu(m.name, "", "", "", d5_grid, m.attend)});
     }
     for (const auto& m : test::d6_mutants()) {
-      list.push_back({m.name, m.mistake, m.noticed_by, persistent_on_gpu(m.name, "", "", d6_grid, m.attend)});
+      list.push_back({m.name, m.mistake, m.noticed_by, persistent_on_gpu(m.name, "", "", "", d6_grid, m.attend)});
     }
     return list;
   }();

@@ -1,0 +1,63 @@
+#include "walkthroughs/measured.hpp"
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/error.hpp"
+
+namespace flashladder::walkthroughs {
+
+Measured::Measured(const std::string& file) {
+  const std::string path = FLASHLADDER_SOURCE_ROOT "/docs/measurements/" + file;
+  std::ifstream in(path);
+  require(in.good(), "measurements", path, "cannot be read");
+  std::string line;
+  for (int number = 0; std::getline(in, line); ++number) {
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    require(json.is_object(), "measurements", path + ":" + std::to_string(number + 1), "is no JSON object");
+    if (json.contains("gpu")) {
+      machine_ = json.value("gpu", "") + ", " + json.value("date", "");
+      clocks_per_us_ = json.value("sm_mhz", 0.0);
+    } else if (json.contains("us")) {
+      std::string work = json.value("case", "");
+      if (work.ends_with(" p16")) work.resize(work.size() - 4);
+      const std::string backend = json.value("backend", "");
+      const std::string name = backend.starts_with("flashladder ") ? backend.substr(12) : backend;
+      const double us = json.value("us", 0.0);
+      lines_.push_back({work, name == "read_all" ? "read" : name, us, us * json.value("TBps", 0.0) * 1e6});
+    }
+  }
+}
+
+template <class Number>
+double Measured::mean(const std::string& work, const std::string& backend, Number number) const {
+  double sum = 0;
+  int count = 0;
+  for (const Line& line : lines_) {
+    if (line.work == work && line.backend == backend) sum += line.*number, ++count;
+  }
+  return count > 0 ? sum / count : std::numeric_limits<double>::quiet_NaN();
+}
+
+double Measured::us(const std::string& work, const std::string& backend) const { return mean(work, backend, &Line::us); }
+double Measured::bytes(const std::string& work, const std::string& backend) const {
+  return mean(work, backend, &Line::bytes);
+}
+
+void Measured::table(Narrator& n, const std::vector<std::string>& works, const std::vector<std::string>& backends) const {
+  std::vector<std::string> header{"us"};
+  header.insert(header.end(), backends.begin(), backends.end());
+  std::vector<std::vector<std::string>> rows;
+  for (const std::string& work : works) {
+    rows.push_back({work});
+    for (const std::string& backend : backends) {
+      const double time = us(work, backend);
+      rows.back().push_back(std::isnan(time) ? "-" : text("%.1f", time));
+    }
+  }
+  n.table(header, rows);
+}
+
+}  // namespace flashladder::walkthroughs
