@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/cta_profile.hpp"
 #include "bench/gpu_cases.hpp"
 #include "bench/measurement.hpp"
 #include "bench/timed_work.hpp"
@@ -32,5 +33,10 @@ struct GpuWorkOptions {
 // Draws, uploads, runs once and checks. say(text) is told what happens next.
 std::vector<TimedWork> prepare(Family family, const GpuWorkOptions& options, const std::shared_ptr<GpuTimer>& timer,
                                const std::function<void(const std::string&)>& say);
+
+// Stamps of the top rung's CTAs, one profile a case and policy (balanced, none); no specs: four of the decode cases. The
+// output of each is compared as above; InputError if it is wrong.
+std::vector<CtaProfile> profile_ctas(std::vector<ladder::CaseSpec> specs, const GpuTimer& timer,
+                                     const std::function<void(const std::string&)>& say);
 
 }  // namespace flashladder::bench

@@ -20,5 +20,9 @@ std::vector<TimedWork> prepare(Family, const GpuWorkOptions&, const std::shared_
                                const std::function<void(const std::string&)>&) {
   no_gpu();
 }
+std::vector<CtaProfile> profile_ctas(std::vector<ladder::CaseSpec>, const GpuTimer&,
+                                     const std::function<void(const std::string&)>&) {
+  no_gpu();
+}
 
 }  // namespace flashladder::bench

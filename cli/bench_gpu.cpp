@@ -145,6 +145,19 @@ void time_in_rounds(Session& session, const BenchOptions& o) {
   }
 }
 
+// Printed, and with --html FILE drawn.
+void profile_ctas(Session& session, const BenchOptions& o) {
+  const auto profiles = bench::profile_ctas(asked_cases(o), *session.timer, [&](const std::string& what) {
+    session.progress.say(what);
+  });
+  session.progress.clear();
+  const bench::GpuMachine& m = session.machine;
+  write_file_whole(o.html, bench::cta_page(profiles, m.gpu + ", driver " + m.driver + ", " + m.date + ", commit " + m.commit));
+  std::string text = "\nCTAs of the top rung, predicted and measured:\n";
+  for (const bench::CtaProfile& profile : profiles) text += "  " + bench::text(profile, bench::fit(profile)) + "\n";
+  if (!o.json && !o.csv) print(text + o.html + "\n");
+}
+
 }  // namespace
 
 int bench_on_gpu(const BenchOptions& o) {
@@ -168,6 +181,7 @@ int bench_on_gpu(const BenchOptions& o) {
     print(roofline_report(session.machine, session.lines, session.checks()));
     for (const std::string& failure : session.failures) print("FAIL " + failure + "\n");
   }
+  if (!o.html.empty()) profile_ctas(session, o);
   return !session.failures.empty() ? mismatch : session.lines.empty() ? nothing_ran : good;
 }
 

@@ -14,6 +14,9 @@ namespace flashladder::bench {
 using Say = std::function<void(const std::string&)>;
 using Timer = std::shared_ptr<const GpuTimer>;
 
+// Behind a backend's name: "" for the default plan, " fixed 512" for another.
+std::string policy_suffix(const ladder::Settings& settings);
+
 std::vector<TimedWork> decode_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> decode_graph_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> chain_works(const Timer& timer, const Say& say);

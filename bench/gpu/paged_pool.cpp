@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bench/gpu/device_rows.hpp"
+#include "gpu/check.hpp"
 #include "ladder/cases/random.hpp"
 
 namespace flashladder::bench {
@@ -54,6 +55,15 @@ std::int64_t PagedPool::row_of(std::int32_t request, std::int32_t token, int whi
                         static_cast<std::int32_t>(kv_lens_.size())};
   const KvSlot slot = table.locate(request, token);
   return (slot.page * 2 + which) * page_size + slot.entry;
+}
+
+void PagedPool::download(std::int32_t place, ladder::Case& into) const {
+  into.kv_cache = ladder::OwnedTensor(DType::f16, {num_pages(), 2, page_size, num_kv_heads, head_dim});
+  gpu::check(cudaMemcpy(into.kv_cache.view().data, bytes(place), static_cast<std::size_t>(rows()) * width * 2,
+                        cudaMemcpyDeviceToHost));
+  into.paged_kv_indptr = indptr_;
+  into.paged_kv_indices = indices_;
+  into.paged_kv_last_page_len = last_page_len_;
 }
 
 gpu::PagedKvTable PagedPool::device_table() const {

@@ -9,6 +9,7 @@
 #include "core/kv_cache.hpp"
 #include "gpu/append/append.hpp"
 #include "gpu/device_buffer.hpp"
+#include "ladder/cases/case.hpp"
 
 namespace flashladder::bench {
 
@@ -25,7 +26,7 @@ class PagedPool {
   // Which of them is the key (0) or value (1) of a token.
   std::int64_t row_of(std::int32_t request, std::int32_t token, int which) const;
 
-  std::span<const std::int32_t> kv_lens() const { return kv_lens_; }
+  void download(std::int32_t place, ladder::Case& into) const;  // cache and page table
   gpu::PagedKvTable device_table() const;
   std::int32_t num_pages() const { return indptr_.back(); }
 

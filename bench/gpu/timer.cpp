@@ -62,6 +62,8 @@ GpuTimer::~GpuTimer() { cudaStreamDestroy(as_stream(stream_)); }
 
 void GpuTimer::synchronise() const { gpu::check(cudaStreamSynchronize(as_stream(stream_))); }
 
+void GpuTimer::flush() const { gpu::read_all(flush_.data(), flush_.size(), sink_.as<float>(), as_stream(stream_)); }
+
 double GpuTimer::event_us(const Launch& call) const {
   call(stream_);
   synchronise();
@@ -69,7 +71,7 @@ double GpuTimer::event_us(const Launch& call) const {
   const auto start = std::chrono::steady_clock::now();
   while (times.size() < most && (times.size() < least || std::chrono::steady_clock::now() - start < least_time)) {
     for (int i = 0; i < block; ++i) {
-      gpu::read_all(flush_.data(), flush_.size(), sink_.as<float>(), as_stream(stream_));
+      flush();
       gpu::check(cudaEventRecord(events_->begin[i], as_stream(stream_)));
       call(stream_);
       gpu::check(cudaEventRecord(events_->end[i], as_stream(stream_)));

@@ -39,6 +39,7 @@ class GpuTimer {
 
   void* stream() const { return stream_; }
   void synchronise() const;  // what went wrong in a kernel is thrown here
+  void flush() const;        // the L2, on the stream
   // Median microseconds of one call, L2 flushed before. A flush reads 256 MB: a memset would leave dirty lines, whose
   // write-back would be timed with the call (research/kernels.md: 8 us on an H200).
   double event_us(const Launch& call) const;
