@@ -15,10 +15,16 @@ namespace {
 
 constexpr int samples = 11;
 
+// When each CTA began and ended, [num_ctas, 2] ns; zeros of one that found an empty queue.
 struct Stamps {
-  std::vector<std::uint64_t> ns;  // [num_ctas, 2]
+  std::vector<std::uint64_t> ns;
 
-  std::uint64_t first() const { return *std::min_element(ns.begin(), ns.end()); }
+  bool worked(std::size_t cta) const { return ns[2 * cta] != 0; }
+  std::uint64_t first() const {
+    std::uint64_t least = ~std::uint64_t{0};
+    for (std::size_t cta = 0; cta < ns.size() / 2; ++cta) least = worked(cta) ? std::min(least, ns[2 * cta]) : least;
+    return least;
+  }
   std::uint64_t length() const { return *std::max_element(ns.begin(), ns.end()) - first(); }
 };
 
@@ -28,14 +34,15 @@ Stamps median_run(const Plan& plan, std::int32_t page_size, const gpu::DecodeCal
   std::vector<std::byte> packed(gpu::packed_bytes(shape));
   gpu::pack(plan, page_size, shape, packed);
   const gpu::DeviceBuffer on_device(packed.data(), packed.size()), partials(gpu::partial_bytes(shape, call.head_dim));
-  const gpu::DeviceBuffer times(static_cast<std::size_t>(shape.num_ctas) * 2 * sizeof(std::uint64_t));
+  const std::vector<std::uint64_t> zeros(static_cast<std::size_t>(shape.num_ctas) * 2);
+  const gpu::DeviceBuffer times(zeros.data(), zeros.size() * sizeof(std::uint64_t));
   std::vector<Stamps> runs;
   for (int i = 0; i < samples; ++i) {
     timer.flush();
     gpu::d6::attend(call, shape, on_device.data(), partials.data(), static_cast<cudaStream_t>(timer.stream()),
                     times.as<std::uint64_t>());
     timer.synchronise();
-    runs.push_back({std::vector<std::uint64_t>(static_cast<std::size_t>(shape.num_ctas) * 2)});
+    runs.push_back({zeros});
     times.download(runs.back().ns.data());
   }
   std::nth_element(runs.begin(), runs.begin() + samples / 2, runs.end(),
@@ -66,8 +73,9 @@ CtaProfile profile(const Expected& expected, const gpu::DeviceProblem& problem, 
   CtaProfile p{.work = spec.name, .policy = name_of(policy), .predicted = {plan.cta_cost.begin(), plan.cta_cost.end()},
                .begin_us = {}, .end_us = {}};
   for (std::size_t c = 0; c < p.predicted.size(); ++c) {
-    p.begin_us.push_back(1e-3 * static_cast<double>(stamps.ns[2 * c] - stamps.first()));
-    p.end_us.push_back(1e-3 * static_cast<double>(stamps.ns[2 * c + 1] - stamps.first()));
+    for (const auto& [us, ns] : {std::pair{&p.begin_us, stamps.ns[2 * c]}, {&p.end_us, stamps.ns[2 * c + 1]}}) {
+      us->push_back(stamps.worked(c) ? 1e-3 * static_cast<double>(ns - stamps.first()) : 0);
+    }
   }
   return p;
 }
