@@ -68,7 +68,8 @@ std::string cta_page(const std::vector<CtaProfile>& profiles, const std::string&
     for (std::size_t i = 0; i < p.predicted.size(); ++i) {
       times.push_back({p.begin_us[i], p.end_us[i], p.predicted[i] > 0 ? f.predicted_us(p.predicted[i]) : 0});
     }
-    page.figure(draw::cta_chart(times, {.title = p.work + ", policy " + p.policy}), "Microseconds from the first CTA's start.");
+    page.figure(draw::cta_chart(times, {.title = p.work + ", policy " + p.policy}),
+                "Microseconds from the first CTA's start.");
   }
   return page.str();
 }

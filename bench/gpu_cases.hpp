@@ -56,8 +56,8 @@ struct AppendCase {
 };
 std::vector<AppendCase> append_cases();
 
-// A layer's kernels without its matrices: RMSNorm of x [batch, 4096] gives q [batch, 32, 128]; RoPE on q and the new k; k and
-// v go into the cache as token kv_len - 1; decode over kv_len tokens gives the next layer's x.
+// A layer's kernels without its matrices: RMSNorm of x [batch, 4096] gives q [batch, 32, 128]; RoPE on q and the new k; k
+// and v go into the cache as token kv_len - 1; decode over kv_len tokens gives the next layer's x.
 struct ChainCase {
   std::int32_t batch = 1, kv_len = 1024;
 

@@ -53,8 +53,8 @@ void add_bench(CLI::App& program, int& exit_code) {
   command->add_option("--commit", o->commit, "The commit to name instead of the one that was built");
   o->threads.add_to(*command);
   o->shape.add_to(*command);
-  command->footer("On the CPU, without --cases or --kv: prefill B1 S2048 and decode B32 kv2048, 32/8 heads, d128, f32, pages\n"
-                  "of 16 in NHD and HND. On a GPU: what --list prints; --cases and --kv are for decode, graph and plan.\n"
+  command->footer("On the CPU, without --cases or --kv: prefill B1 S2048 and decode B32 kv2048, 32/8 heads, d128, f32,\n"
+                  "pages of 16 in NHD and HND. On a GPU: what --list prints; --cases and --kv are for decode, graph and plan.\n"
                   "Example:\n"
                   "  flashladder bench --kv 1024x4 --dtype f32 --rung C3 --rung C4 --rounds 3 --jsonl bench.jsonl\n"
                   "  flashladder bench decode graph --list");

@@ -39,7 +39,8 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
   bench::GpuWorkOptions options{.rungs = {}, .settings = {}, .specs = asked_cases(o)};
   for (const ladder::Rung& rung : ladder::rungs()) {
     const bool named = std::find(o.rungs.begin(), o.rungs.end(), rung.name) != o.rungs.end();
-    require(!named || rung.device == ladder::Device::gpu, "--rung", rung.name, "is no GPU rung: bench without a FAMILY times it");
+    require(!named || rung.device == ladder::Device::gpu, "--rung", rung.name,
+            "runs on the CPU: bench without a FAMILY times it");
     if (rung.device != ladder::Device::gpu) continue;
     if (o.rungs.empty()) options.rungs = {&rung};  // the last one stays
     if (named) options.rungs.push_back(&rung);
@@ -86,9 +87,10 @@ struct Session {
 
 void Session::prepare(const BenchOptions& o) {
   const bench::GpuWorkOptions options = work_options(o);
+  const auto say = [&](const std::string& what) { progress.say(what); };
   if (!o.commit.empty()) machine.commit = o.commit;
   for (const Family family : families_of(o)) {
-    prepared.push_back({family, bench::prepare(family, options, timer, [&](const std::string& what) { progress.say(what); })});
+    prepared.push_back({family, bench::prepare(family, options, timer, say)});
     for (const TimedWork& work : prepared.back().works) {
       if (!work.failure.empty()) failures.push_back(work.line.work + ", " + work.line.backend + ": " + work.failure);
     }
@@ -152,7 +154,8 @@ void profile_ctas(Session& session, const BenchOptions& o) {
   });
   session.progress.clear();
   const bench::GpuMachine& m = session.machine;
-  write_file_whole(o.html, bench::cta_page(profiles, m.gpu + ", driver " + m.driver + ", " + m.date + ", commit " + m.commit));
+  const std::string machine = m.gpu + ", driver " + m.driver + ", " + m.date + ", commit " + m.commit;
+  write_file_whole(o.html, bench::cta_page(profiles, machine));
   std::string text = "\nCTAs of the top rung, predicted and measured:\n";
   for (const bench::CtaProfile& profile : profiles) text += "  " + bench::text(profile, bench::fit(profile)) + "\n";
   if (!o.json && !o.csv) print(text + o.html + "\n");

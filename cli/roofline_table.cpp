@@ -70,8 +70,8 @@ std::string roofline_report(const bench::GpuMachine& machine, std::span<const Me
                      std::to_string(machine.sm_mhz) + " MHz, " + machine.date + ", commit " + machine.commit + "\n";
   if (copy != nullptr && read != nullptr) {
     text += "In this run a copy of 4 GiB moves " + short_number(*copy->tera_bytes_per_s) + " TB/s, a read " +
-            short_number(*read->tera_bytes_per_s) + ". Floor: a read or copy of the same bytes. A100: its target in TB/s, and " +
-            "the same\nfraction of this GPU's peak of " + short_number(machine.peak_tera_bytes_per_s) + " TB/s.\n";
+            short_number(*read->tera_bytes_per_s) + ". Floor: a read or copy of the same bytes. A100: its target in\nTB/s, " +
+            "and the same fraction of this GPU's peak of " + short_number(machine.peak_tera_bytes_per_s) + " TB/s.\n";
   }
   text += "\n" + text_table({"family", "case", "backend", "us", "TB/s", "of copy", "of read", "floor us", "A100"}, rows) +
           "\nChecked in this run:\n";

@@ -30,8 +30,9 @@ struct AppendRun final : OpRun {
   explicit AppendRun(const AppendCase& c_)
       : c(c_), tokens(c.batch * c.each),
         pool(std::vector<std::int32_t>(static_cast<std::size_t>(c.batch), held_before + c.each), 1, 1), to(places_of(c)),
-        q(random_halves(std::int64_t{1} * q_width * tokens, 3)), k(random_halves(std::int64_t{PagedPool::width} * tokens, 4)),
-        v(random_halves(std::int64_t{PagedPool::width} * tokens, 5)), batch_indices(to_device(to.batch_indices)),
+        q(random_halves(std::int64_t{1} * q_width * tokens, 3)),
+        k(random_halves(std::int64_t{1} * PagedPool::width * tokens, 4)),
+        v(random_halves(std::int64_t{1} * PagedPool::width * tokens, 5)), batch_indices(to_device(to.batch_indices)),
         table(to.positions), rows(sampled_rows(tokens)) {}
 
   void launch(std::int32_t place, bool enable_pdl, void* stream) const override {

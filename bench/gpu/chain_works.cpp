@@ -93,7 +93,8 @@ struct ChainRun {
     timer.synchronise();
     for (const std::int32_t layer : {0, layers - 1}) {
       for (const auto stage : {&ChainRun::check_query, &ChainRun::check_append, &ChainRun::check_decode}) {
-        if (std::string wrong = (this->*stage)(layer); !wrong.empty()) return "layer " + std::to_string(layer) + ", " + wrong;
+        const std::string wrong = (this->*stage)(layer);
+        if (!wrong.empty()) return "layer " + std::to_string(layer) + ", " + wrong;
       }
     }
     checked = last_output();
@@ -177,8 +178,8 @@ std::vector<TimedWork> chain_works(const Timer& timer, const Say& say) {
                        .failure = failure, .time_us = [=] { return timer->graph_us(*graph); },
                        .recheck = [=]() -> std::string {
                          const std::vector<Half> now = run->last_output();
-                         const std::size_t bytes = now.size() * sizeof(Half);
-                         return std::memcmp(now.data(), run->checked.data(), bytes) == 0 ? "" : "other bits than those checked";
+                         const bool same = std::memcmp(now.data(), run->checked.data(), now.size() * sizeof(Half)) == 0;
+                         return same ? "" : "other bits than in the run that was checked";
                        }});
     }
   }

@@ -51,9 +51,10 @@ GpuMachine gpu_machine() {
   const Machine host = this_machine();
   return {.gpu = device.name, .driver = driver_version(),
           .cuda = std::to_string(runtime / 1000) + "." + std::to_string(runtime % 1000 / 10),
-          .sm_mhz = attribute(cudaDevAttrClockRate) / 1000, .peak_tera_bytes_per_s = peak_tera_bytes_per_s(device.name, by_clock),
+          .sm_mhz = attribute(cudaDevAttrClockRate) / 1000,
+          .peak_tera_bytes_per_s = peak_tera_bytes_per_s(device.name, by_clock),
           .date = host.date, .commit = host.commit,
-          .note = "L2 flushed by reading 256 MB; events, or a graph in family graph and host time in family plan; random f16 "
+          .note = "L2 flushed by reading 256 MB; events, or a graph in family graph and host time in family plan; random "
                   "data, shuffled pages; each line checked in this run"};
 }
 

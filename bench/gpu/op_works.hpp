@@ -27,7 +27,8 @@ inline void add_event_work(std::vector<TimedWork>& works, Family family, const s
                    .recheck = [=] { return run->check(0, *timer); }});
 }
 
-// run has rotation_for(bytes).caches places. In a graph kernels may overlap (programmatic dependent launch), as the peers' do.
+// run has rotation_for(bytes).caches places. In a graph kernels may overlap (programmatic dependent launch), as the peers'
+// do.
 inline void add_graph_works(std::vector<TimedWork>& works, const std::string& name, double bytes,
                             const std::shared_ptr<const OpRun>& run, const Timer& timer) {
   const Rotation rotation = rotation_for(bytes);

@@ -58,7 +58,8 @@ std::vector<TimedWork> plan_works(const GpuWorkOptions& options, const Timer& ti
       works.push_back({.line = {.family = name_of(Family::plan), .work = spec.name,
                                 .backend = "flashladder" + policy_suffix(settings)},
                        .checked = "every item is in one queue, no key is missing",
-                       .failure = check(decode->current_plan(), spec), .time_us = [=] { return median_us(*decode, *timer); }});
+                       .failure = check(decode->current_plan(), spec),
+                       .time_us = [=] { return median_us(*decode, *timer); }});
     }
   }
   return works;

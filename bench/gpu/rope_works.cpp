@@ -37,8 +37,8 @@ struct RopeRun final : OpRun {
     launch(place, false, timer.stream());
     timer.synchronise();
     const HostRows got_q(q_at(place), rows, q_width), got_k(k_at(place), rows, k_width);
-    reference::apply_rope_with_cos_sin_cache_inplace(table.positions_of(rows), want_q.heads(head_dim), want_k.heads(head_dim),
-                                                     table.host_cache(), c.neox);
+    reference::apply_rope_with_cos_sin_cache_inplace(table.positions_of(rows), want_q.heads(head_dim),
+                                                     want_k.heads(head_dim), table.host_cache(), c.neox);
     std::string wrong = compare_rows("q", got_q, want_q, rows, RopeTable::slack);
     return wrong.empty() ? compare_rows("k", got_k, want_k, rows, RopeTable::slack) : wrong;
   }
