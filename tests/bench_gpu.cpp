@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "bench/cta_profile.hpp"
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_cases.hpp"
 #include "bench/roofline.hpp"
@@ -97,4 +98,29 @@ TEST_CASE("the A100's targets, there and as a fraction of this GPU's peak") {
   CHECK_FALSE(a100_target(line, 4.8));
   CHECK(peak_tera_bytes_per_s("NVIDIA H200", 4.9) == 4.8);
   CHECK(peak_tera_bytes_per_s("a later one", 8) == 8);
+}
+
+TEST_CASE("a cost model that is right but for a factor and a constant fits exactly; CTAs without work have no say") {
+  CtaProfile p{.work = "case", .policy = "none", .predicted = {1000, 0, 3000, 2000}, .begin_us = {0, 0, 1, 0}, .end_us = {}};
+  for (std::size_t i = 0; i < 4; ++i) p.end_us.push_back(p.begin_us[i] + 2 + 0.01 * p.predicted[i]);
+  p.end_us[1] = 500;
+  const CtaFit f = fit(p);
+  CHECK(f.ctas == 3);
+  CHECK(f.ns_per_key == doctest::Approx(10));
+  CHECK(f.fixed_us == doctest::Approx(2));
+  CHECK(f.correlation == doctest::Approx(1));
+  CHECK(f.mean_us == doctest::Approx(22));
+  CHECK(f.longest_us == doctest::Approx(32));
+  CHECK(f.kernel_us == doctest::Approx(33));
+  CHECK(f.predicted_imbalance == doctest::Approx(1.5));
+  CHECK(f.predicted_us(1000) == doctest::Approx(12));
+  CHECK(text(p, f).starts_with("case, none: 3 CTAs, kernel 33.0 us"));
+  CHECK(cta_page({p}, "a machine").find("<svg") != std::string::npos);
+}
+
+TEST_CASE("costs that are all alike give a mean, not a slope; no work gives nothing") {
+  const CtaProfile level{.work = "", .policy = "", .predicted = {1000, 1001, 999}, .begin_us = {0, 0, 0}, .end_us = {11, 10, 9}};
+  CHECK(fit(level).ns_per_key == doctest::Approx(10));
+  CHECK(fit(level).fixed_us == 0);
+  CHECK(fit({.work = "", .policy = "", .predicted = {0}, .begin_us = {0}, .end_us = {0}}).ctas == 0);
 }
