@@ -2,6 +2,7 @@
 // another program can take its turn between them (--step).
 #include <algorithm>
 #include <iostream>
+#include <set>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -74,6 +75,7 @@ struct Session {
   std::vector<PreparedFamily> prepared = {};
   std::vector<Measurement> lines = {};
   std::vector<std::string> failures = {};
+  std::set<std::string> floors = {};  // case strings whose floor is timed
   Progress progress = {};
 
   void add(Measurement line, int run) {
@@ -98,16 +100,13 @@ void Session::prepare(const BenchOptions& o) {
   progress.clear();
 }
 
-// Every work of a family once, and its floor beside it, once for all who do the same work.
+// Every work of a family once; its floor in the first round, once for all who do the same work.
 void Session::time(const PreparedFamily& family, int run) {
-  std::string floor_of;
   for (const TimedWork& work : family.works) {
     if (!work.failure.empty()) continue;
     const std::string what = work.line.work + ", " + work.line.backend;
     progress.say(what);
-    if (work.floor != bench::Floor::none && std::exchange(floor_of, work.line.work) != work.line.work) {
-      add(bench::time_floor(*timer, work), run);
-    }
+    if (work.floor != bench::Floor::none && floors.insert(work.line.work).second) add(bench::time_floor(*timer, work), run);
     Measurement line = work.line;
     line.us = work.time_us();
     if (work.bytes > 0) line.tera_bytes_per_s = 1e-6 * work.bytes / line.us;

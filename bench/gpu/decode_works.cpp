@@ -89,12 +89,12 @@ std::shared_ptr<DecodeRun> rung_run(const Rung& rung, const CaseSpec& spec, cons
   return run;
 }
 
-// The public class: one plan for all caches, as for the layers of a model.
-std::shared_ptr<DecodeRun> api_run(bool enable_pdl, const CaseSpec& spec, const Settings& settings, const Caches& caches,
+// The public class: one plan for all caches, as for the layers of a model, and programmatic dependent launch.
+std::shared_ptr<DecodeRun> api_run(const CaseSpec& spec, const Settings& settings, const Caches& caches,
                                    const GpuTimer& timer) {
   auto run = std::make_shared<DecodeRun>(spec, caches, 0);
   run->api = std::make_unique<ApiDecode>(
-      spec, ApiDecode::Options{.enable_pdl = enable_pdl, .policy = settings.policy, .chunk_size = settings.chunk_size});
+      spec, ApiDecode::Options{.enable_pdl = true, .policy = settings.policy, .chunk_size = settings.chunk_size});
   run->api->plan(timer.stream());
   for (const gpu::DeviceProblem& problem : *caches) {
     const AttentionProblem& p = problem.view();
@@ -217,9 +217,7 @@ std::vector<TimedWork> decode_graph_works(const GpuWorkOptions& options, const T
         add_graph_works(works, backend + policy_suffix(settings), run, expected, rung.p_rounding(spec), timer);
       };
       add(" " + rung.name, rung_run(rung, spec, settings, caches));
-      if (rung.name != api_executes) return;
-      add("", api_run(false, spec, settings, caches, *timer));
-      add(" pdl", api_run(true, spec, settings, caches, *timer));
+      if (rung.name == api_executes) add(" pdl", api_run(spec, settings, caches, *timer));
     });
   };
   for_each_case(options.specs.empty() ? graph_cases() : options.specs, options, say, use);

@@ -25,11 +25,11 @@ class RopeTable {
   }
   Tensor device_cache() const { return contiguous(device_cache_.data(), DType::f32, {max_pos, rotary_dim}); }
   std::vector<std::int32_t> positions_of(std::span<const std::int64_t> rows) const;
-  Tensor host_cache() const { return contiguous(cache_.data(), DType::f32, {max_pos, rotary_dim}); }  // to read
+  Tensor host_cache() const { return contiguous(cache_.data(), DType::f32, {max_pos, rotary_dim}); }
 
  private:
   std::vector<std::int32_t> positions_;
-  mutable std::vector<float> cache_;  // a Tensor knows no const
+  std::span<float> cache_;  // [max_pos, rotary_dim], to read: a Tensor knows no const
   gpu::DeviceBuffer device_positions_, device_cache_;
 };
 

@@ -126,7 +126,8 @@ def main_table(lines):
             values["slower"] = 100 * (ours["us"] / on16["us"] - 1)
         share = lambda ceiling: f"{100 * ours['TBps'] / ceiling['TBps']:.1f} %" if ours and ours["TBps"] and ceiling else "-"
         timer = {"graph": "graph", "plan": "host"}.get(family, "events")
-        cells = [case, timer, peer["backend"] if peer else "-", times(peer) if peer else "-", times(ours) if ours else "-",
+        kind = "" if case.startswith("rope ") else {"rope": "RoPE ", "append": "append ", "plan": "plan() "}.get(family, "")
+        cells = [kind + case, timer, peer["backend"] if peer else "-", times(peer) if peer else "-", times(ours) if ours else "-",
                  f"{ours['TBps']:.3g}" if ours and ours["TBps"] else "-", share(copy), share(read),
                  short(floor["us"]) if floor else "-", f"{values['ratio']:.2f}" if values["ratio"] else "-",
                  verdict(ship, values), verdict(goal, values), a100(family, case, ours, peak) if ours and peak else "-"]
