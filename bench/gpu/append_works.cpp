@@ -3,6 +3,7 @@
 #include "bench/gpu/op_works.hpp"
 #include "bench/gpu/paged_pool.hpp"
 #include "bench/gpu/rope_table.hpp"
+#include "gpu/append/append.hpp"
 #include "reference/append.hpp"
 #include "reference/rope_ops.hpp"
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bench/gpu/device_rows.hpp"
+#include "gpu/append/append.hpp"
 #include "gpu/check.hpp"
 #include "ladder/cases/random.hpp"
 

@@ -7,9 +7,12 @@
 #include <vector>
 
 #include "core/kv_cache.hpp"
-#include "gpu/append/append.hpp"
 #include "gpu/device_buffer.hpp"
 #include "ladder/cases/case.hpp"
+
+namespace flashladder::gpu {
+struct PagedKvTable;  // gpu/append/append.hpp
+}
 
 namespace flashladder::bench {
 
