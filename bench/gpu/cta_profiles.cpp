@@ -1,5 +1,6 @@
 // Stamps of D6's CTAs, for the plans of two policies: balanced, and none, whose CTAs differ enough to test the cost model.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "bench/gpu/api_decode.hpp"
@@ -92,7 +93,9 @@ std::vector<CtaProfile> profile_ctas(std::vector<ladder::CaseSpec> specs, const 
     }
   }
   std::vector<CtaProfile> profiles;
-  ExpectedAhead ahead(specs, {DType::f16, DType::bf16});
+  std::set<DType> dtypes;  // D6 rounds P to the dtype of K and V
+  for (const ladder::CaseSpec& spec : specs) dtypes.insert(spec.dtype);
+  ExpectedAhead ahead(specs, {dtypes.begin(), dtypes.end()});
   for (const ladder::CaseSpec& spec : specs) {
     say("CTA times of " + spec.name);
     const Expected expected = ahead.next();
