@@ -70,23 +70,30 @@ nlohmann::ordered_json to_json(const Machine& m) {
           {"commit", m.commit}};
 }
 
-nlohmann::ordered_json to_json(const Measurement& m, int run) {
-  return {{"family", m.family}, {"case", m.work}, {"backend", m.backend}, {"us", rounded(m.us)},
-          {"TBps", number_or_null(m.tera_bytes_per_s)}, {"TFLOPs", number_or_null(m.tera_flops)},
-          {"threads", m.threads}, {"run", run}};
+nlohmann::ordered_json to_json(const GpuMachine& m) {
+  return {{"gpu", m.gpu}, {"driver", m.driver}, {"cuda", m.cuda}, {"sm_mhz", m.sm_mhz},
+          {"peak_TBps", m.peak_tera_bytes_per_s}, {"date", m.date}, {"commit", m.commit}, {"note", m.note}};
 }
 
-std::string json_lines(const Machine& machine, std::span<const Measurement> lines, int run) {
-  std::string text = ladder::json_text(to_json(machine), "the machine") + "\n";
-  for (const Measurement& m : lines) text += ladder::json_text(to_json(m, run), "a measurement") + "\n";
+nlohmann::ordered_json to_json(const Measurement& m) {
+  nlohmann::ordered_json line = {{"family", m.family}, {"case", m.work}, {"backend", m.backend}, {"us", rounded(m.us)},
+                                 {"TBps", number_or_null(m.tera_bytes_per_s)}, {"TFLOPs", number_or_null(m.tera_flops)}};
+  if (m.threads > 0) line["threads"] = m.threads;
+  line["run"] = m.run;
+  return line;
+}
+
+std::string json_lines(const nlohmann::ordered_json& machine, std::span<const Measurement> lines) {
+  std::string text = ladder::json_text(machine, "the machine") + "\n";
+  for (const Measurement& m : lines) text += ladder::json_text(to_json(m), "a measurement") + "\n";
   return text;
 }
 
-std::string csv(std::span<const Measurement> lines, int run) {
+std::string csv(std::span<const Measurement> lines) {
   std::string text = "family,case,backend,us,TBps,TFLOPs,threads,run\n";
   for (const Measurement& m : lines) {
-    const nlohmann::ordered_json j = to_json(m, run);
-    const auto cell = [&](const char* key) { return j[key].is_null() ? std::string() : j[key].dump(); };
+    const nlohmann::ordered_json j = to_json(m);
+    const auto cell = [&](const char* key) { return !j.contains(key) || j[key].is_null() ? std::string() : j[key].dump(); };
     text += quoted(m.family) + "," + quoted(m.work) + "," + quoted(m.backend) + "," + cell("us") + "," + cell("TBps") + "," +
             cell("TFLOPs") + "," + cell("threads") + "," + cell("run") + "\n";
   }

@@ -11,15 +11,16 @@
 namespace flashladder::bench {
 
 struct Measurement {
-  std::string family;   // "cpu", "plan"
+  std::string family;   // "cpu", "plan", "decode"
   std::string work;     // the case string: the same for whoever does this work
   std::string backend;  // who did it: "flashladder C4, NHD p16"
   double us = 0;        // median
   std::optional<double> tera_bytes_per_s = {}, tera_flops = {};  // of the minimal bytes, of the visible pairs
-  int threads = 1;
+  int threads = 0;  // of a measurement on a CPU; 0: left out
+  int run = 1;      // which repetition
 };
 
-// The first line of a file.
+// The first line of a file: the machine.
 struct Machine {
   std::string cpu;       // as it calls itself
   int cores = 0;         // hardware threads
@@ -29,11 +30,19 @@ struct Machine {
 };
 Machine this_machine();
 
+struct GpuMachine {
+  std::string gpu, driver, cuda;  // "NVIDIA H200", "580.159.04", "13.0"
+  int sm_mhz = 0;                 // at most
+  double peak_tera_bytes_per_s = 0;  // of its memory, as the data sheet or else the memory's clock has it
+  std::string date, commit, note;    // note: how was measured
+};
+
 nlohmann::ordered_json to_json(const Machine& machine);
-nlohmann::ordered_json to_json(const Measurement& line, int run);
+nlohmann::ordered_json to_json(const GpuMachine& machine);
+nlohmann::ordered_json to_json(const Measurement& line);
 
 // JSON lines: the machine, then one line each; CSV: a heading, then one line each.
-std::string json_lines(const Machine& machine, std::span<const Measurement> lines, int run);
-std::string csv(std::span<const Measurement> lines, int run);
+std::string json_lines(const nlohmann::ordered_json& machine, std::span<const Measurement> lines);
+std::string csv(std::span<const Measurement> lines);
 
 }  // namespace flashladder::bench

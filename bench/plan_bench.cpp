@@ -21,7 +21,8 @@ std::vector<Measurement> measure_plans(int rounds) {
         for (int i = 0; i < plans_per_call; ++i) planner::make_plan(inputs, plan);
       });
       lines.push_back({.family = "plan", .work = "B" + std::to_string(batch) + " lognormal 32/8 p16 264 CTAs",
-                       .backend = std::string("flashladder ") + planner::name_of(policy), .us = ms * 1e3 / plans_per_call});
+                       .backend = std::string("flashladder ") + planner::name_of(policy), .us = ms * 1e3 / plans_per_call,
+                       .threads = 1});
     }
   }
   return lines;

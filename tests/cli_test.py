@@ -44,9 +44,12 @@ class Cli(unittest.TestCase):
         os.chdir(folder.name)
         os.symlink(ROOT / "data", "data")
 
+    def run_any(self, *args):
+        return subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=60)
+
     def run_program(self, *args, code=0):
         """stdout, stderr; checks the exit code, and that a pipe gets no escape codes."""
-        done = subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=60)
+        done = self.run_any(*args)
         self.assertEqual(done.returncode, code, (args, done.stdout[-2000:], done.stderr))
         self.assertNotIn("\x1b", done.stdout + done.stderr, args)
         if code == 2:
@@ -196,29 +199,6 @@ class Run(Cli):
         self.refuses("run", "--in", DECODE, "--out", "missing/answer.safetensors", says=["missing/answer.safetensors"])
         self.refuses("run", "--in", DECODE, "--rung", "C7", "--out", "answer.safetensors", says=["C7"])
         self.refuses("run", "--in", "nowhere.safetensors", says=["nowhere.safetensors"])
-
-class Bench(Cli):
-    def test_measurement_lines(self):
-        self.run_program("bench", "--kv", "300", "--dim", "128", "--dtype", "f32", "--rounds", "1", "--no-plan",
-                         "--commit", "abc", "--run", "3", "--jsonl", "lines.jsonl")
-        machine, *lines = [json.loads(line) for line in pathlib.Path("lines.jsonl").read_text().splitlines()]
-        self.assertEqual(list(machine), ["cpu", "cores", "compiler", "flags", "date", "commit"])
-        self.assertEqual(machine["commit"], "abc")
-        for line in lines:
-            self.assertEqual(list(line), ["family", "case", "backend", "us", "TBps", "TFLOPs", "threads", "run"])
-            self.assertTrue(line["us"] > 0 and line["run"] == 3)
-        self.assertEqual([line["case"].split()[0] for line in lines], ["copy", "read", "decode"])
-        self.assertEqual(lines[2]["case"], "decode B1 kv300 32/8 d128 f32")
-        self.assertEqual(lines[2]["backend"], "flashladder C4, NHD p16")
-
-    def test_json_and_csv(self):
-        answer = self.json("bench", "--kv", "64", "--rung", "C1", "--rounds", "1")
-        self.assertEqual([(c["must_equal"], c["ok"]) for c in answer["checks"]], [("C0", True)])
-        self.assertEqual(sum(line["family"] == "plan" for line in answer["lines"]), 4)
-        csv = self.run_program("bench", "--kv", "64", "--rounds", "1", "--no-plan", "--csv")[0].splitlines()
-        self.assertEqual((csv[0].split(",")[0], len(csv)), ("family", 4))
-        self.refuses("bench", "--csv", "--json", says=["--csv"])
-        self.refuses("bench", "--rounds", "0", says=["--rounds = 0"])
 
 class Cases(Cli):
     def test_make_then_show(self):

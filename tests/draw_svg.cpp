@@ -7,6 +7,7 @@
 #include "core/swizzle.hpp"
 #include "core/visibility.hpp"
 #include "draw/bar_chart.hpp"
+#include "draw/cta_chart.hpp"
 #include "draw/heatmap.hpp"
 #include "draw/mask_picture.hpp"
 #include "draw/merge_tree.hpp"
@@ -239,4 +240,15 @@ TEST_CASE("bars are as long as their values") {
   CHECK(occurrences(traffic_bars(traffic, {}).text, "<title>") == 10);
   CHECK_THROWS_AS(bar_chart(std::vector<Bar>{{"a", {1, 2}}}, {}), InputError);
   CHECK_THROWS_AS(bar_chart(std::vector<Bar>{{"a", {1, 2}}}, {.part_names = {"x", "y"}, .logarithmic = true}), InputError);
+}
+
+TEST_CASE("a chart of CTAs has a bar and a mark for each that has numbers") {
+  const std::vector<CtaTime> ctas{{0, 10, 9}, {0.5, 12, nan_value}, {nan_value, 3, 3}, {0, 0, 0}};
+  const std::vector<Element> elements = checked(cta_chart(ctas, {.title = hostile}));
+  const auto painted_in = [&](const char* attribute, Rgb colour) {
+    return std::count_if(elements.begin(), elements.end(), [&](const Element& e) { return e[attribute] == hex(colour); });
+  };
+  CHECK(painted_in("fill", sky) == 3 + 1);           // and the legend's
+  CHECK(painted_in("stroke", vermillion) == 2);
+  checked(cta_chart({}, {}));
 }

@@ -1,0 +1,42 @@
+// What a decode case should give, made on the CPU while the GPU is busy with the case before: data, C4's output, and the
+// double oracle on a sample of the heads.
+#pragma once
+
+#include <deque>
+#include <future>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bench/sampled_check.hpp"
+#include "ladder/rung.hpp"
+
+namespace flashladder::bench {
+
+struct Expected {
+  ladder::Case c;
+  ladder::RunResult below;                  // C4's
+  std::map<DType, SampledOracle> oracles;   // by what a rung rounds P to: that decides the tolerance
+
+  // Is this output right? The whole against C4, the sample against the oracle.
+  ladder::Comparison compare(const ladder::RunResult& result, DType p_dtype) const;
+  std::string text() const;  // "all equals C4, 4 of 1024 heads equal the double oracle"
+};
+
+// Cases in order, a few of them drawn ahead on other cores. specs and p_dtypes as long as the object lives.
+class ExpectedAhead {
+ public:
+  ExpectedAhead(std::span<const ladder::CaseSpec> specs, std::vector<DType> p_dtypes);
+  Expected next();  // once for each spec
+
+ private:
+  static constexpr std::size_t ahead = 4;  // cases in host memory at the same time
+  void fill();
+
+  std::span<const ladder::CaseSpec> left_;
+  std::vector<DType> p_dtypes_;
+  std::deque<std::future<Expected>> coming_;
+};
+
+}  // namespace flashladder::bench

@@ -1,0 +1,42 @@
+// Timing on a GPU, as the command line sees it: no CUDA in here, and without CUDA or a GPU only why_no_gpu() has an answer.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/cta_profile.hpp"
+#include "bench/gpu_cases.hpp"
+#include "bench/measurement.hpp"
+#include "bench/timed_work.hpp"
+#include "ladder/rung.hpp"
+
+namespace flashladder::bench {
+
+class GpuTimer;  // bench/gpu/timer.hpp
+
+// "" if there is a GPU to time on, else one sentence.
+std::string why_no_gpu();
+
+// These want a GPU.
+GpuMachine gpu_machine();
+std::shared_ptr<GpuTimer> gpu_timer();
+std::vector<Measurement> time_ceilings(const GpuTimer& timer);  // families copy and read, 4 GiB
+Measurement time_floor(const GpuTimer& timer, const TimedWork& work);
+
+struct GpuWorkOptions {
+  std::vector<const ladder::Rung*> rungs;     // decode and graph: which, in the ladder's order
+  std::vector<ladder::Settings> settings{{}};  // ... and each of them with which plans; one line each
+  std::vector<ladder::CaseSpec> specs;        // instead of the chosen cases; decode, graph and plan only
+};
+// Draws, uploads, runs once and checks. say(text) is told what happens next.
+std::vector<TimedWork> prepare(Family family, const GpuWorkOptions& options, const std::shared_ptr<GpuTimer>& timer,
+                               const std::function<void(const std::string&)>& say);
+
+// Stamps of the top rung's CTAs, one profile a case and policy (balanced, none); no specs: four of the decode cases. The
+// output of each is compared as above; InputError if it is wrong.
+std::vector<CtaProfile> profile_ctas(std::vector<ladder::CaseSpec> specs, const GpuTimer& timer,
+                                     const std::function<void(const std::string&)>& say);
+
+}  // namespace flashladder::bench

@@ -1,0 +1,83 @@
+// What `flashladder bench FAMILY` times on a GPU unless told otherwise. The case strings are those of the peers' lines
+// (bench/peers/), so that one table holds both; tests/bench_gpu.cpp holds the strings. All of it is f16, head_dim 128.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ladder/cases/case_spec.hpp"
+
+namespace flashladder::bench {
+
+// decode: events around one run, L2 flushed. graph: a graph of launches, per launch; cold over rotating caches, warm on one.
+enum class Family : std::uint8_t { decode, graph, append, norm, rope, plan };
+inline constexpr std::array all_families{Family::decode, Family::graph, Family::append,
+                                         Family::norm,   Family::rope,  Family::plan};
+const char* name_of(Family family);
+Family family_from(std::string_view name);  // InputError lists the names
+
+// One query for each request; spec.name is the case string.
+ladder::CaseSpec decode_case(std::string lengths_name, std::vector<std::int32_t> kv_lens, std::int32_t num_qo_heads,
+                             std::int32_t num_kv_heads, std::int32_t page_size = 16);
+std::vector<ladder::CaseSpec> decode_cases();
+std::vector<ladder::CaseSpec> graph_cases();  // without " cold" and " warm"
+std::vector<ladder::CaseSpec> plan_cases();
+
+struct NormCase {
+  bool fused_add = false;
+  std::int32_t rows = 1, hidden = 4096;
+
+  std::string name() const;  // "rmsnorm 4096x4096", "fused_add_rmsnorm 4096x4096"
+  double bytes() const;      // input and out; fused: input and residual, both ways
+};
+std::vector<NormCase> norm_cases();
+
+// In place on q [tokens, 32, 128] and k [tokens, 8, 128], positions drawn from a table of 32768.
+struct RopeCase {
+  std::int32_t tokens = 1;
+  bool neox = true;
+
+  std::string name() const;  // "64 tokens 32/8 neox"
+  double bytes() const;      // q and k, both ways; not the table, as the peers count
+};
+std::vector<RopeCase> rope_cases();
+
+// `each` new tokens at the end of every request, which held 1024 before. with_rope: q and k are rotated on the way, k and v
+// go into the cache.
+struct AppendCase {
+  std::int32_t batch = 1, each = 1;
+  bool with_rope = false;
+
+  std::string name() const;  // "B64 x 1 tokens 8 heads p16", "rope + append B64 x 1 tokens 32/8 p16"
+  double bytes() const;      // k and v (with_rope: and q), read and written
+};
+std::vector<AppendCase> append_cases();
+
+// A layer's kernels without its matrices: RMSNorm of x [batch, 4096] gives q [batch, 32, 128]; RoPE on q and the new k; k
+// and v go into the cache as token kv_len - 1; decode over kv_len tokens gives the next layer's x.
+struct ChainCase {
+  std::int32_t batch = 1, kv_len = 1024;
+
+  std::string name() const;  // "chain B1 kv1024 32/8 p16 cold"
+  ladder::CaseSpec spec() const;
+};
+std::vector<ChainCase> chain_cases();
+
+// How many caches a graph rotates over so that none is still in the L2 when its turn comes, and how often it goes round:
+// 200 MB and 20 launches, at least. (As the peers' graph_us.)
+struct Rotation {
+  std::int32_t caches, turns;
+};
+Rotation rotation_for(double bytes);
+
+// Family graph also has the short kernels around decode.
+std::vector<NormCase> graph_norm_cases();
+std::vector<RopeCase> graph_rope_cases();
+
+// Every case string of a family, in the order in which it is timed.
+std::vector<std::string> case_strings(Family family);
+
+}  // namespace flashladder::bench

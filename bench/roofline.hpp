@@ -1,0 +1,26 @@
+// How far from what memory gives: next to the targets that this project was given for an A100.
+//
+// A100-80GB SXM moves 2.039 TB/s (data sheet). The targets are TB/s of the bytes that have to move there; on another GPU the
+// same number counts, and beside it the same fraction of that GPU's own peak.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "bench/measurement.hpp"
+
+namespace flashladder::bench {
+
+inline constexpr double a100_peak = 2.039;  // TB/s
+
+struct A100Target {
+  double there, here;  // TB/s: on an A100; the same fraction of this GPU's peak
+};
+
+// Decode > 1.6, RMSNorm > 1.8, RoPE > 1.5 TB/s. Nothing for lines of other work.
+std::optional<A100Target> a100_target(const Measurement& line, double peak_tera_bytes_per_s);
+
+// Memory of the GPU of this name, by its data sheet; by_clock for a GPU that is not listed.
+double peak_tera_bytes_per_s(std::string_view gpu, double by_clock);
+
+}  // namespace flashladder::bench

@@ -1,0 +1,123 @@
+// flashladder bench on the CPU: rungs, planning time and memory bandwidth on the clock, checked in the same run.
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/bandwidth.hpp"
+#include "bench/plan_bench.hpp"
+#include "bench/rung_bench.hpp"
+#include "bench/timing.hpp"
+#include "cli/bench_options.hpp"
+#include "cli/commands.hpp"
+#include "cli/console.hpp"
+#include "core/error.hpp"
+#include "core/write_file.hpp"
+#include "ladder/cases/draw_case.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+struct Results {
+  std::vector<bench::Measurement> lines;
+  std::vector<bench::RungTiming> timings;
+  double read_tera_bytes_per_s = 0;
+};
+
+int rounds_of(const BenchOptions& o) { return o.rounds.value_or(bench::default_rounds); }
+
+Results measure(const BenchOptions& o, const std::vector<ladder::CaseSpec>& specs) {
+  const ladder::Settings settings = o.threads.settings();
+  const std::vector<const ladder::Rung*> rungs = chosen_rungs(o.rungs.empty() ? std::vector<std::string>{"C4"} : o.rungs);
+  for (const ladder::Rung* rung : rungs) {
+    require(rung->device == ladder::Device::cpu, "--rung", rung->name,
+            "runs on a GPU, where the L2 cache is flushed between runs: name the family, as in bench decode");
+  }
+  Progress progress;
+  Results results;
+  progress.say("memory bandwidth");
+  results.lines = bench::measure_bandwidth(settings.thread_count(), rounds_of(o));
+  results.read_tera_bytes_per_s = results.lines.back().tera_bytes_per_s.value_or(0);
+  for (const ladder::CaseSpec& spec : specs) {
+    progress.say("drawing " + spec.name);
+    const auto timings = bench::time_rungs(draw_case(spec), rungs, settings, rounds_of(o),
+                                           [&](const std::string& what) { progress.say(what); });
+    for (const bench::RungTiming& t : timings) results.lines.push_back(t.line);
+    results.timings.insert(results.timings.end(), timings.begin(), timings.end());
+  }
+  if (!o.no_plan) {
+    progress.say("planning time");
+    for (const bench::Measurement& line : bench::measure_plans(rounds_of(o))) results.lines.push_back(line);
+  }
+  return results;
+}
+
+std::string table_text(const Results& results) {
+  std::vector<Row> rows;
+  for (const bench::Measurement& m : results.lines) {
+    const auto giga = [](const std::optional<double>& x) { return x ? short_number(*x * 1e3) : "-"; };
+    const bool share = m.tera_bytes_per_s && results.read_tera_bytes_per_s > 0 && !m.work.starts_with("copy");
+    const std::string of_read = share ? short_number(100 * *m.tera_bytes_per_s / results.read_tera_bytes_per_s) + " %" : "-";
+    const std::string median = m.us < 1000 ? short_number(m.us) + " us" : milliseconds(m.us / 1e3);
+    rows.push_back({m.work, m.backend, median, giga(m.tera_bytes_per_s), of_read, giga(m.tera_flops),
+                    std::to_string(m.threads)});
+  }
+  return text_table({"case", "backend", "median", "GB/s", "of read", "GFLOP/s", "threads"}, rows);
+}
+
+std::string checks_text(const std::vector<bench::RungTiming>& timings) {
+  std::string text = timings.empty() ? "" : "\nChecked in this run:\n";
+  for (const bench::RungTiming& t : timings) {
+    const double share = 100 * t.agreement.ratio();
+    text += "  " + t.line.work + ", " + t.line.backend.substr(t.line.backend.find(' ') + 1) + ": " +
+            (t.must_equal.empty() ? "" : "all equals " + t.must_equal + ", ") + t.sample + " equal the double oracle; " +
+            short_number(share) + " % of the tolerance  " + verdict(t.agreement.ok()) + "\n";
+    if (!t.agreement.ok()) text += "    " + t.agreement.message() + "\n";
+  }
+  return text;
+}
+
+nlohmann::ordered_json to_json(const bench::Machine& machine, const Results& results) {
+  nlohmann::ordered_json lines = nlohmann::ordered_json::array(), checks = nlohmann::ordered_json::array();
+  for (const bench::Measurement& m : results.lines) lines.push_back(bench::to_json(m));
+  for (const bench::RungTiming& t : results.timings) {
+    checks.push_back({{"case", t.line.work}, {"backend", t.line.backend}, {"must_equal", t.must_equal},
+                      {"oracle_on", t.sample}, {"ok", t.agreement.ok()}, {"share_of_tolerance", t.agreement.ratio()},
+                      {"message", t.agreement.message()}});
+  }
+  return {{"machine", bench::to_json(machine)}, {"lines", lines}, {"checks", checks}};
+}
+
+void report(const BenchOptions& o, Results results) {
+  bench::Machine machine = bench::this_machine();
+  if (!o.commit.empty()) machine.commit = o.commit;
+  for (bench::Measurement& line : results.lines) line.run = o.run;
+  if (!o.jsonl.empty()) write_file_whole(o.jsonl, bench::json_lines(bench::to_json(machine), results.lines));
+  if (o.json) {
+    print_json(to_json(machine, results));
+  } else if (o.csv) {
+    print(bench::csv(results.lines));
+  } else {
+    print(machine.cpu + ", " + counted(machine.cores, "hardware thread") + ", " + machine.compiler + " " + machine.flags +
+          ", " + machine.date + ", commit " + machine.commit + "\nMedian of " + counted(rounds_of(o), "round") + ".\n\n");
+    print(table_text(results) + checks_text(results.timings));
+  }
+}
+
+}  // namespace
+
+int bench_on_cpu(const BenchOptions& o) {
+  std::vector<ladder::CaseSpec> specs = asked_cases(o);
+  if (o.table.empty() && !o.shape.given()) specs = bench::standard_cases();
+  const Results results = measure(o, specs);
+  report(o, results);
+  if (!specs.empty() && results.timings.empty()) return nothing_ran;
+  const auto agrees = [](const bench::RungTiming& t) { return t.agreement.ok(); };
+  return std::all_of(results.timings.begin(), results.timings.end(), agrees) ? good : mismatch;
+}
+
+int bench_plans_on_cpu(const BenchOptions& o) {
+  report(o, {.lines = bench::measure_plans(rounds_of(o)), .timings = {}});
+  return good;
+}
+
+}  // namespace flashladder::cli

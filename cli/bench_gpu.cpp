@@ -1,0 +1,190 @@
+// flashladder bench FAMILY...: families of work on a GPU. All is prepared and checked first, then timed in rounds, so that
+// another program can take its turn between them (--step).
+#include <algorithm>
+#include <iostream>
+#include <set>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "bench/gpu_bench.hpp"
+#include "cli/bench_options.hpp"
+#include "cli/commands.hpp"
+#include "cli/console.hpp"
+#include "cli/roofline_table.hpp"
+#include "core/error.hpp"
+#include "core/write_file.hpp"
+
+namespace flashladder::cli {
+namespace {
+
+using bench::Family, bench::Measurement, bench::TimedWork;
+
+struct PreparedFamily {
+  Family family;
+  std::vector<TimedWork> works;
+};
+
+std::vector<Family> families_of(const BenchOptions& o) {
+  std::vector<Family> families;
+  for (const std::string& name : o.families) {
+    const Family family = bench::family_from(name);
+    const bool has_cases = family == Family::decode || family == Family::graph || family == Family::plan;
+    require(has_cases || (o.table.empty() && !o.shape.given()), "FAMILY", name, "takes no --cases and no --kv");
+    families.push_back(family);
+  }
+  return families;
+}
+
+bench::GpuWorkOptions work_options(const BenchOptions& o) {
+  bench::GpuWorkOptions options{.rungs = {}, .settings = {}, .specs = asked_cases(o)};
+  for (const ladder::Rung& rung : ladder::rungs()) {
+    const bool named = std::find(o.rungs.begin(), o.rungs.end(), rung.name) != o.rungs.end();
+    require(!named || rung.device == ladder::Device::gpu, "--rung", rung.name,
+            "runs on the CPU: bench without a FAMILY times it");
+    if (rung.device != ladder::Device::gpu) continue;
+    if (o.rungs.empty()) options.rungs = {&rung};  // the last one stays
+    if (named) options.rungs.push_back(&rung);
+  }
+  for (const std::string& policy : o.policies) {
+    options.settings.push_back({.policy = planner::split_policy_from(policy), .chunk_size = o.chunk_size});
+  }
+  return options;
+}
+
+int list_cases(const BenchOptions& o) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  std::vector<Row> rows;
+  for (const Family family : families_of(o)) {
+    for (const std::string& name : bench::case_strings(family)) {
+      rows.push_back({bench::name_of(family), name});
+      all.push_back({{"family", bench::name_of(family)}, {"case", name}});
+    }
+  }
+  if (o.json) {
+    print_json(all);
+  } else {
+    print(text_table({"family", "case"}, rows));
+  }
+  return good;
+}
+
+struct Session {
+  std::shared_ptr<bench::GpuTimer> timer = bench::gpu_timer();
+  bench::GpuMachine machine = bench::gpu_machine();
+  std::vector<PreparedFamily> prepared = {};
+  std::vector<Measurement> lines = {};
+  std::vector<std::string> failures = {};
+  std::set<std::string> floors = {};  // case strings whose floor is timed
+  Progress progress = {};
+
+  void add(Measurement line, int run) {
+    line.run = run;
+    lines.push_back(std::move(line));
+  }
+  void prepare(const BenchOptions& o);
+  void time(const PreparedFamily& family, int run);
+  std::vector<std::string> checks() const;
+};
+
+void Session::prepare(const BenchOptions& o) {
+  const bench::GpuWorkOptions options = work_options(o);
+  const auto say = [&](const std::string& what) { progress.say(what); };
+  if (!o.commit.empty()) machine.commit = o.commit;
+  for (const Family family : families_of(o)) {
+    prepared.push_back({family, bench::prepare(family, options, timer, say)});
+    for (const TimedWork& work : prepared.back().works) {
+      if (!work.failure.empty()) failures.push_back(work.line.work + ", " + work.line.backend + ": " + work.failure);
+    }
+  }
+  progress.clear();
+}
+
+// Every work of a family once; its floor in the first round, once for all who do the same work.
+void Session::time(const PreparedFamily& family, int run) {
+  for (const TimedWork& work : family.works) {
+    if (!work.failure.empty()) continue;
+    const std::string what = work.line.work + ", " + work.line.backend;
+    progress.say(what);
+    if (work.floor != bench::Floor::none && floors.insert(work.line.work).second) add(bench::time_floor(*timer, work), run);
+    Measurement line = work.line;
+    line.us = work.time_us();
+    if (work.bytes > 0) line.tera_bytes_per_s = 1e-6 * work.bytes / line.us;
+    const std::string now = work.recheck ? work.recheck() : "";
+    if (now.empty()) {
+      add(line, run);
+    } else {
+      failures.push_back(what + ", after it was timed: " + now);
+    }
+  }
+  progress.clear();
+}
+
+std::vector<std::string> Session::checks() const {
+  std::vector<std::string> texts;
+  for (const PreparedFamily& family : prepared) {
+    for (const TimedWork& work : family.works) {
+      if (work.failure.empty()) texts.push_back(work.line.work + ", " + work.line.backend + ": " + work.checked);
+    }
+  }
+  return texts;
+}
+
+void time_in_rounds(Session& session, const BenchOptions& o) {
+  if (o.step) print("ready\n");
+  for (int run = o.run; run < o.run + o.rounds.value_or(1); ++run) {
+    for (const PreparedFamily& family : session.prepared) {
+      std::string turn;
+      if (o.step) std::getline(std::cin, turn);  // another program has had its turn; at the end of the input, nobody waits
+      if (&family == session.prepared.data()) {
+        for (const Measurement& ceiling : bench::time_ceilings(*session.timer)) session.add(ceiling, run);
+      }
+      session.time(family, run);
+      if (!o.jsonl.empty()) write_file_whole(o.jsonl, bench::json_lines(bench::to_json(session.machine), session.lines));
+      if (o.step) print(std::string("done ") + bench::name_of(family.family) + " " + std::to_string(run) + "\n");
+    }
+  }
+}
+
+// Printed, and with --html FILE drawn.
+void profile_ctas(Session& session, const BenchOptions& o) {
+  const auto profiles = bench::profile_ctas(asked_cases(o), *session.timer, [&](const std::string& what) {
+    session.progress.say(what);
+  });
+  session.progress.clear();
+  const bench::GpuMachine& m = session.machine;
+  const std::string machine = m.gpu + ", driver " + m.driver + ", " + m.date + ", commit " + m.commit;
+  write_file_whole(o.html, bench::cta_page(profiles, machine));
+  std::string text = "\nCTAs of the top rung, predicted and measured:\n";
+  for (const bench::CtaProfile& profile : profiles) text += "  " + bench::text(profile, bench::fit(profile)) + "\n";
+  if (!o.json && !o.csv) print(text + o.html + "\n");
+}
+
+}  // namespace
+
+int bench_on_gpu(const BenchOptions& o) {
+  families_of(o);  // refuses what it doesn't know, with a GPU and without
+  if (o.list) return list_cases(o);
+  if (!bench::why_no_gpu().empty()) {
+    print("Nothing was timed: " + bench::why_no_gpu() + ". --list says what would be.\n");
+    return nothing_ran;
+  }
+  Session session;
+  session.prepare(o);
+  time_in_rounds(session, o);
+  if (o.json) {
+    nlohmann::ordered_json lines = nlohmann::ordered_json::array();
+    for (const Measurement& line : session.lines) lines.push_back(bench::to_json(line));
+    print_json({{"machine", bench::to_json(session.machine)}, {"lines", lines}, {"checks", session.checks()},
+                {"failures", session.failures}});
+  } else if (o.csv) {
+    print(bench::csv(session.lines));
+  } else {
+    print(roofline_report(session.machine, session.lines, session.checks()));
+    for (const std::string& failure : session.failures) print("FAIL " + failure + "\n");
+  }
+  if (!o.html.empty()) profile_ctas(session, o);
+  return !session.failures.empty() ? mismatch : session.lines.empty() ? nothing_ran : good;
+}
+
+}  // namespace flashladder::cli

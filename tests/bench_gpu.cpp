@@ -1,0 +1,126 @@
+// What is timed on a GPU, as far as it can be held without one: case strings that the peers' lines have too, bytes, targets.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "bench/cta_profile.hpp"
+#include "bench/gpu_bench.hpp"
+#include "bench/gpu_cases.hpp"
+#include "bench/roofline.hpp"
+#include "core/error.hpp"
+
+using namespace flashladder;
+using namespace flashladder::bench;
+
+namespace {
+
+using Names = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("case strings are those of the peers' lines") {
+  CHECK(case_strings(Family::decode) ==
+        Names{"B32 kv2048 32/8 p16", "B32 kv2048 64/8 p16", "B32 kv2048 32/32 p16", "B1 kv1024 32/8 p16",
+              "B1 kv8192 32/8 p16", "B1 kv131072 32/8 p16", "B64 kv8192 32/8 p16", "B64 lognormal 32/8 p16",
+              "mixed16 32/8 p16", "1 x 65536 + 31 x 4096 32/8 p16", "1 x 65536 + 31 x 4096 8/1 p16", "B32 kv2048 32/8 p1",
+              "B64 kv8192 32/8 p1", "B64 lognormal 32/8 p1"});
+  const Names graph = case_strings(Family::graph);
+  CHECK(Names(graph.begin(), graph.begin() + 12) ==
+        Names{"B32 kv2048 32/8 p16 cold", "B32 kv2048 32/8 p16 warm", "B1 kv1024 32/8 p16 cold", "B1 kv1024 32/8 p16 warm",
+              "B1 kv8192 32/8 p16 cold", "B1 kv8192 32/8 p16 warm", "B1 kv131072 32/8 p16 cold",
+              "B1 kv131072 32/8 p16 warm", "B64 lognormal 32/8 p16 cold", "B64 lognormal 32/8 p16 warm",
+              "mixed16 32/8 p16 cold", "mixed16 32/8 p16 warm"});
+  CHECK(Names(graph.begin() + 12, graph.end()) ==
+        Names{"rmsnorm 64x4096 cold", "rmsnorm 64x4096 warm", "fused_add_rmsnorm 64x4096 cold",
+              "fused_add_rmsnorm 64x4096 warm", "rope 64 tokens 32/8 neox cold", "rope 64 tokens 32/8 neox warm",
+              "chain B1 kv1024 32/8 p16 cold", "chain B1 kv4096 32/8 p16 cold", "chain B8 kv1024 32/8 p16 cold",
+              "chain B8 kv4096 32/8 p16 cold"});
+  CHECK(case_strings(Family::norm) ==
+        Names{"rmsnorm 4096x4096", "fused_add_rmsnorm 4096x4096", "rmsnorm 65536x4096", "fused_add_rmsnorm 65536x4096",
+              "rmsnorm 65536x8192", "fused_add_rmsnorm 65536x8192", "rmsnorm 131072x128", "fused_add_rmsnorm 131072x128",
+              "rmsnorm 64x4096", "fused_add_rmsnorm 64x4096"});
+  CHECK(case_strings(Family::rope) == Names{"64 tokens 32/8 neox", "64 tokens 32/8 interleaved", "4096 tokens 32/8 neox",
+                                            "4096 tokens 32/8 interleaved", "65536 tokens 32/8 neox",
+                                            "65536 tokens 32/8 interleaved"});
+  CHECK(case_strings(Family::append) ==
+        Names{"B64 x 1 tokens 8 heads p16", "B16 x 4096 tokens 8 heads p16", "rope + append B64 x 1 tokens 32/8 p16",
+              "rope + append B16 x 4096 tokens 32/8 p16"});
+  CHECK(case_strings(Family::plan) == Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16"});
+  for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);
+  CHECK_THROWS_AS(family_from("prefill"), InputError);
+}
+
+TEST_CASE("the chosen cases are the work that their strings name") {
+  for (const ladder::CaseSpec& spec : decode_cases()) {
+    INFO(spec.name);
+    ladder::validate(spec);
+    CHECK(spec.nnz_qo() == spec.batch());
+    if (!spec.name.starts_with("B64 lognormal") && !spec.name.starts_with("mixed16")) {
+      CHECK(ladder::case_string(spec) == spec.name);
+    }
+  }
+  const ladder::CaseSpec lognormal = plan_cases()[1];
+  CHECK(lognormal.batch() == 64);
+  CHECK(lognormal.total_kv() == 106057);
+  CHECK(*std::max_element(lognormal.kv_lens.begin(), lognormal.kv_lens.end()) == 9251);
+  CHECK(decode_cases()[8].total_kv() == 53248);  // the batch of the planner's sample
+}
+
+TEST_CASE("bytes are counted as the peers count them") {  // TBps * us of lines in their files
+  CHECK(NormCase{false, 4096, 4096}.bytes() == 2.0 * 4096 * 4096 * 2);
+  CHECK(NormCase{true, 64, 4096}.bytes() == 4.0 * 64 * 4096 * 2);
+  CHECK(RopeCase{64, true}.bytes() == 64.0 * 40 * 128 * 2 * 2);
+  CHECK(AppendCase{16, 4096}.bytes() == 16.0 * 4096 * 8 * 128 * 2 * 2 * 2);
+  CHECK(AppendCase{64, 1, true}.bytes() == 64.0 * 128 * 2 * 2 * (32 + 8 + 8));
+}
+
+TEST_CASE("rotating caches are more than an L2 and the graph has 20 launches or nearly") {
+  CHECK(rotation_for(4194304).caches == 48);    // B1 kv1024
+  CHECK(rotation_for(4194304).turns == 1);
+  CHECK(rotation_for(268435456).caches == 2);   // B32 kv2048
+  CHECK(rotation_for(268435456).turns == 10);
+  CHECK(rotation_for(1 << 20).caches == 64);
+}
+
+TEST_CASE("the A100's targets, there and as a fraction of this GPU's peak") {
+  Measurement line{.family = "decode", .work = "B32 kv2048 32/8 p16", .backend = "x", .us = 1, .tera_bytes_per_s = 3.9};
+  CHECK(a100_target(line, 4.8)->there == 1.6);
+  CHECK(a100_target(line, 4.8)->here == doctest::Approx(3.7666).epsilon(1e-4));
+  line.family = "graph";
+  line.work = "rmsnorm 64x4096 cold";
+  CHECK(a100_target(line, 4.8)->there == 1.8);
+  line.work = "rope 64 tokens 32/8 neox cold";
+  CHECK(a100_target(line, 4.8)->there == 1.5);
+  line.work = "chain B1 kv1024 32/8 p16 cold";
+  CHECK_FALSE(a100_target(line, 4.8));
+  line = {.family = "plan", .work = "B32 kv2048 32/8 p16", .backend = "x", .us = 1};
+  CHECK_FALSE(a100_target(line, 4.8));
+  CHECK(peak_tera_bytes_per_s("NVIDIA H200", 4.9) == 4.8);
+  CHECK(peak_tera_bytes_per_s("a later one", 8) == 8);
+}
+
+TEST_CASE("a cost model that is right but for a factor and a constant fits exactly; CTAs without work have no say") {
+  CtaProfile p{.work = "case", .policy = "none", .predicted = {1000, 0, 3000, 2000}, .begin_us = {0, 0, 1, 0}, .end_us = {}};
+  for (std::size_t i = 0; i < 4; ++i) p.end_us.push_back(p.begin_us[i] + 2 + 0.01 * p.predicted[i]);
+  p.end_us[1] = 500;
+  const CtaFit f = fit(p);
+  CHECK(f.ctas == 3);
+  CHECK(f.ns_per_key == doctest::Approx(10));
+  CHECK(f.fixed_us == doctest::Approx(2));
+  CHECK(f.correlation == doctest::Approx(1));
+  CHECK(f.mean_us == doctest::Approx(22));
+  CHECK(f.longest_us == doctest::Approx(32));
+  CHECK(f.kernel_us == doctest::Approx(33));
+  CHECK(f.predicted_imbalance == doctest::Approx(1.5));
+  CHECK(f.predicted_us(1000) == doctest::Approx(12));
+  CHECK(text(p, f).starts_with("case, none: 3 CTAs, kernel 33.0 us"));
+  CHECK(cta_page({p}, "a machine").find("<svg") != std::string::npos);
+}
+
+TEST_CASE("costs that are all alike give a mean, not a slope; no work gives nothing") {
+  const CtaProfile level{.work = "", .policy = "", .predicted = {1000, 1001, 999}, .begin_us = {0, 0, 0}, .end_us = {11, 10, 9}};
+  CHECK(fit(level).ns_per_key == doctest::Approx(10));
+  CHECK(fit(level).fixed_us == 0);
+  CHECK(fit({.work = "", .policy = "", .predicted = {0}, .begin_us = {0}, .end_us = {0}}).ctas == 0);
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Tests `flashladder bench` from outside:  cli_bench_test.py PROGRAM SOURCE_ROOT    (helpers: cli_test.py)
+
+The CPU's lines and their forms; of the families that want a GPU what can be held without one.
+"""
+import json, pathlib, sys, unittest
+from cli_test import Cli
+
+class Bench(Cli):
+    def test_measurement_lines(self):
+        self.run_program("bench", "--kv", "300", "--dim", "128", "--dtype", "f32", "--rounds", "1", "--no-plan",
+                         "--commit", "abc", "--run", "3", "--jsonl", "lines.jsonl")
+        machine, *lines = [json.loads(line) for line in pathlib.Path("lines.jsonl").read_text().splitlines()]
+        self.assertEqual(list(machine), ["cpu", "cores", "compiler", "flags", "date", "commit"])
+        self.assertEqual(machine["commit"], "abc")
+        for line in lines:
+            self.assertEqual(list(line), ["family", "case", "backend", "us", "TBps", "TFLOPs", "threads", "run"])
+            self.assertTrue(line["us"] > 0 and line["run"] == 3)
+        self.assertEqual([line["case"].split()[0] for line in lines], ["copy", "read", "decode"])
+        self.assertEqual(lines[2]["case"], "decode B1 kv300 32/8 d128 f32")
+        self.assertEqual(lines[2]["backend"], "flashladder C4, NHD p16")
+
+    def test_json_and_csv(self):
+        answer = self.json("bench", "--kv", "64", "--rung", "C1", "--rounds", "1")
+        self.assertEqual([(c["must_equal"], c["ok"]) for c in answer["checks"]], [("C0", True)])
+        self.assertEqual(sum(line["family"] == "plan" for line in answer["lines"]), 4)
+        csv = self.run_program("bench", "--kv", "64", "--rounds", "1", "--no-plan", "--csv")[0].splitlines()
+        self.assertEqual((csv[0].split(",")[0], len(csv)), ("family", 4))
+        self.refuses("bench", "--csv", "--json", says=["--csv"])
+        self.refuses("bench", "--rounds", "0", says=["--rounds = 0"])
+
+class Families(Cli):
+    def test_list_names_every_case_and_times_nothing(self):
+        cases = self.json("bench", "decode", "graph", "append", "norm", "rope", "plan", "--list")
+        self.assertEqual(len(cases), 14 + 22 + 4 + 10 + 6 + 2)
+        self.assertEqual(cases[0], {"family": "decode", "case": "B32 kv2048 32/8 p16"})
+        text = self.run_program("bench", "rope", "--list")[0]
+        self.assertIn("65536 tokens 32/8 interleaved", text)
+
+    def test_without_a_gpu_a_sentence_and_77(self):
+        program = self.run_any("bench", "decode", "--kv", "100", "--dim", "128", "--rounds", "1")
+        self.assertIn(program.returncode, (0, 77))
+        if program.returncode == 77:
+            self.assertRegex(program.stdout, r"^Nothing was timed: .+\. --list says what would be\.\n$")
+            plans = self.json("bench", "plan", "--rounds", "1")["lines"]
+            self.assertEqual([line["family"] for line in plans], ["plan"] * 4)
+
+    def test_bad_use_is_refused(self):
+        self.refuses("bench", "prefill", says=["FAMILY", "prefill", "decode, graph"])
+        self.refuses("bench", "norm", "--kv", "3", says=["FAMILY = norm", "--kv"])
+        self.refuses("bench", "--list", says=["FAMILY", "missing"])
+        self.refuses("bench", "decode", "--rounds", "0", says=["--rounds = 0"])
+        self.refuses("bench", "decode", "--csv", "--json", says=["--csv"])
+
+
+if __name__ == "__main__":
+    result = unittest.main(argv=sys.argv[:1], exit=False).result
+    ran, failed, skipped = result.testsRun, len(result.failures) + len(result.errors), len(result.skipped)
+    print(f"test cases: {ran} | {ran - failed - skipped} passed | {failed} failed | {skipped} skipped")
+    sys.exit(1 if failed or not ran else 0)
