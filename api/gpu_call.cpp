@@ -28,7 +28,8 @@ void require_computable(const AttentionParams& params, DType dtype) {
 
 DecodeMachine gpu_machine(std::int32_t head_dim) {
   return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = gpu::d6::blocks_per_sm(head_dim)},
-          .most_rows = gpu::d6::most_rows(head_dim), .cost = {.per_item = gpu::d6::keys_per_item}};
+          .most_rows = gpu::d6::most_rows(head_dim),
+          .cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item}};
 }
 
 gpu::DecodeCall gpu_decode_call(const AttentionParams& params, const DecodeArguments& a, const std::int32_t* indices,

@@ -1,6 +1,7 @@
 #include "ladder/gpu_run.hpp"
 
 #include "gpu/check.hpp"
+#include "gpu/poison.hpp"
 
 namespace flashladder::ladder {
 
@@ -21,6 +22,7 @@ void GpuRun::poison() {
   o_.poison();
   lse_log2_.poison();
   workspace_.poison();
+  gpu::poison_shared_memory(nullptr);
   gpu::check(cudaStreamSynchronize(nullptr));  // a run may follow on a stream that does not wait for this one
 }
 

@@ -1,0 +1,12 @@
+// NaN where a kernel must not look: for tests.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace flashladder::gpu {
+
+// Fills every SM's shared memory with 0xff bytes, NaN in every format: what a kernel reads there before its copies have
+// arrived is then not the last kernel's data by chance.
+void poison_shared_memory(cudaStream_t stream);
+
+}  // namespace flashladder::gpu
