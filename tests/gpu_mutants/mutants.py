@@ -17,8 +17,11 @@ TILES, SLOTS, MERGE, ARRIVAL = ("gpu/decode/head_tiles.cuh", "gpu/decode/token_s
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
 MUTANTS = [
-  Mutant("d5_lost_stage", "d5", [(D5, "cp_async_wait<S::stages - 1>();", "cp_async_wait<S::stages>();")],
-         "agree", "the pipeline waits for one group too few"),
+  Mutant("d5_lost_stage", "d5",
+         [(D5, "for (int step = 0; step < S::stages - 1; ++step) {", "for (int step = 0; step < S::stages; ++step) {"),
+          (D5, "if (step + S::stages - 1 < tiles) copy(step + S::stages - 1);",
+           "if (step + S::stages < tiles) copy(step + S::stages);")],
+         "agree", "one copy too many is under way, into the tile that is being read"),
   Mutant("d5_lost_tile", "d5", [(D5, "div_up(keys - first, warps * round)", "(keys - first) / (warps * round)")],
          "agree", "a partly filled last round is left out"),
   Mutant("d5_merge_weight", "d5", [(MERGE, "value = value * weights.a + o * weights.b;", "value = value + o * weights.b;")],
@@ -61,8 +64,9 @@ MUTANTS = [
          [(TILES, "__syncthreads();  // no thread reads what lay here before any more", "// no barrier")],
          "racecheck", "partials are written where other warps' rings are still in use"),
 
-  Mutant("d6_lost_stage", "d6", [(D6, "cp_async_wait<S::stages - 1>();", "cp_async_wait<S::stages>();")],
-         "agree", "the pipeline waits for one group too few"),
+  Mutant("d6_lost_stage", "d6",
+         [(D6, "for (int i = 0; i < S::stages - 1; ++i) stream", "for (int i = 0; i < S::stages; ++i) stream")],
+         "agree", "one copy too many is under way, into the tile that is being read"),
   Mutant("d6_state_kept", "d6",
          [(D6, "    HeadTiles<S> heads;\n", ""),
           (D6, "  for (std::int32_t next = queue.begin;; ++next) {",
