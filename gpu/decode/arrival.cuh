@@ -77,8 +77,7 @@ __device__ void merge_partials(const PackedParams& plan, const PackedMerge& m, P
 }
 
 // A CTA's arrival at a merge, in two steps, so that the counter's answer can be awaited while other work goes on.
-// batch: partials whose loads are under way at once, as many as the registers hold.
-template <int head_dim, int threads, int batch>
+template <int head_dim, int threads>
 class Arrival {
  public:
   __device__ explicit Arrival(bool& last) : last_(last) {}  // last: one flag in shared memory
@@ -92,7 +91,9 @@ class Arrival {
                         : arrive(plan.view.arrivals + merge_, m.num_partials);
   }
 
-  // All threads, later. Merges what has been announced, if this CTA was the last.
+  // All threads, later. Merges what has been announced, if this CTA was the last. batch: partials whose loads are under way at
+  // once.
+  template <int batch>
   __device__ void settle(const DecodeParams& p, const PackedParams& plan) {
     if (merge_ < 0) return;
     const PackedMerge m = plan.view.merges[merge_];

@@ -14,6 +14,8 @@ namespace flashladder::gpu::d5 {
 namespace {
 
 constexpr int warps = tile_warps, round = 32;  // tokens that one TokenSlots serves: two tiles
+template <int head_dim>
+constexpr int stages = head_dim == 64 ? 4 : 3;
 
 template <class S, class Score>
 __global__ void __launch_bounds__(warps * 32, blocks_per_sm(S::head_dim))
@@ -87,9 +89,9 @@ void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cud
   with_instance(call, [&]<class Element, int head_dim, class Score>() {
     if constexpr (most_rows(head_dim) > heads_in_tile) {
       if (plan.query_tile > heads_in_tile)
-        return launch_items<TileShape<Element, head_dim, 2>, Score>(call, plan, planned, stream);
+        return launch_items<TileShape<Element, head_dim, 2, stages<head_dim>>, Score>(call, plan, planned, stream);
     }
-    return launch_items<TileShape<Element, head_dim, 1>, Score>(call, plan, planned, stream);
+    return launch_items<TileShape<Element, head_dim, 1, stages<head_dim>>, Score>(call, plan, planned, stream);
   });
   merge_partials(call, planned, plan.num_merges, plan.query_tile, stream);
 }

@@ -20,13 +20,13 @@ namespace flashladder::gpu {
 
 inline constexpr int tile_tokens = 16, heads_in_tile = 8, tile_warps = 4;
 
-template <class Element_, int head_dim_, int head_tiles_>
+template <class Element_, int head_dim_, int head_tiles_, int stages_>
 struct TileShape {
   using Element = Element_;
   static constexpr int head_dim = head_dim_, head_tiles = head_tiles_;
   static constexpr int chunks = head_dim / 8;  // of 16 bytes, of a token
   static constexpr int steps = head_dim / 16;  // mma steps along head_dim
-  static constexpr int stages = head_dim == 64 ? 4 : 3;
+  static constexpr int stages = stages_;       // of a warp's ring, one tile each
   static_assert(chunks >= 8 && chunks <= 32, "a token's chunks must fill one to four bank rows and one copy of a warp");
 };
 
