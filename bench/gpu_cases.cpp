@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "ladder/cases/random.hpp"
 #include "ladder/cases/text.hpp"
 
 namespace flashladder::bench {
@@ -117,6 +118,16 @@ std::vector<NormCase> norm_cases() {
     cases.push_back({true, rows, hidden});
   }
   return cases;
+}
+
+std::vector<Half> norm_weights(std::int32_t hidden, std::uint64_t seed) {
+  ladder::Random random(seed);
+  std::vector<Half> weights;
+  for (std::int32_t i = 0; i < hidden; ++i) {
+    const auto size = static_cast<int>(1024 + random.below(1025));
+    weights.emplace_back(static_cast<float>(random.sign() * size) * 0x1p-14f);
+  }
+  return weights;
 }
 
 std::string RopeCase::name() const { return std::to_string(tokens) + " tokens 32/8 " + (neox ? "neox" : "interleaved"); }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/half.hpp"
 #include "ladder/cases/case_spec.hpp"
 
 namespace flashladder::bench {
@@ -34,6 +35,11 @@ struct NormCase {
   double bytes() const;      // input and out; fused: input and residual, both ways
 };
 std::vector<NormCase> norm_cases();
+
+// 1/16 to 1/8, of either sign, so that numbers stay finite however often fused_add_rmsnorm is repeated in place. It adds to
+// a residual at most 1/8 of it / the row's rms: once the rms is 512, less than half of the residual's last place in f16, and
+// the row stays as it is. No number is then larger than 513 sqrt(hidden), which f16 holds up to hidden 16,000.
+std::vector<Half> norm_weights(std::int32_t hidden, std::uint64_t seed);
 
 // In place on q [tokens, 32, 128] and k [tokens, 8, 128], positions drawn from a table of 32768.
 struct RopeCase {

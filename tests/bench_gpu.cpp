@@ -2,13 +2,15 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <numeric>
+#include <cmath>
 
 #include "bench/cta_profile.hpp"
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_cases.hpp"
 #include "bench/roofline.hpp"
 #include "core/error.hpp"
+#include "ladder/cases/random.hpp"
+#include "reference/norm.hpp"
 
 using namespace flashladder;
 using namespace flashladder::bench;
@@ -73,6 +75,31 @@ TEST_CASE("bytes are counted as the peers count them") {  // TBps * us of lines 
   CHECK(RopeCase{64, true}.bytes() == 64.0 * 40 * 128 * 2 * 2);
   CHECK(AppendCase{16, 4096}.bytes() == 16.0 * 4096 * 8 * 128 * 2 * 2 * 2);
   CHECK(AppendCase{64, 1, true}.bytes() == 64.0 * 128 * 2 * 2 * (32 + 8 + 8));
+}
+
+TEST_CASE("repeated in place, fused_add_rmsnorm stays finite with the weights that are timed") {
+  const auto largest_after = [](int repeats, std::vector<Half> x, std::vector<Half> residual) {
+    const auto d = static_cast<std::int64_t>(x.size());
+    std::vector<Half> weight = norm_weights(static_cast<std::int32_t>(d), 3);
+    for (int i = 0; i < repeats; ++i) {
+      reference::fused_add_rmsnorm(contiguous(x.data(), DType::f16, {1, d}), contiguous(residual.data(), DType::f16, {1, d}),
+                                   contiguous(weight.data(), DType::f16, {d}), 1e-6f);
+    }
+    float largest = 0;
+    for (const Half r : residual) largest = std::max(largest, std::abs(static_cast<float>(r)));
+    for (const Half y : x) CHECK(std::isfinite(static_cast<float>(y)));
+    return largest;
+  };
+  for (const std::size_t d : {std::size_t{128}, std::size_t{8192}}) {
+    const float most = 513 * std::sqrt(static_cast<float>(d));
+    ladder::Random random(1);
+    std::vector<Half> x(d), residual(d), one(d, Half(0.0f)), level(d, Half(511.0f));
+    for (std::size_t i = 0; i < d; ++i) x[i] = Half(static_cast<float>(random.normal())), residual[i] = x[i];
+    CHECK(largest_after(d == 128 ? 6000 : 400, x, residual) < most);
+    one[7] = Half(508 * std::sqrt(static_cast<float>(d)));  // all of a row's power in one number
+    CHECK(largest_after(400, x, one) < most);
+    CHECK(largest_after(400, x, level) < most);
+  }
 }
 
 TEST_CASE("rotating caches are more than an L2 and the graph has 20 launches or nearly") {

@@ -11,6 +11,8 @@ namespace {
 
 constexpr float eps = 1e-6f;
 
+gpu::DeviceBuffer to_device(const std::vector<Half>& host) { return {host.data(), host.size() * sizeof(Half)}; }
+
 // x, and the second tensor: out, or the residual, [places, rows, hidden] each.
 struct NormRun final : OpRun {
   NormCase c;
@@ -19,7 +21,7 @@ struct NormRun final : OpRun {
 
   NormRun(const NormCase& c_, std::int32_t places)
       : c(c_), x(random_halves(elements() * places, 1)), second(random_halves(elements() * places, 2)),
-        weight(random_halves(c.hidden, 3)), rows(sampled_rows(c.rows)) {}
+        weight(to_device(norm_weights(c.hidden, 3))), rows(sampled_rows(c.rows)) {}
 
   std::int64_t elements() const { return std::int64_t{1} * c.rows * c.hidden; }
   std::byte* at(const gpu::DeviceBuffer& b, std::int32_t place) const { return b.data() + place * elements() * 2; }
