@@ -20,6 +20,8 @@ double target_of(const std::string& family, const std::string& work) {
 std::optional<A100Target> a100_target(const Measurement& line, double peak_tera_bytes_per_s) {
   const double there = target_of(line.family, line.work);
   if (there == 0 || !line.tera_bytes_per_s) return std::nullopt;
+  const double us_at_peak = line.us * *line.tera_bytes_per_s / peak_tera_bytes_per_s;
+  if (us_at_peak < least_us_at_peak) return std::nullopt;
   return A100Target{there, there / a100_peak * peak_tera_bytes_per_s};
 }
 

@@ -12,12 +12,14 @@
 namespace flashladder::bench {
 
 inline constexpr double a100_peak = 2.039;  // TB/s
+// A case is too small for a target of bandwidth if this GPU's peak moves its bytes in less: then latency is most of its time.
+inline constexpr double least_us_at_peak = 10;
 
 struct A100Target {
   double there, here;  // TB/s: on an A100; the same fraction of this GPU's peak
 };
 
-// Decode > 1.6, RMSNorm > 1.8, RoPE > 1.5 TB/s. Nothing for lines of other work.
+// Decode > 1.6, RMSNorm > 1.8, RoPE > 1.5 TB/s. Nothing for lines of other work and for cases that are too small.
 std::optional<A100Target> a100_target(const Measurement& line, double peak_tera_bytes_per_s);
 
 // Memory of the GPU of this name, by its data sheet; by_clock for a GPU that is not listed.

@@ -69,12 +69,13 @@ int list_cases(const BenchOptions& o) {
   return good;
 }
 
+std::string name_of(const TimedWork& work) { return work.line.work + ", " + work.line.backend; }
+
 struct Session {
   std::shared_ptr<bench::GpuTimer> timer = bench::gpu_timer();
   bench::GpuMachine machine = bench::gpu_machine();
   std::vector<PreparedFamily> prepared = {};
   std::vector<Measurement> lines = {};
-  std::vector<std::string> failures = {};
   std::set<std::string> floors = {};  // case strings whose floor is timed
   Progress progress = {};
 
@@ -83,8 +84,9 @@ struct Session {
     lines.push_back(std::move(line));
   }
   void prepare(const BenchOptions& o);
-  void time(const PreparedFamily& family, int run);
-  std::vector<std::string> checks() const;
+  void time(PreparedFamily& family, int run);
+  std::vector<LineCheck> checks() const;
+  std::vector<std::string> failures() const;
 };
 
 void Session::prepare(const BenchOptions& o) {
@@ -93,19 +95,15 @@ void Session::prepare(const BenchOptions& o) {
   if (!o.commit.empty()) machine.commit = o.commit;
   for (const Family family : families_of(o)) {
     prepared.push_back({family, bench::prepare(family, options, timer, say)});
-    for (const TimedWork& work : prepared.back().works) {
-      if (!work.failure.empty()) failures.push_back(work.line.work + ", " + work.line.backend + ": " + work.failure);
-    }
   }
   progress.clear();
 }
 
-// Every work of a family once; its floor in the first round, once for all who do the same work.
-void Session::time(const PreparedFamily& family, int run) {
-  for (const TimedWork& work : family.works) {
+// Every work of a family once, unless it has been wrong; its floor in the first round, once for all who do the same work.
+void Session::time(PreparedFamily& family, int run) {
+  for (TimedWork& work : family.works) {
     if (!work.failure.empty()) continue;
-    const std::string what = work.line.work + ", " + work.line.backend;
-    progress.say(what);
+    progress.say(name_of(work));
     if (work.floor != bench::Floor::none && floors.insert(work.line.work).second) add(bench::time_floor(*timer, work), run);
     Measurement line = work.line;
     line.us = work.time_us();
@@ -114,26 +112,36 @@ void Session::time(const PreparedFamily& family, int run) {
     if (now.empty()) {
       add(line, run);
     } else {
-      failures.push_back(what + ", after it was timed: " + now);
+      work.failure = "after it was timed: " + now;
     }
   }
   progress.clear();
 }
 
-std::vector<std::string> Session::checks() const {
-  std::vector<std::string> texts;
+std::vector<LineCheck> Session::checks() const {
+  std::vector<LineCheck> checks;
   for (const PreparedFamily& family : prepared) {
     for (const TimedWork& work : family.works) {
-      if (work.failure.empty()) texts.push_back(work.line.work + ", " + work.line.backend + ": " + work.checked);
+      if (work.failure.empty()) checks.push_back({work.line.family, name_of(work), work.checked});
     }
   }
-  return texts;
+  return checks;
+}
+
+std::vector<std::string> Session::failures() const {
+  std::vector<std::string> failures;
+  for (const PreparedFamily& family : prepared) {
+    for (const TimedWork& work : family.works) {
+      if (!work.failure.empty()) failures.push_back(work.line.family + " " + name_of(work) + ": " + work.failure);
+    }
+  }
+  return failures;
 }
 
 void time_in_rounds(Session& session, const BenchOptions& o) {
   if (o.step) print("ready\n");
   for (int run = o.run; run < o.run + o.rounds.value_or(1); ++run) {
-    for (const PreparedFamily& family : session.prepared) {
+    for (PreparedFamily& family : session.prepared) {
       std::string turn;
       if (o.step) std::getline(std::cin, turn);  // another program has had its turn; at the end of the input, nobody waits
       if (&family == session.prepared.data()) {
@@ -155,9 +163,7 @@ void profile_ctas(Session& session, const BenchOptions& o) {
   const bench::GpuMachine& m = session.machine;
   const std::string machine = m.gpu + ", driver " + m.driver + ", " + m.date + ", commit " + m.commit;
   write_file_whole(o.html, bench::cta_page(profiles, machine));
-  std::string text = "\nCTAs of the top rung, predicted and measured:\n";
-  for (const bench::CtaProfile& profile : profiles) text += "  " + bench::text(profile, bench::fit(profile)) + "\n";
-  if (!o.json && !o.csv) print(text + o.html + "\n");
+  if (!o.json && !o.csv) print("\n" + cta_report(profiles) + "Each CTA is drawn in " + o.html + "\n");
 }
 
 }  // namespace
@@ -172,19 +178,22 @@ int bench_on_gpu(const BenchOptions& o) {
   Session session;
   session.prepare(o);
   time_in_rounds(session, o);
+  const std::vector<std::string> failures = session.failures();
   if (o.json) {
-    nlohmann::ordered_json lines = nlohmann::ordered_json::array();
+    nlohmann::ordered_json lines = nlohmann::ordered_json::array(), checks = nlohmann::ordered_json::array();
     for (const Measurement& line : session.lines) lines.push_back(bench::to_json(line));
-    print_json({{"machine", bench::to_json(session.machine)}, {"lines", lines}, {"checks", session.checks()},
-                {"failures", session.failures}});
+    for (const LineCheck& check : session.checks()) checks.push_back(check.family + " " + check.line + ": " + check.compared);
+    print_json({{"machine", bench::to_json(session.machine)}, {"lines", lines}, {"checks", checks}, {"failures", failures}});
   } else if (o.csv) {
     print(bench::csv(session.lines));
   } else {
     print(roofline_report(session.machine, session.lines, session.checks()));
-    for (const std::string& failure : session.failures) print("FAIL " + failure + "\n");
   }
   if (!o.html.empty()) profile_ctas(session, o);
-  return !session.failures.empty() ? mismatch : session.lines.empty() ? nothing_ran : good;
+  if (!o.json && !o.csv) {
+    for (const std::string& failure : failures) print("FAIL " + failure + "\n");
+  }
+  return !failures.empty() ? mismatch : session.lines.empty() ? nothing_ran : good;
 }
 
 }  // namespace flashladder::cli

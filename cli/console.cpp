@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
@@ -18,9 +19,9 @@ bool colour_wanted() {
   return isatty(STDOUT_FILENO) != 0 && (no_colour == nullptr || *no_colour == '\0');
 }
 
-bool starts_like_a_number(const std::string& cell) {
+bool is_number(const std::string& cell) {
   const std::size_t first = cell.find_first_not_of("+-");
-  return first != cell.npos && cell[first] >= '0' && cell[first] <= '9';
+  return first != cell.npos && cell[first] >= '0' && cell[first] <= '9' && std::count(cell.begin(), cell.end(), ' ') <= 1;
 }
 
 }  // namespace
@@ -33,7 +34,7 @@ std::string text_table(const Row& header, const std::vector<Row>& rows) {
     right.push_back(false);
     for (const Row& row : rows) {
       widths[c] = std::max(widths[c], row[c].size());
-      if (starts_like_a_number(row[c])) right[c] = true;
+      if (is_number(row[c])) right[c] = true;
     }
   }
   std::string text;
@@ -57,6 +58,13 @@ std::string verdict(bool ok) {
 std::string short_number(double x) {
   char text[32];
   std::snprintf(text, sizeof text, "%.3g", x);
+  return text;
+}
+
+std::string three_digits(double x) {
+  const int before_point = x == 0 ? 1 : static_cast<int>(std::floor(std::log10(std::abs(x)))) + 1;
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", std::clamp(3 - before_point, 0, 9), x);
   return text;
 }
 

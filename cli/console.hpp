@@ -13,11 +13,12 @@ namespace flashladder::cli {
 
 using Row = std::vector<std::string>;
 
-// Columns as wide as their widest cell; a column with a number in it is set to the right.
+// Columns as wide as their widest cell; a column with a number in it (and at most a unit: "12.3 ms") is set to the right.
 std::string text_table(const Row& header, const std::vector<Row>& rows);
 
 std::string verdict(bool ok);          // "ok" or "FAIL"; coloured: put it last in a row
 std::string short_number(double x);    // three digits: 2.1e-07, 0.31, 12.3
+std::string three_digits(double x);    // for columns, without exponents: 0.0993, 4.00, 63.9, 1206
 std::string milliseconds(double ms);   // 12.3 ms
 std::string counted(std::int64_t n, const char* noun);  // 1 case, 2 cases
 

@@ -1,7 +1,7 @@
 #include "cli/roofline_table.hpp"
 
 #include <algorithm>
-#include <map>
+#include <utility>
 
 #include "bench/roofline.hpp"
 #include "cli/console.hpp"
@@ -36,47 +36,85 @@ const Measurement* find(const std::vector<Measurement>& lines, const std::string
   return at == lines.end() ? nullptr : &*at;
 }
 
-std::string share_of(const Measurement& m, const Measurement* ceiling) {
-  if (!m.tera_bytes_per_s || ceiling == nullptr) return "-";
-  return short_number(100 * *m.tera_bytes_per_s / ceiling->tera_bytes_per_s.value_or(0)) + " %";
+std::string rate(const std::optional<double>& tera_bytes_per_s) {
+  return tera_bytes_per_s ? three_digits(*tera_bytes_per_s) : "-";
 }
 
-// "> 1.6 yes, > 3.77 no"
-std::string a100_cell(const Measurement& m, double peak) {
-  const auto target = bench::a100_target(m, peak);
-  if (!target) return "-";
-  const auto verdict_on = [&](double least) {
-    return "> " + short_number(least) + (*m.tera_bytes_per_s > least ? " yes" : " no");
-  };
-  return verdict_on(target->there) + ", " + verdict_on(target->here);
+std::string share_of(const Measurement& m, const Measurement* ceiling) {
+  if (!m.tera_bytes_per_s || ceiling == nullptr) return "-";
+  return three_digits(100 * *m.tera_bytes_per_s / ceiling->tera_bytes_per_s.value_or(0)) + " %";
+}
+
+// Traffic of as many bytes; a line without bytes (a plan) has none, whatever its case.
+std::string floor_of(const std::vector<Measurement>& all, const Measurement& m) {
+  if (!m.tera_bytes_per_s) return "-";
+  const Measurement* floor = find(all, "read", m.work);
+  if (floor == nullptr) floor = find(all, "copy", m.work);
+  return floor == nullptr ? "-" : three_digits(floor->us);
+}
+
+std::string verdict_on(const Measurement& m, double least) {
+  return "> " + three_digits(least) + (*m.tera_bytes_per_s > least ? " yes" : " no");
+}
+
+std::string legend(const bench::GpuMachine& machine, const std::vector<Measurement>& all) {
+  const Measurement *copy = find(all, "copy", "copy 4 GiB"), *read = find(all, "read", "read 4 GiB");
+  std::string text = machine.gpu + ", driver " + machine.driver + ", CUDA " + machine.cuda + ", up to " +
+                     std::to_string(machine.sm_mhz) + " MHz, " + machine.date + ", commit " + machine.commit + "\n";
+  if (copy == nullptr || read == nullptr) return text;
+  return text + "In this run a copy of 4 GiB moves " + rate(copy->tera_bytes_per_s) + " TB/s, a read " +
+         rate(read->tera_bytes_per_s) + "; the data sheet's peak is " + three_digits(machine.peak_tera_bytes_per_s) + ".\n" +
+         "floor us: a read (decode) or a copy of as many bytes. A100: the TB/s that were asked of one; scaled: the same\n"
+         "fraction of this peak. Neither for a case whose bytes the peak moves in less than " +
+         short_number(bench::least_us_at_peak) + " us: that is latency.\n";
+}
+
+// How many lines of a family were compared in the same way.
+std::string checks_text(const std::vector<LineCheck>& checks) {
+  std::vector<std::pair<const LineCheck*, int>> groups;
+  for (const LineCheck& check : checks) {
+    const auto alike = [&](const auto& g) { return g.first->family == check.family && g.first->compared == check.compared; };
+    const auto group = std::find_if(groups.begin(), groups.end(), alike);
+    if (group == groups.end()) {
+      groups.emplace_back(&check, 1);
+    } else {
+      ++group->second;
+    }
+  }
+  std::vector<Row> rows;
+  for (const auto& [check, lines] : groups) rows.push_back({check->family, std::to_string(lines), check->compared});
+  return "Checked before it was timed and, but for plans, after (--json: line by line):\n" +
+         text_table({"family", "lines", "compared"}, rows);
 }
 
 }  // namespace
 
 std::string roofline_report(const bench::GpuMachine& machine, std::span<const Measurement> lines,
-                            const std::vector<std::string>& checks) {
+                            const std::vector<LineCheck>& checks) {
   const std::vector<Measurement> all = medians(lines);
   const Measurement *copy = find(all, "copy", "copy 4 GiB"), *read = find(all, "read", "read 4 GiB");
   std::vector<Row> rows;
   for (const Measurement& m : all) {
     if (is_traffic(m)) continue;
-    const Measurement* floor = find(all, "read", m.work);
-    if (floor == nullptr) floor = find(all, "copy", m.work);
-    rows.push_back({m.family, m.work, m.backend, short_number(m.us),
-                    m.tera_bytes_per_s ? short_number(*m.tera_bytes_per_s) : "-", share_of(m, copy), share_of(m, read),
-                    floor == nullptr ? "-" : short_number(floor->us), a100_cell(m, machine.peak_tera_bytes_per_s)});
+    const auto target = bench::a100_target(m, machine.peak_tera_bytes_per_s);
+    rows.push_back({m.family, m.work, m.backend, three_digits(m.us), rate(m.tera_bytes_per_s), share_of(m, copy),
+                    share_of(m, read), floor_of(all, m), target ? verdict_on(m, target->there) : "-",
+                    target ? verdict_on(m, target->here) : "-"});
   }
-  std::string text = machine.gpu + ", driver " + machine.driver + ", CUDA " + machine.cuda + ", up to " +
-                     std::to_string(machine.sm_mhz) + " MHz, " + machine.date + ", commit " + machine.commit + "\n";
-  if (copy != nullptr && read != nullptr) {
-    text += "In this run a copy of 4 GiB moves " + short_number(*copy->tera_bytes_per_s) + " TB/s, a read " +
-            short_number(*read->tera_bytes_per_s) + ". Floor: a read or copy of the same bytes. A100: its target in\nTB/s, " +
-            "and the same fraction of this GPU's peak of " + short_number(machine.peak_tera_bytes_per_s) + " TB/s.\n";
+  return legend(machine, all) + "\n" +
+         text_table({"family", "case", "backend", "us", "TB/s", "of copy", "of read", "floor us", "A100", "scaled"}, rows) +
+         "\n" + checks_text(checks);
+}
+
+std::string cta_report(std::span<const bench::CtaProfile> profiles) {
+  std::vector<Row> rows;
+  for (const bench::CtaProfile& p : profiles) {
+    const bench::CtaFit f = bench::fit(p);
+    rows.push_back({p.work, p.policy, std::to_string(f.ctas), three_digits(f.kernel_us), three_digits(f.mean_us),
+                    three_digits(f.longest_us), three_digits(f.measured_imbalance), three_digits(f.predicted_imbalance)});
   }
-  text += "\n" + text_table({"family", "case", "backend", "us", "TB/s", "of copy", "of read", "floor us", "A100"}, rows) +
-          "\nChecked in this run:\n";
-  for (const std::string& check : checks) text += "  " + check + "\n";
-  return text;
+  return "CTAs of the top rung; longest / mean as measured, and as the plan predicted it:\n" +
+         text_table({"case", "policy", "CTAs", "kernel us", "mean us", "longest us", "longest / mean", "predicted"}, rows);
 }
 
 }  // namespace flashladder::cli

@@ -111,7 +111,7 @@ TEST_CASE("rotating caches are more than an L2 and the graph has 20 launches or 
 }
 
 TEST_CASE("the A100's targets, there and as a fraction of this GPU's peak") {
-  Measurement line{.family = "decode", .work = "B32 kv2048 32/8 p16", .backend = "x", .us = 1, .tera_bytes_per_s = 3.9};
+  Measurement line{.family = "decode", .work = "B32 kv2048 32/8 p16", .backend = "x", .us = 68, .tera_bytes_per_s = 3.9};
   CHECK(a100_target(line, 4.8)->there == 1.6);
   CHECK(a100_target(line, 4.8)->here == doctest::Approx(3.7666).epsilon(1e-4));
   line.family = "graph";
@@ -119,6 +119,10 @@ TEST_CASE("the A100's targets, there and as a fraction of this GPU's peak") {
   CHECK(a100_target(line, 4.8)->there == 1.8);
   line.work = "rope 64 tokens 32/8 neox cold";
   CHECK(a100_target(line, 4.8)->there == 1.5);
+  line.us = 12;  // 47 MB: 9.75 us at the peak
+  CHECK_FALSE(a100_target(line, 4.8));
+  CHECK(a100_target(line, 4.6));
+  line.us = 68;
   line.work = "chain B1 kv1024 32/8 p16 cold";
   CHECK_FALSE(a100_target(line, 4.8));
   line = {.family = "plan", .work = "B32 kv2048 32/8 p16", .backend = "x", .us = 1};

@@ -12,6 +12,7 @@ from collections import defaultdict
 
 OURS = "flashladder"
 A100_PEAK, A100 = 2.039, {"decode": 1.6, "norm": 1.8, "rope": 1.5}  # TB/s; bench/roofline.hpp
+LEAST_US_AT_PEAK = 10  # of a case's bytes: below, latency is most of the time and a target of bandwidth says nothing
 PAGE = {case + " p1": case + " p16" for case in ("B32 kv2048 32/8", "B64 kv8192 32/8", "B64 lognormal 32/8")}
 
 # family, case, ship, goal. `us`, `TBps`, `ratio` (peer / ours); `slower`: than the same work on pages of 16.
@@ -108,6 +109,8 @@ def verdict(target, values):
 def a100(family, case, line, peak):
     kind = "norm" if "rmsnorm" in case else "rope" if case.startswith("rope ") else "decode" if family == "graph" else family
     if kind not in A100 or not line["TBps"] or case.startswith("chain "):
+        return "-"
+    if line["us"] * line["TBps"] / peak < LEAST_US_AT_PEAK:
         return "-"
     there = A100[kind]
     return " ".join(f"{'✓' if line['TBps'] > least else '✗'} {least:.3g}" for least in (there, there / A100_PEAK * peak))
