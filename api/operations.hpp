@@ -64,4 +64,23 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<cons
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
                                            const Tensor& cos_sin_cache, bool is_neox = true, const On& on = {});
 
+// --- RoPE and append at once (gpu/append/append.hpp) ---------------------------------------------------------------------
+// q is rotated in place, k on its way into its page; append_key keeps its bits. What apply_rope_*_inplace on q and a copy of
+// append_key and then append_paged_kv_cache give. A row with batch index -1 goes nowhere, and its q stays as it is.
+//   q [nnz, num_qo_heads, head_dim_qk]; positions are both the token's angle and its place in the request
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+                                        std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                                        const PagedKvCache& paged_kv_cache, std::span<const std::int32_t> paged_kv_indptr,
+                                        std::span<const std::int32_t> paged_kv_indices,
+                                        std::span<const std::int32_t> paged_kv_last_page_len,
+                                        const RopeOptions& options = {}, const On& on = {});
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+                                                   const Tensor& cos_sin_cache, std::span<const std::int32_t> batch_indices,
+                                                   std::span<const std::int32_t> positions,
+                                                   const PagedKvCache& paged_kv_cache,
+                                                   std::span<const std::int32_t> paged_kv_indptr,
+                                                   std::span<const std::int32_t> paged_kv_indices,
+                                                   std::span<const std::int32_t> paged_kv_last_page_len,
+                                                   bool is_neox = true, const On& on = {});
+
 }  // namespace flashladder::api

@@ -1,5 +1,5 @@
 // What only the GPU refuses: capturing streams, other streams, memory of the wrong kind, what D6 does not compute. And the
-// single decode, the operations' way to the GPU, and what a plan and a run cost on the host.
+// single decode, and what a plan and a run cost on the host.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -12,7 +12,6 @@
 #include "ladder/cases/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
-#include "tests/ops_data.hpp"
 
 namespace {
 std::atomic<std::size_t> allocations = 0;
@@ -204,21 +203,6 @@ TEST_CASE("single_decode_with_kv_cache on the GPU equals the oracle") {
     const auto comparison = compare(c, got.floats(), got.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
     CHECK_MESSAGE(comparison.ok(), comparison.message());
   }
-}
-
-TEST_CASE("the operations reach the GPU") {
-  std::mt19937 random(5);
-  ops_test::Padded x(DType::f16, {7, 256}, 0), weight(DType::f16, {256}, 0), expected(DType::f16, {7, 256}, 0);
-  x.fill(random, -1, 1), weight.fill(random, -1, 1);
-  const gpu::DeviceBuffer x_gpu(x.bytes().data(), x.bytes().size());
-  const gpu::DeviceBuffer weight_gpu(weight.bytes().data(), weight.bytes().size());
-  rmsnorm(x.t(), weight.t(), expected.t());
-  const Tensor on_gpu = contiguous(x_gpu.data(), DType::f16, {7, 256});
-  const GpuStream stream;
-  rmsnorm(on_gpu, contiguous(weight_gpu.data(), DType::f16, {256}), on_gpu, 1e-6f, {Device::gpu, stream});
-  gpu::check(cudaStreamSynchronize(stream));
-  x_gpu.download(const_cast<unsigned char*>(x.bytes().data()));
-  for (std::int64_t i = 0; i < x.size(); ++i) CHECK(x.get(i) == doctest::Approx(expected.get(i)).epsilon(2e-3));
 }
 
 TEST_CASE("plan and run allocate nothing on the host, and take microseconds") {

@@ -155,6 +155,51 @@ TEST_CASE("on the CPU the cache operations are the references") {
                        InputError);
 }
 
+TEST_CASE("RoPE and append at once are the two references; what is refused changes nothing") {
+  std::mt19937 random(6);
+  const std::vector<std::int32_t> indptr{0, 2, 2, 3}, indices{3, 0, 1}, last{1, 0, 4}, requests{0, -1, 2, 2};
+  std::vector<std::int32_t> positions{4, -77, 0, 3}, angles{4, 0, 0, 3};  // row 1 goes nowhere
+  std::vector<float> cache = reference::make_cos_sin_cache(5, 16, 2, 500);
+  const Tensor cos_sin = contiguous(cache.data(), DType::f32, {5, 16});
+  const RopeOptions rope{.rotary_dim = 16, .interleave = true, .rope_scale = 2, .rope_theta = 500};
+  for (const DType t : ops_test::all_dtypes) {
+    for (const bool computed : {false, true}) {
+      Twins q(t, {4, 6, 32}, random), key(t, {4, 2, 32}, random), k(t, {4, 4, 2, 32}, random), v(t, {4, 4, 2, 8}, random);
+      Padded value(t, {4, 2, 8}), key_before(t, {4, 2, 32});
+      value.fill(random, -1, 1), key_before.copy(key.a);
+      const auto fused = [&](const Tensor& q_) {
+        const PagedKvCache to = paged_kv_cache(k.a.t(), v.a.t(), KvLayout::NHD);
+        if (computed) {
+          rope_pos_ids_append_paged_kv_cache(q_, key.a.t(), value.t(), requests, positions, to, indptr, indices, last, rope);
+        } else {
+          rope_with_cos_sin_cache_append_paged_kv_cache(q_, key.a.t(), value.t(), cos_sin, requests, positions, to, indptr,
+                                                        indices, last, false);
+        }
+      };
+      const std::initializer_list<const Padded*> written{&q.a, &k.a, &v.a};
+      // Not a position; not in cos_sin, nor of request 2; in cos_sin only; row 2's slot.
+      for (const auto& [position, request] : {std::pair{-1, -1}, {5, computed ? 2 : -1}, {4, 2}, {0, 2}}) {
+        positions[3] = position;
+        ops_test::check_refused("positions[3]", written, [&] { fused(q.a.t()); }, request);
+      }
+      positions[3] = 3;
+      ops_test::check_refused("k", written, [&] { fused(key.a.t()); });
+      ops_test::check_refused("q", written, [&] { fused(cos_sin); });
+      fused(q.a.t());
+      Padded q_rotated(t, {4, 6, 32});
+      q_rotated.copy(q.b);
+      reference::apply_rope_pos_ids_inplace(q_rotated.t(), key.b.t(), angles, 16, true, 2, 500);
+      for (std::int64_t i = 0; i < q.b.size(); ++i) {
+        if (requests[i / (6 * 32)] >= 0) q.b.set(i, q_rotated.get(i));
+      }
+      reference::append_paged_kv_cache(key.b.t(), value.t(), requests, positions,
+                                       paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD), indptr, indices, last);
+      CHECK((q.same() && k.same() && v.same()));
+      CHECK(key.a.bytes() == key_before.bytes());
+    }
+  }
+}
+
 TEST_CASE("where there is no GPU the operations say why") {
   if (why_no_gpu().empty()) return;
   std::vector<float> x(8);
