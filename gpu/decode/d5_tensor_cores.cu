@@ -15,7 +15,7 @@ namespace {
 
 constexpr int warps = tile_warps, round = 32;  // tokens that one TokenSlots serves: two tiles
 template <int head_dim>
-constexpr int stages = head_dim == 64 ? 4 : 3;
+constexpr int stages = head_dim == 64 ? 4 : head_dim == 128 ? 3 : 2;  // 64, 96, 128 KB: what a block of sm_80 may have, too
 
 template <class S, class Score>
 __global__ void __launch_bounds__(warps * 32, blocks_per_sm(S::head_dim))

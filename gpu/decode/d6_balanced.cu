@@ -22,13 +22,13 @@ constexpr int threads = tile_warps * 32;
 // Two are enough: 64 KB of an SM are under way while as much is computed, and what is on its way for longer than it must only
 // makes everything else wait, page ids, queries, counters (timed: 0.5 to 1 us better than three).
 template <int head_dim>
-constexpr int stages = head_dim == 64 ? 4 : head_dim == 128 ? 2 : 3;
+constexpr int stages = head_dim == 64 ? 4 : 2;
 
 // Partials of a merge whose loads are under way at once. Between two items it delays its CTA alone, and less code is fetched
 // sooner; at the end everybody waits for it, and it takes what the registers hold. (Timed: 4, 8, 16; 32 is slower at both.)
 constexpr int batch_between = 4;
 template <class S>
-constexpr int batch_at_end = S::head_dim == 128 && S::head_tiles == 1 ? 16 : 8;
+constexpr int batch_at_end = S::head_tiles == 2 ? 4 : S::head_dim == 128 ? 16 : 8;
 
 template <class S>
 struct Shared {

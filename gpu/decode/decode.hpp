@@ -28,7 +28,7 @@ void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cud
 namespace d5 {
 // Its items may have more rows: two tiles of 8 heads, but for head_dim 256, where o of 16 heads would not fit the registers.
 constexpr std::int32_t most_rows(std::int32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
-// Resident in an SM, by shared memory: a block's ring takes 64, 96 or 192 KB (head_dim 64, 128, 256), D6's no more.
+// Resident in an SM, by shared memory: a block's ring takes 64, 96 or 128 KB (head_dim 64, 128, 256), D6's no more.
 constexpr std::int32_t blocks_per_sm(std::int32_t head_dim) { return head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1; }
 void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
 }
