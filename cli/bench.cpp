@@ -15,7 +15,7 @@ int bench_command(const BenchOptions& o) {
   require(rounds >= 1 && rounds <= 100000, "--rounds", rounds, "must be 1 .. 100000");
   require(!(o.csv && o.json), "--csv", "", "contradicts --json: standard output holds one of them");
   if (o.families.empty()) {
-    require(!o.list && !o.step && o.html.empty(), "FAMILY", "", "is missing: --list, --step and --html are about families");
+    require(!o.list && o.html.empty(), "FAMILY", "", "is missing: --list and --html are about families");
     return bench_on_cpu(o);
   }
   const bool plans_alone = o.families == std::vector<std::string>{"plan"};
@@ -44,7 +44,6 @@ void add_bench(CLI::App& program, int& exit_code) {
       ->delimiter(',')->allow_extra_args(false)->capture_default_str();
   command->add_option("--chunk", o->chunk_size, "GPU: keys of a chunk, --policy fixed")->capture_default_str();
   command->add_flag("--list", o->list, "GPU: print the families' case strings, time nothing");
-  command->add_flag("--step", o->step, "GPU: wait for a line on standard input before each family of each round");
   command->add_option("--html", o->html, "GPU: a page of predicted and measured CTA times")->type_name("FILE");
   command->add_flag("--csv", o->csv, "CSV instead of the table");
   command->add_flag("--json", o->json, "JSON instead of the table");

@@ -1,7 +1,5 @@
-// flashladder bench FAMILY...: families of work on a GPU. All is prepared and checked first, then timed in rounds, so that
-// another program can take its turn between them (--step).
+// flashladder bench FAMILY...: families of work on a GPU. All is prepared and checked first, then timed in rounds.
 #include <algorithm>
-#include <iostream>
 #include <set>
 #include <utility>
 
@@ -139,17 +137,13 @@ std::vector<std::string> Session::failures() const {
 }
 
 void time_in_rounds(Session& session, const BenchOptions& o) {
-  if (o.step) print("ready\n");
   for (int run = o.run; run < o.run + o.rounds.value_or(1); ++run) {
     for (PreparedFamily& family : session.prepared) {
-      std::string turn;
-      if (o.step) std::getline(std::cin, turn);  // another program has had its turn; at the end of the input, nobody waits
       if (&family == session.prepared.data()) {
         for (const Measurement& ceiling : bench::time_ceilings(*session.timer)) session.add(ceiling, run);
       }
       session.time(family, run);
       if (!o.jsonl.empty()) write_file_whole(o.jsonl, bench::json_lines(bench::to_json(session.machine), session.lines));
-      if (o.step) print(std::string("done ") + bench::name_of(family.family) + " " + std::to_string(run) + "\n");
     }
   }
 }

@@ -19,7 +19,7 @@ struct BenchOptions {
   std::optional<int> rounds;  // none: the half's own default
   int run = 1;
   std::int32_t chunk_size = 512;
-  bool csv = false, json = false, no_plan = false, list = false, step = false;
+  bool csv = false, json = false, no_plan = false, list = false;
 };
 
 // The cases of --cases and --kv; none: the half's own.

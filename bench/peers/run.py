@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times FlashLadder and FlashInfer on one GPU in turn, round by round and family by family, and joins the lines.
+"""Times FlashLadder and FlashInfer on one GPU in turn, round by round, and joins the lines.
 
   run.py FLASHLADDER PEERS_SCRIPT OUT_DIR [--rounds 3] [--families decode,graph,append,norm,rope,plan] [--also xqa]
 
@@ -8,8 +8,9 @@ plan) that times FlashInfer and calls its own report(family, case, backend, us, 
 beside this file adds the chain. OUT_DIR gets ours.jsonl, peers.jsonl and table.md. Needs torch, flashinfer, and nvcc for its
 kernels.
 
-Ours prepares and checks everything once, then waits for its turn before each family of each round (--step). Meanwhile the
-peers' functions run once with their clock taken away, which compiles their kernels. Then: ours, theirs, ours, theirs.
+Each side has the GPU and its memory to itself: a round is one process of ours, which prepares and checks its work before it
+times it, then one of theirs. Before the first round the peers' functions run once without a clock, which compiles their
+kernels.
 """
 import argparse, importlib.util, json, pathlib, subprocess, sys, time, traceback
 
@@ -19,33 +20,10 @@ THEIRS = {"decode": ["decode", "attn"], "graph": ["graph"], "append": ["append"]
           "plan": ["plan"]}
 
 
-class Ours:
-    """The program in --step mode: it waits for a line before each family, and says `done FAMILY RUN` after it."""
-
-    def __init__(self, program, families, rounds, path):
-        self.process = subprocess.Popen(
-            [program, "bench", *families, "--step", "--rounds", str(rounds), "--jsonl", str(path)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def expect(self, words):
-        line = self.process.stdout.readline().strip()
-        if line != words:
-            sys.exit(f"flashladder said {line!r} instead of {words!r}:\n{self.process.stdout.read()}")
-
-    def turn(self, family, run):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        self.expect(f"done {family} {run}")
-
-    def end(self):
-        report = self.process.communicate()[0]
-        return self.process.returncode, report
-
-
 class Peers:
     """The peers' script as a module, with the globals that its main program sets; its lines go to a file, with their run."""
 
-    def __init__(self, script, path):
+    def __init__(self, script, path, run):
         import torch
         spec = importlib.util.spec_from_file_location("peers_script", script)
         self.torch, self.script = torch, importlib.util.module_from_spec(spec)
@@ -56,9 +34,10 @@ class Peers:
         self.script.report = self.report
         import flashinfer, flashinfer_chain
         self.chain, self.clock = flashinfer_chain, flashinfer_chain.Clock()
-        self.out, self.run = open(path, "w", encoding="utf-8"), 0
-        self.line(dict(gpu=torch.cuda.get_device_name(), cuda=torch.version.cuda, torch=torch.__version__,
-                       flashinfer=flashinfer.__version__, date=time.strftime("%Y-%m-%d")))
+        self.out, self.run = open(path, "a", encoding="utf-8"), run
+        if run == 1:
+            self.line(dict(gpu=torch.cuda.get_device_name(), cuda=torch.version.cuda, torch=torch.__version__,
+                           flashinfer=flashinfer.__version__, date=time.strftime("%Y-%m-%d")))
 
     def line(self, values):
         self.out.write(json.dumps(values) + "\n")
@@ -93,6 +72,22 @@ class Peers:
         del self.clock.median_us  # the class's own again
 
 
+def peers_round(args, families, also):
+    peers = Peers(args.script, args.out / "peers.jsonl", args.peers_round)
+    for family in families:
+        (peers.turn if peers.run else peers.warm_up)(family, also)
+
+
+def our_round(args, families, run):
+    """One process; its lines go behind those of the rounds before. Returns its exit code."""
+    lines = args.out / f"ours_{run}.jsonl"
+    command = [args.flashladder, "bench", *families, "--run", str(run), "--jsonl", str(lines)]
+    code = subprocess.run(command, stdout=open(args.out / f"ours_{run}.txt", "w")).returncode
+    with open(args.out / "ours.jsonl", "a", encoding="utf-8") as out:
+        out.writelines(lines.read_text().splitlines(keepends=True)[0 if run == 1 else 1:])  # one header
+    return code
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("flashladder")
@@ -101,35 +96,30 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--families", default=",".join(THEIRS))
     parser.add_argument("--also", default="", help="more functions of the script, beside decode: xqa")
+    parser.add_argument("--peers-round", type=int, help="only the peers' part of this round; 0 compiles")
     args = parser.parse_args()
     families, also = args.families.split(","), [name for name in args.also.split(",") if name]
+    if args.peers_round is not None:
+        return peers_round(args, families, also)
     args.out.mkdir(parents=True, exist_ok=True)
+    files = [str(args.out / name) for name in ("ours.jsonl", "peers.jsonl")]
+    for name in files:
+        pathlib.Path(name).unlink(missing_ok=True)
     begin = time.monotonic()
     say = lambda what: print(f"# {time.monotonic() - begin:5.0f} s  {what}", flush=True)
-    ours = Ours(args.flashladder, families, args.rounds, args.out / "ours.jsonl")
-    peers = Peers(args.script, args.out / "peers.jsonl")
-    for family in families:
-        peers.warm_up(family, also)
-        say(f"compiled the peers' {family}")
-        if ours.process.poll() is not None:
-            break
-    ours.expect("ready")
-    say("both are ready")
+    theirs = lambda run: subprocess.run([sys.executable, __file__, *sys.argv[1:], "--peers-round", str(run)]).returncode
+    codes = [theirs(0)]
+    say("compiled the peers' kernels")
     for run in range(1, args.rounds + 1):
-        peers.run = run
-        for family in families:
-            ours.turn(family, run)
-            peers.turn(family, also)
-            say(f"round {run}, {family}")
-    code, report = ours.end()
-    print(report)
-    files = [str(args.out / name) for name in ("ours.jsonl", "peers.jsonl")]
+        codes.append(our_round(args, families, run))
+        say(f"round {run}, ours: {codes[-1]}")
+        codes.append(theirs(run))
+        say(f"round {run}, theirs: {codes[-1]}")
     table = subprocess.run([sys.executable, HERE / "table.py", "--all", *files], text=True, stdout=subprocess.PIPE,
                            check=True).stdout
     (args.out / "table.md").write_text(table, encoding="utf-8")
     print(table.split("\n\n")[1])
-    say(f"done; flashladder ended with {code}")
-    return code
+    return max(codes)
 
 
 if __name__ == "__main__":
