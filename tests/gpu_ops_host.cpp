@@ -41,8 +41,9 @@ TEST_CASE("norm shapes: every row and piece has a thread, and blocks have warps 
                           s.threads <= 1024 && s.in_registers == (d % 8 == 0 && d <= 16384);
         CHECK_MESSAGE(fits, "rows ", rows, " d ", d);
         if (!s.in_registers) continue;
-        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide, s.chunks) &&
-                            s.chunks <= (add ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0);
+        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide) &&
+                            s.chunks <= (add ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0) &&
+                            s.grid * s.rows_in_block >= rows && (s.grid - 1) * s.rows_in_block < std::int64_t{rows};
         CHECK_MESSAGE(covers, "rows ", rows, " d ", d, " lanes ", s.lanes, " chunks ", s.chunks);
       }
     }
