@@ -41,8 +41,9 @@ TEST_CASE("norm shapes: every row and piece has a thread, and blocks have warps 
                           s.threads <= 1024 && s.in_registers == (d % 8 == 0 && d <= 16384);
         CHECK_MESSAGE(fits, "rows ", rows, " d ", d);
         if (!s.in_registers) continue;
-        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide, s.chunks) &&
-                            s.chunks <= (add ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0);
+        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide) &&
+                            s.chunks <= (add ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0) &&
+                            s.grid * s.rows_in_block >= rows && (s.grid - 1) * s.rows_in_block < std::int64_t{rows};
         CHECK_MESSAGE(covers, "rows ", rows, " d ", d, " lanes ", s.lanes, " chunks ", s.chunks);
       }
     }
@@ -53,12 +54,11 @@ TEST_CASE("token and merge shapes: blocks are within their limits") {
   for (const std::int64_t nnz : {0, 1, 64, 500, 65536}) {
     for (const int heads : {1, 2, 9, 16, 40, 48, 300, 5000}) {
       for (const int lanes : {1, 2, 3, 8, 16, 32, 64}) {
-        for (const int many : {1, 3, 4, 8}) {
-          const gpu::TokenShape s = gpu::token_shape(nnz, heads, lanes, many, 132);
-          const bool fits = s.threads() >= 1 && s.threads() <= gpu::most_token_threads(s.heads_at_once) &&
-                            s.lanes <= lanes && s.slots >= 1 && s.slots <= heads &&
+        for (const int at_once : {1, 3, 4}) {
+          const gpu::TokenShape s = gpu::token_shape(heads, lanes, at_once, 128);
+          const bool fits = s.threads() >= 1 && s.threads() <= 128 && s.lanes == lanes && s.slots >= 1 && s.slots <= heads &&
                             s.blocks(nnz) * s.tokens_in_block >= nnz;
-          CHECK_MESSAGE(fits, "nnz ", nnz, " heads ", heads, " lanes ", lanes, " many ", many);
+          CHECK_MESSAGE(fits, "nnz ", nnz, " heads ", heads, " lanes ", lanes, " at once ", at_once);
         }
       }
     }

@@ -39,7 +39,7 @@ RopeCall rope_call(const Rows& r, std::int32_t rotary_dim, bool interleave, cuda
   call.pieces = rotary_dim % 16 == 0 && p.k.dim % 16 == 0 && p.v.dim % 16 == 0 && is_aligned(p.q) && is_aligned(p.k) &&
                 is_aligned(p.v) && is_aligned(p.k_pool, p.k_strides) && is_aligned(p.v_pool, p.v_strides);
   call.lanes = std::max(p.k.dim, p.v.dim) / 16;
-  if (!call.pieces) call.use_elements();
+  if (!call.pieces || call.lanes > rope_threads) call.use_elements();
   return call;
 }
 

@@ -1,4 +1,4 @@
-// The instances of the norm kernels, all of them: dtype x chunks x (part of a warp, block), and the walking one.
+// The instances of the norm kernels, all of them: dtype x (part of a warp, block) x chunks, and the walking one.
 #pragma once
 
 #include "gpu/device.hpp"
@@ -16,13 +16,13 @@ void launch_norm(const NormParams& p, cudaStream_t stream, bool enable_pdl) {
     return launch(shape.aligned ? norm_walk_kernel<Element, EightElements<Element>, add>
                                 : norm_walk_kernel<Element, OneElement<Element>, add>, blocks, stream, p);
   }
-  const auto with_chunks = [&]<int chunks>() {
-    const auto kernel = shape.wide ? norm_kernel<Element, add, chunks, true> : norm_kernel<Element, add, chunks, false>;
-    launch(kernel, blocks, stream, p, shape.lanes);
+  const auto with = [&]<int chunks, bool wide>() {
+    launch(norm_kernel<Element, add, chunks, wide>, blocks, stream, p, shape.lanes, shape.rows_in_block);
   };
-  if (shape.chunks == 1) return with_chunks.template operator()<1>();
-  if (shape.chunks == 2) return with_chunks.template operator()<2>();
-  if constexpr (!add) with_chunks.template operator()<4>();
+  if (shape.wide) return shape.chunks == 1 ? with.template operator()<1, true>() : with.template operator()<2, true>();
+  if (shape.chunks == 1) return with.template operator()<1, false>();
+  if (shape.chunks == 2) return with.template operator()<2, false>();
+  if constexpr (!add) with.template operator()<4, false>();
 }
 
 template <bool add>

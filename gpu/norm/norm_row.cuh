@@ -1,11 +1,14 @@
 // RMSNorm with one read: a row stays in the registers of its lanes from the load to the store. For rmsnorm and, with `add`,
 // fused_add_rmsnorm; must equal reference/norm.cpp up to the order of one sum.
-// grid   as norm_shape() says      block  groups of lanes, each group a row       shared memory  two sums a warp (wide)
-//  - 16 bytes a load. A group's rows of the next step are on their way while this step's are summed and written, so that
-//    the sum's latency costs nothing; short rows take several at once for the same reason.
+// grid   a block for every rows_in_block() consecutive rows      block  groups of lanes, each group a row at a time
+// shared memory  two sums a warp (wide)
+//  - 16 bytes a load. Blocks are short and many: while one sums, others load. Only rmsnorm's blocks of long rows go on to a
+//    few more rows, and ask for the next one before they sum this one.
+//  - Rows of a block lie one after the other: what the SMs touch at one time is near together in memory.
 //  - The weight is loaded once, into registers, before anything that must wait.
 //  - A group is part of a warp, which adds by shuffles, or (wide) a block, with one barrier a row.
 // Tensors: x, y, residual [rows, d], weight [d]; lane l of a group holds pieces l, l + lanes, ... of eight elements.
+// docs/measurements/h200-ops.md has what was tried.
 #pragma once
 
 #include <cstdint>
@@ -54,37 +57,37 @@ __device__ void keep_packed(uint4 (&pieces)[n]) {
   for (uint4& p : pieces) asm volatile("" : "+r"(p.x), "+r"(p.y), "+r"(p.z), "+r"(p.w));
 }
 
-template <class Element, bool add, int chunks_, bool wide>
+template <class Element, bool add, int chunks, bool wide>
 struct NormLanes {
-  static constexpr int chunks = chunks_;
-  static constexpr int rows_at_once = wide ? 1 : (add ? 2 : 4) / chunks;  // 64 bytes a thread in flight
+  static constexpr int rows_at_once = norm_rows_at_once(wide, add, chunks);
   using Pieces = RowPieces<add, rows_at_once, chunks>;
 
   const NormParams& p;
-  std::uint32_t group, groups;  // of this block
+  int group, groups;  // of this block; row r of a step is `groups` rows behind row r - 1
   int lane, lanes;
+  std::uint32_t end;  // of this block's rows
 
-  __device__ std::uint32_t step() const { return gridDim.x * groups; }
   __device__ bool has(int c) const { return (lane + c * lanes) * 8 < p.d; }
 
+  // Neither this nor the store names a cache policy: evict-first loads took 2 % longer at 65536 x 4096 (268 us against 262).
   __device__ uint4 load(const NormRows& rows, std::uint32_t row, int c) const {
-    if (row >= p.rows || !has(c)) return {};
+    if (row >= end || !has(c)) return {};
     const auto* from = static_cast<const Element*>(rows.data) + offset(rows, row, p.num_heads);
-    return __ldcs(reinterpret_cast<const uint4*>(from) + lane + c * lanes);  // read once: first out of the L2
+    return reinterpret_cast<const uint4*>(from)[lane + c * lanes];
   }
   __device__ void store(const NormRows& rows, std::uint32_t row, int c, const Float8& values) const {
-    if (row >= p.rows || !has(c)) return;
+    if (row >= end || !has(c)) return;
     auto* to = static_cast<Element*>(rows.data) + offset(rows, row, p.num_heads);
     reinterpret_cast<uint4*>(to)[lane + c * lanes] = pack<Element>(values);
   }
 
-  __device__ void load(Pieces& pieces, std::uint32_t first) const {
+  __device__ void load(Pieces& pieces, std::uint32_t row) const {
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
-        pieces.x[r][c] = load(p.input, first + r * step(), c);
-        if constexpr (add) pieces.residual[r][c] = load(p.residual, first + r * step(), c);
+        pieces.x[r][c] = load(p.input, row + r * groups, c);
+        if constexpr (add) pieces.residual[r][c] = load(p.residual, row + r * groups, c);
       }
     }
   }
@@ -110,57 +113,47 @@ struct NormLanes {
       }
     }
   }
-};
 
-template <class Lanes, class Element, bool add>
-__device__ void norm_rows(const Lanes& at, uint4 (&weight)[Lanes::chunks], float (&sums)[2][32]) {
-  constexpr int rows_at_once = Lanes::rows_at_once, chunks = Lanes::chunks;
-  const std::uint32_t step = at.step() * rows_at_once;
-  typename Lanes::Pieces pieces, next;
-  at.load(pieces, blockIdx.x * at.groups + at.group);
-  int round = 0;
-  // The block's first row decides for all of its threads: barriers and shuffles are met by all.
-  for (std::uint32_t first = blockIdx.x * at.groups; first < at.p.rows; first += step, ++round) {
-    const std::uint32_t row = first + at.group;
-    at.load(next, row + step);
+  // From the pieces of rows row, row + groups, ... to what is stored.
+  __device__ void norm(Pieces& pieces, uint4 (&weight)[chunks], std::uint32_t row, float (&sums)[2][32], int round) const {
     float squares[rows_at_once] = {};
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
-        const Float8 x = at.values(pieces, r, c);
-        if constexpr (add) at.store(at.p.residual, row + r * at.step(), c, x);
+        const Float8 x = values(pieces, r, c);
+        if constexpr (add) store(p.residual, row + r * groups, c, x);
 #pragma unroll
         for (float value : x.at) squares[r] += value * value;
       }
     }
-    at.sum_over_group(squares, sums, round);
+    sum_over_group(squares, sums, round);
     keep_packed(weight);
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
       keep_packed(pieces.x[r]);
       if constexpr (add) keep_packed(pieces.residual[r]);
-      const float scale = rsqrtf(squares[r] * at.p.inverse_d + at.p.eps);
+      const float scale = rsqrtf(squares[r] * p.inverse_d + p.eps);
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
         const Float8 w = to_floats<Element>(weight[c]);
-        Float8 y = at.values(pieces, r, c);
+        Float8 y = values(pieces, r, c);
 #pragma unroll
         for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * scale * w.at[i];
-        at.store(at.p.out, row + r * at.step(), c, y);
+        store(p.out, row + r * groups, c, y);
       }
     }
-    pieces = next;
   }
-}
+};
 
 template <class Element, bool add, int chunks, bool wide>
-__global__ void __launch_bounds__(most_norm_threads(wide, chunks), most_norm_threads(wide, chunks) == 256 ? 3 : 1)
-norm_kernel(const __grid_constant__ NormParams p, int lanes) {
+__global__ void __launch_bounds__(most_norm_threads(wide), least_norm_blocks(wide, chunks))
+norm_kernel(const __grid_constant__ NormParams p, int lanes, std::uint32_t rows_in_block) {
   __shared__ float sums[2][32];
   using Lanes = NormLanes<Element, add, chunks, wide>;
-  const unsigned group = wide ? 0 : threadIdx.x / lanes, groups = wide ? 1 : blockDim.x / lanes;
-  const Lanes at{p, group, groups, static_cast<int>(threadIdx.x - group * lanes), lanes};
+  const int group = wide ? 0 : threadIdx.x / lanes, groups = wide ? 1 : blockDim.x / lanes;
+  const std::uint32_t begin = blockIdx.x * rows_in_block;
+  const Lanes at{p, group, groups, static_cast<int>(threadIdx.x) - group * lanes, lanes, min(begin + rows_in_block, p.rows)};
   uint4 weight[chunks];
 #pragma unroll
   for (int c = 0; c < chunks; ++c) {
@@ -168,7 +161,19 @@ norm_kernel(const __grid_constant__ NormParams p, int lanes) {
   }
   griddepcontrol_wait();  // the weight alone is nobody's output; x, residual and out may still be in use in front of us
   griddepcontrol_launch_dependents();
-  norm_rows<Lanes, Element, add>(at, weight, sums);
+  typename Lanes::Pieces pieces;
+  at.load(pieces, begin + group);
+  if constexpr (!norm_goes_on(wide, add, chunks)) {
+    at.norm(pieces, weight, begin + group, sums, 0);
+  } else {
+    int round = 0;
+    for (std::uint32_t row = begin; row < at.end; ++row, ++round) {  // the whole block's row: all meet the barrier
+      typename Lanes::Pieces next;
+      at.load(next, row + 1);
+      at.norm(pieces, weight, row, sums, round);
+      pieces = next;
+    }
+  }
 }
 
 }  // namespace flashladder::gpu

@@ -19,7 +19,7 @@ RopeCall rope_call(const Tensor& q, const Tensor& k, std::span<const std::int32_
   call.params.rotary_dim = rotary_dim;
   call.pieces = rotary_dim % 16 == 0 && is_aligned(call.params.q) && is_aligned(call.params.k);
   call.lanes = rotary_dim / 16;
-  if (!call.pieces) call.use_elements();
+  if (!call.pieces || call.lanes > rope_threads) call.use_elements();
   return call;
 }
 

@@ -1,10 +1,9 @@
-// The instances of the RoPE kernels: dtype x style x angles x heads at once, and dtype x angles of the one for odd shapes.
+// The instances of the RoPE kernels: dtype x style x angles, and dtype x angles of the one for odd shapes.
 // rope.cu makes them for in place, append/rope_append.cu for the append.
 #pragma once
 
 #include <algorithm>
 
-#include "gpu/device.hpp"
 #include "gpu/launch.hpp"
 #include "gpu/rope/rope_kernel.cuh"
 
@@ -37,18 +36,15 @@ inline CachedAngles cached_angles(const Tensor& cos_sin_cache) {
 
 template <class Element, bool append, class Angles>
 void launch_rope(const RopeCall& call, const Angles& angles) {
-  constexpr int many = append ? 3 : 4;  // as many as there are registers for, three blocks in an SM
   const RopeParams& p = call.params;
-  const TokenShape shape = token_shape(p.nnz, p.num_heads(), call.lanes, call.pieces ? many : 1, multiprocessors());
+  const TokenShape shape = token_shape(p.num_heads(), call.lanes, call.pieces ? rope_heads_at_once : 1, rope_threads);
   const LaunchShape blocks{.grid = p.num_heads() == 0 ? 0 : shape.blocks(p.nnz), .block = shape.threads(),
                            .programmatic = call.enable_pdl};
   if (!call.pieces) {
     return launch(rope_elements_kernel<Element, Angles, append>, blocks, call.stream, p, shape, angles, call.style);
   }
   const auto with_style = [&]<RopeStyle style>() {
-    launch(shape.heads_at_once == 1 ? rope_kernel<Element, style, Angles, append, 1>
-                                    : rope_kernel<Element, style, Angles, append, many>,
-           blocks, call.stream, p, shape, angles);
+    launch(rope_kernel<Element, style, Angles, append>, blocks, call.stream, p, shape, angles);
   };
   if (call.style == RopeStyle::neox) return with_style.template operator()<RopeStyle::neox>();
   with_style.template operator()<RopeStyle::interleaved>();

@@ -21,13 +21,11 @@ bool is_aligned(const void* pool, const KvStrides& s) {
   return is_aligned(pool) && s.page % elements == 0 && s.entry % elements == 0 && s.head % elements == 0;
 }
 
-TokenShape token_shape(std::int64_t nnz, std::int32_t num_heads, std::int32_t lanes, int many, int multiprocessors) {
-  const bool few = nnz * num_heads * lanes <= std::int64_t{multiprocessors} * 1024;
-  TokenShape shape{.lanes = std::min(lanes, most_token_threads(many)), .heads_at_once = few ? 1 : many};
-  const int most_threads = most_token_threads(shape.heads_at_once);
-  const std::int32_t slots = (num_heads + shape.heads_at_once - 1) / shape.heads_at_once;
+TokenShape token_shape(std::int32_t num_heads, std::int32_t lanes, int heads_at_once, int most_threads) {
+  TokenShape shape{.lanes = lanes};
+  const std::int32_t slots = (num_heads + heads_at_once - 1) / heads_at_once;
   shape.slots = std::clamp(slots, 1, most_threads / shape.lanes);
-  shape.tokens_in_block = std::max(1, (few ? 128 : most_threads) / shape.threads_of_token());
+  shape.tokens_in_block = std::max(1, most_threads / shape.threads_of_token());
   return shape;
 }
 
