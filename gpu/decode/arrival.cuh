@@ -20,7 +20,7 @@ struct PackedParams {
   float* partial_o = nullptr;           // [partial_rows, head_dim], normalised
   float* partial_lse_log2 = nullptr;    // [partial_rows]
   float* group_lse_log2 = nullptr;      // [partial_rows] of groups: their o takes the place of their first partial's
-  std::uint64_t* cta_times = nullptr;   // [num_ctas, 2] when each CTA began and ended, in ns of the GPU's clock; or not asked
+  std::uint64_t* cta_times = nullptr;   // [num_ctas, 2] when each CTA began and ended, ns of the GPU's clock; or not asked
 };
 
 // Counts one arrival of `expected`; true for the last of them. By one thread, after a barrier behind the CTA's writes.
@@ -39,10 +39,32 @@ struct Partials {
   std::int32_t first, step, end;
 };
 
+// Four normalised partials into state and value (four features of o, not normalised). Always four, in order, and with every
+// rounding spelled out: whoever arrives last, between two items or at the end and with however large a batch of loads,
+// computes the same bits.
+inline constexpr int absorbed_at_once = 4;
+__device__ inline void absorb(SoftmaxState<float>& state, float4& value, const float* lse_log2, const float4* o) {
+  float most = state.m;
+#pragma unroll
+  for (int u = 0; u < absorbed_at_once; ++u) most = fmaxf(most, lse_log2[u]);
+  const float rescale = SoftmaxState<float>::weight(state.m, most);
+  state = {most, __fmul_rn(state.d, rescale)};
+  value = {__fmul_rn(value.x, rescale), __fmul_rn(value.y, rescale), __fmul_rn(value.z, rescale),
+           __fmul_rn(value.w, rescale)};
+#pragma unroll
+  for (int u = 0; u < absorbed_at_once; ++u) {
+    const float weight = SoftmaxState<float>::weight(lse_log2[u], most);
+    state.d = __fadd_rn(state.d, weight);
+    value = {__fmaf_rn(o[u].x, weight, value.x), __fmaf_rn(o[u].y, weight, value.y), __fmaf_rn(o[u].z, weight, value.z),
+             __fmaf_rn(o[u].w, weight, value.w)};
+  }
+}
+
 // Joins them row by row: write(row, feature, state, float4 of o, not normalised), spread over the threads. Read batch by
 // batch, so that a batch's loads are all under way at once; around L1, which knows nothing of what other SMs wrote.
 template <int head_dim, int threads, int batch, class Write>
 __device__ void merge_partials(const PackedParams& plan, const PackedMerge& m, Partials some, const Write& write) {
+  static_assert(batch % absorbed_at_once == 0, "a batch is absorbed four partials at a time");
   constexpr int vectors = head_dim / 4;
   const auto* partial_o = reinterpret_cast<const float4*>(plan.partial_o);
   for (int at = threadIdx.x; at < m.rows * vectors; at += threads) {
@@ -59,17 +81,9 @@ __device__ void merge_partials(const PackedParams& plan, const PackedMerge& m, P
         lse_log2[u] = there ? __ldcg(some.lse_log2 + slot) : SoftmaxState<float>::nothing;
         o[u] = there ? __ldcg(partial_o + slot * vectors + vector) : float4{};
       }
-      float most = state.m;
 #pragma unroll
-      for (int u = 0; u < batch; ++u) most = fmaxf(most, lse_log2[u]);
-      const float rescale = SoftmaxState<float>::weight(state.m, most);
-      state = {most, state.d * rescale};
-      value = {value.x * rescale, value.y * rescale, value.z * rescale, value.w * rescale};
-#pragma unroll
-      for (int u = 0; u < batch; ++u) {
-        const float weight = SoftmaxState<float>::weight(lse_log2[u], most);
-        state.d += weight;
-        value.x += o[u].x * weight, value.y += o[u].y * weight, value.z += o[u].z * weight, value.w += o[u].w * weight;
+      for (int group = 0; group < batch; group += absorbed_at_once) {
+        if (p + group * some.step < some.end) absorb(state, value, lse_log2 + group, o + group);
       }
     }
     write(r, vector * 4, state, value);
@@ -91,8 +105,8 @@ class Arrival {
                         : arrive(plan.view.arrivals + merge_, m.num_partials);
   }
 
-  // All threads, later. Merges what has been announced, if this CTA was the last. batch: partials whose loads are under way at
-  // once.
+  // All threads, later. Merges what has been announced, if this CTA was the last. batch: partials whose loads are under way
+  // at once.
   template <int batch>
   __device__ void settle(const DecodeParams& p, const PackedParams& plan) {
     if (merge_ < 0) return;
@@ -102,10 +116,11 @@ class Arrival {
     if (last && m.grouped()) {
       const std::int32_t first = group(m) * PackedMerge::group_size;
       const Partials mine{plan.partial_lse_log2, first, 1, first + size(m, group(m))};
-      merge_partials<head_dim, threads, batch>(plan, m, mine, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
+      const auto to_group = [&](int r, int feature, SoftmaxState<float> state, float4 value) {
         const std::int64_t slot = m.first_slot + std::int64_t{first} * m.rows + r;
         write_partial(plan.partial_o, plan.group_lse_log2, slot, head_dim, feature, state, value);
-      });
+      };
+      merge_partials<head_dim, threads, batch>(plan, m, mine, to_group);
       __syncthreads();  // the group's partial is written
       if (threadIdx.x == 0) last_ = arrive(plan.view.arrivals + merge_, m.num_groups());
       __syncthreads();  // the answer of the counter is in shared memory
@@ -114,9 +129,10 @@ class Arrival {
     if (last) {
       const Partials all{m.grouped() ? plan.group_lse_log2 : plan.partial_lse_log2, 0,
                          m.grouped() ? PackedMerge::group_size : 1, m.num_partials};
-      merge_partials<head_dim, threads, batch>(plan, m, all, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
+      const auto to_output = [&](int r, int feature, SoftmaxState<float> state, float4 value) {
         write_output(p, std::int64_t{m.row} + r, head_dim, feature, state, value);
-      });
+      };
+      merge_partials<head_dim, threads, batch>(plan, m, all, to_output);
     }
     merge_ = -1;
   }

@@ -19,8 +19,8 @@ namespace {
 
 constexpr int threads = tile_warps * 32;
 
-// Two are enough: 64 KB of an SM are under way while as much is computed, and what is on its way for longer than it must only
-// makes everything else wait, page ids, queries, counters (timed: 0.5 to 1 us better than three).
+// Two are enough: 64 KB of an SM are under way while as much is computed. More would only make everything else wait for
+// longer, page ids, queries, counters (timed: two are 0.5 to 1 us better than three).
 template <int head_dim>
 constexpr int stages = head_dim == 64 ? 4 : 2;
 
@@ -78,10 +78,11 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedPar
     }
     arrival.template settle<batch_between>(p, plan);  // of an item before: the counter has had an item's time to answer
     write_rows(heads, shared.partials, item.rows, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
+      const std::int64_t row = std::int64_t{item.merge < 0 ? item.row : item.slot} + r;
       if (item.merge < 0) {
-        write_output(p, std::int64_t{item.row} + r, S::head_dim, feature, state, value);
+        write_output(p, row, S::head_dim, feature, state, value);
       } else {
-        write_partial(plan.partial_o, plan.partial_lse_log2, std::int64_t{item.slot} + r, S::head_dim, feature, state, value);
+        write_partial(plan.partial_o, plan.partial_lse_log2, row, S::head_dim, feature, state, value);
       }
     });
     if (item.merge >= 0) arrival.announce(plan, item, merge);

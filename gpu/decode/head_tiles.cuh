@@ -182,8 +182,8 @@ struct HeadTiles {
   }
 };
 
-// All warps' heads become rows: write(row of the item, feature, state, float4 of o, not normalised), spread over the threads.
-// All threads of the block call it; o of the warps is used up.
+// All warps' heads become rows: write(row of the item, feature, state, float4 of o, not normalised), spread over the
+// threads. All threads of the block call it; o of the warps is used up.
 template <class S, class Write>
 __device__ void write_rows(HeadTiles<S>& heads, TilePartials<S>& partials, int rows, const Write& write) {
   constexpr int vectors = S::head_dim / 4;

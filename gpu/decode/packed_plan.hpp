@@ -55,7 +55,8 @@ struct PackedShape {
 PackedShape shape_of(const Plan& plan);  // exactly what this plan takes
 
 std::size_t packed_bytes(const PackedShape& shape);  // of the block, a multiple of 16
-// Of the workspace: partial o [partial_rows, head_dim], partial lse_log2 [partial_rows], groups' lse_log2 [partial_rows], f32.
+// Of the workspace, f32: partial o [partial_rows, head_dim], partial lse_log2 [partial_rows], groups' lse_log2
+// [partial_rows].
 std::size_t partial_bytes(const PackedShape& shape, std::int32_t head_dim);
 
 // Writes the block of a plan for decode (one query a request) into out, all of capacity's bytes that a kernel reads.

@@ -1,6 +1,6 @@
-// Programmatic dependent launch (sm_90 and newer; nothing before): a kernel launched with LaunchShape::programmatic may start
-// while the kernel before it on the stream still runs. PTX ISA, "Parallel Synchronization and Communication Instructions:
-// griddepcontrol".
+// Programmatic dependent launch (sm_90 and newer; nothing before): a kernel launched with LaunchShape::programmatic may
+// start while the kernel before it on the stream still runs. PTX ISA, "Parallel Synchronization and Communication
+// Instructions: griddepcontrol".
 #pragma once
 
 namespace flashladder::gpu {

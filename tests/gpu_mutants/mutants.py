@@ -84,7 +84,7 @@ MUTANTS = [
          [(ARRIVAL, "m.first_slot + std::int64_t{p + u * some.step} * m.rows + r",
            "m.first_slot + std::int64_t{r} * m.num_partials + p + u * some.step")],
          "agree", "partials are read as rows by partials"),
-  Mutant("d6_merge_weight", "d6", [(ARRIVAL, "state.d += weight;", "state.d += 1;")],
+  Mutant("d6_merge_weight", "d6", [(ARRIVAL, "state.d = __fadd_rn(state.d, weight);", "state.d = __fadd_rn(state.d, 1);")],
          "agree", "partials are averaged as if they weighed the same"),
   Mutant("d6_lost_group", "d6", [(ARRIVAL, "first = group(m) * PackedMerge::group_size;", "first = 0;")],
          "agree", "of many partials only the first group is merged"),
