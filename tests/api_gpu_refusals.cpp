@@ -2,28 +2,14 @@
 // single decode, and what a plan and a run cost on the host.
 #include <doctest/doctest.h>
 
-#include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <functional>
-#include <new>
 #include <random>
 
 #include "ladder/cases/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
-
-namespace {
-std::atomic<std::size_t> allocations = 0;
-}
-// Every allocation of this test program is counted. Not inlined: g++ would take malloc beside delete for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+#include "tests/count_allocations.hpp"
 
 using namespace flashladder;
 using namespace flashladder::api;

@@ -1,25 +1,12 @@
 // Plans against the sizes of a captured graph, and planning again without an allocation.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "core/error.hpp"
 #include "planner/planner.hpp"
-
-namespace {
-std::size_t allocations = 0;
-}
-// Every allocation of this test program is counted. Not inlined: g++ would take malloc beside delete for a mismatch.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+#include "tests/count_allocations.hpp"
 
 using namespace flashladder;
 using namespace flashladder::planner;

@@ -98,16 +98,13 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   __shared__ WarpPartials<Group::head_dim, Group::rows, warps> partials;
   partials.put(mine);
   __syncthreads();  // every warp's partial is there
-  for (int at = threadIdx.x; at < rows * Group::head_dim; at += warps * 32) {
-    const int r = at / Group::head_dim, i = at % Group::head_dim;
-    float value;
-    const SoftmaxState<float> state = partials.take(r, i, value);
+  partials.write_rows(rows, [&](int r, int i, SoftmaxState<float> state, float value) {
     if (item.whole()) {
       write_output(p, row + r, Group::head_dim, i, state, value);
     } else {
       write_partial(plan, item.partial_slot + r, Group::head_dim, i, state, value);
     }
-  }
+  });
 }
 
 }  // namespace

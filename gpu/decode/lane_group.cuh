@@ -129,6 +129,17 @@ struct WarpPartials {
     }
     return state;
   }
+
+  // Every row: write(row, feature, state, value of o, not normalised), spread over the block's threads.
+  template <class Write>
+  __device__ void write_rows(int count, const Write& write) const {
+    for (int at = threadIdx.x; at < count * head_dim; at += warps * 32) {
+      const int r = at / head_dim, i = at % head_dim;
+      float value;
+      const SoftmaxState<float> state = take(r, i, value);
+      write(r, i, state, value);
+    }
+  }
 };
 
 }  // namespace flashladder::gpu
