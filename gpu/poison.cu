@@ -13,12 +13,13 @@ constexpr int threads = 1024;
 
 // Blocks as large as an SM's shared memory spread over the SMs, one on each. Each goes on for a while, lest an SM take the
 // blocks of two.
-__global__ void kernel(std::uint32_t words) {
-  extern __shared__ std::uint32_t shared[];
-  for (std::uint32_t i = threadIdx.x; i < words; i += threads) shared[i] = 0xffffffffu;
+__global__ void poison_kernel(std::uint32_t vectors) {
+  extern __shared__ uint4 shared[];
+  const uint4 nan{0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu};
+  for (std::uint32_t i = threadIdx.x; i < vectors; i += threads) shared[i] = nan;
   __syncthreads();  // all of it is written before the block ends
   __nanosleep(20000);
-  if (shared[threadIdx.x] == 0) shared[0] = 1;  // a reader, so that the writes are not left out
+  if (shared[threadIdx.x].x == 0) shared[0].x = 1;  // a reader, so that the writes are not left out
 }
 
 }  // namespace
@@ -27,8 +28,9 @@ void poison_shared_memory(cudaStream_t stream) {
   int device = 0, bytes = 0;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  launch(kernel, {.grid = multiprocessors(), .block = threads, .shared_bytes = static_cast<std::size_t>(bytes)}, stream,
-         static_cast<std::uint32_t>(bytes / sizeof(std::uint32_t)));
+  launch(poison_kernel,
+         {.grid = multiprocessors(), .block = threads, .shared_bytes = static_cast<std::size_t>(bytes)}, stream,
+         static_cast<std::uint32_t>(bytes / sizeof(uint4)));
 }
 
 }  // namespace flashladder::gpu

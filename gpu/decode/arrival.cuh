@@ -10,6 +10,7 @@
 
 #include "gpu/decode/decode_params.hpp"
 #include "gpu/decode/packed_plan.hpp"
+#include "gpu/decode/partial_merge.cuh"
 #include "gpu/decode/write_row.cuh"
 
 namespace flashladder::gpu {
@@ -33,63 +34,6 @@ __device__ inline bool arrive(std::uint32_t* counter, std::int32_t expected) {
   return before + 1 == static_cast<std::uint32_t>(expected);
 }
 
-// The partials p = first, first + step ... below end of a merge, and where their lse_log2 lie.
-struct Partials {
-  const float* lse_log2;
-  std::int32_t first, step, end;
-};
-
-// Four normalised partials into state and value (four features of o, not normalised). Always four, in order, and with every
-// rounding spelled out: whoever arrives last, between two items or at the end and with however large a batch of loads,
-// computes the same bits.
-inline constexpr int absorbed_at_once = 4;
-__device__ inline void absorb(SoftmaxState<float>& state, float4& value, const float* lse_log2, const float4* o) {
-  float most = state.m;
-#pragma unroll
-  for (int u = 0; u < absorbed_at_once; ++u) most = fmaxf(most, lse_log2[u]);
-  const float rescale = SoftmaxState<float>::weight(state.m, most);
-  state = {most, __fmul_rn(state.d, rescale)};
-  value = {__fmul_rn(value.x, rescale), __fmul_rn(value.y, rescale), __fmul_rn(value.z, rescale),
-           __fmul_rn(value.w, rescale)};
-#pragma unroll
-  for (int u = 0; u < absorbed_at_once; ++u) {
-    const float weight = SoftmaxState<float>::weight(lse_log2[u], most);
-    state.d = __fadd_rn(state.d, weight);
-    value = {__fmaf_rn(o[u].x, weight, value.x), __fmaf_rn(o[u].y, weight, value.y), __fmaf_rn(o[u].z, weight, value.z),
-             __fmaf_rn(o[u].w, weight, value.w)};
-  }
-}
-
-// Joins them row by row: write(row, feature, state, float4 of o, not normalised), spread over the threads. Read batch by
-// batch, so that a batch's loads are all under way at once; around L1, which knows nothing of what other SMs wrote.
-template <int head_dim, int threads, int batch, class Write>
-__device__ void merge_partials(const PackedParams& plan, const PackedMerge& m, Partials some, const Write& write) {
-  static_assert(batch % absorbed_at_once == 0, "a batch is absorbed four partials at a time");
-  constexpr int vectors = head_dim / 4;
-  const auto* partial_o = reinterpret_cast<const float4*>(plan.partial_o);
-  for (int at = threadIdx.x; at < m.rows * vectors; at += threads) {
-    const int r = at / vectors, vector = at % vectors;
-    SoftmaxState<float> state;
-    float4 value{};
-    for (int p = some.first; p < some.end; p += batch * some.step) {
-      float lse_log2[batch];
-      float4 o[batch];
-#pragma unroll
-      for (int u = 0; u < batch; ++u) {
-        const std::int64_t slot = m.first_slot + std::int64_t{p + u * some.step} * m.rows + r;
-        const bool there = p + u * some.step < some.end;
-        lse_log2[u] = there ? __ldcg(some.lse_log2 + slot) : SoftmaxState<float>::nothing;
-        o[u] = there ? __ldcg(partial_o + slot * vectors + vector) : float4{};
-      }
-#pragma unroll
-      for (int group = 0; group < batch; group += absorbed_at_once) {
-        if (p + group * some.step < some.end) absorb(state, value, lse_log2 + group, o + group);
-      }
-    }
-    write(r, vector * 4, state, value);
-  }
-}
-
 // A CTA's arrival at a merge, in two steps, so that the counter's answer can be awaited while other work goes on.
 template <int head_dim, int threads>
 class Arrival {
@@ -105,34 +49,30 @@ class Arrival {
                         : arrive(plan.view.arrivals + merge_, m.num_partials);
   }
 
-  // All threads, later. Merges what has been announced, if this CTA was the last. batch: partials whose loads are under way
-  // at once.
-  template <int batch>
-  __device__ void settle(const DecodeParams& p, const PackedParams& plan) {
+  // All threads, later. If this CTA was the last, joins what was announced. merge_partials: a PartialMerge, with shared
+  // memory that nobody reads after write_rows() and nobody writes before the next.
+  template <class Merge>
+  __device__ void settle(const DecodeParams& p, const PackedParams& plan, const Merge& merge_partials) {
     if (merge_ < 0) return;
     const PackedMerge m = plan.view.merges[merge_];
     __syncthreads();  // the answer of the counter is in shared memory
-    bool last = last_;
-    if (last && m.grouped()) {
-      const std::int32_t first = group(m) * PackedMerge::group_size;
-      const Partials mine{plan.partial_lse_log2, first, 1, first + size(m, group(m))};
-      const auto to_group = [&](int r, int feature, SoftmaxState<float> state, float4 value) {
-        const std::int64_t slot = m.first_slot + std::int64_t{first} * m.rows + r;
-        write_partial(plan.partial_o, plan.group_lse_log2, slot, head_dim, feature, state, value);
-      };
-      merge_partials<head_dim, threads, batch>(plan, m, mine, to_group);
+    bool last = last_, in_group = m.grouped();
+    Partials some{plan.partial_o, plan.partial_lse_log2, 0, 1, m.num_partials};
+    if (in_group) some.first = group(m) * PackedMerge::group_size, some.count = size(m, group(m));
+    while (last) {
+      merge_partials(m, some, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
+        if (in_group) {  // in the place of its first partial
+          write_partial(plan.partial_o, plan.group_lse_log2, some.slot(0, m) + r, head_dim, feature, state, value);
+        } else {
+          write_output(p, std::int64_t{m.row} + r, head_dim, feature, state, value);
+        }
+      });
+      if (!in_group) break;
       __syncthreads();  // the group's partial is written
       if (threadIdx.x == 0) last_ = arrive(plan.view.arrivals + merge_, m.num_groups());
       __syncthreads();  // the answer of the counter is in shared memory
-      last = last_;
-    }
-    if (last) {
-      const Partials all{m.grouped() ? plan.group_lse_log2 : plan.partial_lse_log2, 0,
-                         m.grouped() ? PackedMerge::group_size : 1, m.num_partials};
-      const auto to_output = [&](int r, int feature, SoftmaxState<float> state, float4 value) {
-        write_output(p, std::int64_t{m.row} + r, head_dim, feature, state, value);
-      };
-      merge_partials<head_dim, threads, batch>(plan, m, all, to_output);
+      last = last_, in_group = false;
+      some = {plan.partial_o, plan.group_lse_log2, 0, PackedMerge::group_size, m.num_groups()};
     }
     merge_ = -1;
   }

@@ -24,18 +24,19 @@ constexpr int threads = tile_warps * 32;
 template <int head_dim>
 constexpr int stages = head_dim == 64 ? 4 : 2;
 
-// Partials of a merge whose loads are under way at once. Between two items it delays its CTA alone, and less code is fetched
-// sooner; at the end everybody waits for it, and it takes what the registers hold. (Timed: 4, 8, 16; 32 is slower at both.)
-constexpr int batch_between = 4;
-template <class S>
-constexpr int batch_at_end = S::head_tiles == 2 ? 4 : S::head_dim == 128 ? 16 : 8;
-
 template <class S>
 struct Shared {
   Ring<S> rings[tile_warps];
   TilePartials<S> partials;
   bool last;
 };
+
+// Where a merge's partials go on their way.
+template <class S, class Memory>
+__device__ auto merge_through(Memory& memory) {
+  constexpr int pieces = sizeof memory / sizeof(float4) / threads;
+  return PartialMerge<S::head_dim, threads, pieces>{reinterpret_cast<float4*>(&memory)};
+}
 
 template <class S, class Score>
 __global__ void __launch_bounds__(threads, blocks_per_sm(S::head_dim))
@@ -76,7 +77,6 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedPar
       __syncwarp();  // every lane has read this tile: the next copy may overwrite it
       stage = stage + 1 == S::stages ? 0 : stage + 1;
     }
-    arrival.template settle<batch_between>(p, plan);  // of an item before: the counter has had an item's time to answer
     write_rows(heads, shared.partials, item.rows, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
       const std::int64_t row = std::int64_t{item.merge < 0 ? item.row : item.slot} + r;
       if (item.merge < 0) {
@@ -85,12 +85,14 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedPar
         write_partial(plan.partial_o, plan.partial_lse_log2, row, S::head_dim, feature, state, value);
       }
     });
+    // Of an item before: the counter has had an item's time to answer. Goes where this one's partials have just been.
+    arrival.settle(p, plan, merge_through<S>(shared.partials));
     if (item.merge >= 0) arrival.announce(plan, item, merge);
     if (next >= queue.end) break;
     item = upcoming;
     q = S::head_tiles == 1 ? upcoming_q : query_of(item);  // registers do not hold two of 16 heads
   }
-  arrival.template settle<batch_at_end<S>>(p, plan);
+  arrival.settle(p, plan, merge_through<S>(shared.rings));  // they have nothing else to hold any more
   clock.stop();
 }
 

@@ -40,7 +40,7 @@ constexpr std::int32_t most_rows(std::int32_t head_dim) { return d5::most_rows(h
 constexpr std::int32_t blocks_per_sm(std::int32_t head_dim) { return d5::blocks_per_sm(head_dim); }
 // For the planner's cost model, timed: what starting and ending an item costs a CTA, in keys; and what it costs more where
 // so many partials meet that they are merged in groups.
-constexpr double keys_per_item = 128, keys_per_grouped_item = 300;
+constexpr double keys_per_item = 80, keys_per_grouped_item = 300;
 void attend(const DecodeCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
             std::uint64_t* cta_times = nullptr);
 }

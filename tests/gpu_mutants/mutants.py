@@ -12,8 +12,8 @@ KERNELS = {
 Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistake")
 
 D5, D6 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu"
-TILES, SLOTS, MERGE, ARRIVAL = ("gpu/decode/head_tiles.cuh", "gpu/decode/token_slots.cuh", "gpu/merge/merge_partials.cu",
-                                "gpu/decode/arrival.cuh")
+TILES, SLOTS, MERGE = "gpu/decode/head_tiles.cuh", "gpu/decode/token_slots.cuh", "gpu/merge/merge_partials.cu"
+ARRIVAL, PARTIALS = "gpu/decode/arrival.cuh", "gpu/decode/partial_merge.cuh"
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
 MUTANTS = [
@@ -81,12 +81,11 @@ MUTANTS = [
   Mutant("d6_merged_early", "d6", [(ARRIVAL, "return before + 1 ==", "return before + 2 ==")],
          "agree", "the last arriver but one merges"),
   Mutant("d6_wrong_slot", "d6",
-         [(ARRIVAL, "m.first_slot + std::int64_t{p + u * some.step} * m.rows + r",
-           "m.first_slot + std::int64_t{r} * m.num_partials + p + u * some.step")],
-         "agree", "partials are read as rows by partials"),
-  Mutant("d6_merge_weight", "d6", [(ARRIVAL, "state.d = __fadd_rn(state.d, weight);", "state.d = __fadd_rn(state.d, 1);")],
+         [(PARTIALS, "from += some.step * m.rows * Column::vectors", "from += some.step * Column::vectors")],
+         "agree", "a partial is taken for one row"),
+  Mutant("d6_merge_weight", "d6", [(PARTIALS, "state.d = __fadd_rn(state.d, weight);", "state.d = __fadd_rn(state.d, 1);")],
          "agree", "partials are averaged as if they weighed the same"),
-  Mutant("d6_lost_group", "d6", [(ARRIVAL, "first = group(m) * PackedMerge::group_size;", "first = 0;")],
+  Mutant("d6_lost_group", "d6", [(ARRIVAL, "some.first = group(m) * PackedMerge::group_size,", "some.first = 0,")],
          "agree", "of many partials only the first group is merged"),
   Mutant("d6_answer_read_early", "d6",
          [(ARRIVAL, "    __syncthreads();  // the answer of the counter is in shared memory\n    bool last",
