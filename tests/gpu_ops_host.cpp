@@ -30,6 +30,11 @@ TEST_CASE("rope turns: every position's rotation is the exact one to float preci
   }
 }
 
+// As the kernel has it: every group takes as many rows as it has in hand at once.
+std::uint32_t rows_of_block(const gpu::NormShape& s, bool add) {
+  return s.threads / s.lanes * gpu::norm_rows_at_once(s.wide, add, s.chunks);
+}
+
 TEST_CASE("norm shapes: every row and piece has a thread, and blocks have warps that are whole") {
   for (const bool add : {false, true}) {
     for (const std::uint32_t rows : {0u, 1u, 64u, 256u, 265u, 4096u, 131072u}) {
@@ -41,9 +46,10 @@ TEST_CASE("norm shapes: every row and piece has a thread, and blocks have warps 
                           s.threads <= 1024 && s.in_registers == (d % 8 == 0 && d <= 16384);
         CHECK_MESSAGE(fits, "rows ", rows, " d ", d);
         if (!s.in_registers) continue;
-        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide) &&
-                            s.chunks <= (add ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0) &&
-                            s.grid * s.rows_in_block >= rows && (s.grid - 1) * s.rows_in_block < std::int64_t{rows};
+        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide, s.chunks) &&
+                            s.chunks <= (add && !s.wide ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0) &&
+                            s.rows_in_block == rows_of_block(s, add) && s.grid * s.rows_in_block >= rows &&
+                            (s.grid - 1) * s.rows_in_block < std::int64_t{rows};
         CHECK_MESSAGE(covers, "rows ", rows, " d ", d, " lanes ", s.lanes, " chunks ", s.chunks);
       }
     }

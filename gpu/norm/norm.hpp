@@ -5,8 +5,8 @@
 // kernel; any others a plain one. Only enqueues a kernel on `stream`: no allocation, no synchronisation; can be captured.
 // Throws InputError, with nothing enqueued, for what the CPU reference refuses and for f32; CudaError if the launch fails.
 //
-// enable_pdl: may start before the kernel in front on the stream has ended (gpu/ptx/griddepcontrol.cuh). The weight is read
-// before the wait: the kernel in front must not write it. All other tensors may be that kernel's output.
+// enable_pdl: may start before the kernel in front on the stream has ended (gpu/ptx/griddepcontrol.cuh). The weight may be
+// read before the wait: the kernel in front must not write it. All other tensors may be that kernel's output.
 // Compulsory bytes: rmsnorm 2 n d e + d e, fused_add_rmsnorm 4 n d e + d e (e = 2 bytes an element; n times num_heads).
 #pragma once
 

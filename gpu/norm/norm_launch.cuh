@@ -17,9 +17,9 @@ void launch_norm(const NormParams& p, cudaStream_t stream, bool enable_pdl) {
                                 : norm_walk_kernel<Element, OneElement<Element>, add>, blocks, stream, p);
   }
   const auto with = [&]<int chunks, bool wide>() {
-    launch(norm_kernel<Element, add, chunks, wide>, blocks, stream, p, shape.lanes, shape.rows_in_block);
+    launch(norm_kernel<Element, add, chunks, wide>, blocks, stream, p, shape.lanes);
   };
-  if (shape.wide) return shape.chunks == 1 ? with.template operator()<1, true>() : with.template operator()<2, true>();
+  if (shape.wide) return shape.chunks == 2 ? with.template operator()<2, true>() : with.template operator()<4, true>();
   if (shape.chunks == 1) return with.template operator()<1, false>();
   if (shape.chunks == 2) return with.template operator()<2, false>();
   if constexpr (!add) with.template operator()<4, false>();

@@ -21,16 +21,18 @@ struct NormParams {
   float inverse_d = 1, eps = 0;
 };
 
-// A block's limits, and with them a thread's registers: 32 (wide, one piece), 40 (one piece), else 64 and more.
-constexpr int most_norm_threads(bool wide) { return wide ? 1024 : 256; }
-constexpr int least_norm_blocks(bool wide, int chunks) { return wide ? (chunks == 1 ? 2 : 1) : chunks == 1 ? 6 : 3; }
+constexpr int most_norm_pieces = 2048;  // of 16 bytes, of a row that stays in registers
+
+// A block's limits, and with them a thread's registers: at most 64 (wide), 40 (one piece), else 80.
+constexpr int most_norm_threads(bool wide, int chunks) { return wide ? most_norm_pieces / chunks : 256; }
+constexpr int least_norm_blocks(bool wide, int chunks) { return wide ? (chunks == 2 ? 1 : 2) : chunks == 1 ? 6 : 3; }
 
 // Rows that a group has in hand at once: 32 bytes a thread. 131072 x 128 in 18.9 us, where one row takes 19.6 and four 19.9.
 constexpr int norm_rows_at_once(bool wide, bool add, int chunks) { return !wide && !add && chunks == 1 ? 2 : 1; }
 
-// Does a block take more rows after its first? rmsnorm on long rows: 18.9 us against 19.7 for 4096 x 4096, 532 against 542
-// for 65536 x 8192. With an add two tensors are in flight as it is: 530 us in blocks of one row, 540 in blocks of four.
-constexpr bool norm_goes_on(bool wide, bool add, int chunks) { return wide && !add && chunks == 2; }
+// Is the weight loaded after the sum? With four pieces a thread a fused add then takes 64 registers instead of 71, rmsnorm
+// 56 instead of 64. With few pieces it comes first, under programmatic launch before the kernel in front has ended.
+constexpr bool norm_weight_last(bool wide, int chunks) { return wide && chunks > 2; }
 
 // Threads of one call. `lanes` threads share a row, each holds `chunks` pieces of 16 bytes of it; a group of lanes is a part
 // of a warp (a power of two), or the whole block (wide).
@@ -39,7 +41,7 @@ struct NormShape {
   bool aligned = true;       // rows are made of 16-byte pieces
   bool wide = false;
   int chunks = 1, lanes = 1, threads = 32;
-  std::uint32_t rows_in_block = 1;  // consecutive; the walking kernel steps over the grid instead
+  std::uint32_t rows_in_block = 1;  // the walking kernel steps over the grid instead
   std::int64_t grid = 0;
 };
 

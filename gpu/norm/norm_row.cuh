@@ -1,12 +1,12 @@
 // RMSNorm with one read: a row stays in the registers of its lanes from the load to the store. For rmsnorm and, with `add`,
 // fused_add_rmsnorm; must equal reference/norm.cpp up to the order of one sum.
-// grid   a block for every rows_in_block() consecutive rows      block  groups of lanes, each group a row at a time
-// shared memory  two sums a warp (wide)
-//  - 16 bytes a load. Blocks are short and many: while one sums, others load. Only rmsnorm's blocks of long rows go on to a
-//    few more rows, and ask for the next one before they sum this one.
-//  - Rows of a block lie one after the other: what the SMs touch at one time is near together in memory.
-//  - The weight is loaded once, into registers, before anything that must wait.
-//  - A group is part of a warp, which adds by shuffles, or (wide) a block, with one barrier a row.
+// grid   rows / rows_in_block blocks      block  groups of lanes, each with a row (short ones: two rows)
+// shared memory  a sum a warp (wide)
+//  - A group of lanes is part of a warp, which adds by shuffles, or (wide) a block, with one barrier.
+//  - Lanes load 16 bytes at a time, two to eight times before they wait. Blocks are short and many: while one sums, others
+//    load; what the SMs touch at one time is near together in memory.
+//  - Registers decide how many blocks are at work. So pieces stay packed, and where a lane has many pieces, it loads the
+//    weight (from the caches) only when the sum is known.
 // Tensors: x, y, residual [rows, d], weight [d]; lane l of a group holds pieces l, l + lanes, ... of eight elements.
 // docs/measurements/h200-ops.md has what was tried.
 #pragma once
@@ -27,30 +27,35 @@ __device__ inline std::int64_t offset(const NormRows& rows, std::uint32_t r, std
   return token * rows.stride + (r - token * num_heads) * rows.head;
 }
 
-// The sum over the block's warps of what each warp has summed. sums [2][32]: step k uses half k % 2, so that a warp that is
-// already in the next step does not overwrite what another still reads; the barrier of that next step closes the rest.
-__device__ inline float block_sum(float value, float (&sums)[2][32], int step) {
+// What each warp has summed, and zeros up to a multiple of four: they are read as float4.
+struct alignas(16) WarpSums {
+  float of[32 + 4];
+};
+
+// The sum over the block, the same bits in every thread. One barrier, so a warp may still read `sums` when another returns.
+__device__ inline float block_sum(float value, WarpSums& sums) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(all_lanes, value, distance);
-  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  float* half = sums[step % 2];
-  if (lane == 0) half[warp] = value;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  if (lane < (warp == warps - 1 ? 4 : 1)) sums.of[warp + lane] = lane == 0 ? value : 0;
   __syncthreads();  // every warp's sum is written
-  value = lane < blockDim.x / 32 ? half[lane] : 0;
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(all_lanes, value, distance);
-  return value;
+  float total = 0;
+#pragma unroll 1  // most blocks have four or eight warps
+  for (int i = 0; i < warps; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(sums.of + i);
+    total += (four.x + four.y) + (four.z + four.w);
+  }
+  return total;
 }
 
-// What a lane holds of the rows of one step, as it was loaded.
+// What a lane holds of its rows, as it was loaded.
 template <bool add, int rows_at_once, int chunks>
 struct RowPieces {
   uint4 x[rows_at_once][chunks], residual[add ? rows_at_once : 1][add ? chunks : 1];
 };
 
 // From here on the compiler can't know that a piece is what it was, and converts it to float again where it needs it. Else
-// it would carry the floats along, of x from the sum to the store and of the weight through the whole loop: twice the
-// registers.
+// it would carry the floats along from the sum to the store: twice the registers.
 template <int n>
 __device__ void keep_packed(uint4 (&pieces)[n]) {
 #pragma unroll
@@ -63,32 +68,39 @@ struct NormLanes {
   using Pieces = RowPieces<add, rows_at_once, chunks>;
 
   const NormParams& p;
-  int group, groups;  // of this block; row r of a step is `groups` rows behind row r - 1
+  int groups;  // of this block; row r of a lane is `groups` rows behind row r - 1
   int lane, lanes;
-  std::uint32_t end;  // of this block's rows
+  std::uint32_t row;  // the lane's first
 
   __device__ bool has(int c) const { return (lane + c * lanes) * 8 < p.d; }
+  __device__ bool has(int r, int c) const { return (wide || row + r * groups < p.rows) && has(c); }
 
   // Neither this nor the store names a cache policy: evict-first loads took 2 % longer at 65536 x 4096 (268 us against 262).
-  __device__ uint4 load(const NormRows& rows, std::uint32_t row, int c) const {
-    if (row >= end || !has(c)) return {};
-    const auto* from = static_cast<const Element*>(rows.data) + offset(rows, row, p.num_heads);
+  __device__ uint4 load(const NormRows& rows, int r, int c) const {
+    if (!has(r, c)) return {};
+    const auto* from = static_cast<const Element*>(rows.data) + offset(rows, row + r * groups, p.num_heads);
     return reinterpret_cast<const uint4*>(from)[lane + c * lanes];
   }
-  __device__ void store(const NormRows& rows, std::uint32_t row, int c, const Float8& values) const {
-    if (row >= end || !has(c)) return;
-    auto* to = static_cast<Element*>(rows.data) + offset(rows, row, p.num_heads);
+  __device__ void store(const NormRows& rows, int r, int c, const Float8& values) const {
+    if (!has(r, c)) return;
+    auto* to = static_cast<Element*>(rows.data) + offset(rows, row + r * groups, p.num_heads);
     reinterpret_cast<uint4*>(to)[lane + c * lanes] = pack<Element>(values);
   }
 
-  __device__ void load(Pieces& pieces, std::uint32_t row) const {
+  __device__ void load(Pieces& pieces) const {
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
-        pieces.x[r][c] = load(p.input, row + r * groups, c);
-        if constexpr (add) pieces.residual[r][c] = load(p.residual, row + r * groups, c);
+        pieces.x[r][c] = load(p.input, r, c);
+        if constexpr (add) pieces.residual[r][c] = load(p.residual, r, c);
       }
+    }
+  }
+  __device__ void load_weight(uint4 (&weight)[chunks]) const {
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+      weight[c] = has(c) ? static_cast<const uint4*>(p.weight)[lane + c * lanes] : uint4{};
     }
   }
 
@@ -103,9 +115,22 @@ struct NormLanes {
     return x;
   }
 
-  __device__ void sum_over_group(float (&squares)[rows_at_once], float (&sums)[2][32], int round) const {
+  // Squares of this lane's pieces. The residual is stored here, so that it is on its way while the block sums.
+  __device__ void sum_over_lane(const Pieces& pieces, float (&squares)[rows_at_once]) const {
+#pragma unroll
+    for (int r = 0; r < rows_at_once; ++r) {
+#pragma unroll
+      for (int c = 0; c < chunks; ++c) {
+        const Float8 x = values(pieces, r, c);
+        if constexpr (add) store(p.residual, r, c, x);
+#pragma unroll
+        for (float value : x.at) squares[r] += value * value;
+      }
+    }
+  }
+  __device__ void sum_over_group(float (&squares)[rows_at_once], WarpSums& sums) const {
     if constexpr (wide) {
-      squares[0] = block_sum(squares[0], sums, round);
+      squares[0] = block_sum(squares[0], sums);
     } else {
       for (int distance = lanes / 2; distance > 0; distance /= 2) {
 #pragma unroll
@@ -114,25 +139,10 @@ struct NormLanes {
     }
   }
 
-  // From the pieces of rows row, row + groups, ... to what is stored.
-  __device__ void norm(Pieces& pieces, uint4 (&weight)[chunks], std::uint32_t row, float (&sums)[2][32], int round) const {
-    float squares[rows_at_once] = {};
+  __device__ void store_norm(const Pieces& pieces, const uint4 (&weight)[chunks],
+                             const float (&squares)[rows_at_once]) const {
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
-#pragma unroll
-      for (int c = 0; c < chunks; ++c) {
-        const Float8 x = values(pieces, r, c);
-        if constexpr (add) store(p.residual, row + r * groups, c, x);
-#pragma unroll
-        for (float value : x.at) squares[r] += value * value;
-      }
-    }
-    sum_over_group(squares, sums, round);
-    keep_packed(weight);
-#pragma unroll
-    for (int r = 0; r < rows_at_once; ++r) {
-      keep_packed(pieces.x[r]);
-      if constexpr (add) keep_packed(pieces.residual[r]);
       const float scale = rsqrtf(squares[r] * p.inverse_d + p.eps);
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
@@ -140,40 +150,38 @@ struct NormLanes {
         Float8 y = values(pieces, r, c);
 #pragma unroll
         for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * scale * w.at[i];
-        store(p.out, row + r * groups, c, y);
+        store(p.out, r, c, y);
       }
     }
   }
 };
 
 template <class Element, bool add, int chunks, bool wide>
-__global__ void __launch_bounds__(most_norm_threads(wide), least_norm_blocks(wide, chunks))
-norm_kernel(const __grid_constant__ NormParams p, int lanes, std::uint32_t rows_in_block) {
-  __shared__ float sums[2][32];
+__global__ void __launch_bounds__(most_norm_threads(wide, chunks), least_norm_blocks(wide, chunks))
+norm_kernel(const __grid_constant__ NormParams p, int lanes) {
+  __shared__ WarpSums sums;
   using Lanes = NormLanes<Element, add, chunks, wide>;
   const int group = wide ? 0 : threadIdx.x / lanes, groups = wide ? 1 : blockDim.x / lanes;
-  const std::uint32_t begin = blockIdx.x * rows_in_block;
-  const Lanes at{p, group, groups, static_cast<int>(threadIdx.x) - group * lanes, lanes, min(begin + rows_in_block, p.rows)};
+  const Lanes at{p, groups, static_cast<int>(threadIdx.x) - group * lanes, lanes,
+                 blockIdx.x * groups * Lanes::rows_at_once + group};
+  constexpr bool weight_last = norm_weight_last(wide, chunks);
   uint4 weight[chunks];
-#pragma unroll
-  for (int c = 0; c < chunks; ++c) {
-    weight[c] = at.has(c) ? static_cast<const uint4*>(p.weight)[at.lane + c * lanes] : uint4{};
-  }
+  if constexpr (!weight_last) at.load_weight(weight);
   griddepcontrol_wait();  // the weight alone is nobody's output; x, residual and out may still be in use in front of us
   griddepcontrol_launch_dependents();
   typename Lanes::Pieces pieces;
-  at.load(pieces, begin + group);
-  if constexpr (!norm_goes_on(wide, add, chunks)) {
-    at.norm(pieces, weight, begin + group, sums, 0);
-  } else {
-    int round = 0;
-    for (std::uint32_t row = begin; row < at.end; ++row, ++round) {  // the whole block's row: all meet the barrier
-      typename Lanes::Pieces next;
-      at.load(next, row + 1);
-      at.norm(pieces, weight, row, sums, round);
-      pieces = next;
-    }
+  at.load(pieces);
+  float squares[Lanes::rows_at_once] = {};
+  at.sum_over_lane(pieces, squares);
+  at.sum_over_group(squares, sums);
+  if constexpr (weight_last) at.load_weight(weight);
+  keep_packed(weight);
+#pragma unroll
+  for (int r = 0; r < Lanes::rows_at_once; ++r) {
+    keep_packed(pieces.x[r]);
+    if constexpr (add) keep_packed(pieces.residual[r]);
   }
+  at.store_norm(pieces, weight, squares);
 }
 
 }  // namespace flashladder::gpu

@@ -39,7 +39,7 @@ struct EightElements {
 template <class Element, class Values, bool add>
 __global__ void __launch_bounds__(1024) norm_walk_kernel(const __grid_constant__ NormParams p) {
   using Stored = typename Values::Stored;
-  __shared__ float sums[2][32];
+  __shared__ WarpSums sums[2];  // by turns: a warp in the next row leaves alone what another still reads of this one
   const auto row_of = [&](const NormRows& rows, std::uint32_t row) {
     return reinterpret_cast<Stored*>(static_cast<Element*>(rows.data) + offset(rows, row, p.num_heads));
   };
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(1024) norm_walk_kernel(const __grid_constant__
 #pragma unroll
       for (float value : values.at) squares += value * value;
     }
-    const float scale = rsqrtf(block_sum(squares, sums, round) * p.inverse_d + p.eps);
+    const float scale = rsqrtf(block_sum(squares, sums[round % 2]) * p.inverse_d + p.eps);
     for (int i = threadIdx.x; i < pieces; i += blockDim.x) {
       Values values = values_of(i);
       const Values w = Values::from(weight[i]);
