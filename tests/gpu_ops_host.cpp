@@ -77,6 +77,34 @@ TEST_CASE("token and merge shapes: blocks are within their limits") {
   }
 }
 
+TEST_CASE("RoPE in place: every pair of every head has a lane, and pieces lie where they can be loaded") {
+  for (const std::int32_t nnz : {0, 1, 64, 400, 65536}) {
+    for (const int q_heads : {0, 1, 7, 32, 41, 300}) {
+      for (const std::int32_t rotary_dim : {2, 8, 16, 64, 72, 96, 128, 512, 8192}) {
+        for (const RopeStyle style : {RopeStyle::neox, RopeStyle::interleaved}) {
+          for (const int aligned : {2, 8, 16}) {  // bytes
+            const auto at = reinterpret_cast<void*>(static_cast<std::uintptr_t>(4096 + aligned % 16));
+            const gpu::HeadRows q{at, 8192 * q_heads, 8192, q_heads, 8192}, k{at, 8192, 8192, 1, 8192};
+            const gpu::InPlaceShape s = gpu::in_place_shape(q, k, nnz, rotary_dim, style, 132);
+            INFO("nnz ", nnz, " q_heads ", q_heads, " rotary_dim ", rotary_dim, " aligned ", aligned, " pairs ", s.pairs);
+            const bool four = rotary_dim % 8 == 0 && rotary_dim < 8192 && aligned >= (style == RopeStyle::neox ? 8 : 16);
+            const bool eight = rotary_dim % 16 == 0 && rotary_dim < 8192 && aligned == 16;
+            const bool few = std::int64_t{nnz} * (q_heads + 1) * rotary_dim / 8 <= 132 * 2048;
+            CHECK(s.pairs == (four && (few || !eight) ? 4 : eight ? 8 : 0));
+            if (s.pairs == 0) continue;
+            const gpu::TokenShape& t = s.tokens;
+            CHECK(t.lanes * 2 * s.pairs == rotary_dim);
+            CHECK(t.threads() <= gpu::in_place_threads);
+            CHECK(t.slots * s.chunks >= q_heads + 1);
+            CHECK(t.slots * (s.chunks - 1) < q_heads + 1);
+            CHECK(t.blocks(nnz) * t.tokens_in_block >= nnz);
+          }
+        }
+      }
+    }
+  }
+}
+
 // Nothing is launched in these: the arguments are refused first, on a machine without a GPU too.
 TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
   Padded x(DType::f16, {2, 8}), w(DType::f16, {8}), w7(DType::f16, {7}), xf(DType::f32, {2, 8}), wf(DType::f32, {8});
