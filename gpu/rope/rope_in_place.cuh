@@ -4,8 +4,8 @@
 //   neox          pieces of `pairs` elements, at pairs lane and rotary_dim / 2 + pairs lane
 //   interleaved   2 pairs elements, at 2 pairs lane
 // There is no loop, no division, and no lane without work. Against a kernel that keeps the rotations for three heads at once
-// (rope_kernel.cuh), 32/8 heads of 128: 5.18 us for 5.95 with 64 tokens, 23.3 for 24.5 with 4096, 333 for 334 with 65536.
-// (Interleaved 331 for 335 with 65536. With 64, many small warps hide more of the chain position, then cosines.)
+// (rope_kernel.cuh), 32/8 heads of 128: 5.18 us for 5.95 with 64 tokens, 23.3 for 24.5 with 4096, 333 for 334 with 65536
+// (neox; interleaved 331 for 335 with 65536).
 #pragma once
 
 #include "gpu/ptx/griddepcontrol.cuh"
