@@ -14,8 +14,9 @@
 namespace flashladder::gpu {
 
 struct LaunchShape {
-  std::int64_t grid = 0;  // blocks, one-dimensional: kernels take blockIdx.x apart themselves. 0: nothing is launched
-  int block = 0;          // threads
+  std::int64_t grid = 0;  // blocks along x; 0: nothing is launched
+  unsigned grid_y = 1, grid_z = 1;
+  dim3 block;             // threads
   std::size_t shared_bytes = 0;  // dynamic
   bool programmatic = false;     // may start before the kernel ahead of it ends: gpu/ptx/griddepcontrol.cuh
   std::source_location where = std::source_location::current();  // who launches, for the error
@@ -31,8 +32,8 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
           shape.where);
   }
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(shape.grid));
-  config.blockDim = dim3(static_cast<unsigned>(shape.block));
+  config.gridDim = dim3(static_cast<unsigned>(shape.grid), shape.grid_y, shape.grid_z);
+  config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
   cudaLaunchAttribute early{};

@@ -161,6 +161,7 @@ TEST_CASE("append on the GPU: the pools are the CPU reference's in every byte") 
         check_append_case(c, 6);
       }
       check_append_case({.dtype = dtype, .heads = 2, .dim_k = 192, .dim_v = 128, .layout = layout}, 7);
+      check_append_case({.dtype = dtype, .heads = 5, .dim_k = 576, .dim_v = 512, .layout = layout}, 9);
       check_append_case({.dtype = dtype, .heads = 2, .dim_k = 5, .dim_v = 7, .page_size = 3, .layout = layout, .pad = 1}, 8);
     }
   }

@@ -46,7 +46,7 @@ TEST_CASE("norm shapes: every row and piece has a thread, and blocks have warps 
                           s.threads <= 1024 && s.in_registers == (d % 8 == 0 && d <= 16384);
         CHECK_MESSAGE(fits, "rows ", rows, " d ", d);
         if (!s.in_registers) continue;
-        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide, s.chunks) &&
+        const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide) &&
                             s.chunks <= (add && !s.wide ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0) &&
                             s.rows_in_block == rows_of_block(s, add) && s.grid * s.rows_in_block >= rows &&
                             (s.grid - 1) * s.rows_in_block < std::int64_t{rows};
@@ -77,6 +77,34 @@ TEST_CASE("token and merge shapes: blocks are within their limits") {
           const gpu::MergeShape s = gpu::merge_shape(pairs, states, dim, vector, 132);
           const bool fits = s.threads() >= 1 && s.threads() <= (states <= 2 ? 256 : 512) && s.ways <= 16 && s.lanes >= 1;
           CHECK_MESSAGE(fits, "pairs ", pairs, " states ", states, " dim ", dim);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("RoPE in place: every pair of every head has a lane, and pieces lie where they can be loaded") {
+  for (const std::int32_t nnz : {0, 1, 64, 400, 65536}) {
+    for (const int q_heads : {0, 1, 7, 32, 41, 300}) {
+      for (const std::int32_t rotary_dim : {2, 8, 16, 64, 72, 96, 128, 512, 8192}) {
+        for (const RopeStyle style : {RopeStyle::neox, RopeStyle::interleaved}) {
+          for (const int aligned : {2, 8, 16}) {  // bytes
+            const auto at = reinterpret_cast<void*>(static_cast<std::uintptr_t>(4096 + aligned % 16));
+            const gpu::HeadRows q{at, 8192 * q_heads, 8192, q_heads, 8192}, k{at, 8192, 8192, 1, 8192};
+            const gpu::InPlaceShape s = gpu::in_place_shape(q, k, nnz, rotary_dim, style, 132);
+            INFO("nnz ", nnz, " q_heads ", q_heads, " rotary_dim ", rotary_dim, " aligned ", aligned, " pairs ", s.pairs);
+            const bool four = rotary_dim % 8 == 0 && rotary_dim < 8192 && aligned >= (style == RopeStyle::neox ? 8 : 16);
+            const bool eight = rotary_dim % 16 == 0 && rotary_dim < 8192 && aligned == 16;
+            const bool few = std::int64_t{nnz} * (q_heads + 1) * rotary_dim / 8 <= 132 * 2048;
+            CHECK(s.pairs == (four && (few || !eight) ? 4 : eight ? 8 : 0));
+            if (s.pairs == 0) continue;
+            const gpu::TokenShape& t = s.tokens;
+            CHECK(t.lanes * 2 * s.pairs == rotary_dim);
+            CHECK(t.threads() <= gpu::in_place_threads);
+            CHECK(t.slots * s.chunks >= q_heads + 1);
+            CHECK(t.slots * (s.chunks - 1) < q_heads + 1);
+            CHECK(t.blocks(nnz) * t.tokens_in_block >= nnz);
+          }
         }
       }
     }

@@ -105,7 +105,10 @@ const RopeCase shapes[] = {
     {.nnz = 6, .q_heads = 3, .k_heads = 2, .dim = 33, .rotary_dim = 2, .pad = 3},
     {.nnz = 6, .q_heads = 3, .k_heads = 2, .dim = 128, .rotary_dim = 128, .pad = 3},   // rows that are not aligned
     {.nnz = 500, .q_heads = 32, .k_heads = 8}, {.nnz = 2001, .q_heads = 8, .k_heads = 1, .rotary_dim = 96},
-    {.nnz = 300, .q_heads = 41, .k_heads = 3, .dim = 64, .rotary_dim = 64}};
+    {.nnz = 300, .q_heads = 41, .k_heads = 3, .dim = 64, .rotary_dim = 64},
+    {.nnz = 190, .q_heads = 130, .k_heads = 2},                     // eight pairs a lane, four chunks of heads
+    {.nnz = 1400, .q_heads = 20, .k_heads = 4, .dim = 80, .rotary_dim = 72},           // many, but four pairs a lane
+    {.nnz = 6, .q_heads = 3, .k_heads = 2, .dim = 64, .rotary_dim = 64, .pad = 4}};    // rows at multiples of 8 bytes
 
 }  // namespace
 

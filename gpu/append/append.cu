@@ -1,68 +1,60 @@
 // append_paged_kv_cache: new keys and values go to the slots that the page table gives them. Must equal
 // reference/append.cpp.
-// grid   blocks of tokens      block  token x slot x lane, see TokenShape      no shared memory
-// A token's heads, K's and then V's, are dealt to slots of lanes; a lane copies a piece of 16 bytes of each of its heads.
-// Finding the page is a chain of three loads: batch index and position, indptr, page id. The rows that are copied do not
-// depend on it: they are asked for first, many at once, and are there when the address is.
+// grid   tokens x heads x pieces      block  lane x head x row, a warp for each row      no shared memory
+// A row is a token's K, or its V: pieces of 16 bytes of all its heads. A power of two of lanes shares a head, so that a warp
+// has several heads beside one another, four times over; longer rows are for more warps.
+// Finding the page is a chain of three loads: batch index and position, indptr, page id. The pieces that are copied do not
+// depend on it: they are asked for first, and are there when the address is.
 #include "gpu/append/append.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "core/checks.hpp"
+#include "core/error.hpp"
 #include "core/op_checks.hpp"
 #include "gpu/append/append_params.hpp"
 #include "gpu/append/page_table_arguments.hpp"
 #include "gpu/arguments.hpp"
-#include "gpu/device.hpp"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
 
 namespace flashladder::gpu {
 namespace {
 
-constexpr int threads = 256;
+constexpr int warp = 32, tokens_in_block = 2, heads_at_once = 4;
 
-// launch_bounds: 48 registers. 65536 tokens of 8 heads take 137.8 us, in 40 registers 144.8. No cache policy: with
-// evict-first loads, which rows that are read once seem to ask for, 144.0.
-template <class Piece, int heads_at_once>
-__global__ void __launch_bounds__(threads, 5)
-kernel(const __grid_constant__ AppendParams p, const __grid_constant__ TokenShape shape) {
-  const std::int32_t in_block = threadIdx.x / shape.threads_of_token();
-  const std::int32_t rest = threadIdx.x - in_block * shape.threads_of_token();
-  const std::int32_t slot = rest / shape.lanes, lane = rest - slot * shape.lanes;
-  const std::int32_t token = static_cast<std::int32_t>(blockIdx.x) * shape.tokens_in_block + in_block;
-  const std::int32_t heads = 2 * p.k.num_heads;  // of K, then of V
+// Small blocks: 65536 tokens of 8 heads take 133.7 us, in blocks of 256 threads 135.9; 64 tokens 5.12 and 5.18. No cache
+// policy: without allocation in L1 the 65536 tokens take 5 us longer, with streaming stores 1.4.
+template <class Piece>
+__global__ void __launch_bounds__(2 * tokens_in_block * warp) kernel(const __grid_constant__ AppendParams p) {
+  const auto token = static_cast<std::int32_t>(blockIdx.x * tokens_in_block + threadIdx.z / 2);  // at most nnz + 1
+  const bool is_v = threadIdx.z % 2 == 1;
+  const auto at = static_cast<std::int32_t>(blockIdx.z * blockDim.x + threadIdx.x);  // piece of each of this lane's heads
+  const auto step = static_cast<std::int32_t>(blockDim.y);
+  const auto first = static_cast<std::int32_t>(blockIdx.y * blockDim.y * heads_at_once + threadIdx.y);
   griddepcontrol_wait();  // rows and index arrays may be in the making, and the pages in use, in front of us
   griddepcontrol_launch_dependents();
   if (token >= p.nnz) return;
   const std::int32_t request = p.batch_indices[token], position = p.positions[token];
-  for (std::int32_t first = slot; first < heads; first += shape.slots * heads_at_once) {
-    for (std::int32_t at = lane; at < max(p.k.dim, p.v.dim); at += shape.lanes) {
-      Piece pieces[heads_at_once];
+  const HeadRows& rows = is_v ? p.v : p.k;
+  const std::int32_t heads = at < rows.dim ? rows.num_heads : 0;  // that this lane has a piece of
+  const Piece* from = static_cast<const Piece*>(rows.data) + token * rows.token + first * rows.head + at;
+  const std::int64_t from_step = step * rows.head;
+  Piece pieces[heads_at_once];
 #pragma unroll
-      for (int i = 0; i < heads_at_once; ++i) {
-        const std::int32_t h = first + i * shape.slots;
-        const bool is_v = h >= p.k.num_heads;
-        const HeadRows& rows = is_v ? p.v : p.k;
-        const std::int32_t head = is_v ? h - p.k.num_heads : h;
-        if (h < heads && at < rows.dim) {
-          pieces[i] = static_cast<const Piece*>(rows.data)[token * rows.token + head * rows.head + at];
-        }
-      }
-      if (request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
-      const KvSlot to = p.table.locate(request, position);
-      const std::int64_t to_k = p.k_strides.offset(to, 0), to_v = p.v_strides.offset(to, 0);
+  for (int i = 0; i < heads_at_once; ++i, from += from_step) {
+    if (first + i * step < heads) pieces[i] = *from;
+  }
+  __syncwarp();  // keeps the loads above the exit: ptxas would put them below it, behind the chain (5.34 us for 5.12)
+  if (request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
+  const KvStrides& strides = is_v ? p.v_strides : p.k_strides;
+  const KvSlot slot = p.table.locate(request, position);
+  Piece* to = static_cast<Piece*>(is_v ? p.v_pool : p.k_pool) + strides.offset(slot, first) + at;
+  const std::int64_t to_step = step * strides.head;
 #pragma unroll
-      for (int i = 0; i < heads_at_once; ++i) {
-        const std::int32_t h = first + i * shape.slots;
-        const bool is_v = h >= p.k.num_heads;
-        const std::int32_t head = is_v ? h - p.k.num_heads : h;
-        const std::int64_t offset = is_v ? to_v + head * p.v_strides.head : to_k + head * p.k_strides.head;
-        if (h < heads && at < (is_v ? p.v.dim : p.k.dim)) {
-          static_cast<Piece*>(is_v ? p.v_pool : p.k_pool)[offset + at] = pieces[i];
-        }
-      }
-    }
+  for (int i = 0; i < heads_at_once; ++i, to += to_step) {
+    if (first + i * step < heads) *to = pieces[i];
   }
 }
 
@@ -79,6 +71,8 @@ KvStrides in_pieces(KvStrides s, std::int64_t elements) {
   return {s.page / elements, s.entry / elements, s.head / elements};
 }
 
+unsigned div_up(unsigned a, unsigned b) { return (a + b - 1) / b; }
+
 template <class Piece>
 void launch_append(AppendParams p, std::int64_t element_bytes, cudaStream_t stream, bool enable_pdl) {
   const std::int64_t elements = static_cast<std::int64_t>(sizeof(Piece)) / element_bytes;
@@ -86,14 +80,16 @@ void launch_append(AppendParams p, std::int64_t element_bytes, cudaStream_t stre
   p.v = in_pieces(p.v, elements);
   p.k_strides = in_pieces(p.k_strides, elements);
   p.v_strides = in_pieces(p.v_strides, elements);
-  const std::int32_t lanes = std::min(std::max(p.k.dim, p.v.dim), 64);
-  const std::int32_t heads = 2 * p.k.num_heads;
-  // Few tokens: the time is a chain of loads and one store, and a thread for each piece makes it shortest (6.0 us against
-  // 6.4 for 64 tokens of 8 heads).
-  const bool few = std::int64_t{p.nnz} * heads * lanes <= std::int64_t{multiprocessors()} * 1024;
-  const TokenShape shape = token_shape(heads, lanes, few ? 1 : 4, threads);
-  launch(few ? kernel<Piece, 1> : kernel<Piece, 4>,
-         {.grid = shape.blocks(p.nnz), .block = shape.threads(), .programmatic = enable_pdl}, stream, p, shape);
+  const auto dim = static_cast<unsigned>(std::max(p.k.dim, p.v.dim)), heads = static_cast<unsigned>(p.k.num_heads);
+  const unsigned lanes = std::bit_ceil(std::clamp(dim, 1u, unsigned{warp})), heads_in_block = warp / lanes * heads_at_once;
+  const unsigned grid_y = div_up(heads, heads_in_block), grid_z = div_up(dim, lanes);
+  constexpr unsigned most = 65535;  // blocks along y and z (CUDA C++ Programming Guide, compute capabilities)
+  require(grid_y <= most && grid_z <= most, "append_key", heads, "heads, or head_dim, are too many for one launch");
+  const std::int64_t blocks = (std::int64_t{p.nnz} + tokens_in_block - 1) / tokens_in_block;
+  launch(kernel<Piece>,
+         {.grid = heads == 0 ? 0 : blocks, .grid_y = grid_y, .grid_z = grid_z,
+          .block = dim3(lanes, warp / lanes, 2 * tokens_in_block), .programmatic = enable_pdl},
+         stream, p);
 }
 
 }  // namespace

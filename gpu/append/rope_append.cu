@@ -1,4 +1,4 @@
-// rope_*_append_paged_kv_cache: gpu/rope/rope_kernel.cuh with the append: q is rotated in place, k on its way into its page,
+// rope_*_append_paged_kv_cache: gpu/rope/rope_kernel.cuh: q is rotated in place, k on its way into its page,
 // v is copied beside it. Saves a launch, and one writing and reading of k.
 #include "core/checks.hpp"
 #include "core/op_checks.hpp"
@@ -29,18 +29,22 @@ void check_rows(const Rows& r) {
 
 RopeCall rope_call(const Rows& r, std::int32_t rotary_dim, bool interleave, cudaStream_t stream, bool enable_pdl) {
   const PagedKvCache& cache = r.cache;
-  RopeCall call{.params = {.q = head_rows(r.q), .k = head_rows(r.append_key), .v = head_rows(r.append_value),
-                           .positions = r.positions.data(), .batch_indices = r.batch_indices.data(),
-                           .nnz = static_cast<std::int32_t>(r.positions.size()), .rotary_dim = rotary_dim,
-                           .k_pool = cache.k, .v_pool = cache.v, .k_strides = cache.k_strides, .v_strides = cache.v_strides,
-                           .table = page_table(r.table, cache.page_size)},
-                .dtype = r.q.dtype, .style = style_of(interleave), .stream = stream, .enable_pdl = enable_pdl};
+  return {.params = {.q = head_rows(r.q), .k = head_rows(r.append_key), .v = head_rows(r.append_value),
+                     .positions = r.positions.data(), .batch_indices = r.batch_indices.data(),
+                     .nnz = static_cast<std::int32_t>(r.positions.size()), .rotary_dim = rotary_dim,
+                     .k_pool = cache.k, .v_pool = cache.v, .k_strides = cache.k_strides, .v_strides = cache.v_strides,
+                     .table = page_table(r.table, cache.page_size)},
+          .dtype = r.q.dtype, .style = style_of(interleave), .stream = stream, .enable_pdl = enable_pdl};
+}
+
+template <class Angles>
+void launch_call(const RopeCall& call, bool angles_aligned, const Angles& angles) {
   const RopeParams& p = call.params;
-  call.pieces = rotary_dim % 16 == 0 && p.k.dim % 16 == 0 && p.v.dim % 16 == 0 && is_aligned(p.q) && is_aligned(p.k) &&
-                is_aligned(p.v) && is_aligned(p.k_pool, p.k_strides) && is_aligned(p.v_pool, p.v_strides);
-  call.lanes = std::max(p.k.dim, p.v.dim) / 16;
-  if (!call.pieces || call.lanes > rope_threads) call.use_elements();
-  return call;
+  const bool pieces = angles_aligned && p.rotary_dim % 16 == 0 && p.k.dim % 16 == 0 && p.v.dim % 16 == 0 &&
+                      is_aligned(p.q) && is_aligned(p.k) && is_aligned(p.v) && is_aligned(p.k_pool, p.k_strides) &&
+                      is_aligned(p.v_pool, p.v_strides);
+  if (call.dtype == DType::f16) return launch_rope_append<Half>(call, pieces, angles);
+  launch_rope_append<BFloat16>(call, pieces, angles);
 }
 
 }  // namespace
@@ -55,9 +59,8 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const Tensor
   check_rows(rows);
   check_cos_sin_cache(cos_sin_cache, q.shape[2]);
   const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
-  RopeCall call = rope_call(rows, rotary_dim, !is_neox, stream, enable_pdl);
-  if (!is_aligned(cos_sin_cache)) call.use_elements();
-  launch_rope<true>(call, cached_angles(cos_sin_cache));
+  launch_call(rope_call(rows, rotary_dim, !is_neox, stream, enable_pdl), is_aligned(cos_sin_cache),
+              cached_angles(cos_sin_cache));
 }
 
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
@@ -68,8 +71,8 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_ke
   const Rows rows{q, append_key, append_value, batch_indices, positions, paged_kv_cache, table};
   check_rows(rows);
   const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta);
-  launch_rope<true>(rope_call(rows, rotated, interleave, stream, enable_pdl),
-                    ComputedAngles{rope_turns(rotated, rope_scale, rope_theta)});
+  launch_call(rope_call(rows, rotated, interleave, stream, enable_pdl), true,
+              ComputedAngles{rope_turns(rotated, rope_scale, rope_theta)});
 }
 
 }  // namespace flashladder::gpu

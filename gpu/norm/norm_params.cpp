@@ -59,13 +59,14 @@ NormShape norm_shape(const NormParams& p, bool add, int multiprocessors) {
   if (pieces <= most_lanes || (!few && pieces <= most_lanes * most_chunks)) {
     shape.chunks = pieces <= 32 ? 1 : pieces <= 64 ? 2 : 4;
     shape.lanes = static_cast<int>(std::bit_ceil(static_cast<unsigned>((pieces + shape.chunks - 1) / shape.chunks)));
-    shape.threads = few ? 64 : most_norm_threads(false, shape.chunks);
+    shape.threads = few ? 64 : most_norm_threads(false);
     shape.rows_in_block = shape.threads / shape.lanes * norm_rows_at_once(false, add, shape.chunks);
   } else {
-    // rmsnorm 64 x 4096 in 5.2 us with two pieces a thread, 5.5 with one. fused add 4096 x 4096 in 31.8 us with four, 34.9
-    // with one; rmsnorm in 18.6, 20.0 with one.
+    // Two pieces a thread where that makes up to 256 threads, four in longer rows: rmsnorm 65536 x 4096 takes 252 us with
+    // two and 257 with four. A fused add has two tensors to wait for, which goes better in few threads: 514 us with four
+    // pieces, 527 with one.
     shape.wide = true;
-    shape.chunks = few ? 2 : 4;
+    shape.chunks = pieces <= (few ? 1024 : add ? 0 : 512) ? 2 : 4;
     shape.lanes = shape.threads = round_up((pieces + shape.chunks - 1) / shape.chunks, 32);
   }
   shape.grid = (std::int64_t{p.rows} + shape.rows_in_block - 1) / shape.rows_in_block;

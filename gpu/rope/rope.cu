@@ -1,26 +1,52 @@
-// apply_rope_*_inplace: gpu/rope/rope_kernel.cuh on q and k where they lie.
+// apply_rope_*_inplace: gpu/rope/rope_in_place.cuh, and what its pieces can't serve by gpu/rope/rope_kernel.cuh's elements.
+// Instances: dtype x style x angles x pairs of a lane.
 #include "gpu/rope/rope.hpp"
 
 #include "core/checks.hpp"
 #include "core/op_checks.hpp"
 #include "gpu/arguments.hpp"
+#include "gpu/device.hpp"
+#include "gpu/rope/rope_in_place.cuh"
 #include "gpu/rope/rope_launch.cuh"
 
 namespace flashladder::gpu {
 namespace {
 
 RopeCall rope_call(const Tensor& q, const Tensor& k, std::span<const std::int32_t> positions, std::int32_t rotary_dim,
-                   RopeStyle style) {
-  RopeCall call{.dtype = q.dtype, .style = style};
+                   RopeStyle style, cudaStream_t stream, bool enable_pdl) {
+  RopeCall call{.dtype = q.dtype, .style = style, .stream = stream, .enable_pdl = enable_pdl};
   call.params.q = head_rows(q);
   call.params.k = head_rows(k);
   call.params.positions = positions.data();
   call.params.nnz = static_cast<std::int32_t>(positions.size());
   call.params.rotary_dim = rotary_dim;
-  call.pieces = rotary_dim % 16 == 0 && is_aligned(call.params.q) && is_aligned(call.params.k);
-  call.lanes = rotary_dim / 16;
-  if (!call.pieces || call.lanes > rope_threads) call.use_elements();
   return call;
+}
+
+template <class Element, class Angles>
+void launch_in_place(const RopeCall& call, bool angles_aligned, const Angles& angles) {
+  const RopeParams& all = call.params;
+  const HeadRows &q = all.q, &k = all.k;
+  const InPlaceShape shape = in_place_shape(q, k, all.nnz, all.rotary_dim, call.style, multiprocessors());
+  if (shape.pairs == 0 || !angles_aligned) return launch_rope_elements<Element>(call, angles);
+  const InPlaceParams p{.q = q.data, .k = k.data, .positions = all.positions, .q_token = q.token, .q_head = q.head,
+                        .k_token = k.token, .k_head = k.head, .nnz = all.nnz, .q_heads = q.num_heads,
+                        .num_heads = all.num_heads(), .rotary_dim = all.rotary_dim};
+  LaunchShape blocks = launch_shape(call, shape.tokens);
+  blocks.grid_y = static_cast<unsigned>(shape.chunks);
+  const auto with_style = [&]<RopeStyle style>() {
+    const auto kernel = shape.pairs == 8 ? rope_in_place_kernel<Element, style, Angles, 8>
+                                         : rope_in_place_kernel<Element, style, Angles, 4>;
+    launch(kernel, blocks, call.stream, p, angles);
+  };
+  if (call.style == RopeStyle::neox) return with_style.template operator()<RopeStyle::neox>();
+  with_style.template operator()<RopeStyle::interleaved>();
+}
+
+template <class Angles>
+void launch_in_place(const RopeCall& call, bool angles_aligned, const Angles& angles) {
+  if (call.dtype == DType::f16) return launch_in_place<Half>(call, angles_aligned, angles);
+  launch_in_place<BFloat16>(call, angles_aligned, angles);
 }
 
 void check_rope(const Tensor& q, const Tensor& k, const char* argument, std::span<const std::int32_t> positions) {
@@ -38,11 +64,9 @@ void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positio
                                            const Tensor& cos_sin_cache, bool is_neox, cudaStream_t stream, bool enable_pdl) {
   check_rope(q, k, "positions", positions);
   check_cos_sin_cache(cos_sin_cache, q.shape[2]);
-  RopeCall call = rope_call(q, k, positions, static_cast<std::int32_t>(cos_sin_cache.shape[1]), style_of(!is_neox));
-  if (!is_aligned(cos_sin_cache)) call.use_elements();
-  call.stream = stream;
-  call.enable_pdl = enable_pdl;
-  launch_rope<false>(call, cached_angles(cos_sin_cache));
+  const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
+  launch_in_place(rope_call(q, k, positions, rotary_dim, style_of(!is_neox), stream, enable_pdl), is_aligned(cos_sin_cache),
+                  cached_angles(cos_sin_cache));
 }
 
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
@@ -50,10 +74,8 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<cons
                                 cudaStream_t stream, bool enable_pdl) {
   check_rope(q, k, "pos_ids", pos_ids);
   const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta);
-  RopeCall call = rope_call(q, k, pos_ids, rotated, style_of(interleave));
-  call.stream = stream;
-  call.enable_pdl = enable_pdl;
-  launch_rope<false>(call, ComputedAngles{rope_turns(rotated, rope_scale, rope_theta)});
+  launch_in_place(rope_call(q, k, pos_ids, rotated, style_of(interleave), stream, enable_pdl), true,
+                  ComputedAngles{rope_turns(rotated, rope_scale, rope_theta)});
 }
 
 }  // namespace flashladder::gpu

@@ -1,14 +1,14 @@
-// RoPE on the heads of q and k in one kernel: in place, or (append) k on its way into its page, with v copied beside it.
-// Must equal reference/rope_ops.cpp and reference/append.cpp.
-// grid   blocks of tokens      block  token x slot x lane, see TokenShape      no shared memory
+// RoPE and append in one kernel: q's heads are rotated in place, k's on their way into their page, and v's are copied beside
+// them. Must equal reference/rope_ops.cpp and reference/append.cpp.
+// grid   blocks of tokens      block  lane x slot x token, see TokenShape      no shared memory
 //  - A lane holds two pieces of 16 bytes of a head and their eight rotations: pieces whose features rotate together (neox),
 //    or simply two (interleaved). The rotations stay in registers while the lane goes through the heads of its slot.
-//  - The loads of several heads are on their way before the first is rotated, and before the position, on which the
-//    rotations depend, has come.
+//  - The loads of several heads are on their way before the first is rotated, and before the position and the page, on which
+//    the rotations and the destination depend, have come.
+// rope_elements_kernel is for what pieces can't serve, and does RoPE in place alone too (batch_indices null).
 // Tensors: q, k, v [nnz, num_heads, dim], 16-bit; pages as core/kv_cache.hpp has them.
 #pragma once
 
-#include "gpu/element.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 #include "gpu/rope/angles.cuh"
 #include "gpu/rope/rope_params.hpp"
@@ -17,16 +17,10 @@ namespace flashladder::gpu {
 
 // Which thread this is.
 struct TokenLane {
-  std::int32_t token, slot, lane;
-
-  __device__ explicit TokenLane(const TokenShape& shape) {
-    const std::int32_t in_block = threadIdx.x / shape.threads_of_token();
-    const std::int32_t rest = threadIdx.x - in_block * shape.threads_of_token();
-    slot = rest / shape.lanes;
-    lane = rest - slot * shape.lanes;
-    token = static_cast<std::int32_t>(blockIdx.x) * shape.tokens_in_block + in_block;  // at most nnz + 1023
-  }
+  std::int32_t lane = static_cast<std::int32_t>(threadIdx.x), slot = static_cast<std::int32_t>(threadIdx.y);
+  std::int32_t token = static_cast<std::int32_t>(blockIdx.x * blockDim.z + threadIdx.z);  // at most nnz + 127
 };
+__device__ inline std::int32_t slots() { return static_cast<std::int32_t>(blockDim.y); }
 
 // Where k and v of one token go, in elements of the pools; head by head.
 struct KvDestination {
@@ -39,19 +33,19 @@ struct KvDestination {
 };
 
 // Head h of a token's q, k, v.
-template <class Element, bool append>
+template <class Element>
 struct Head {
   const HeadRows& rows;
   std::int32_t head;  // of these rows
   bool is_k, is_v;
 
   __device__ Head(const RopeParams& p, std::int32_t h)
-      : rows(h < p.q.num_heads ? p.q : !append || h < p.q.num_heads + p.k.num_heads ? p.k : p.v),
-        head(h < p.q.num_heads                                  ? h
-             : !append || h < p.q.num_heads + p.k.num_heads ? h - p.q.num_heads
-                                                            : h - p.q.num_heads - p.k.num_heads),
-        is_k(append && h >= p.q.num_heads && h < p.q.num_heads + p.k.num_heads),
-        is_v(append && h >= p.q.num_heads + p.k.num_heads) {}
+      : rows(h < p.q.num_heads ? p.q : h < p.q.num_heads + p.k.num_heads ? p.k : p.v),
+        head(h < p.q.num_heads                     ? h
+             : h < p.q.num_heads + p.k.num_heads ? h - p.q.num_heads
+                                                   : h - p.q.num_heads - p.k.num_heads),
+        is_k(h >= p.q.num_heads && h < p.q.num_heads + p.k.num_heads),
+        is_v(h >= p.q.num_heads + p.k.num_heads) {}
 
   __device__ Element* source(std::int32_t token) const {
     return static_cast<Element*>(rows.data) + token * rows.token + head * rows.head;
@@ -80,105 +74,109 @@ struct TwoPieces {
   }
 };
 
+// Of a lane's eight pairs, the first of half i (0, 1). Interleaved, each piece has four.
+template <RopeStyle style>
+__device__ inline std::int32_t first_pair(std::int32_t lane, int i, std::int32_t rotary_dim) {
+  return style == RopeStyle::neox ? 8 * lane + 4 * i : 4 * lane + i * (rotary_dim / 4);
+}
+
 // The heads of one step: slot s has heads first, first + slots, ... of its token.
-template <class Element, RopeStyle style, bool append, int heads_at_once>
+template <class Element, RopeStyle style, int heads_at_once>
 struct HeadsAtOnce {
   const RopeParams& p;
-  const TokenShape& shape;
   const TokenLane& at;
   const TwoPieces &qk, &v;
-  uint4 a[heads_at_once], b[heads_at_once];
+  std::uint32_t words[heads_at_once][8];  // piece a, then piece b
 
   __device__ void load(std::int32_t first) {
 #pragma unroll
     for (int i = 0; i < heads_at_once; ++i) {
-      const std::int32_t h = first + i * shape.slots;
+      const std::int32_t h = first + i * slots();
       if (h >= p.num_heads()) break;
-      const Head<Element, append> head(p, h);
+      const Head<Element> head(p, h);
       const TwoPieces mine = TwoPieces::select(head.is_v, v, qk);
       if (mine.b < 0) continue;
       const Element* from = head.source(at.token);
-      a[i] = *reinterpret_cast<const uint4*>(from + mine.a);
-      b[i] = *reinterpret_cast<const uint4*>(from + mine.b);
+      load_words<4>(from + mine.a, words[i]);
+      load_words<4>(from + mine.b, words[i] + 4);
     }
   }
 
-  __device__ void rotate_and_store(std::int32_t first, const EightRotations& rotations, const KvDestination& to) {
+  __device__ void rotate_and_store(std::int32_t first, const Rotations<8>& rotations, const KvDestination& to) {
 #pragma unroll
     for (int i = 0; i < heads_at_once; ++i) {
-      const std::int32_t h = first + i * shape.slots;
+      const std::int32_t h = first + i * slots();
       if (h >= p.num_heads()) break;
-      const Head<Element, append> head(p, h);
+      const Head<Element> head(p, h);
       const TwoPieces mine = TwoPieces::select(head.is_v, v, qk);
       if (mine.b < 0) continue;
       if (mine.rotates) {
-        Float8 x = to_floats<Element>(a[i]), y = to_floats<Element>(b[i]);
-        rotate<style>(rotations, x, y);
-        a[i] = pack<Element>(x);
-        b[i] = pack<Element>(y);
+        rotate<Element, style>(rotations, words[i]);
       } else if (!head.is_k && !head.is_v) {
-        continue;  // in place, these features stay
+        continue;  // q's other features stay
       }
       Element* out = head.destination(p, at.token, to);
-      *reinterpret_cast<uint4*>(out + mine.a) = a[i];
-      *reinterpret_cast<uint4*>(out + mine.b) = b[i];
+      store_words<4>(out + mine.a, words[i]);
+      store_words<4>(out + mine.b, words[i] + 4);
     }
   }
 };
 
 // launch_bounds: 72 registers. In 64 the append of 65536 tokens, 32/8 heads, takes 425 us, in 72 it takes 408, in 80 413.
-template <class Element, RopeStyle style, class Angles, bool append>
+template <class Element, RopeStyle style, class Angles>
 __global__ void __launch_bounds__(rope_threads, 7)
-rope_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ TokenShape shape,
-            const __grid_constant__ Angles angles) {
-  const TokenLane at(shape);
+rope_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ Angles angles) {
+  const TokenLane at;
   const TwoPieces qk = TwoPieces::of(at.lane, p.rotary_dim, p.q.dim), v = TwoPieces::of(at.lane, 0, p.v.dim);
   griddepcontrol_wait();  // q, k, v, positions may be in the making, and the pages in use, in front of us
   griddepcontrol_launch_dependents();
   if (at.token >= p.nnz) return;
-  const std::int32_t request = append ? p.batch_indices[at.token] : 0, position = p.positions[at.token];
-  HeadsAtOnce<Element, style, append, rope_heads_at_once> heads{p, shape, at, qk, v};
+  const std::int32_t request = p.batch_indices[at.token], position = p.positions[at.token];
+  HeadsAtOnce<Element, style, rope_heads_at_once> heads{p, at, qk, v};
   heads.load(at.slot);
-  if (append && request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
-  EightRotations rotations;
-  if (qk.rotates) rotations = angles.template eight<style>(position, at.lane, p.rotary_dim);
-  KvDestination to;
-  if constexpr (append) to = KvDestination::of(p, request, position);
+  if (request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
+  Rotations<8> rotations;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    if (qk.rotates) angles.four(position, first_pair<style>(at.lane, i, p.rotary_dim), p.rotary_dim, 4 * i, rotations);
+  }
+  const KvDestination to = KvDestination::of(p, request, position);
   heads.rotate_and_store(at.slot, rotations, to);
-  const std::int32_t step = shape.slots * rope_heads_at_once;
+  const std::int32_t step = slots() * rope_heads_at_once;
   for (std::int32_t first = at.slot + step; first < p.num_heads(); first += step) {
     heads.load(first);
     heads.rotate_and_store(first, rotations, to);
   }
 }
 
-// The same for any rotary_dim and any alignment: a lane takes a pair, or one feature that does not rotate, at a time.
-template <class Element, class Angles, bool append>
+// Any rotary_dim and any alignment: a lane takes a pair, or one feature that does not rotate, at a time.
+template <class Element, class Angles>
 __global__ void __launch_bounds__(rope_threads)
-rope_elements_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ TokenShape shape,
-                     const __grid_constant__ Angles angles, RopeStyle style) {
-  const TokenLane at(shape);
+rope_elements_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ Angles angles, RopeStyle style) {
+  const TokenLane at;
   griddepcontrol_wait();  // q, k, v, positions may be in the making, and the pages in use, in front of us
   griddepcontrol_launch_dependents();
   if (at.token >= p.nnz) return;
-  const std::int32_t request = append ? p.batch_indices[at.token] : 0, position = p.positions[at.token];
-  if (append && request < 0) return;  // a row of padding
-  KvDestination to;
-  if constexpr (append) to = KvDestination::of(p, request, position);
-  for (std::int32_t h = at.slot; h < p.num_heads(); h += shape.slots) {
-    const Head<Element, append> head(p, h);
+  const bool in_place = p.batch_indices == nullptr;
+  const std::int32_t request = in_place ? 0 : p.batch_indices[at.token], position = p.positions[at.token];
+  if (request < 0) return;  // a row of padding
+  const KvDestination to = in_place ? KvDestination{} : KvDestination::of(p, request, position);
+  for (std::int32_t h = at.slot; h < p.num_heads(); h += slots()) {
+    const Head<Element> head(p, h);
     const Element* from = head.source(at.token);
-    Element* out = head.destination(p, at.token, to);
+    Element* out = in_place ? head.source(at.token) : head.destination(p, at.token, to);
     const std::int32_t pairs = head.is_v ? 0 : p.rotary_dim / 2;
-    for (std::int32_t i = at.lane; i < pairs; i += shape.lanes) {
+    for (std::int32_t i = at.lane; i < pairs; i += static_cast<std::int32_t>(blockDim.x)) {
       const RopePair pair = rope_pair(style, i, p.rotary_dim);
       float x = to_float(from[pair.x]), y = to_float(from[pair.y]);
       rotate(angles.rotation(position, i, p.rotary_dim), x, y);
       out[pair.x] = from_float<Element>(x);
       out[pair.y] = from_float<Element>(y);
     }
-    if (!head.is_k && !head.is_v) continue;  // in place, the other features stay
-    for (std::int32_t i = 2 * pairs + at.lane; i < head.rows.dim; i += shape.lanes) out[i] = from[i];
+    if (out == from) continue;  // the other features stay
+    for (std::int32_t i = 2 * pairs + at.lane; i < head.rows.dim; i += static_cast<std::int32_t>(blockDim.x)) {
+      out[i] = from[i];
+    }
   }
 }
 

@@ -1,5 +1,5 @@
-// The instances of the RoPE kernels: dtype x style x angles, and dtype x angles of the one for odd shapes.
-// rope.cu makes them for in place, append/rope_append.cu for the append.
+// A call of a RoPE kernel, and the instances of gpu/rope/rope_kernel.cuh: dtype x style x angles with the append, and dtype
+// x angles of the one for odd shapes, in place too.
 #pragma once
 
 #include <algorithm>
@@ -13,15 +13,8 @@ struct RopeCall {
   RopeParams params{};
   DType dtype = DType::f16;
   RopeStyle style = RopeStyle::neox;
-  bool pieces = false;      // 16 bytes at a time; else elements
-  std::int32_t lanes = 1;   // that a head has work for
   cudaStream_t stream = nullptr;
   bool enable_pdl = false;
-
-  void use_elements() {
-    pieces = false;
-    lanes = std::min(std::max(params.rotary_dim / 2, params.v.dim), 64);
-  }
 };
 
 inline RopeStyle style_of(bool interleave) { return interleave ? RopeStyle::interleaved : RopeStyle::neox; }
@@ -34,26 +27,30 @@ inline CachedAngles cached_angles(const Tensor& cos_sin_cache) {
   return {cos_sin_cache.data_as<const float>(), cos_sin_cache.strides[0]};
 }
 
-template <class Element, bool append, class Angles>
-void launch_rope(const RopeCall& call, const Angles& angles) {
+inline LaunchShape launch_shape(const RopeCall& call, const TokenShape& shape) {
+  return {.grid = call.params.num_heads() == 0 ? 0 : shape.blocks(call.params.nnz),
+          .block = dim3(shape.lanes, shape.slots, shape.tokens_in_block), .programmatic = call.enable_pdl};
+}
+
+template <class Element, class Angles>
+void launch_rope_elements(const RopeCall& call, const Angles& angles) {
   const RopeParams& p = call.params;
-  const TokenShape shape = token_shape(p.num_heads(), call.lanes, call.pieces ? rope_heads_at_once : 1, rope_threads);
-  const LaunchShape blocks{.grid = p.num_heads() == 0 ? 0 : shape.blocks(p.nnz), .block = shape.threads(),
-                           .programmatic = call.enable_pdl};
-  if (!call.pieces) {
-    return launch(rope_elements_kernel<Element, Angles, append>, blocks, call.stream, p, shape, angles, call.style);
-  }
+  const std::int32_t lanes = std::min(std::max(p.rotary_dim / 2, p.v.dim), 64);
+  launch(rope_elements_kernel<Element, Angles>, launch_shape(call, token_shape(p.num_heads(), lanes, 1, rope_threads)),
+         call.stream, p, angles, call.style);
+}
+
+template <class Element, class Angles>
+void launch_rope_append(const RopeCall& call, bool pieces, const Angles& angles) {
+  const RopeParams& p = call.params;
+  const std::int32_t lanes = std::max(p.k.dim, p.v.dim) / 16;
+  if (!pieces || lanes > rope_threads) return launch_rope_elements<Element>(call, angles);
   const auto with_style = [&]<RopeStyle style>() {
-    launch(rope_kernel<Element, style, Angles, append>, blocks, call.stream, p, shape, angles);
+    launch(rope_kernel<Element, style, Angles>,
+           launch_shape(call, token_shape(p.num_heads(), lanes, rope_heads_at_once, rope_threads)), call.stream, p, angles);
   };
   if (call.style == RopeStyle::neox) return with_style.template operator()<RopeStyle::neox>();
   with_style.template operator()<RopeStyle::interleaved>();
-}
-
-template <bool append, class Angles>
-void launch_rope(const RopeCall& call, const Angles& angles) {
-  if (call.dtype == DType::f16) return launch_rope<Half, append>(call, angles);
-  launch_rope<BFloat16, append>(call, angles);
 }
 
 }  // namespace flashladder::gpu
