@@ -157,7 +157,7 @@ struct NormLanes {
 };
 
 template <class Element, bool add, int chunks, bool wide>
-__global__ void __launch_bounds__(most_norm_threads(wide), least_norm_blocks(wide, chunks))
+__global__ void __launch_bounds__(most_norm_threads(wide), least_norm_blocks(wide, add, chunks))
 norm_kernel(const __grid_constant__ NormParams p, int lanes) {
   __shared__ WarpSums sums;
   using Lanes = NormLanes<Element, add, chunks, wide>;

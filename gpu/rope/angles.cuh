@@ -8,6 +8,7 @@
 namespace flashladder::gpu {
 
 struct CachedAngles {
+  static constexpr bool computed = false;
   const float* cos_sin;  // [max_pos, rotary_dim]: rows of rotary_dim / 2 cosines and as many sines
   std::int64_t stride;
 
@@ -27,6 +28,7 @@ struct CachedAngles {
 };
 
 struct ComputedAngles {
+  static constexpr bool computed = true;
   RopeTurns turns;
 
   __device__ Rotation<float> rotation(std::int32_t position, std::int32_t pair, std::int32_t) const {

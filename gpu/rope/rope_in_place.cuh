@@ -1,11 +1,13 @@
 // RoPE on q and k where they lie: a thread rotates `pairs` neighbouring pairs of one head and is done.
 // Must equal reference/rope_ops.cpp.
-// grid   tokens x heads        block  lane x head x token, see in_place_shape      no shared memory
+// grid   tokens x heads        block  lane x head x token, see in_place_shape
+// shared memory  none, or the rotations of the block's tokens (computed angles)
 //   neox          pieces of `pairs` elements, at pairs lane and rotary_dim / 2 + pairs lane
 //   interleaved   2 pairs elements, at 2 pairs lane
 // There is no loop, no division, and no lane without work. Against a kernel that keeps the rotations for three heads at once
 // (rope_kernel.cuh), 32/8 heads of 128: 5.18 us for 5.95 with 64 tokens, 23.3 for 24.5 with 4096, 333 for 334 with 65536
-// (neox; interleaved 331 for 335 with 65536).
+// (neox; interleaved 331 for 335 with 65536). Angles that are computed are computed once for all heads of a token that are
+// in the block: in every head, 65536 tokens take 461 us.
 #pragma once
 
 #include "gpu/ptx/griddepcontrol.cuh"
@@ -14,33 +16,57 @@
 
 namespace flashladder::gpu {
 
+// The rotations of the block's tokens by their place in the block, as a cache. All threads. rows: [tokens, rotary_dim].
+__device__ inline CachedAngles compute_once(const ComputedAngles& angles, std::int32_t position, std::int32_t rotary_dim,
+                                            float* rows) {
+  float* row = rows + threadIdx.z * rotary_dim;
+  for (unsigned i = threadIdx.y * blockDim.x + threadIdx.x; i < rotary_dim / 2u; i += blockDim.x * blockDim.y) {
+    const Rotation<float> one = angles.rotation(position, static_cast<std::int32_t>(i), rotary_dim);
+    row[i] = one.cos;
+    row[rotary_dim / 2 + i] = one.sin;
+  }
+  __syncthreads();  // every pair of every token is there
+  return {rows, rotary_dim};
+}
+
 template <class Element, RopeStyle style, class Angles, int pairs>
 __global__ void __launch_bounds__(in_place_threads)
 rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_constant__ Angles angles) {
   const auto lane = static_cast<std::int32_t>(threadIdx.x);
   const auto head = static_cast<std::int32_t>(blockIdx.y * blockDim.y + threadIdx.y);
   const auto token = static_cast<std::int32_t>(blockIdx.x * blockDim.z + threadIdx.z);  // at most nnz + 319
+  const bool there = token < p.nnz && head < p.num_heads;
   griddepcontrol_wait();  // q, k and positions may be in the making in front of us
   griddepcontrol_launch_dependents();
-  if (token >= p.nnz || head >= p.num_heads) return;
-  const std::int32_t position = p.positions[token];
+  if (!Angles::computed && !there) return;
+  const std::int32_t position = token < p.nnz ? p.positions[token] : 0;
   const bool is_k = head >= p.q_heads;
   Element* first = static_cast<Element*>(is_k ? p.k : p.q) + token * (is_k ? p.k_token : p.q_token) +
                    (is_k ? head - p.q_heads : head) * (is_k ? p.k_head : p.q_head);
+  first += (style == RopeStyle::neox ? 1 : 2) * pairs * lane;
+  Element* second = first + p.rotary_dim / 2;  // neox
   std::uint32_t words[pairs];
-  Element* second = nullptr;
-  if constexpr (style == RopeStyle::neox) {
-    first += pairs * lane;
-    second = first + p.rotary_dim / 2;
-    load_words<pairs / 2>(first, words);
-    load_words<pairs / 2>(second, words + pairs / 2);
-  } else {
-    first += 2 * pairs * lane;
-    load_words<pairs>(first, words);
+  if (there) {
+    if constexpr (style == RopeStyle::neox) {
+      load_words<pairs / 2>(first, words);
+      load_words<pairs / 2>(second, words + pairs / 2);
+    } else {
+      load_words<pairs>(first, words);
+    }
   }
   Rotations<pairs> rotations;
+  const auto rotations_from = [&](const auto& cache, std::int32_t row) {
 #pragma unroll
-  for (int i = 0; i < pairs; i += 4) angles.four(position, pairs * lane + i, p.rotary_dim, i, rotations);
+    for (int i = 0; i < pairs; i += 4) cache.four(row, pairs * lane + i, p.rotary_dim, i, rotations);
+  };
+  if constexpr (Angles::computed) {
+    __shared__ __align__(16) float rows[2 * pairs * in_place_threads];  // of the block's tokens: a thread has `pairs` pairs
+    const CachedAngles cache = compute_once(angles, position, p.rotary_dim, rows);
+    if (!there) return;
+    rotations_from(cache, static_cast<std::int32_t>(threadIdx.z));
+  } else {
+    rotations_from(angles, position);
+  }
   rotate<Element, style>(rotations, words);
   if constexpr (style == RopeStyle::neox) {
     store_words<pairs / 2>(first, words);
