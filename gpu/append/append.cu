@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(2 * tokens_in_block * warp) kernel(const __gri
   for (int i = 0; i < heads_at_once; ++i, from += from_step) {
     if (first + i * step < heads) pieces[i] = *from;
   }
-  __syncwarp();  // keeps the loads above the exit: ptxas would put them below it, behind the chain (5.34 us for 5.12)
+  __syncwarp();  // keeps the loads above the exit: ptxas would put them below it, behind the chain (5.34 us for 5.18)
   if (request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
   const KvStrides& strides = is_v ? p.v_strides : p.k_strides;
   const KvSlot slot = p.table.locate(request, position);
