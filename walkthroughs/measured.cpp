@@ -9,7 +9,11 @@
 
 namespace flashladder::walkthroughs {
 
-Measured::Measured(const std::string& file) {
+Measured::Measured(const std::vector<std::string>& files) {
+  for (const std::string& file : files) read(file);
+}
+
+void Measured::read(const std::string& file) {
   const std::string path = FLASHLADDER_SOURCE_ROOT "/docs/measurements/" + file;
   std::ifstream in(path);
   require(in.good(), "measurements", path, "cannot be read");
@@ -18,15 +22,19 @@ Measured::Measured(const std::string& file) {
     const auto json = nlohmann::json::parse(line, nullptr, false);
     require(json.is_object(), "measurements", path + ":" + std::to_string(number + 1), "is no JSON object");
     if (json.contains("gpu")) {
+      if (!machine_.empty()) continue;  // the same machine's, in another program's words
       machine_ = json.value("gpu", "") + ", " + json.value("date", "");
       clocks_per_us_ = json.value("sm_mhz", 0.0);
-    } else if (json.contains("us")) {
+    } else if (json.contains("us") && json.value("family", "") != "plan") {  // that is host time, of the same cases
       std::string work = json.value("case", "");
       if (work.ends_with(" p16")) work.resize(work.size() - 4);
       const std::string backend = json.value("backend", "");
       const std::string name = backend.starts_with("flashladder ") ? backend.substr(12) : backend;
-      const double us = json.value("us", 0.0);
-      lines_.push_back({work, name == "read_all" ? "read" : name, us, us * json.value("TBps", 0.0) * 1e6});
+      const auto number_at = [&](const char* key) {
+        return json.contains(key) && json[key].is_number() ? json[key].get<double>() : 0.0;
+      };
+      const double us = number_at("us");  // TBps may be null
+      lines_.push_back({work, name == "read_all" ? "read" : name, us, us * number_at("TBps") * 1e6});
     }
   }
 }

@@ -12,8 +12,8 @@ namespace flashladder::walkthroughs {
 
 class Measured {
  public:
-  // file: under docs/measurements; its first line is the machine (docs/case_format.md). Throws InputError if unreadable.
-  explicit Measured(const std::string& file = "h200-decode.jsonl");
+  // files: under docs/measurements, of one run; first lines are the machine (docs/case_format.md). InputError if unreadable.
+  explicit Measured(const std::vector<std::string>& files = {"h200-decode.jsonl"});
 
   const std::string& machine() const { return machine_; }      // "NVIDIA H200, 2026-11-21"
   double clocks_per_us() const { return clocks_per_us_; }      // of an SM
@@ -26,6 +26,8 @@ class Measured {
   void table(Narrator& n, const std::vector<std::string>& works, const std::vector<std::string>& backends) const;
 
  private:
+  void read(const std::string& file);
+
   struct Line {
     std::string work, backend;
     double us, bytes;
