@@ -63,7 +63,7 @@ TEST_CASE("token and merge shapes: blocks are within their limits") {
         for (const int at_once : {1, 3, 4}) {
           const gpu::TokenShape s = gpu::token_shape(heads, lanes, at_once, 128);
           const bool fits = s.threads() >= 1 && s.threads() <= 128 && s.lanes == lanes && s.slots >= 1 && s.slots <= heads &&
-                            s.blocks(nnz) * s.tokens_in_block >= nnz;
+                            s.tokens_in_block <= 64 && s.blocks(nnz) * s.tokens_in_block >= nnz;
           CHECK_MESSAGE(fits, "nnz ", nnz, " heads ", heads, " lanes ", lanes, " at once ", at_once);
         }
       }
@@ -101,6 +101,7 @@ TEST_CASE("RoPE in place: every pair of every head has a lane, and pieces lie wh
             const gpu::TokenShape& t = s.tokens;
             CHECK(t.lanes * 2 * s.pairs == rotary_dim);
             CHECK(t.threads() <= gpu::in_place_threads);
+            CHECK(t.tokens_in_block <= 64);  // a block is not longer along z
             CHECK(t.slots * s.chunks >= q_heads + 1);
             CHECK(t.slots * (s.chunks - 1) < q_heads + 1);
             CHECK(t.blocks(nnz) * t.tokens_in_block >= nnz);

@@ -108,6 +108,8 @@ const RopeCase shapes[] = {
     {.nnz = 300, .q_heads = 41, .k_heads = 3, .dim = 64, .rotary_dim = 64},
     {.nnz = 190, .q_heads = 130, .k_heads = 2},                     // eight pairs a lane, four chunks of heads
     {.nnz = 1400, .q_heads = 20, .k_heads = 4, .dim = 80, .rotary_dim = 72},           // many, but four pairs a lane
+    {.nnz = 200, .q_heads = 1, .k_heads = 0, .dim = 64, .rotary_dim = 8},              // many tokens a block
+    {.nnz = 34000, .q_heads = 1, .k_heads = 0, .dim = 64, .rotary_dim = 64},           // the same, eight pairs a lane
     {.nnz = 6, .q_heads = 3, .k_heads = 2, .dim = 64, .rotary_dim = 64, .pad = 4}};    // rows at multiples of 8 bytes
 
 }  // namespace

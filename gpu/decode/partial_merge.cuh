@@ -61,7 +61,7 @@ struct MergeColumn {
   }
 };
 
-// stage: shared memory, [pieces][threads]; so many partials of a column are a batch.
+// stage: shared memory, [pieces][threads]. A batch is up to `most` partials of a column.
 template <int head_dim, int threads, int pieces>
 struct PartialMerge {
   using Column = MergeColumn<head_dim, threads>;

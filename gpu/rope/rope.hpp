@@ -3,8 +3,8 @@
 //
 //   q [nnz, num_qo_heads, head_dim], k [nnz, num_kv_heads, head_dim]   device; f16 or bf16, one dtype; dense along head_dim
 // Only the first rotary_dim features of a head rotate; the others keep their bits. Arithmetic is float, rounded once. Where
-// rotary_dim is a multiple of 8 and heads begin at multiples of 16 bytes (neox: 8), lanes move 8 or 16 bytes at once; else
-// one pair at a time.
+// rotary_dim is a multiple of 8 and heads begin at multiples of 16 bytes (neox: 8), and the rows of a cache at multiples of
+// 16, lanes move 8 or 16 bytes at once; else one pair at a time.
 // Only enqueues a kernel on `stream`; can be captured. Throws InputError, with nothing enqueued, for what the CPU reference
 // refuses, but for the positions, which lie on the device: one that is negative, or no row of the cache, is undefined
 // behaviour. Throws CudaError if the launch fails.

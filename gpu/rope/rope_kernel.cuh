@@ -18,7 +18,7 @@ namespace flashladder::gpu {
 // Which thread this is.
 struct TokenLane {
   std::int32_t lane = static_cast<std::int32_t>(threadIdx.x), slot = static_cast<std::int32_t>(threadIdx.y);
-  std::int32_t token = static_cast<std::int32_t>(blockIdx.x * blockDim.z + threadIdx.z);  // at most nnz + 127
+  std::int32_t token = static_cast<std::int32_t>(blockIdx.x * blockDim.z + threadIdx.z);  // at most nnz + 63
 };
 __device__ inline std::int32_t slots() { return static_cast<std::int32_t>(blockDim.y); }
 

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "core/range.hpp"
+
 namespace flashladder::gpu {
 namespace {
 
-constexpr int element_bytes = 2, elements = 16 / element_bytes, most_grid_y = 65535, threads_of_multiprocessor = 2048;
-
-std::int32_t div_up(std::int32_t a, std::int32_t b) { return a / b + (a % b != 0); }
+constexpr int element_bytes = 2, elements = 16 / element_bytes, threads_of_multiprocessor = 2048;
+// CUDA C++ Programming Guide, compute capabilities.
+constexpr int most_grid_y = 65535, most_block_z = 64;
 
 // Can lanes of `pairs` pairs move whole pieces? Neox: of one side of a pair; interleaved: of both.
 bool in_pieces(const HeadRows& q, const HeadRows& k, std::int32_t rotary_dim, RopeStyle style, std::int32_t pairs) {
@@ -38,7 +40,7 @@ TokenShape token_shape(std::int32_t num_heads, std::int32_t lanes, int heads_at_
   TokenShape shape{.lanes = lanes};
   const std::int32_t slots = (num_heads + heads_at_once - 1) / heads_at_once;
   shape.slots = std::clamp(slots, 1, most_threads / shape.lanes);
-  shape.tokens_in_block = std::max(1, most_threads / (shape.lanes * shape.slots));
+  shape.tokens_in_block = std::clamp(most_threads / (shape.lanes * shape.slots), 1, most_block_z);
   return shape;
 }
 
