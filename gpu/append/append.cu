@@ -2,7 +2,7 @@
 // reference/append.cpp.
 // grid   tokens x heads x pieces      block  lane x head x row, a warp for each row      no shared memory
 // A row is a token's K, or its V: pieces of 16 bytes of all its heads. A power of two of lanes shares a head, so that a warp
-// has several heads beside one another, four times over; a row of more heads or features is spread over blocks along y and z.
+// has several heads beside one another, four times over; a row of more heads or features is spread over blocks along y, z.
 // Finding the page is a chain of three loads: batch index and position, indptr, page id. The pieces that are copied do not
 // depend on it: they are asked for first, and are there when the address is.
 #include "gpu/append/append.hpp"
@@ -25,8 +25,8 @@ namespace {
 
 constexpr int warp = 32, tokens_in_block = 2, heads_at_once = 4;
 
-// Small blocks: 65536 tokens of 8 heads take 133.7 us, in blocks of 256 threads 135.9. No cache policy: without allocation in
-// L1 the kernel before this one took 5 us longer for them, with streaming stores 1.4.
+// Small blocks: 65536 tokens of 8 heads take 133.7 us, in blocks of 256 threads 135.9. No cache policy: without allocation
+// in L1 the kernel before this one took 5 us longer for them, with streaming stores 1.4.
 template <class Piece>
 __global__ void __launch_bounds__(2 * tokens_in_block * warp) kernel(const __grid_constant__ AppendParams p) {
   const auto token = static_cast<std::int32_t>(blockIdx.x * tokens_in_block + threadIdx.z / 2);  // at most nnz + 1

@@ -2,7 +2,8 @@
 //
 // Tensors hold device pointers; f16 or bf16, one dtype a call; any d >= 1; rows may be strided, the innermost dimension is
 // dense. Arithmetic is float, rounded once. Rows that begin at multiples of 16 bytes, with d a multiple of 8 and at most
-// 16384, take the fast kernel; any others a plain one. Only enqueues a kernel on `stream`: no allocation, no synchronisation; can be captured.
+// 16384, take the fast kernel; any others a plain one. Only enqueues a kernel on `stream`: no allocation, no
+// synchronisation; can be captured.
 // Throws InputError, with nothing enqueued, for what the CPU reference refuses and for f32; CudaError if the launch fails.
 //
 // enable_pdl: may start before the kernel in front on the stream has ended (gpu/ptx/griddepcontrol.cuh). The weight may be
