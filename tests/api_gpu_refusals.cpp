@@ -10,6 +10,7 @@
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
 #include "tests/count_allocations.hpp"
+#include "tests/refusal.hpp"
 
 using namespace flashladder;
 using namespace flashladder::api;
@@ -45,15 +46,6 @@ struct Ready {
     decode.run(step.q_tensor(), on_device.view().kv, step.page_ids(), step.output.view(), stream);
   }
 };
-
-std::string refusal(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 double median_us(const std::function<void()>& call) {
   std::vector<double> us;

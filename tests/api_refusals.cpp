@@ -1,14 +1,15 @@
 // What the public classes refuse, and with which sentence: the config, the memory, plan(), run(), a graph's limits.
 #include <doctest/doctest.h>
 
-#include <functional>
 #include <limits>
 
 #include "api/flashladder.hpp"
 #include "tests/count_allocations.hpp"
+#include "tests/refusal.hpp"
 
 using namespace flashladder;
 using namespace flashladder::api;
+using flashladder::test::refusal;
 
 namespace {
 
@@ -36,15 +37,6 @@ struct Valid {
     decode.run(q_tensor, kv, page_ids, {o_tensor, lse_log2}, nullptr, sinks);
   }
 };
-
-std::string refusal(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
 
 struct Refusal {
   void (*breaks)(Valid&);

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "core/error.hpp"
 #include "ladder/cases/case_spec.hpp"
+#include "tests/refusal.hpp"
 
 namespace flashladder::ladder::test {
 
@@ -28,12 +28,7 @@ inline CaseSpec small_spec() {
 // The message of the InputError that f throws, or "" if it throws none.
 template <class F>
 std::string refusal(F f) {
-  try {
-    f();
-  } catch (const InputError& e) {
-    return e.what();
-  }
-  return "";
+  return flashladder::test::refusal(f, "");
 }
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }

@@ -11,6 +11,7 @@
 
 #include "core/error.hpp"
 #include "core/page_pool.hpp"
+#include "tests/refusal.hpp"
 
 namespace flashladder {
 struct PagePoolDamage {  // a friend of the pool
@@ -23,6 +24,7 @@ struct PagePoolDamage {  // a friend of the pool
 }  // namespace flashladder
 
 using namespace flashladder;
+using flashladder::test::refusal;
 
 namespace {
 
@@ -188,14 +190,6 @@ TEST_CASE("PagePool: refusals name what was asked and what is there") {
   PagePool pool(3, 4);
   const int a = pool.add_request();
   pool.append(a, 5);
-  const auto refusal = [](auto call) -> std::string {
-    try {
-      call();
-    } catch (const InputError& e) {
-      return e.what();
-    }
-    return "accepted";
-  };
   CHECK(refusal([&] { pool.append(a, 8); }) ==
         "pages = 2 (request 0): must be at most the free pages of the pool for append (1 of 3 are free)");
   CHECK(refusal([&] { pool.append(a, -1); }).starts_with("tokens = -1 (request 0)"));
