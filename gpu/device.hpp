@@ -12,4 +12,7 @@ const std::string& why_no_device();
 int multiprocessors();           // of the current device
 bool has_programmatic_launch();  // compute capability 9.0 or newer (CUDA C++ Programming Guide)
 
+// Of any launch (CUDA C++ Programming Guide, compute capabilities): blocks along y and along z, threads of a block along z.
+constexpr int most_blocks_yz = 65535, most_threads_z = 64;
+
 }  // namespace flashladder::gpu

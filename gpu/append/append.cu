@@ -17,6 +17,7 @@
 #include "gpu/append/append_params.hpp"
 #include "gpu/append/page_table_arguments.hpp"
 #include "gpu/arguments.hpp"
+#include "gpu/device.hpp"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
 
@@ -82,11 +83,10 @@ void launch_append(AppendParams p, std::int64_t element_bytes, cudaStream_t stre
   const auto dim = static_cast<unsigned>(std::max(p.k.dim, p.v.dim)), heads = static_cast<unsigned>(p.k.num_heads);
   const unsigned lanes = std::bit_ceil(std::clamp(dim, 1u, unsigned{warp})), heads_in_block = warp / lanes * heads_at_once;
   const unsigned grid_y = div_up(heads, heads_in_block), grid_z = div_up(dim, lanes);
-  constexpr unsigned most = 65535;  // blocks along y and z (CUDA C++ Programming Guide, compute capabilities)
-  require(grid_y <= most && grid_z <= most, "append_key", heads, "heads, or head_dim, are too many for one launch");
-  const std::int64_t blocks = (std::int64_t{p.nnz} + tokens_in_block - 1) / tokens_in_block;
+  require(grid_y <= most_blocks_yz && grid_z <= most_blocks_yz, "append_key", heads,
+          "heads, or head_dim, are too many for one launch");
   launch(kernel<Piece>,
-         {.grid = heads == 0 ? 0 : blocks, .grid_y = grid_y, .grid_z = grid_z,
+         {.grid = heads == 0 ? 0 : div_up(p.nnz, tokens_in_block), .grid_y = grid_y, .grid_z = grid_z,
           .block = dim3(lanes, warp / lanes, 2 * tokens_in_block), .programmatic = enable_pdl},
          stream, p);
 }

@@ -17,23 +17,11 @@ struct OneElement {
   __device__ Element rounded() const { return from_float<Element>(at[0]); }
 };
 template <class Element>
-struct EightElements {
+struct EightElements : Float8 {
   using Stored = uint4;
   static constexpr int elements = 8;
-  float at[8];
-  __device__ static EightElements from(uint4 stored) {
-    const Float8 x = to_floats<Element>(stored);
-    EightElements values;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) values.at[i] = x.at[i];
-    return values;
-  }
-  __device__ uint4 rounded() const {
-    Float8 x;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) x.at[i] = at[i];
-    return pack<Element>(x);
-  }
+  __device__ static EightElements from(uint4 stored) { return {to_floats<Element>(stored)}; }
+  __device__ uint4 rounded() const { return pack<Element>(static_cast<const Float8&>(*this)); }
 };
 
 template <class Element, class Values, bool add>

@@ -88,37 +88,38 @@ struct HeadsAtOnce {
   const TwoPieces &qk, &v;
   std::uint32_t words[heads_at_once][8];  // piece a, then piece b
 
-  __device__ void load(std::int32_t first) {
+  // work(head, the lane's pieces of it, its words): those of the step's heads that the lane has pieces of.
+  template <class Work>
+  __device__ void each(std::int32_t first, const Work& work) {
 #pragma unroll
     for (int i = 0; i < heads_at_once; ++i) {
       const std::int32_t h = first + i * slots();
       if (h >= p.num_heads()) break;
       const Head<Element> head(p, h);
       const TwoPieces mine = TwoPieces::select(head.is_v, v, qk);
-      if (mine.b < 0) continue;
-      const Element* from = head.source(at.token);
-      load_words<4>(from + mine.a, words[i]);
-      load_words<4>(from + mine.b, words[i] + 4);
+      if (mine.b >= 0) work(head, mine, words[i]);
     }
   }
 
+  __device__ void load(std::int32_t first) {
+    each(first, [&](const Head<Element>& head, const TwoPieces& mine, std::uint32_t (&pieces)[8]) {
+      const Element* from = head.source(at.token);
+      load_words<4>(from + mine.a, pieces);
+      load_words<4>(from + mine.b, pieces + 4);
+    });
+  }
+
   __device__ void rotate_and_store(std::int32_t first, const Rotations<8>& rotations, const KvDestination& to) {
-#pragma unroll
-    for (int i = 0; i < heads_at_once; ++i) {
-      const std::int32_t h = first + i * slots();
-      if (h >= p.num_heads()) break;
-      const Head<Element> head(p, h);
-      const TwoPieces mine = TwoPieces::select(head.is_v, v, qk);
-      if (mine.b < 0) continue;
+    each(first, [&](const Head<Element>& head, const TwoPieces& mine, std::uint32_t (&pieces)[8]) {
       if (mine.rotates) {
-        rotate<Element, style>(rotations, words[i]);
+        rotate<Element, style>(rotations, pieces);
       } else if (!head.is_k && !head.is_v) {
-        continue;  // q's other features stay
+        return;  // q's other features stay
       }
       Element* out = head.destination(p, at.token, to);
-      store_words<4>(out + mine.a, words[i]);
-      store_words<4>(out + mine.b, words[i] + 4);
-    }
+      store_words<4>(out + mine.a, pieces);
+      store_words<4>(out + mine.b, pieces + 4);
+    });
   }
 };
 

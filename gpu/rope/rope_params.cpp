@@ -2,21 +2,19 @@
 
 #include <algorithm>
 
-#include "core/range.hpp"
+#include "gpu/device.hpp"
 
 namespace flashladder::gpu {
 namespace {
 
 constexpr int element_bytes = 2, elements = 16 / element_bytes, threads_of_multiprocessor = 2048;
-// CUDA C++ Programming Guide, compute capabilities.
-constexpr int most_grid_y = 65535, most_block_z = 64;
 
 // Can lanes of `pairs` pairs move whole pieces? Neox: of one side of a pair; interleaved: of both.
 bool in_pieces(const HeadRows& q, const HeadRows& k, std::int32_t rotary_dim, RopeStyle style, std::int32_t pairs) {
   const std::int32_t bytes = std::min(16, (style == RopeStyle::neox ? 1 : 2) * pairs * element_bytes);
   const std::int32_t lanes = rotary_dim / (2 * pairs);
   return rotary_dim % (2 * pairs) == 0 && lanes <= in_place_threads && is_aligned(q, bytes) && is_aligned(k, bytes) &&
-         div_up(q.num_heads + k.num_heads, in_place_threads / std::max(lanes, 1)) <= most_grid_y;
+         div_up(q.num_heads + k.num_heads, in_place_threads / std::max(lanes, 1)) <= most_blocks_yz;
 }
 
 }  // namespace
@@ -38,9 +36,9 @@ bool is_aligned(const void* pool, const KvStrides& s) {
 
 TokenShape token_shape(std::int32_t num_heads, std::int32_t lanes, int heads_at_once, int most_threads) {
   TokenShape shape{.lanes = lanes};
-  const std::int32_t slots = (num_heads + heads_at_once - 1) / heads_at_once;
+  const std::int32_t slots = div_up(num_heads, heads_at_once);
   shape.slots = std::clamp(slots, 1, most_threads / shape.lanes);
-  shape.tokens_in_block = std::clamp(most_threads / (shape.lanes * shape.slots), 1, most_block_z);
+  shape.tokens_in_block = std::clamp(most_threads / (shape.lanes * shape.slots), 1, most_threads_z);
   return shape;
 }
 

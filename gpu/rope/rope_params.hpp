@@ -5,6 +5,7 @@
 #include <span>
 
 #include "core/kv_cache.hpp"
+#include "core/range.hpp"
 #include "core/rope.hpp"
 #include "core/tensor.hpp"
 
@@ -36,7 +37,7 @@ struct RopeParams {
 struct TokenShape {
   std::int32_t lanes = 1, slots = 1, tokens_in_block = 1;
 
-  std::int64_t blocks(std::int64_t nnz) const { return (nnz + tokens_in_block - 1) / tokens_in_block; }
+  std::int64_t blocks(std::int64_t nnz) const { return div_up<std::int64_t>(nnz, tokens_in_block); }
   int threads() const { return lanes * slots * tokens_in_block; }
 };
 TokenShape token_shape(std::int32_t num_heads, std::int32_t lanes, int heads_at_once, int most_threads);
