@@ -5,7 +5,7 @@
 
 #include "core/error.hpp"
 #include "core/page_table.hpp"
-#include "gpu/decode/packed_plan.hpp"
+#include "gpu/attention/packed_plan.hpp"
 #include "planner/planner.hpp"
 
 using namespace flashladder;

@@ -5,8 +5,8 @@
 // Leaves out: everything that makes it fast. Loads are of one element, neighbours in a warp read different rows of K, each
 // head of a group reads K and V again, and a batch of one long request keeps num_qo_heads blocks busy and no more.
 #include "gpu/decode/decode.hpp"
-#include "gpu/decode/instances.cuh"
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/instances.cuh"
+#include "gpu/attention/write_row.cuh"
 #include "gpu/element.cuh"
 #include "gpu/launch.hpp"
 

@@ -6,9 +6,9 @@
 // lane group keeps its own softmax state, and the states merge once, at the end: the loop has no barrier at all.
 // Leaves out: requests are not cut, so a batch of few or of uneven requests leaves most of the GPU idle.
 #include "gpu/decode/decode.hpp"
-#include "gpu/decode/instances.cuh"
+#include "gpu/attention/instances.cuh"
 #include "gpu/decode/lane_group.cuh"
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/write_row.cuh"
 #include "gpu/launch.hpp"
 
 namespace flashladder::gpu::d2 {

@@ -5,11 +5,11 @@
 // gpu/merge joins them in slot order. Where to cut is the planner's choice, and this file never knows it.
 // Leaves out: loads still wait for the arithmetic of the iteration before them; the merge is a second launch.
 #include "gpu/decode/decode.hpp"
-#include "gpu/decode/instances.cuh"
+#include "gpu/attention/instances.cuh"
 #include "gpu/decode/lane_group.cuh"
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/write_row.cuh"
 #include "gpu/launch.hpp"
-#include "gpu/merge/merge_partials.hpp"
+#include "gpu/attention/merge_partials.hpp"
 
 namespace flashladder::gpu::d3 {
 namespace {

@@ -7,12 +7,12 @@
 // Leaves out: CUDA cores do the arithmetic, once for each query head; beyond a group of 4 that, and not memory, is the
 // limit.
 #include "gpu/decode/decode.hpp"
-#include "gpu/decode/instances.cuh"
+#include "gpu/attention/instances.cuh"
 #include "gpu/decode/lane_group.cuh"
-#include "gpu/decode/token_slots.cuh"
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/token_slots.cuh"
+#include "gpu/attention/write_row.cuh"
 #include "gpu/launch.hpp"
-#include "gpu/merge/merge_partials.hpp"
+#include "gpu/attention/merge_partials.hpp"
 #include "gpu/ptx/cp_async.cuh"
 
 namespace flashladder::gpu::d4 {

@@ -5,10 +5,10 @@
 // Leaves out: CTAs do not share the work evenly to the last tile, and the merge is a second launch.
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/head_tiles.cuh"
-#include "gpu/decode/instances.cuh"
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/instances.cuh"
+#include "gpu/attention/write_row.cuh"
 #include "gpu/launch.hpp"
-#include "gpu/merge/merge_partials.hpp"
+#include "gpu/attention/merge_partials.hpp"
 
 namespace flashladder::gpu::d5 {
 namespace {

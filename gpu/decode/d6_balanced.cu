@@ -5,12 +5,12 @@
 // one that counts itself as the last, in chunk order whoever that is: no second launch, the same bits. Programmatic
 // dependent launch: queue and page ids are read while the kernel before is still at work.
 // Leaves out: splits of one short request could meet in a cluster's shared memory instead of global memory.
-#include "gpu/decode/arrival.cuh"
+#include "gpu/attention/arrival.cuh"
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/head_tiles.cuh"
-#include "gpu/decode/instances.cuh"
+#include "gpu/attention/instances.cuh"
 #include "gpu/decode/tile_stream.cuh"
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/write_row.cuh"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
 

@@ -5,7 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "gpu/decode/decode_params.hpp"
-#include "gpu/decode/packed_plan.hpp"
+#include "gpu/attention/packed_plan.hpp"
 #include "gpu/device_problem.hpp"
 
 namespace flashladder::gpu {

@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "core/softmax_state.hpp"
-#include "gpu/decode/token_slots.cuh"
+#include "gpu/attention/token_slots.cuh"
 #include "gpu/element.cuh"
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/ptx/mma.cuh"

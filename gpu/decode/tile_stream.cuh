@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "gpu/decode/head_tiles.cuh"
-#include "gpu/decode/packed_plan.hpp"
-#include "gpu/decode/token_slots.cuh"
+#include "gpu/attention/packed_plan.hpp"
+#include "gpu/attention/token_slots.cuh"
 #include "gpu/ptx/cp_async.cuh"
 
 namespace flashladder::gpu {

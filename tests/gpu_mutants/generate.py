@@ -13,8 +13,8 @@ import pathlib, re, sys
 from mutants import KERNELS, MUTANTS, Mutant
 
 SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp",
-          "gpu/decode/decode_params.hpp", "gpu/decode/packed_plan.hpp"}
-INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh"}
+          "gpu/decode/decode_params.hpp", "gpu/attention/packed_plan.hpp"}
+INSTEAD = {"gpu/attention/instances.cuh": "tests/gpu_mutants/one_instance.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
 FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"
             "using namespace ::flashladder::gpu;\n}\n}\n")

@@ -4,7 +4,7 @@ import collections
 
 # The kernel's files: the one with attend() last. Headers of gpu/ come with them.
 KERNELS = {
-  "d5": ["gpu/merge/merge_partials.cu", "gpu/decode/d5_tensor_cores.cu"],
+  "d5": ["gpu/attention/merge_partials.cu", "gpu/decode/d5_tensor_cores.cu"],
   "d6": ["gpu/decode/d6_balanced.cu"],
 }
 
@@ -12,8 +12,8 @@ KERNELS = {
 Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistake")
 
 D5, D6 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu"
-TILES, SLOTS, MERGE = "gpu/decode/head_tiles.cuh", "gpu/decode/token_slots.cuh", "gpu/merge/merge_partials.cu"
-ARRIVAL, PARTIALS = "gpu/decode/arrival.cuh", "gpu/decode/partial_merge.cuh"
+TILES, SLOTS, MERGE = "gpu/decode/head_tiles.cuh", "gpu/attention/token_slots.cuh", "gpu/attention/merge_partials.cu"
+ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
 MUTANTS = [

@@ -1,10 +1,10 @@
-// The one instance that mutants are built for, in the place of gpu/decode/instances.cuh: f16, head_dim 128, no soft cap.
+// The one instance that mutants are built for, in the place of gpu/attention/instances.cuh: f16, head_dim 128, no soft cap.
 #pragma once
 
 #include "core/error.hpp"
 #include "core/half.hpp"
 #include "gpu/decode/decode_params.hpp"
-#include "gpu/decode/score.cuh"
+#include "gpu/attention/score.cuh"
 
 namespace flashladder::gpu {
 

@@ -9,9 +9,9 @@
 #include <cstdint>
 
 #include "gpu/decode/decode_params.hpp"
-#include "gpu/decode/packed_plan.hpp"
-#include "gpu/decode/partial_merge.cuh"
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/packed_plan.hpp"
+#include "gpu/attention/partial_merge.cuh"
+#include "gpu/attention/write_row.cuh"
 
 namespace flashladder::gpu {
 

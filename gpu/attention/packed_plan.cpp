@@ -1,4 +1,4 @@
-#include "gpu/decode/packed_plan.hpp"
+#include "gpu/attention/packed_plan.hpp"
 
 #include <algorithm>
 #include <limits>

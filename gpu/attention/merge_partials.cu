@@ -2,9 +2,9 @@
 // grid   num_merges * query_tile blocks, one for each row      block  head_dim threads, one for each feature      no shared
 // memory Must equal the loop in reference/c4_planned.cpp (run_merge): slot order, never arrival order, so that the bits are
 // the same in every run. The launch is the barrier: a kernel starts when all partials of the one before it are written.
-#include "gpu/merge/merge_partials.hpp"
+#include "gpu/attention/merge_partials.hpp"
 
-#include "gpu/decode/write_row.cuh"
+#include "gpu/attention/write_row.cuh"
 #include "gpu/launch.hpp"
 
 namespace flashladder::gpu {

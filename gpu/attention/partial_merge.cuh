@@ -13,7 +13,7 @@
 #include <cstdint>
 
 #include "core/softmax_state.hpp"
-#include "gpu/decode/packed_plan.hpp"
+#include "gpu/attention/packed_plan.hpp"
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/warp.cuh"
 

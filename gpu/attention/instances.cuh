@@ -6,7 +6,7 @@
 #include "core/error.hpp"
 #include "core/half.hpp"
 #include "gpu/decode/decode_params.hpp"
-#include "gpu/decode/score.cuh"
+#include "gpu/attention/score.cuh"
 
 namespace flashladder::gpu {
 
