@@ -4,8 +4,9 @@
 //   lse_log2[i, h] = log2 sum_j exp(logit)                                            base 2, of the scaled logits
 //
 // A batch of ragged requests: request b's queries are rows qo_indptr[b] .. qo_indptr[b + 1] - 1 of q and o, its keys and
-// values lie in the pages of the page table. Everything is borrowed. Spans know their lengths, so validate() can tell a
-// wrong one; kernels get raw pointers from them.
+// values lie in the pages of the page table, which is given as page lists (paged_kv_...) or as a block table (block_tables
+// and seq_lens), never as both. Everything is borrowed. Spans know their lengths, so validate() can tell a wrong one;
+// kernels get raw pointers from them.
 #pragma once
 
 #include <cstdint>
@@ -30,12 +31,21 @@ struct AttentionProblem {
   std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
   std::span<const std::uint8_t> custom_mask;             // [sum_b qo_len(b) * kv_len(b)], 1 = visible; MaskMode::custom only
   std::span<const float> sinks;                          // [num_qo_heads]; only with params.sinks
+  std::span<const std::int32_t> block_tables{};          // [batch, max_pages]  beyond a request's length anything
+  std::span<const std::int32_t> seq_lens{};              // [batch]             tokens
 
-  std::int32_t batch() const { return static_cast<std::int32_t>(paged_kv_last_page_len.size()); }
+  bool has_block_table() const { return !seq_lens.empty() || !block_tables.empty(); }
+  std::int32_t batch() const {
+    return static_cast<std::int32_t>(has_block_table() ? seq_lens.size() : paged_kv_last_page_len.size());
+  }
   Range queries(std::int32_t b) const { return {qo_indptr[b], qo_indptr[b + 1]}; }
   std::int32_t qo_len(std::int32_t b) const { return qo_indptr[b + 1] - qo_indptr[b]; }
   std::int32_t kv_len(std::int32_t b) const { return page_table().length(b); }
+  std::int32_t max_pages() const {  // entries of a row of block_tables
+    return seq_lens.empty() ? 0 : static_cast<std::int32_t>(block_tables.size() / seq_lens.size());
+  }
   PageTable page_table() const {
+    if (has_block_table()) return block_table(block_tables.data(), seq_lens.data(), max_pages(), kv.page_size, batch());
     return {paged_kv_indptr.data(), paged_kv_indices.data(), paged_kv_last_page_len.data(), kv.page_size, batch()};
   }
 };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "core/error.hpp"
 
@@ -92,6 +93,27 @@ void require_disjoint_rows(const Tensor& t, const std::string& name) {
       (t.strides[outer] - t.shape[2]) / t.strides[inner] < t.shape[inner] - 1) {
     refuse_stride(outer);
   }
+}
+
+// The table, the cache, and each page id against the cache.
+void validate_pages(const AttentionProblem& problem) {
+  const AttentionParams& p = problem.params;
+  const std::int32_t page_size = problem.kv.page_size, num_pages = problem.kv.num_pages;
+  if (!problem.has_block_table()) {
+    validate_page_table(problem.paged_kv_indptr, problem.paged_kv_indices, problem.paged_kv_last_page_len, page_size);
+    validate_cache(problem.kv, p, problem.paged_kv_indptr.back() > 0);
+    return validate_page_ids(problem.paged_kv_indptr, problem.paged_kv_indices, num_pages);
+  }
+  for (const auto& [list, name] : {std::pair{problem.paged_kv_indptr, "paged_kv_indptr size"},
+                                   std::pair{problem.paged_kv_indices, "paged_kv_indices size"},
+                                   std::pair{problem.paged_kv_last_page_len, "paged_kv_last_page_len size"}}) {
+    require(list.empty(), name, list.size(), "must be 0, since block_tables and seq_lens are given");
+  }
+  validate_block_table(static_cast<std::int64_t>(problem.block_tables.size()), problem.seq_lens, page_size);
+  require_data(problem.block_tables, "block_tables");
+  const bool has_pages = std::ranges::any_of(problem.seq_lens, [](std::int32_t n) { return n > 0; });
+  validate_cache(problem.kv, p, has_pages);
+  validate_block_ids(problem.block_tables, problem.seq_lens, page_size, num_pages);
 }
 
 void validate_mask(const AttentionProblem& problem) {
@@ -194,6 +216,43 @@ void validate_page_ids(std::span<const std::int32_t> paged_kv_indptr, std::span<
   }
 }
 
+void validate_block_table(std::int64_t block_entries, std::span<const std::int32_t> seq_lens, std::int32_t page_size) {
+  require(page_size >= 1, "page_size", page_size, "must be at least 1");
+  const auto batch = static_cast<std::int64_t>(seq_lens.size());
+  require(batch < int32_max, "batch", batch, "must be less than 2^31 - 1");
+  require_data(seq_lens, "seq_lens");
+  require(block_entries <= int32_max, "block_tables size", block_entries, "must be at most 2^31 - 1");
+  const bool rows_alike = batch == 0 ? block_entries == 0 : block_entries % batch == 0;
+  if (!rows_alike) {
+    refuse("block_tables size", block_entries,
+           "must be batch * max_pages, batch being the size of seq_lens (" + std::to_string(batch) + ")");
+  }
+  const std::int64_t max_pages = batch == 0 ? 0 : block_entries / batch;
+  for (std::int32_t r = 0; r < batch; ++r) {
+    if (seq_lens[r] < 0) refuse(at("seq_lens", r), seq_lens[r], "must be 0 or more", r);
+    if (pages_for(seq_lens[r], page_size) > max_pages) {
+      refuse(at("seq_lens", r), seq_lens[r],
+             "must fit in a row of block_tables: max_pages (" + std::to_string(max_pages) + ") of page_size (" +
+                 std::to_string(page_size) + ")",
+             r);
+    }
+  }
+}
+
+void validate_block_ids(std::span<const std::int32_t> block_tables, std::span<const std::int32_t> seq_lens,
+                        std::int32_t page_size, std::int32_t num_pages) {
+  if (seq_lens.empty()) return;
+  const std::size_t max_pages = block_tables.size() / seq_lens.size();
+  for (std::size_t r = 0; r < seq_lens.size(); ++r) {
+    for (std::int32_t i = 0; i < pages_for(seq_lens[r], page_size); ++i) {
+      const std::int32_t page = block_tables[r * max_pages + static_cast<std::size_t>(i)];
+      if (page >= 0 && page < num_pages) continue;
+      refuse("block_tables[" + std::to_string(r) + ", " + std::to_string(i) + "]", page,
+             "must be a page of the pool, 0 .. " + std::to_string(num_pages - 1), static_cast<int>(r));
+    }
+  }
+}
+
 void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int32_t batch, std::int64_t nnz_qo) {
   validate_indptr(qo_indptr, batch, "qo_indptr");
   require_equal(qo_indptr.back(), nnz_qo, at("qo_indptr", qo_indptr.size() - 1), "the number of rows of q");
@@ -202,10 +261,7 @@ void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int32_t ba
 void validate(const AttentionProblem& problem) {
   const AttentionParams& p = problem.params;
   validate(p);
-  validate_page_table(problem.paged_kv_indptr, problem.paged_kv_indices, problem.paged_kv_last_page_len,
-                      problem.kv.page_size);
-  validate_cache(problem.kv, p, problem.paged_kv_indptr.back() > 0);
-  validate_page_ids(problem.paged_kv_indptr, problem.paged_kv_indices, problem.kv.num_pages);
+  validate_pages(problem);
 
   require(problem.q.rank == 3, "q rank", problem.q.rank, "must be 3: [nnz_qo, num_qo_heads, head_dim_qk]");
   require(is_attention_dtype(problem.q.dtype), "q dtype", dtype_name(problem.q.dtype), "must be f32, f16 or bf16");

@@ -25,6 +25,13 @@ void validate_page_table(std::span<const std::int32_t> paged_kv_indptr, std::spa
 void validate_page_ids(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
                        std::int32_t num_pages);
 
+// The same of a block table, of block_entries = batch * max_pages entries: every seq_lens entry is 0 or more and needs at
+// most max_pages pages; fewer than 2^31 entries.
+void validate_block_table(std::int64_t block_entries, std::span<const std::int32_t> seq_lens, std::int32_t page_size);
+// Only the entries that a request's tokens use are read.
+void validate_block_ids(std::span<const std::int32_t> block_tables, std::span<const std::int32_t> seq_lens,
+                        std::int32_t page_size, std::int32_t num_pages);
+
 // Query lengths: starts at 0, never decreases, batch + 1 entries, ends at nnz_qo.
 void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int32_t batch, std::int64_t nnz_qo);
 
