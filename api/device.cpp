@@ -11,7 +11,7 @@ const std::string& why_no_gpu() {
 #ifdef FLASHLADDER_CUDA
   return gpu::why_no_device();
 #else
-  static const std::string reason = "this build has no GPU code: it was made without nvcc, or with -Dcuda=disabled";
+  static const std::string reason = "this build has no GPU code: " FLASHLADDER_WITHOUT_CUDA;
   return reason;
 #endif
 }

@@ -1,6 +1,7 @@
 // bench/gpu_bench.hpp where the GPU's part is not built.
 #include <stdexcept>
 
+#include "api/device.hpp"
 #include "bench/gpu_bench.hpp"
 
 namespace flashladder::bench {
@@ -10,7 +11,7 @@ namespace {
 
 }  // namespace
 
-std::string why_no_gpu() { return "this flashladder was built without CUDA, so there is no GPU to time on"; }
+std::string why_no_gpu() { return api::why_no_gpu(); }
 
 GpuMachine gpu_machine() { no_gpu(); }
 std::shared_ptr<GpuTimer> gpu_timer() { no_gpu(); }

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "api/device.hpp"
 #include "cli/commands.hpp"
 #include "cli/console.hpp"
 #include "cli/expected.hpp"
@@ -139,6 +140,7 @@ int verify(const VerifyOptions& o) {
   }
   if (o.json) print_json(to_json(tallies, ok && ran > 0));
   else print_tallies(tallies);
+  if (!o.json && o.rungs.empty() && !api::why_no_gpu().empty()) print("No GPU rung ran: " + api::why_no_gpu() + ".\n");
   return ran == 0 ? nothing_ran : ok ? good : mismatch;
 }
 

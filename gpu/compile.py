@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs nvcc and keeps ptxas' report beside the object: compile.py NVCC FLAG... -o OBJECT   writes OBJECT.ptxas.
+"""Runs nvcc and keeps ptxas' report beside the object: compile.py [CCACHE] NVCC FLAG... -o OBJECT   writes OBJECT.ptxas.
 What nvcc says beyond that report (warnings, errors) is printed as it would have been."""
 import re
 import subprocess

@@ -2,6 +2,7 @@
 #include <utility>
 #include <vector>
 
+#include "api/device.hpp"
 #include "core/error.hpp"
 #include "ladder/adapters.hpp"
 #ifdef FLASHLADDER_CUDA
@@ -48,7 +49,8 @@ const Rung& rung(const std::string& name) {
     if (r.name == name) return r;
     names += (names.empty() ? "" : ", ") + r.name;
   }
-  throw InputError("rung", name, "is none of " + names);
+  const bool only_cpu = registry().back().device == Device::cpu;
+  throw InputError("rung", name, "is none of " + names + (only_cpu ? "; " + api::why_no_gpu() : ""));
 }
 
 }  // namespace flashladder::ladder

@@ -1,6 +1,7 @@
 # Sourced by ./climb and ./check: what they need, how it gets there, and how the build is configured.
 # setup_tools WHAT...   checks for compiler, Meson, Ninja and the named libraries; says what is missing and installs it.
-# configure DIR ARGS... configures DIR unless it is.
+# configure DIR ARGS... configures DIR unless it is; again if it was with other ARGS. What you configured yourself stays.
+# kernels_for_this_machine   the options that build kernels for the GPUs that are here, and none where there is no GPU.
 
 say() { printf '%s\n' "$*"; }
 fail() { printf '%s\n' "$*" >&2; exit 2; }
@@ -46,10 +47,21 @@ setup_tools() {
 }
 
 configure() {
-  local dir=$1
+  local dir=$1 again=""
   shift
-  [ -f "$dir/build.ninja" ] && return
+  if [ -f "$dir/build.ninja" ]; then
+    [ -f "$dir/configured_with" ] && [ "$(cat "$dir/configured_with")" != "$*" ] || return 0
+    again=--reconfigure
+  fi
   say "Configuring $dir"
   # nofallback: what is missing is an error here, never a download.
-  meson setup "$dir" --wrap-mode=nofallback "$@" >"$dir.log" 2>&1 || { tail -n 15 "$dir.log" >&2; fail "Configuring failed; all of it is in $dir.log"; }
+  meson setup $again "$dir" --wrap-mode=nofallback "$@" >"$dir.log" 2>&1 || { tail -n 15 "$dir.log" >&2; fail "Configuring failed; all of it is in $dir.log"; }
+  printf '%s\n' "$*" >"$dir/configured_with"
+}
+
+kernels_for_this_machine() {
+  local archs
+  # 8.0 or newer: the kernels use what came with it.
+  archs=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | awk '/^[0-9]+$/ && $1 >= 80' | sort -un | paste -sd,) || true
+  if [ -n "$archs" ]; then echo "-Dcuda=auto -Dgpu_archs=$archs"; else echo "-Dcuda=disabled"; fi
 }
