@@ -149,6 +149,13 @@ class Verify(Cli):
             self.assertEqual((rung["cases"], rung["failures"]), (cases, []))
             self.assertLessEqual(rung["worst_error"], rung["tolerance"])
 
+    def test_missing_gpu_rungs_are_explained(self):
+        rungs = [r["rung"] for r in self.json("verify")["rungs"]]
+        said = "No GPU rung ran: this build has no GPU code: " in self.run_program("verify")[0]
+        self.assertEqual(said, "D1" not in rungs)
+        if said:
+            self.refuses("verify", "--rung", "D1", says=("is none of C0, ", "no GPU code"))
+
     def test_sources_add_up(self):
         pathlib.Path("table.json").write_text(self.run_program("case", "list", "--json")[0])
         self.run_program("case", "make", "fp16", "--from", "table.json", "--out", "fp16.safetensors")
