@@ -1,6 +1,13 @@
 // From a raw dot product q . k to the logit that enters the softmax. The order is the contract (docs/conventions.md):
 //   RoPE on q and k (before the dot product, rope.hpp) -> sm_scale, once -> soft cap -> ALiBi -> mask (visibility.hpp)
 // The result is in log2 units (logit * log2 e), because everything after it works with exp2.
+//
+// ALiBi adds slope * (j - i), with i and j counted from the start of their own arrays, as FlashInfer does. At the end of a
+// long sequence that is a large number, and nearly the same one for all keys that weigh anything: a float that holds it has
+// no bits left for what tells the keys apart. A softmax does not change when all logits of a row move together, so a rung
+// reckons from the last key that the query sees, slope * (j - origin) with origin = alibi_origin(): near that key the term
+// is small, and far from it, where the term is large, the weight is 0. What all logits of the row lack then,
+// slope * (origin - i), belongs into lse alone, and the row's final writer adds it once (row_constant, finish_row).
 #pragma once
 
 #include <cmath>
@@ -9,6 +16,7 @@
 #include "core/attention_params.hpp"
 #include "core/host_device.hpp"
 #include "core/softmax_state.hpp"
+#include "core/visibility.hpp"
 
 namespace flashladder {
 
@@ -18,6 +26,12 @@ FL_HD inline double alibi_slope(std::int32_t head, std::int32_t num_qo_heads) {
   std::int32_t m = 1;
   while (2 * m <= num_qo_heads) m *= 2;
   return head < m ? std::exp2(-8.0 * (head + 1) / m) : std::exp2(-4.0 * (2 * (head - m) + 1) / m);
+}
+
+// The key from which a rung reckons the ALiBi term of query i. mask is the request's own, as in visible().
+FL_HD constexpr std::int32_t alibi_origin(const AttentionParams& p, std::int32_t qo_len, std::int32_t kv_len, std::int32_t i,
+                                          const std::uint8_t* mask) {
+  return p.pos_encoding_mode == PosEncodingMode::ALIBI ? last_visible_key(p, qo_len, kv_len, i, mask) : 0;
 }
 
 template <class T>
@@ -30,13 +44,18 @@ struct ScoreTransform {
 
   FL_HD bool only_scales() const { return soft_cap == T(0) && slope == T(0); }
 
-  // i and j are absolute in the request. ALiBi uses j - i as FlashInfer does: a shift against the distance to the diagonal
-  // that leaves o alone and moves lse by slope * (kv_len - qo_len).
-  FL_HD T operator()(T dot, std::int32_t i, std::int32_t j) const {
+  // j and origin are absolute in the request. origin = i gives the logit of the contract; another origin gives it less the
+  // row's constant.
+  FL_HD T operator()(T dot, std::int32_t origin, std::int32_t j) const {
     T logit = dot * sm_scale;
     if (soft_cap > T(0)) logit = soft_cap * std::tanh(logit / soft_cap);
-    if (slope != T(0)) logit += slope * static_cast<T>(j - i);
+    if (slope != T(0)) logit += slope * static_cast<T>(j - origin);
     return logit * static_cast<T>(log2_e);
+  }
+
+  // What every logit of query i lacks when it was computed from `origin` (log2 units): finish_row() adds it.
+  FL_HD T row_constant(std::int32_t i, std::int32_t origin) const {
+    return slope == T(0) ? T(0) : slope * static_cast<T>(origin - i) * static_cast<T>(log2_e);
   }
 };
 

@@ -44,17 +44,44 @@ struct SoftmaxState {
   // What finally divides o. An empty row has o = 0 and stays 0.
   FL_HD T inverse_d() const { return d == 0 ? T(0) : T(1) / d; }
 
-  // 2^(from - to), where "nothing" weighs nothing: without the guard, -inf - -inf would be NaN.
+  // 2^(from - to), where "nothing" weighs nothing: without the guard, -inf - -inf would be NaN. A logit of +inf against a
+  // maximum of +inf is NaN, as it should be: such a row has no answer.
   static FL_HD T weight(T from, T to) { return from == nothing ? T(0) : std::exp2(from - to); }
 };
 
-// a becomes the state of both. Any number of merges in any order and any tree gives the same sums up to rounding.
+// a becomes the state of both. Any number of merges in any order and any tree gives the same sums up to rounding. A state
+// with m = +inf (a partial whose lse_log2 is +inf) outweighs every finite one, and several of them weigh alike; NaN stays.
 template <class T>
 FL_HD MergeWeights<T> merge(SoftmaxState<T>& a, const SoftmaxState<T>& b) {
+  using State = SoftmaxState<T>;
   const T m = a.m > b.m ? a.m : b.m;
-  const MergeWeights<T> w{SoftmaxState<T>::weight(a.m, m), SoftmaxState<T>::weight(b.m, m)};
+  const auto weight = [m](const State& s) { return s.m == m && m != State::nothing ? T(1) : State::weight(s.m, m); };
+  const MergeWeights<T> w{weight(a), weight(b)};
   a = {m, a.d * w.a + b.d * w.b};
   return w;
+}
+
+// What a row finally comes to.
+template <class T>
+struct FinishedRow {
+  T scale;     // of its o, which is not divided yet
+  T lse_log2;
+};
+
+// The last step of a row, done once, by its final writer: merges the sink (in log2 units, `nothing` where there is none) and
+// adds the constant that the row's logits lack (ScoreTransform::row_constant). The constant may be large, so the sum is
+// written relative to whichever is larger, the row's maximum or the sink; the smaller one then weighs so little that what
+// rounding takes from the difference is lost on nothing.
+template <class T>
+FL_HD FinishedRow<T> finish_row(const SoftmaxState<T>& state, T sink_log2, T row_constant) {
+  if (sink_log2 == SoftmaxState<T>::nothing) return {state.inverse_d(), state.lse_log2() + row_constant};
+  const T above = sink_log2 - row_constant - state.m;  // the sink against the row's maximum; +inf for an empty row
+  if (above > T(0)) {
+    const T weight = std::exp2(-above), d = state.d * weight + T(1);
+    return {weight / d, sink_log2 + std::log2(d)};
+  }
+  const T d = state.d + std::exp2(above);
+  return {T(1) / d, state.m + std::log2(d) + row_constant};
 }
 
 }  // namespace flashladder

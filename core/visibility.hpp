@@ -45,4 +45,16 @@ FL_HD constexpr bool visible(const AttentionParams& p, std::int32_t qo_len, std:
   return p.mask != MaskMode::custom || mask[std::int64_t{i} * kv_len + j] != 0;
 }
 
+// The last key that query i sees, -1 if it sees none. A custom mask is walked from the end of the hull.
+FL_HD constexpr std::int32_t last_visible_key(const AttentionParams& p, std::int32_t qo_len, std::int32_t kv_len,
+                                              std::int32_t i, const std::uint8_t* mask) {
+  const Range keys = visible_keys(p, qo_len, kv_len, i);
+  std::int32_t last = keys.end - 1;
+  if (p.mask == MaskMode::custom) {
+    const std::uint8_t* row = mask + std::int64_t{i} * kv_len;
+    while (last >= keys.begin && row[last] == 0) --last;
+  }
+  return last >= keys.begin ? last : -1;
+}
+
 }  // namespace flashladder

@@ -1,5 +1,8 @@
 #include "reference/c0_naive.hpp"
 
+#include <cstdint>
+#include <type_traits>
+
 #include "core/score_transform.hpp"
 #include "core/softmax_state.hpp"
 #include "core/validate.hpp"
@@ -19,22 +22,48 @@ T round_to(DType dtype, T x) {
                                });
 }
 
-// The whole idea. logit(i, j, dot) is the scaled and masked logit in log2 units, -inf where query i does not see key j.
-template <class T, class Logit>
-HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<T>& v, const Logit& logit,
-                           SoftmaxState<T> sink, DType p_dtype) {
+// What row i of one head makes of its dot products.
+template <class T>
+struct RowRule {
+  const AttentionParams& p;
+  const ScoreTransform<T>& transform;
+  std::int32_t qo_len, kv_len, i, origin;  // ALiBi is reckoned from key `origin` (core/score_transform.hpp)
+  const std::uint8_t* mask;
+
+  bool sees(std::int32_t j) const { return visible(p, qo_len, kv_len, i, j, mask); }
+  T logit(std::int32_t j, T dot) const { return sees(j) ? transform(dot, origin, j) : SoftmaxState<T>::nothing; }
+  T constant() const { return transform.row_constant(i, origin); }
+};
+
+// P V of one row. A key that the row does not see has P = 0, and its value may be anything, NaN too: 0 * NaN is NaN.
+template <class T, class Row>
+Eigen::Matrix<T, 1, Eigen::Dynamic> weighted_values(const Row& p, const Matrix<T>& v, bool v_is_finite, const RowRule<T>& rule) {
+  if (v_is_finite) return p * v;
+  Eigen::Matrix<T, 1, Eigen::Dynamic> o = Eigen::Matrix<T, 1, Eigen::Dynamic>::Zero(v.cols());
+  for (std::int32_t j = 0; j < v.rows(); ++j) {
+    if (rule.sees(j)) o += p[j] * v.row(j);
+  }
+  return o;
+}
+
+// The whole idea: S = Q K^T, P = 2^(S - m), O = P V / d. rule(i) is row i's.
+template <class T, class Rule>
+HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<T>& v, const Rule& rule, T sink_log2,
+                           DType p_dtype) {
   Matrix<T> s = q * k.transpose();                                                        // [qo_len, kv_len]
+  const bool v_is_finite = v.allFinite();
   HeadResult<T> result{Matrix<T>::Zero(q.rows(), v.cols()), Vector<T>(q.rows())};
-  for (Eigen::Index i = 0; i < s.rows(); ++i) {
-    for (Eigen::Index j = 0; j < s.cols(); ++j) s(i, j) = logit(i, j, s(i, j));
+  for (std::int32_t i = 0; i < s.rows(); ++i) {
+    const RowRule<T> row = rule(i);
+    for (std::int32_t j = 0; j < s.cols(); ++j) s(i, j) = row.logit(j, s(i, j));          // log2 units
     SoftmaxState<T> state;
     if (s.cols() > 0) state.m = s.row(i).maxCoeff();
-    s.row(i) = s.row(i).unaryExpr([&](T x) { return SoftmaxState<T>::weight(x, state.m); });  // P = 2^(S - m)
+    s.row(i) = s.row(i).unaryExpr([&](T x) { return SoftmaxState<T>::weight(x, state.m); });
     state.d = s.row(i).sum();
     s.row(i) = s.row(i).unaryExpr([&](T x) { return round_to(p_dtype, x); });
-    const T with_sink = merge(state, sink).a;
-    result.o.row(i) = s.row(i) * v * (with_sink * state.inverse_d());
-    result.lse_log2[i] = state.lse_log2();
+    const auto [scale, lse_log2] = finish_row(state, sink_log2, row.constant());          // scale = 1 / d, with the sink
+    result.o.row(i) = weighted_values(s.row(i), v, v_is_finite, row) * scale;
+    result.lse_log2[i] = lse_log2;
   }
   return result;
 }
@@ -54,12 +83,12 @@ HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, 
 
   const ScoreTransform<T> transform(p, qo_head);
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;
-  const auto logit = [&](Eigen::Index i, Eigen::Index j, T dot) {
-    const auto query = static_cast<std::int32_t>(i), key = static_cast<std::int32_t>(j);
-    return visible(p, qo_len, kv_len, query, key, mask) ? transform(dot, query, key) : SoftmaxState<T>::nothing;
+  const auto rule = [&](std::int32_t i) {  // double holds the contract's own logits to 1e-10; float must do as the rungs do
+    const std::int32_t origin = std::is_same_v<T, double> ? i : alibi_origin(p, qo_len, kv_len, i, mask);
+    return RowRule<T>{p, transform, qo_len, kv_len, i, origin, mask};
   };
-  const auto sink = p.sinks ? SoftmaxState<T>::from_sink(problem.sinks[qo_head]) : SoftmaxState<T>{};
-  return softmax_qk_v(q, k, v, logit, sink, p_dtype);
+  const T sink = p.sinks ? SoftmaxState<T>::from_sink(problem.sinks[qo_head]).m : SoftmaxState<T>::nothing;
+  return softmax_qk_v(q, k, v, rule, sink, p_dtype);
 }
 
 template HeadResult<double> naive_head(const AttentionProblem&, std::int32_t, std::int32_t, std::int64_t, DType);

@@ -65,7 +65,8 @@ struct Executor {
       }
     }
     for (std::int32_t r = 0; r < m.rows.size(); ++r) {
-      write_row(problem, output, m.request, rows[r], w.acc.states[r], w.acc.o.row(r));
+      const QueryRow row = query_row(problem, m.request, rows[r], mask_offset[m.request]);
+      write_row(problem, output, m.request, row, w.acc.states[r], w.acc.o.row(r));
     }
   }
 };

@@ -21,26 +21,29 @@ void QueryRow::to_logits(Eigen::Ref<Eigen::RowVectorXf> dots, std::int32_t first
   if (transform.only_scales()) {
     dots.segment(begin, end - begin) *= transform.sm_scale * static_cast<float>(log2_e);  // the common case, vectorised
   } else {
-    for (std::int32_t c = begin; c < end; ++c) dots[c] = transform(dots[c], id.query, first_key + c);
+    for (std::int32_t c = begin; c < end; ++c) dots[c] = transform(dots[c], origin, first_key + c);
   }
   if (mask_row == nullptr) return;
   for (std::int32_t c = begin; c < end; ++c) dots[c] = mask_row[first_key + c] ? dots[c] : hidden;
 }
 
-void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
-                     std::int64_t mask_offset, QueryTile& tile) {
+QueryRow query_row(const AttentionProblem& problem, std::int32_t request, RowId id, std::int64_t mask_offset) {
   const AttentionParams& p = problem.params;
   const std::int32_t qo_len = problem.qo_len(request), kv_len = problem.kv_len(request);
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;
+  return {id, ScoreTransform<float>(p, id.head), visible_keys(p, qo_len, kv_len, id.query),
+          mask ? mask + std::int64_t{id.query} * kv_len : nullptr, alibi_origin(p, qo_len, kv_len, id.query, mask)};
+}
+
+void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
+                     std::int64_t mask_offset, QueryTile& tile) {
   tile.request = request;
   tile.rows.clear();
-  tile.keys = {kv_len, 0};
+  tile.keys = {problem.kv_len(request), 0};
   for (const RowId id : rows) {
-    const Range visible = visible_keys(p, qo_len, kv_len, id.query);
-    tile.rows.push_back({id, ScoreTransform<float>(p, id.head), visible,
-                         mask ? mask + std::int64_t{id.query} * kv_len : nullptr});
-    if (visible.empty()) continue;
-    tile.keys = {std::min(tile.keys.begin, visible.begin), std::max(tile.keys.end, visible.end)};
+    const QueryRow& row = tile.rows.emplace_back(query_row(problem, request, id, mask_offset));
+    if (row.visible.empty()) continue;
+    tile.keys = {std::min(tile.keys.begin, row.visible.begin), std::max(tile.keys.end, row.visible.end)};
   }
   load_queries(problem, request, rows, tile.q);
 }
@@ -50,20 +53,21 @@ void Accumulator::absorb_partial(std::size_t r, Eigen::Ref<const Eigen::RowVecto
   o.row(r) = o.row(r) * weights.a + partial_o * weights.b;
 }
 
-void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, RowId id,
-               SoftmaxState<float> state, Eigen::Ref<const Eigen::RowVectorXf> o) {
-  float scale = 1;
-  if (problem.params.sinks) scale = merge(state, SoftmaxState<float>::from_sink(problem.sinks[id.head])).a;
-  const std::int64_t row = problem.qo_indptr[request] + id.query;
-  float* out = output.o.data_as<float>() + row * output.o.strides[0] + id.head * output.o.strides[1];
-  Eigen::Map<Eigen::RowVectorXf>(out, o.size()) = o * (scale * state.inverse_d());
-  if (!output.lse_log2.empty()) output.lse_log2[row * problem.params.num_qo_heads + id.head] = state.lse_log2();
+void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, const QueryRow& row,
+               const SoftmaxState<float>& state, Eigen::Ref<const Eigen::RowVectorXf> o) {
+  const auto [query, head] = row.id;
+  const float sink = problem.params.sinks ? SoftmaxState<float>::from_sink(problem.sinks[head]).m : SoftmaxState<float>::nothing;
+  const auto [scale, lse_log2] = finish_row(state, sink, row.transform.row_constant(query, row.origin));
+  const std::int64_t at = std::int64_t{problem.qo_indptr[request]} + query;
+  float* out = output.o.data_as<float>() + at * output.o.strides[0] + head * output.o.strides[1];
+  Eigen::Map<Eigen::RowVectorXf>(out, o.size()) = o * scale;
+  if (!output.lse_log2.empty()) output.lse_log2[at * problem.params.num_qo_heads + head] = lse_log2;
 }
 
 void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile,
                 const Accumulator& acc) {
   for (std::int32_t r = 0; r < tile.size(); ++r) {
-    write_row(problem, output, tile.request, tile.rows[r].id, acc.states[r], acc.o.row(r));
+    write_row(problem, output, tile.request, tile.rows[r], acc.states[r], acc.o.row(r));
   }
 }
 

@@ -16,10 +16,15 @@ struct QueryRow {
   ScoreTransform<float> transform;
   Range visible;                   // hull; the mask decides inside of it
   const std::uint8_t* mask_row;    // [kv_len] bytes of a custom mask, or nullptr: the whole hull is visible
+  std::int32_t origin;             // ALiBi is reckoned from this key (core/score_transform.hpp); read only with ALiBi
 
-  // In: dots of this row with keys [first_key, first_key + size). Out: logits, -inf where the row does not see the key.
+  // In: dots of this row with keys [first_key, first_key + size). Out: logits less the row's constant, -inf where the row
+  // does not see the key.
   void to_logits(Eigen::Ref<Eigen::RowVectorXf> dots, std::int32_t first_key) const;
 };
+
+// The rule of row `id`. mask_offset: where the request's bytes begin in problem.custom_mask (mask_offsets()).
+QueryRow query_row(const AttentionProblem& problem, std::int32_t request, RowId id, std::int64_t mask_offset);
 
 struct QueryTile {
   std::int32_t request = 0;
@@ -30,7 +35,6 @@ struct QueryTile {
   std::int32_t size() const { return static_cast<std::int32_t>(rows.size()); }
 };
 
-// mask_offset: where the request's bytes begin in problem.custom_mask (mask_offsets()).
 void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
                      std::int64_t mask_offset, QueryTile& tile);
 
@@ -48,9 +52,9 @@ struct Accumulator {
   void absorb_partial(std::size_t r, Eigen::Ref<const Eigen::RowVectorXf> partial_o, float lse_log2);
 };
 
-// Merges the sink, divides, and writes o and lse_log2 of one row: done once per row, by its final writer.
-void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, RowId id,
-               SoftmaxState<float> state, Eigen::Ref<const Eigen::RowVectorXf> o);
+// finish_row() of core, and the writing of o and lse_log2: done once per row, by its final writer.
+void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, const QueryRow& row,
+               const SoftmaxState<float>& state, Eigen::Ref<const Eigen::RowVectorXf> o);
 void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile,
                 const Accumulator& acc);
 

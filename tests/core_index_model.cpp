@@ -153,7 +153,7 @@ TEST_CASE("paged_kv_cache refuses what contradicts itself") {
 namespace {
 
 struct Wrong {
-  int keys = 0, rows = 0, tiles = 0, checked = 0;
+  int keys = 0, rows = 0, tiles = 0, last = 0, checked = 0;
 };
 
 // Counted from the end of the sequence, where queries and keys are aligned: query i has qo - 1 - i tokens behind it, key j
@@ -161,14 +161,17 @@ struct Wrong {
 void compare_visibility(const AttentionParams& p, int qo, int kv, const std::vector<std::uint8_t>& mask, Wrong& wrong) {
   std::vector<std::vector<int>> reach(qo);  // what each row's hull must hold: all but the custom mask
   for (int i = 0; i < qo; ++i) {
+    int last = -1;
     for (int j = 0; j < kv; ++j) {
       const int distance = (kv - 1 - j) - (qo - 1 - i);
       const bool reached = (p.mask != MaskMode::causal || distance >= 0) && (p.window_left < 0 || distance <= p.window_left);
       if (reached) reach[i].push_back(j);
       const bool expected = reached && (p.mask != MaskMode::custom || mask[i * kv + j]);
       wrong.keys += visible(p, qo, kv, i, j, mask.data()) != expected;
+      if (expected) last = j;
       ++wrong.checked;
     }
+    wrong.last += last_visible_key(p, qo, kv, i, mask.data()) != last;
     const Range keys = visible_keys(p, qo, kv, i);
     wrong.rows += keys.size() != static_cast<int>(reach[i].size()) || (!keys.empty() && keys.begin != reach[i][0]);
   }
@@ -206,6 +209,7 @@ TEST_CASE("visible and its hulls equal a brute force over all small shapes") {
   CHECK(wrong.keys == 0);
   CHECK(wrong.rows == 0);
   CHECK(wrong.tiles == 0);
+  CHECK(wrong.last == 0);
 }
 
 TEST_CASE("visibility holds at the ends of int32") {
@@ -219,6 +223,8 @@ TEST_CASE("visibility holds at the ends of int32") {
   CHECK(visible_keys(p, 1, most, 0) == Range{0, most});
   p.window_left = 0;
   CHECK(visible_keys(p, 1, most, 0) == Range{most - 1, most});
+  CHECK(last_visible_key(p, 1, most, 0, nullptr) == most - 1);
+  CHECK(last_visible_key(p, most, 1, 0, nullptr) == -1);
 }
 
 TEST_CASE("ranges") {

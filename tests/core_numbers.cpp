@@ -119,6 +119,49 @@ TEST_CASE("SoftmaxState: sinks and the conversions of lse") {
   CHECK(lse_log2_from_natural(-inf) == -inf);
 }
 
+TEST_CASE("SoftmaxState: partials with an infinite or NaN lse") {
+  const auto of = [](double lse, double o) { return Partial{State::from_lse_log2(lse), o}; };
+  for (const bool swapped : {false, true}) {
+    const auto both = [&](const Partial& a, const Partial& b) { return swapped ? merged(b, a) : merged(a, b); };
+    const Partial wins = both(of(inf, 2), of(3, 5));
+    CHECK(wins.s.lse_log2() == inf);
+    CHECK(wins.o * wins.s.inverse_d() == 2);
+    const Partial alike = both(of(inf, 2), of(inf, 6));
+    CHECK(alike.s.lse_log2() == inf);
+    CHECK(alike.o * alike.s.inverse_d() == 4);
+    const Partial alone = both(of(inf, 2), {});
+    CHECK(alone.o * alone.s.inverse_d() == 2);
+    for (const double other : {-inf, 3.0, inf}) {
+      const Partial lost = both(of(std::nan(""), 2), of(other, 5));
+      CHECK(std::isnan(lost.s.lse_log2()));
+      CHECK(std::isnan(lost.o * lost.s.inverse_d()));
+    }
+  }
+}
+
+TEST_CASE("finish_row: the sink and the row's constant, whichever is larger") {
+  const State row{2.0, 4.0};  // lse_log2 = 4
+  CHECK(finish_row(row, -inf, 0.0).scale == 0.25);
+  CHECK(finish_row(row, -inf, 10.0).lse_log2 == 14);
+  CHECK(finish_row(State{}, -inf, 10.0).scale == 0);
+  CHECK(finish_row(State{}, -inf, 10.0).lse_log2 == -inf);
+  CHECK(finish_row(State{}, 7.0, 10.0).scale == 0);
+  CHECK(finish_row(State{}, 7.0, 10.0).lse_log2 == 7);
+  for (const double constant : {-20.0, 0.0, 20.0}) {  // the sink as heavy as the row: half of the weight
+    const auto [scale, lse_log2] = finish_row(row, 4 + constant, constant);
+    CHECK(near(scale, 0.125));
+    CHECK(near(lse_log2, 5 + constant));
+  }
+  CHECK(near(finish_row(row, 6.0, 0.0).scale, 0.25 / 5));  // the sink four times as heavy, and above the maximum
+  CHECK(near(finish_row(row, 6.0, 0.0).lse_log2, 4 + std::log2(5.0)));
+  const auto heavy = finish_row(row, inf, 0.0);
+  CHECK(heavy.scale == 0);
+  CHECK(heavy.lse_log2 == inf);
+  CHECK(std::isnan(finish_row(row, std::nan(""), 0.0).scale));
+  CHECK(std::isnan(finish_row(row, std::nan(""), 0.0).lse_log2));
+  CHECK(std::isnan(finish_row(State{2.0, std::nan("")}, 100.0, 0.0).scale));
+}
+
 TEST_CASE("ScoreTransform: scale once and then soft cap and then ALiBi") {
   AttentionParams p;
   p.num_qo_heads = 8;
@@ -132,6 +175,12 @@ TEST_CASE("ScoreTransform: scale once and then soft cap and then ALiBi") {
   p.logits_soft_cap = 0;
   CHECK(near(ScoreTransform<double>(p, 1)(12.0, 9, 5), (3.0 - 1.0) * log2_e));
   CHECK_FALSE(ScoreTransform<double>(p, 1).only_scales());
+  for (const std::int32_t origin : {0, 5, 20}) {  // another origin moves all logits of a row alike, by row_constant
+    const ScoreTransform<double> t(p, 1);
+    CHECK(near(t(12.0, origin, 5) + t.row_constant(9, origin), (3.0 - 1.0) * log2_e));
+  }
+  p.pos_encoding_mode = PosEncodingMode::NONE;
+  CHECK(ScoreTransform<double>(p, 1).row_constant(9, 20) == 0);
 }
 
 TEST_CASE("ALiBi slopes by hand for 8 and 12 heads") {

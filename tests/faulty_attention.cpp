@@ -72,7 +72,8 @@ struct Attention {
     if (is(Fault::cap_before_scale) && p.logits_soft_cap > 0) {
       return p.logits_soft_cap * std::tanh(dot / p.logits_soft_cap) * p.sm_scale * static_cast<float>(log2_e);
     }
-    return ScoreTransform<float>(p, h)(dot, i, j);
+    const std::int32_t origin = is(Fault::alibi_constant_lost) ? alibi_origin(p, qo_len(), problem.kv_len(b), i, mask) : i;
+    return ScoreTransform<float>(p, h)(dot, origin, j);
   }
 
   void absorb_tile(const std::vector<float>& q, Range keys, SoftmaxState<float>& state, std::vector<float>& o) const {

@@ -19,6 +19,7 @@ enum class Fault {
   window_off_by_one,    // w keys instead of w + 1
   scale_twice,          // sm_scale applied again with soft cap
   cap_before_scale,     // soft cap on the unscaled score
+  alibi_constant_lost,  // ALiBi reckoned from the last key, and lse without the row's constant
   rope_from_zero,       // queries rotated by i instead of i + kv_len - qo_len
   natural_lse,          // lse returned in natural units
   merge_wrong_base,     // pieces merged with e^lse instead of 2^lse
