@@ -96,11 +96,11 @@ void turn(Narrator& n) {
 // The cycles that D5's accesses to one tile take, against the fewest possible: swizzled as they are, and not.
 struct Cycles {
   int swizzled = 0, plain = 0, least = 0;
-  void add(const std::vector<std::pair<int, int>>& rows, int chunks) {  // (token, chunk) of 8 lanes: one phase
+  void add(const std::vector<std::pair<int, int>>& rows, const SharedTile& tile) {  // (token, chunk) of 8 lanes: one phase
     std::array<std::int32_t, lanes_per_phase> with{}, without{};
     for (int l = 0; l < lanes_per_phase; ++l) {
       const auto [token, chunk] = rows[l];
-      with[l] = (token * chunks + (chunk ^ token % 8)) * chunk_bytes, without[l] = (token * chunks + chunk) * chunk_bytes;
+      with[l] = tile.offset(token, chunk), without[l] = (token * tile.chunks + chunk) * chunk_bytes;
     }
     swizzled += bank_conflict_ways(with), plain += bank_conflict_ways(without), ++least;
   }
@@ -115,18 +115,18 @@ void banks(Narrator& n) {
   bool none = true;
   for (const int dim : {64, 128, 256}) {
     Cycles k, v, copies;
-    const int chunks = dim / 8;
+    const SharedTile tile(dim);
     for (int step = 0; step < dim / 16; ++step) {
       for (int block = 0; block < 4; ++block) {
         std::vector<std::pair<int, int>> k_rows, v_rows;
         for (int l = 8 * block; l < 8 * block + 8; ++l) k_rows.push_back(k_row(l, step)), v_rows.push_back(v_row(l, step));
-        k.add(k_rows, chunks), v.add(v_rows, chunks);
+        k.add(k_rows, tile), v.add(v_rows, tile);
       }
     }
-    for (int first = 0; first < 16 * chunks; first += 8) {  // a phase of cp.async: neighbouring chunks, 8 lanes
+    for (int first = 0; first < 16 * tile.chunks; first += 8) {  // a phase of cp.async: neighbouring chunks, 8 lanes
       std::vector<std::pair<int, int>> written;
-      for (int at = first; at < first + 8; ++at) written.push_back({at / chunks, at % chunks});
-      copies.add(written, chunks);
+      for (int at = first; at < first + 8; ++at) written.push_back({at / tile.chunks, at % tile.chunks});
+      copies.add(written, tile);
     }
     const auto both = [](const Cycles& c) { return text("%d / %d / %d", c.plain, c.swizzled, c.least); };
     rows.push_back({text("%d", dim), both(k), both(v), both(copies)});

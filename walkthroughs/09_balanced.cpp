@@ -173,46 +173,23 @@ void the_table(Narrator& n, const Measured& gpu) {
 // A CTA a thread, each with its queue; the last to arrive at a merge does it, in slot order.
 ladder::RunResult run_queues(const ladder::Case& c, const Plan& plan) {
   const AttentionProblem problem = c.problem();
-  const AttentionParams& p = problem.params;
-  const std::int64_t rows = c.spec.nnz_qo() * p.num_qo_heads, dim = p.head_dim_vo;
-  ladder::RunResult run{.o = std::vector<float>(rows * dim), .lse_log2 = std::vector<float>(rows)};
-  std::vector<FinishedRow> partials(plan.partial_rows);
+  PlanRun run(c, plan);
   std::vector<std::atomic<std::uint32_t>> counters(plan.merges.size());
-  const auto write = [&](int request, int kv_head, int packed_row, const FinishedRow& row) {
-    const std::int64_t at = request * p.num_qo_heads + kv_head * p.group_size() + packed_row;
-    for (std::int64_t i = 0; i < dim; ++i) run.o[at * dim + i] = row.o[i] * row.state.inverse_d();
-    run.lse_log2[at] = row.state.lse_log2();
-  };
-  const auto join = [&](const Merge& m) {
-    for (int r = 0; r < m.rows.size(); ++r) {
-      FinishedRow row{{}, std::vector<float>(dim)};
-      for (int part = 0; part < m.num_partials; ++part) {
-        const FinishedRow& partial = partials[m.first_slot + part * m.rows.size() + r];
-        const MergeWeights<float> w = merge(row.state, partial.state);
-        for (std::int64_t i = 0; i < dim; ++i) row.o[i] = row.o[i] * w.a + partial.o[i] * w.b;
-      }
-      write(m.request, m.kv_head, m.rows.begin + r, row);
-    }
-  };
   const auto cta = [&](std::int32_t index) {
     for (std::int32_t q = plan.queue_indptr[index]; q < plan.queue_indptr[index + 1]; ++q) {
       const WorkItem& item = plan.items[plan.queue[q]];
-      std::vector<FinishedRow> done = attend_on_tensor_cores(problem, item);
-      for (int r = 0; r < item.rows.size(); ++r) {
-        if (item.whole()) write(item.request, item.kv_head, item.rows.begin + r, done[r]);
-        else partials[item.partial_slot + r] = std::move(done[r]);
-      }
+      run.store(item, attend_on_tensor_cores(problem, item));
       if (item.whole()) continue;
       const auto after = std::ranges::upper_bound(plan.merges, item.partial_slot, {}, &Merge::first_slot);
       const auto m = static_cast<std::size_t>(after - plan.merges.begin()) - 1;
       const auto last = static_cast<std::uint32_t>(plan.merges[m].num_partials - 1);
-      if (inc(counters[m], last) == last) join(plan.merges[m]);
+      if (inc(counters[m], last) == last) run.join(plan.merges[m]);
     }
   };
   std::vector<std::jthread> threads;
   for (std::int32_t index = 0; index < plan.num_ctas(); ++index) threads.emplace_back(cta, index);
   threads.clear();
-  return run;
+  return run.result();
 }
 
 void the_rung(Narrator& n) {

@@ -5,8 +5,7 @@
 #include <vector>
 
 #include "core/half.hpp"
-#include "core/plan.hpp"
-#include "ladder/agree.hpp"
+#include "walkthroughs/plan_run.hpp"
 #include "walkthroughs/warp.hpp"
 
 namespace flashladder::walkthroughs {
@@ -67,17 +66,12 @@ struct LoopShape {
   int turn = 0;    // tokens of a warp's turn; 0: one step
 };
 
-struct FinishedRow {
-  SoftmaxState<float> state;
-  std::vector<float> o;  // not normalised
-};
-
 // One work item, a row of FinishedRow for each packed query row.
 inline std::vector<FinishedRow> attend_item(const AttentionProblem& problem, const WorkItem& item, const LoopShape& shape) {
   const AttentionParams& p = problem.params;
   const int head = item.kv_head * p.group_size() + item.rows.begin, rows = item.rows.size();
   const auto* q = static_cast<const Half*>(problem.q.data) + (item.request * p.num_qo_heads + head) * p.head_dim_qk;
-  std::vector<FinishedRow> out(rows, {{}, std::vector<float>(p.head_dim_vo)});
+  std::vector<FinishedRow> out(rows);
   for (int w = 0; w < block_warps; ++w) {
     Warp warp(p.head_dim_qk);
     std::vector<LaneRow> mine(rows);
@@ -102,48 +96,12 @@ inline std::vector<FinishedRow> attend_item(const AttentionProblem& problem, con
     }
     for (int r = 0; r < rows; ++r) {
       warp.merge_groups(mine[r]);
-      const MergeWeights<float> weights = merge(out[r].state, mine[r].state[0]);
-      for (int i = 0; i < p.head_dim_vo; ++i) {
-        out[r].o[i] = out[r].o[i] * weights.a + mine[r].o[i / 8][i % 8] * weights.b;
-      }
+      FinishedRow row{mine[r].state[0], std::vector<float>(p.head_dim_vo)};
+      for (int i = 0; i < p.head_dim_vo; ++i) row.o[i] = mine[r].o[i / 8][i % 8];
+      out[r].absorb(row);
     }
   }
   return out;
-}
-
-// The whole plan, item by item, then the merges in slot order. attend(problem, item) gives the FinishedRows of an item.
-template <class Attend>
-ladder::RunResult run_items(const ladder::Case& c, const Plan& plan, Attend attend) {
-  const AttentionProblem problem = c.problem();
-  const AttentionParams& p = problem.params;
-  const int dim = p.head_dim_vo;
-  ladder::RunResult run{.o = std::vector<float>(c.spec.nnz_qo() * p.num_qo_heads * dim),
-                        .lse_log2 = std::vector<float>(c.spec.nnz_qo() * p.num_qo_heads)};
-  std::vector<FinishedRow> partials(plan.partial_rows);
-  const auto write = [&](int request, int kv_head, int packed_row, const FinishedRow& row) {
-    const int at = request * p.num_qo_heads + kv_head * p.group_size() + packed_row;
-    for (int i = 0; i < dim; ++i) run.o[at * dim + i] = row.o[i] * row.state.inverse_d();
-    run.lse_log2[at] = row.state.lse_log2();
-  };
-  for (const WorkItem& item : plan.items) {
-    const std::vector<FinishedRow> rows = attend(problem, item);
-    for (int r = 0; r < item.rows.size(); ++r) {
-      if (item.whole()) write(item.request, item.kv_head, item.rows.begin + r, rows[r]);
-      else partials[item.partial_slot + r] = rows[r];
-    }
-  }
-  for (const Merge& m : plan.merges) {
-    for (int r = 0; r < m.rows.size(); ++r) {
-      FinishedRow row{{}, std::vector<float>(dim)};
-      for (int part = 0; part < m.num_partials; ++part) {
-        const FinishedRow& partial = partials[m.first_slot + part * m.rows.size() + r];
-        const MergeWeights<float> weights = merge(row.state, partial.state);
-        for (int i = 0; i < dim; ++i) row.o[i] = row.o[i] * weights.a + partial.o[i] * weights.b;
-      }
-      write(m.request, m.kv_head, m.rows.begin + r, row);
-    }
-  }
-  return run;
 }
 
 // D3 and D4; with a plan that cuts nothing, D2.

@@ -6,7 +6,8 @@
 
 #include "core/fragment_map.hpp"
 #include "core/swizzle.hpp"
-#include "walkthroughs/lane_attention.hpp"
+#include "walkthroughs/plan_run.hpp"
+#include "walkthroughs/warp.hpp"
 
 namespace flashladder::walkthroughs {
 
@@ -57,13 +58,15 @@ inline Fragment<2> movmatrix(const Fragment<2>& block) {
   return out;
 }
 
-// 16 tokens of K or V in shared memory: chunk c of token t lies at c ^ t % 8 of its row.
+// 16 tokens of K or V in shared memory, a row of 16-byte chunks each, swizzled as gpu/decode/head_tiles.cuh does.
 struct SharedTile {
   int chunks;
   std::vector<Half> rows;  // [16, chunks * 8]
 
   explicit SharedTile(int head_dim) : chunks(head_dim / 8), rows(16 * head_dim) {}
-  int offset(int token, int chunk) const { return (token * chunks + (chunk ^ token % 8)) * chunk_bytes; }  // in bytes
+  int offset(int token, int chunk) const {  // in bytes
+    return (token * chunks + swizzled_chunk(Swizzle::bytes_128, token, chunk)) * chunk_bytes;
+  }
   Half* at(int token, int chunk) { return rows.data() + offset(token, chunk) / 2; }
   const Half* at(int token, int chunk) const { return rows.data() + offset(token, chunk) / 2; }
 };

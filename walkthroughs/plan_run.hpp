@@ -1,0 +1,77 @@
+// What the items of a plan leave behind, on the CPU: rows of o where an item holds its whole tile, partials where the tile was
+// cut, and the merge that joins those in slot order. The chapters' loops differ in how they compute an item and in who merges
+// when; this is what they have in common.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "core/plan.hpp"
+#include "core/row.hpp"
+#include "core/softmax_state.hpp"
+#include "ladder/agree.hpp"
+
+namespace flashladder::walkthroughs {
+
+struct FinishedRow {
+  SoftmaxState<float> state;
+  std::vector<float> o;  // [head_dim], not normalised
+
+  // The keys of another row of the same query join it.
+  void absorb(const FinishedRow& other) {
+    if (o.empty()) o.resize(other.o.size());
+    const MergeWeights<float> weights = merge(state, other.state);
+    for (std::size_t i = 0; i < o.size(); ++i) o[i] = o[i] * weights.a + other.o[i] * weights.b;
+  }
+};
+
+// One query a request. Items and merges write to places of their own, so that several threads may call at once.
+class PlanRun {
+ public:
+  PlanRun(const ladder::Case& c, const Plan& plan)
+      : params_(c.spec.params), partials_(plan.partial_rows),
+        result_{.o = std::vector<float>(c.spec.nnz_qo() * params_.num_qo_heads * params_.head_dim_vo),
+                .lse_log2 = std::vector<float>(c.spec.nnz_qo() * params_.num_qo_heads)} {}
+
+  void store(const WorkItem& item, std::vector<FinishedRow> rows) {  // [item.rows]
+    for (int r = 0; r < item.rows.size(); ++r) {
+      if (item.whole()) write(item.request, item.kv_head, item.rows.begin + r, rows[r]);
+      else partials_[item.partial_slot + r] = std::move(rows[r]);
+    }
+  }
+
+  // When all its partials are stored.
+  void join(const Merge& m) {
+    for (int r = 0; r < m.rows.size(); ++r) {
+      FinishedRow row;
+      for (int p = 0; p < m.num_partials; ++p) row.absorb(partials_[m.first_slot + p * m.rows.size() + r]);
+      write(m.request, m.kv_head, m.rows.begin + r, row);
+    }
+  }
+
+  const ladder::RunResult& result() const { return result_; }
+
+ private:
+  void write(int request, int kv_head, int packed_row, const FinishedRow& row) {
+    const RowPlace place = row_of(kv_head, packed_row, params_.group_size());
+    const std::size_t at = std::size_t(request + place.query) * params_.num_qo_heads + place.qo_head;
+    for (std::size_t i = 0; i < row.o.size(); ++i) result_.o[at * row.o.size() + i] = row.o[i] * row.state.inverse_d();
+    result_.lse_log2[at] = row.state.lse_log2();
+  }
+
+  AttentionParams params_;
+  std::vector<FinishedRow> partials_;
+  ladder::RunResult result_;
+};
+
+// The whole plan on one thread: attend(problem, item) gives the FinishedRows of an item.
+template <class Attend>
+ladder::RunResult run_items(const ladder::Case& c, const Plan& plan, Attend attend) {
+  const AttentionProblem problem = c.problem();
+  PlanRun run(c, plan);
+  for (const WorkItem& item : plan.items) run.store(item, attend(problem, item));
+  for (const Merge& m : plan.merges) run.join(m);
+  return run.result();
+}
+
+}  // namespace flashladder::walkthroughs
