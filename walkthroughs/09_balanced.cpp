@@ -1,19 +1,19 @@
 // Chapter 09: balanced (D6). What one block an item loses; a stream of copies that does not stop where an item ends; CTAs
-// with queues, at most two partials each; the merge in the last CTA to arrive; kernels that start before the one in front
-// has ended. Ends with D6's queues on real threads.
+// with queues of equal cost; the merge in the last CTA to arrive, and what release and acquire forbid; kernels that start
+// before the previous one has ended. Ends with D6's queues on real threads.
 #include <algorithm>
 #include <atomic>
 #include <numeric>
 #include <set>
-#include <thread>
 
 #include "draw/plan_lanes.hpp"
+#include "gpu/attention/packed_plan.hpp"
 #include "ladder/cases/draw_case.hpp"
 #include "ladder/cases/random.hpp"
 #include "walkthroughs/measured.hpp"
 #include "walkthroughs/plan_text.hpp"
+#include "walkthroughs/queue_run.hpp"
 #include "walkthroughs/ring_timeline.hpp"
-#include "walkthroughs/tensor_core.hpp"
 #include "walkthroughs/toy.hpp"
 
 using namespace flashladder;
@@ -37,26 +37,32 @@ PlanInputs on_the_gpu(std::span<const std::int32_t> kv_lens, SplitPolicy policy,
 void blocks(Narrator& n, const Measured& gpu) {
   n.section("What one block an item loses");
   const std::string work = "B32 kv2048 32/8";
-  n.step("D5 starts a block for each item. 32 requests of 2048 keys, 8 KV heads are 256 items for %d blocks at a time: it "
-         "fits, and takes %.1f us. The same work in smaller items: 1024 keys %.1f us, 512 keys %.1f. No byte more is read.",
+  n.step("D5 starts a block for each item. 32 requests of 2048 keys, 8 KV heads are 256 items, and %d blocks run at a time: "
+         "it takes %.1f us. The same work in smaller items: 1024 keys %.1f us, 512 keys %.1f. No byte more of K and V is "
+         "read.",
          static_cast<int>(planner::MachineShape{}.num_ctas()), gpu.us(work, "D5"), gpu.us(work, "D5 fixed 1024"),
          gpu.us(work, "D5 fixed 512"));
   const Memory memory;
   const RingShape ring{.stages = 3};
-  const auto end = [&](int steps) { return simulate(ring, memory, steps).back().done; };
-  n.step("Each block fills its ring, and drains it. In the ticks of chapter 07, one warp with 3 stages (memory answers "
-         "after %d, arithmetic takes %d), 4 items of 8 stages:", memory.latency, ring.arithmetic);
-  n.table({"", "ticks"}, {{"four blocks, one after the other", text("%d", 4 * end(8))},
-                          {"one block, whose copies run on into the next item", text("%d", end(32))}});
-  n.say("So D6's blocks live as long as the launch. Each has a queue of items, and a warp that computes the last tiles of "
-        "one already copies the first tiles of the next.");
-  n.check_that("one stream of copies takes less", end(32) < 4 * end(8));
+  n.step("A block fills its ring when it begins, and drains it when it ends. In the ticks of chapter 07 (3 stages; memory "
+         "answers after %d ticks and delivers a stage every %d; arithmetic on a stage takes %d), the arithmetic of one warp "
+         "that has two items, A and B, of 4 stages each. A dot is a tick without arithmetic:",
+         memory.latency, memory.transfer, ring.arithmetic);
+  const auto line = [&](int steps, const char* items) {
+    return arithmetic_line(ring, memory, steps, [&](int step) { return items[step / 4]; });
+  };
+  n.block("two blocks  " + line(4, "A") + line(4, "B") + "\n" + "one block   " + line(8, "AB") + "\n");
+  const auto ticks = [&](int steps) { return simulate(ring, memory, steps).back().done; };
+  n.table({"ticks for", "2 items of 4 stages", "4 items of 8 stages"},
+          {{"a block for each item", text("%d", 2 * ticks(4)), text("%d", 4 * ticks(8))},
+           {"one block, whose copies run on into the next item", text("%d", ticks(8)), text("%d", ticks(32))}});
+  n.check_that("one stream of copies takes less", ticks(8) < 2 * ticks(4) && ticks(32) < 4 * ticks(8));
 }
 
-void plans(Narrator& n) {
+void shares(Narrator& n) {
   n.section("Equal shares");
-  n.step("Blocks that live from the first to the last moment must have equal work. A skewed batch, 64 requests with %d "
-         "keys, the longest %d, 8 KV heads, on 132 SMs with 2 CTAs each, as three policies share it out:",
+  n.step("A skewed batch, 64 requests with %d keys, the longest %d, 8 KV heads, on 132 SMs with 2 CTAs each, as three "
+         "policies share it out:",
          std::accumulate(lognormal64.begin(), lognormal64.end(), 0), std::ranges::max(lognormal64));
   std::vector<Plan> made;
   std::vector<std::vector<float>> costs;
@@ -74,19 +80,25 @@ void plans(Narrator& n) {
   n.table({"policy", "items", "makespan, keys", "used %", "merges", "partial rows", "MiB"}, rows);
   std::vector<draw::PolicyLanes> panels;
   for (std::size_t i = 0; i < made.size(); ++i) panels.push_back({all[i].first, &made[i], costs[i]});
-  n.figure("lanes", draw::policies_picture(panels, 2, {.title = "64 requests of lognormal lengths on 264 CTAs, predicted"}),
-           "Predicted lanes of three policies");
-  const Plan& plan = made.back();
+  n.figure("queues", draw::policies_picture(panels, 2, {.title = "64 requests of lognormal lengths on 264 CTAs, predicted"}),
+           "Predicted queues of three policies");
+}
+
+void one_queue(Narrator& n) {
+  const Plan plan = make_plan(on_the_gpu(lognormal64, SplitPolicy::balanced));
   int most = 0;
   std::int32_t shown = 0;
+  bool one_head = true;
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
     const auto begin = plan.queue.begin() + plan.queue_indptr[cta], end = plan.queue.begin() + plan.queue_indptr[cta + 1];
     const auto cut = std::count_if(begin, end, [&](std::int32_t i) { return !plan.items[i].whole(); });
+    one_head = one_head && std::all_of(begin, end, [&](std::int32_t i) { return plan.items[i].kv_head == cta % 8; });
     most = std::max(most, static_cast<int>(cut));
     if (cut == 2 && end - begin >= 4 && shown == 0) shown = cta;
   }
-  n.step("A CTA has one stretch of a line of tiles, so only its first and its last item can be parts of a tile: at most two "
-         "partials to write. CTA %d's queue:", shown);
+  n.step("%d CTAs and 8 KV heads: the keys of one head, request after request, are cut into %d equal shares, and the same "
+         "cuts serve every head. CTA s * 8 + h has share s of KV head h. CTA %d has share %d of head %d:",
+         plan.num_ctas(), plan.num_ctas() / 8, shown, shown / 8, shown % 8);
   std::string queue;
   for (std::int32_t q = plan.queue_indptr[shown]; q < plan.queue_indptr[shown + 1]; ++q) {
     const WorkItem& item = plan.items[plan.queue[q]];
@@ -94,22 +106,17 @@ void plans(Narrator& n) {
     queue += item.whole() ? "whole: writes o\n" : text("part: partial rows %td ..\n", item.partial_slot);
   }
   n.block(queue);
+  n.say("A share is one stretch, so only its first and its last item can be parts of a tile: at most two partials to "
+        "write.");
+  n.check_that("CTA c has items of KV head c % 8 alone", one_head);
   n.check_that("no CTA writes more than two partials", most <= 2);
-  n.check_that("balanced is used best", planner::summarize(plan).utilisation > 0.9);
-}
-
-// atom.inc of PTX: back to zero after `most`.
-std::uint32_t inc(std::atomic<std::uint32_t>& counter, std::uint32_t most) {
-  std::uint32_t before = counter.load(std::memory_order_relaxed);
-  while (!counter.compare_exchange_weak(before, before >= most ? 0 : before + 1, std::memory_order_acq_rel)) {
-  }
-  return before;
+  n.check_that("balanced uses more than nine tenths", planner::summarize(plan).utilisation > 0.9);
 }
 
 void arrivals(Narrator& n) {
-  n.section("The last one merges");
-  n.step("D5's merge is a second launch: it may start when every partial is written. D6 needs no launch. Who has written "
-         "a partial adds one to the merge's counter, and whoever finds itself the last of them merges. Three CTAs, two "
+  n.section("The last to arrive merges");
+  n.step("A tile was cut into three parts, which three CTAs compute. Each merge has a counter. A CTA that has written its "
+         "partial adds one and gets the number that was there before; who gets 2 is the last of three, and merges. Two "
          "launches:");
   std::atomic<std::uint32_t> counter = 0;
   std::vector<std::vector<std::string>> rows;
@@ -120,11 +127,42 @@ void arrivals(Narrator& n) {
     rows.push_back({text("%d", cta), text("%u", before), text("%u", counter.load()), before == 2 ? "merges" : "goes on"});
   }
   n.table({"CTA", "finds", "leaves", ""}, rows);
-  n.say("The increment wraps, so the counter is zero for the next launch and nobody must clear it. It releases what the CTA "
-        "has written and acquires what the others have: without that, the last one could read partials that are still on "
-        "their way.");
+  n.say("The addition wraps: after 2 comes 0. So the counter is ready for the next launch, and nobody must clear it.");
   n.check_that("one merge a launch, and zero at the end", merges == 2 && counter == 0);
+}
 
+// Four events of two CTAs, and the orders in which the GPU as a whole may see them. CTA B counts after CTA A ("B is last")
+// and then reads A's partial: wrong if that is before the partial can be seen.
+std::vector<std::string> count_orders(const char* name, bool release, bool acquire) {
+  enum { a_partial, a_count, b_count, b_read };
+  std::array<int, 4> at{0, 1, 2, 3};  // each event's place in the order
+  int possible = 0, last = 0, wrong = 0;
+  do {
+    if ((release && at[a_partial] > at[a_count]) || (acquire && at[b_count] > at[b_read])) continue;
+    const bool b_is_last = at[a_count] < at[b_count];
+    ++possible, last += b_is_last, wrong += b_is_last && at[b_read] < at[a_partial];
+  } while (std::ranges::next_permutation(at).found);
+  return {name, text("%d", possible), text("%d", last), text("%d", wrong)};
+}
+
+void release_and_acquire(Narrator& n) {
+  n.section("Release and acquire");
+  n.step("CTA A writes its partial, then counts. CTA B counts, finds that it is the last, and reads A's partial. But a "
+         "write takes its time until others can see it, and a load may be issued before an instruction that stands in front "
+         "of it. Four events, then: A's partial can be seen; A counts; B counts; B reads. Without a rule they may happen in "
+         "any of 24 orders. Release: what a CTA wrote can be seen before its count can. Acquire: what a CTA reads after its "
+         "count, it reads after it.");
+  const std::vector<std::vector<std::string>> rows{count_orders("neither", false, false),
+                                                   count_orders("release alone", true, false),
+                                                   count_orders("acquire alone", false, true),
+                                                   count_orders("both", true, true)};
+  n.table({"rule", "possible orders", "B is last", "... and reads too early"}, rows);
+  n.check_that("with both B never reads too early, with one of them it may", rows[3][3] == "0" && rows[1][3] != "0" &&
+                                                                                   rows[2][3] != "0");
+}
+
+void slot_order(Narrator& n) {
+  n.section("In slot order");
   const ToyRow row(3);
   std::vector<reference::c2::Partial> parts;
   for (std::int32_t j = 0; j < 10; j += 2) parts.push_back(row.attend({j, j + 2}));
@@ -140,56 +178,76 @@ void arrivals(Narrator& n) {
     o *= state.inverse_d();
     results.insert({o.begin(), o.end()});
   } while (std::ranges::next_permutation(order).found);
-  n.step("In which order? Five partials of one row, merged in all 120 orders in which they may arrive (what adding to o as "
-         "one arrives would do): several different results, in the last bits. So the last one merges all of them, its own "
-         "too, in slot order: whoever it is, the bits are the same.");
+  n.step("Why does the last CTA merge all partials? Each could instead add its own to o when it arrives. Five partials of "
+         "one row, merged in all 120 orders in which they may arrive, give several different results, which differ in the "
+         "last bits. The last CTA merges them in the order of their slots, its own too: whichever CTA it is, the bits are "
+         "the same.");
   n.check_that("the order of arrival would show in the bits", results.size() > 1);
 }
 
-void dependent_launch(Narrator& n) {
-  n.section("Starting before the one in front has ended");
-  n.step("A kernel begins with what depends on nobody: its queue, page ids (p). Then keys (K), and at the end some CTAs "
-         "still work while others are done (k). Normally the next kernel waits for the end, and for its launch (.). With "
-         "programmatic dependent launch it is put on free SMs early and waits inside, after its p:");
+void groups(Narrator& n) {
+  n.section("Many partials: groups of 16");
+  n.step("A long request on the whole machine has many partials, and the last CTA would read them all, when the others "
+         "have nothing left to do. Above %d partials they are merged in groups of %d, each by the last of its group; the "
+         "last group to be ready then merges the groups:",
+         gpu::PackedMerge::most_at_once, gpu::PackedMerge::group_size);
+  std::vector<std::int32_t> many(32, 4096);
+  many[0] = 65536;
+  const std::vector<std::int32_t> one{131072};
+  const auto most_partials = [](std::span<const std::int32_t> kv_lens, int kv_heads) {
+    PlanInputs in = on_the_gpu(kv_lens, SplitPolicy::balanced);
+    in.num_qo_heads = kv_heads == 1 ? 8 : 32, in.num_kv_heads = kv_heads;
+    std::int32_t most = 0;
+    for (const Merge& m : make_plan(in).merges) most = std::max(most, m.num_partials);
+    return most;
+  };
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [name, partials] : {std::pair{"B1 kv8192 32/8", most_partials(std::vector{8192}, 8)},
+                                       {"B1 kv131072 32/8", most_partials(one, 8)},
+                                       {"1 x 65536 + 31 x 4096 8/1", most_partials(many, 1)},
+                                       {"B1 kv131072 8/1", most_partials(one, 1)}}) {
+    const gpu::PackedMerge m{.num_partials = partials};
+    const int in_groups = m.grouped() ? gpu::PackedMerge::group_size + m.num_groups() : partials;
+    rows.push_back({name, text("%d", partials), m.grouped() ? text("%d", m.num_groups()) : "-", text("%d", in_groups)});
+  }
+  n.table({"the longest request of", "partials", "groups", "one CTA reads at most"}, rows);
+}
+
+void dependent_launch(Narrator& n, const Measured& with_peers) {
+  n.section("Starting before the previous kernel has ended");
+  n.step("Time goes to the right, a character a tick. p: the kernel reads what it needs to begin, its queue and page ids. "
+         "K: all CTAs work on keys. k: some CTAs are done, others still work. A dot: nothing runs, the next kernel is "
+         "being launched. Two kernels on one stream, one after the other, and with programmatic dependent launch:");
   const std::string one = "ppppKKKKKKKKKKKKkkk";
   n.block("one by one    " + one + "\n" + std::string(14 + one.size(), ' ') + "..." + one + "\n\n" +
           "overlapping   " + one + "\n" + std::string(14 + one.size() - 4, ' ') + one + "\n");
-  n.say("What may be read before the wait is only what no kernel in front writes: the plan and the page ids. q, and this "
-        "step's keys, may be the output of the kernel in front.");
+  n.say("The second kernel is put on SMs that are free, reads its p, and waits there until the first has ended. What it "
+        "saves here: 3 ticks of launching and 4 of p.");
+  n.step("Measured: launches in a CUDA graph (chapter 10), over caches that are not in L2. D6: one by one; pdl: the same "
+         "kernel, overlapping (%s):", with_peers.machine().c_str());
+  with_peers.table(n, {"B1 kv1024 32/8 p16 cold", "B1 kv8192 32/8 p16 cold", "B32 kv2048 32/8 p16 cold",
+                       "B64 lognormal 32/8 p16 cold", "B1 kv131072 32/8 p16 cold"}, {"read", "D6", "pdl"});
 }
 
-void the_table(Narrator& n, const Measured& gpu) {
+void the_table(Narrator& n, const Measured& gpu, const Measured& with_peers) {
   n.section("On the GPU");
   const std::vector<std::string> works{"B32 kv2048 32/8", "B32 kv2048 64/8", "B32 kv2048 32/32", "B64 lognormal 32/8",
                                        "B1 kv8192 32/8"};
   n.step("Times (%s):", gpu.machine().c_str());
   gpu.table(n, works, {"read", "D4", "D5"});
-  const Measured with_peers({"h200-ours.jsonl", "h200-peers.jsonl"});
   n.step("D6 came later, in turn with FlashInfer (%s; another machine, so compare within a table):",
          with_peers.machine().c_str());
   with_peers.table(n, works, {"read", "D6", "FlashInfer tensor-core", "FlashInfer cuda-core"});
-}
-
-// A CTA a thread, each with its queue; the last to arrive at a merge does it, in slot order.
-ladder::RunResult run_queues(const ladder::Case& c, const Plan& plan) {
-  const AttentionProblem problem = c.problem();
-  PlanRun run(c, plan);
-  std::vector<std::atomic<std::uint32_t>> counters(plan.merges.size());
-  const auto cta = [&](std::int32_t index) {
-    for (std::int32_t q = plan.queue_indptr[index]; q < plan.queue_indptr[index + 1]; ++q) {
-      const WorkItem& item = plan.items[plan.queue[q]];
-      run.store(item, attend_on_tensor_cores(problem, item));
-      if (item.whole()) continue;
-      const auto after = std::ranges::upper_bound(plan.merges, item.partial_slot, {}, &Merge::first_slot);
-      const auto m = static_cast<std::size_t>(after - plan.merges.begin()) - 1;
-      const auto last = static_cast<std::uint32_t>(plan.merges[m].num_partials - 1);
-      if (inc(counters[m], last) == last) run.join(plan.merges[m]);
-    }
-  };
-  std::vector<std::jthread> threads;
-  for (std::int32_t index = 0; index < plan.num_ctas(); ++index) threads.emplace_back(cta, index);
-  threads.clear();
-  return run.result();
+  n.step("D6 against a kernel that only reads the same bytes, in all decode cases of that run, pages of 16:");
+  std::vector<std::vector<std::string>> rows;
+  for (const char* work : {"B64 kv8192 32/8", "B32 kv2048 32/32", "1 x 65536 + 31 x 4096 32/8", "B1 kv131072 32/8",
+                           "B32 kv2048 32/8", "B32 kv2048 64/8", "B64 lognormal 32/8", "mixed16 32/8",
+                           "1 x 65536 + 31 x 4096 8/1", "B1 kv8192 32/8", "B1 kv1024 32/8"}) {
+    const double read = with_peers.us(work, "read"), us = with_peers.us(work, "D6");
+    rows.push_back({work, text("%.1f", read), text("%.1f", us), text("%+.1f", us - read),
+                    text("%+.1f", 100 * (us / read - 1))});
+  }
+  n.table({"us", "read", "D6", "more", "more, %"}, rows);
 }
 
 void the_rung(Narrator& n) {
@@ -216,12 +274,16 @@ void the_rung(Narrator& n) {
 int main(int argc, char** argv) {
   const Chapter chapter{9, "Balanced", "Every CTA works from the first moment to the last; the last to arrive merges."};
   return walk(argc, argv, chapter, [](Narrator& n) {
-    const Measured gpu;
+    const Measured gpu, with_peers({"h200-ours.jsonl", "h200-peers.jsonl"});
     blocks(n, gpu);
-    plans(n);
+    shares(n);
+    one_queue(n);
     arrivals(n);
-    dependent_launch(n);
-    the_table(n, gpu);
+    release_and_acquire(n);
+    slot_order(n);
+    groups(n);
+    dependent_launch(n, with_peers);
+    the_table(n, gpu, with_peers);
     the_rung(n);
   });
 }

@@ -1,9 +1,10 @@
-// What the items of a plan leave behind, on the CPU: rows of o where an item holds its whole tile, partials where the tile was
-// cut, and the merge that joins those in slot order. The chapters' loops differ in how they compute an item and in who merges
-// when; this is what they have in common.
+// What the items of a plan leave behind, on the CPU: rows of o where an item holds its whole tile, partials where the tile
+// was cut, and the merge that joins those in slot order. The chapters' loops differ in how they compute an item and in who
+// merges when; this is what they have in common.
 #pragma once
 
-#include <utility>
+#include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "core/plan.hpp"
@@ -29,18 +30,23 @@ struct FinishedRow {
 class PlanRun {
  public:
   PlanRun(const ladder::Case& c, const Plan& plan)
-      : params_(c.spec.params), partials_(plan.partial_rows),
+      : params_(c.spec.params), partials_(plan.partial_rows, not_written(c.spec.params.head_dim_vo)),
         result_{.o = std::vector<float>(c.spec.nnz_qo() * params_.num_qo_heads * params_.head_dim_vo),
                 .lse_log2 = std::vector<float>(c.spec.nnz_qo() * params_.num_qo_heads)} {}
 
-  void store(const WorkItem& item, std::vector<FinishedRow> rows) {  // [item.rows]
+  void store(const WorkItem& item, const std::vector<FinishedRow>& rows) {  // [item.rows]
     for (int r = 0; r < item.rows.size(); ++r) {
-      if (item.whole()) write(item.request, item.kv_head, item.rows.begin + r, rows[r]);
-      else partials_[item.partial_slot + r] = std::move(rows[r]);
+      if (item.whole()) {
+        write(item.request, item.kv_head, item.rows.begin + r, rows[r]);
+      } else {
+        FinishedRow& partial = partials_[item.partial_slot + r];
+        partial.state = rows[r].state;
+        std::ranges::copy(rows[r].o, partial.o.begin());
+      }
     }
   }
 
-  // When all its partials are stored.
+  // When all its partials are stored: one that is not is NaN, and so is the row.
   void join(const Merge& m) {
     for (int r = 0; r < m.rows.size(); ++r) {
       FinishedRow row;
@@ -52,9 +58,13 @@ class PlanRun {
   const ladder::RunResult& result() const { return result_; }
 
  private:
+  static FinishedRow not_written(int dim) {
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    return {{nan, nan}, std::vector<float>(dim, nan)};
+  }
   void write(int request, int kv_head, int packed_row, const FinishedRow& row) {
     const RowPlace place = row_of(kv_head, packed_row, params_.group_size());
-    const std::size_t at = std::size_t(request + place.query) * params_.num_qo_heads + place.qo_head;
+    const std::size_t at = static_cast<std::size_t>(request + place.query) * params_.num_qo_heads + place.qo_head;
     for (std::size_t i = 0; i < row.o.size(); ++i) result_.o[at * row.o.size() + i] = row.o[i] * row.state.inverse_d();
     result_.lse_log2[at] = row.state.lse_log2();
   }

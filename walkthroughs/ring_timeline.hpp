@@ -101,6 +101,15 @@ inline std::string show_timeline(const RingShape& shape, const Memory& memory, i
   return out;
 }
 
+// The arithmetic of one warp alone, a character a tick: mark(step), or a dot where it waits.
+template <class Mark>
+std::string arithmetic_line(const RingShape& shape, const Memory& memory, int steps, Mark mark) {
+  const std::vector<StageTimes> times = simulate(shape, memory, steps);
+  std::string line(static_cast<std::size_t>(times.back().done), '.');
+  for (const StageTimes& t : times) std::fill(line.begin() + t.begun, line.begin() + t.done, mark(t.step));
+  return line;
+}
+
 inline draw::Svg ring_picture(const std::vector<RingShape>& shapes, const Memory& memory, int steps, int ticks) {
   constexpr double left = 120, tick = 8, row = 20;
   const double width = left + ticks * tick + draw::margin;
