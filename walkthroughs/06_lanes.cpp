@@ -181,13 +181,10 @@ void once_for_a_group(Narrator& n, const Case& c, const Measured& gpu) {
   std::vector<std::vector<std::string>> rows;
   double eight_rows = 0;
   for (const int group : {1, 4, 8}) {
-    Warp warp(128);
-    const int count = group <= 4 ? 4 : 2, tokens = count * warp.tokens();
-    std::vector<LaneRow> state(group);
-    absorb(warp, state, load(warp, c.problem(), 0, 0, 0, tokens, count), 1);
-    const Issued& i = warp.issued();
-    const auto each = [&](int x) { return text("%.1f", static_cast<double>(x) / tokens); };
-    eight_rows = static_cast<double>(i.total()) / tokens;
+    const CountedPass pass = count_pass(c.problem(), group);
+    const Issued& i = pass.issued;
+    const auto each = [&](int x) { return text("%.1f", pass.for_a_token(x)); };
+    eight_rows = pass.for_a_token(i.total());
     rows.push_back({text("%d", group), each(i.loads), each(i.converts), each(i.multiply_adds), each(i.shuffles),
                     each(i.others), each(i.total()), text("%.0f", 100 * eight_rows / (4 * clocks))});
   }

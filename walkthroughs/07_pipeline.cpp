@@ -29,7 +29,7 @@ void cut(Narrator& n, const Measured& gpu) {
   const std::string work = "B1 kv8192 32/8";
   n.step("One request of 8192 keys. D2 gives a block to each KV head: 8 blocks for 132 SMs. D3's block does what an item "
          "of a plan says, so that the planner can cut the keys. Longest: the keys that one block does alone, which "
-         "everybody waits for. A merge kernel then joins that many partials.");
+         "everybody waits for. Partials: how many a merge kernel then joins for each row.");
   std::vector<std::vector<std::string>> rows;
   for (const int chunk : {0, 1024, 512}) {
     const Plan plan = make_plan(inputs(one, chunk));
@@ -45,20 +45,28 @@ void cut(Narrator& n, const Measured& gpu) {
         "of D2, rather more: many blocks share memory, and starting and merging count too. Cutting makes the chain "
         "shorter, not faster. It pays as long as there are SMs without work.",
         gpu.us(work, "D2") / 256);
-  const std::string skewed = "B64 lognormal 32/8";
-  n.step("The skewed batch: D2 %.0f us, the longest request alone decides; D3 %.0f. Where every SM has work already (%s), "
-         "cutting buys nothing: %.1f and %.1f.", gpu.us(skewed, "D2"), gpu.us(skewed, "D3"), "B32 kv2048 32/8",
-         gpu.us("B32 kv2048 32/8", "D2"), gpu.us("B32 kv2048 32/8", "D3"));
+  const std::string skewed = "B64 lognormal 32/8", even = "B32 kv2048 32/8";
+  n.step("A skewed batch, %s: 64 requests whose lengths are drawn from a lognormal distribution, 31 to 9251 keys. D2 takes "
+         "%.0f us, because everybody waits for the longest request; D3 takes %.0f. Where every SM has work already (%s), "
+         "cutting buys nothing: %.1f and %.1f.", skewed.c_str(), gpu.us(skewed, "D2"), gpu.us(skewed, "D3"), even.c_str(),
+         gpu.us(even, "D2"), gpu.us(even, "D3"));
 }
 
 void timeline(Narrator& n, const Memory& memory) {
   n.section("A ring of copies");
-  n.step("Now one warp and its rounds, in ticks: memory answers after %d, arithmetic on a stage takes %d. D3 asks, waits, "
-         "computes, and only then asks again: one stage.", memory.latency, RingShape{}.arithmetic);
+  n.step("Now one warp alone, in ticks. A stage is the tokens that it asks for at once. The latency: from asking until the "
+         "stage is there, %d ticks. The transfer: memory delivers at most one stage every %d ticks. Arithmetic on a stage "
+         "takes %d. D3 asks, waits, computes, and only then asks again. A digit is the number of a stage; it stands where "
+         "the stage is asked for, dashes follow until it has arrived. Below: the arithmetic on it.",
+         memory.latency, memory.transfer, RingShape{}.arithmetic);
   n.block(show_timeline({.stages = 1}, memory, 4));
   n.step("cp.async copies into shared memory while the warp goes on. With a ring of 2 places the next stage is asked for "
          "before this one is computed; with 4, three are under way:");
   n.block(show_timeline({.stages = 2}, memory, 5) + "\n" + show_timeline({.stages = 4}, memory, 8));
+  std::string arrivals;
+  for (const StageTimes& t : simulate({.stages = 4}, memory, 4)) arrivals += text("%s%d", t.step > 0 ? ", " : "", t.arrived);
+  n.say("With 4 places, stages 0 to 3 are all asked for at tick 0. They arrive at ticks %s: the latency, and then one "
+        "transfer after the other. So the dashes of the first stages have different lengths.", arrivals.c_str());
   n.figure("ring", ring_picture({{.stages = 1}, {.stages = 2}, {.stages = 3}, {.stages = 4}}, memory, 24, 72),
            "One warp with 1 to 4 stages");
   std::vector<std::string> header{"stages"}, sim{"ticks between stages, simulated"}, rule{"the rule"};
@@ -71,10 +79,11 @@ void timeline(Narrator& n, const Memory& memory) {
     rule.push_back(text("%.1f", expected));
     agree = agree && std::abs(period(shape, memory) - expected) < 0.1;
   }
+  n.step("How many ticks pass from one stage to the next, once the ring is full:");
   n.table(header, {sim, rule});
   n.say("The rule: a place of the ring is taken for latency + arithmetic ticks, and then for the next stage. So a stage "
-        "takes (latency + arithmetic) / stages, or the arithmetic alone, or the transfer alone, whichever is longest. "
-        "That is Little's law again.");
+        "takes (latency + arithmetic) / stages; but never less than its arithmetic, and never less than the transfer. "
+        "The largest of the three is the limit. That is Little's law again.");
   n.check_that("the simulation obeys the rule", agree);
 }
 
@@ -94,8 +103,8 @@ void warps(Narrator& n, const Memory& memory) {
     rows.push_back(row);
   }
   n.table({"warps", "1 stage, ids late", "1 stage", "2 stages", "3 stages", "4 stages"}, rows);
-  n.say("Warps cost registers, stages cost shared memory, and an SM has plenty of the second that decode does not use "
-        "otherwise. \"ids late\": each round first waits for its page ids, then for what they point at. That is D3.");
+  n.say("\"ids late\": a warp first waits for the page ids of a stage, and asks for the stage when it has them. That is D3. "
+        "Warps cost registers, stages cost shared memory, and decode has no other use for most of an SM's shared memory.");
 }
 
 void slots(Narrator& n, const ladder::Case& c) {
@@ -139,20 +148,34 @@ void no_barrier(Narrator& n) {
                ring_holds(4, 3, 100) && !ring_holds(4, 4, 100));
 }
 
-void on_the_gpu(Narrator& n, const Measured& gpu) {
+void on_the_gpu(Narrator& n, const Measured& gpu, const ladder::Case& c) {
   n.section("On the GPU");
-  const double blocks = 256.0 / planner::MachineShape{}.num_sms;
-  const int stage = warp_lanes * in_flight * 2 * 16 * block_warps;
+  const double sms = planner::MachineShape{}.num_sms, blocks = 256.0 / sms;
+  const int stage = warp_lanes * in_flight * 2 * 16 * block_warps;  // bytes of K and V that a block asks for at once
   n.step("B32 kv2048 32/8 has 256 blocks, %.1f an SM. D3 asks for %.0f KiB an SM at a time, in registers. D4 has 3 of 4 "
          "stages under way, %.0f KiB, in shared memory. What that bought:", blocks, blocks * stage / 1024,
          blocks * 3 * stage / 1024);
   gpu.table(n, {"B32 kv2048 32/8", "B32 kv2048 64/8", "B32 kv2048 32/32", "B64 lognormal 32/8", "B1 kv8192 32/8"},
             {"read", "D2", "D3", "D4"});
-  n.say("With one head a KV head (32/32) D4 is at %.0f %% of the read kernel's rate, with four at %.0f, with eight at %.0f: "
-        "more arithmetic for each byte. The wait is gone; what is left is issue slots.",
-        100 * gpu.us("B32 kv2048 32/32", "read") / gpu.us("B32 kv2048 32/32", "D4"),
-        100 * gpu.us("B32 kv2048 32/8", "read") / gpu.us("B32 kv2048 32/8", "D4"),
-        100 * gpu.us("B32 kv2048 64/8", "read") / gpu.us("B32 kv2048 64/8", "D4"));
+  n.step("Is memory still what D4 waits for? For each token's K and V of one KV head: the clocks that an SM has at the "
+         "time that D4 took; the warp instructions that chapter 06 counts; and how many of the four schedulers' issue "
+         "slots that is:");
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [work, group] : {std::pair{"B32 kv2048 32/32", 1}, {"B32 kv2048 32/8", 4}, {"B32 kv2048 64/8", 8}}) {
+    const double us = gpu.us(work, "D4");
+    const double clocks = 512 / bytes_per_clock(gpu.bytes(work, "D4"), us, gpu.clocks_per_us(), static_cast<int>(sms));
+    const CountedPass pass = count_pass(c.problem(), group);
+    const double instructions = pass.for_a_token(pass.issued.total());
+    rows.push_back({work, text("%d", group), text("%.0f", 100 * gpu.us(work, "read") / us), text("%.0f", clocks),
+                    text("%.1f", instructions), text("%.0f", 100 * instructions / (4 * clocks))});
+  }
+  n.table({"D4", "heads", "% of read's rate", "clocks", "instructions", "% of the slots"}, rows);
+  const double one = gpu.us("B1 kv8192 32/8", "D2") / 256;
+  const double taken = 256.0 * 4 * stage / gpu.bytes("B32 kv2048 32/8", "D4") * gpu.us("B32 kv2048 32/8", "D4");
+  n.say("Little's law backwards: with four heads a place of D4's ring is taken for %.1f us. In D2 a whole pass of the loop, "
+        "page ids and waiting and arithmetic, took %.2f us when memory had little else to do (chapter 06). So the bytes "
+        "lie in the ring for a good part of that time, and wait for arithmetic. And yet most issue slots are empty.",
+        taken, one);
 }
 
 void the_rungs(Narrator& n, const ladder::Case& c) {
@@ -189,7 +212,7 @@ int main(int argc, char** argv) {
     warps(n, memory);
     slots(n, c);
     no_barrier(n);
-    on_the_gpu(n, gpu);
+    on_the_gpu(n, gpu, c);
     the_rungs(n, c);
   }, options);
 }

@@ -51,6 +51,21 @@ inline void absorb(Warp& warp, std::vector<LaneRow>& rows, const WarpTokens& tok
   }
 }
 
+// What a warp issues for a group of heads and one pass of the loop, counted by running it; tokens: of that pass. With more
+// than 4 heads a lane's registers hold two tokens at once, not four.
+struct CountedPass {
+  Issued issued;
+  int tokens;
+  double for_a_token(int instructions) const { return static_cast<double>(instructions) / tokens; }
+};
+inline CountedPass count_pass(const AttentionProblem& problem, int group) {
+  Warp warp(problem.params.head_dim_qk);
+  const int at_once = group <= 4 ? in_flight : in_flight / 2, tokens = at_once * warp.tokens();
+  std::vector<LaneRow> rows(group);
+  absorb(warp, rows, load(warp, problem, 0, 0, 0, tokens, at_once), 1);
+  return {warp.issued(), tokens};
+}
+
 // Where a warp of the block begins to load: turns of `turn` tokens go round the warps; a step is what it asks for at once.
 inline std::vector<int> steps_of_warp(Range keys, int warp, int step_tokens, int turn) {
   std::vector<int> steps;

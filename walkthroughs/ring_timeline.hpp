@@ -81,8 +81,8 @@ inline double period(const RingShape& shape, const Memory& memory) {
   return static_cast<double>(done[b] - done[a]) / static_cast<double>(b - a);
 }
 
-// One warp: a line for each place of the ring, a digit where a stage is asked for, dashes while it is under way; below it
-// the arithmetic, whose digits are the stage.
+// One warp: a line for each place of the ring, the stage's digit where it is asked for, dashes while it is under way; below
+// them the arithmetic, whose digits are the stage.
 inline std::string show_timeline(const RingShape& shape, const Memory& memory, int steps) {
   const std::vector<StageTimes> times = simulate(shape, memory, steps);
   const auto width = static_cast<std::size_t>(times.back().done);
@@ -114,9 +114,10 @@ inline draw::Svg ring_picture(const std::vector<RingShape>& shapes, const Memory
   constexpr double left = 120, tick = 8, row = 20;
   const double width = left + ticks * tick + draw::margin;
   draw::Canvas canvas;
-  double y = draw::draw_caption(canvas, {"A ring of copies", text("One warp; a copy takes %d ticks, arithmetic %d. Pale: a "
-                                "copy under way; full: arithmetic on what has arrived; numbers are stages.",
-                                memory.latency, shapes[0].arithmetic)}, width);
+  double y = draw::draw_caption(canvas, {"A ring of copies", text("One warp; a copy takes %d ticks, but two "
+                                "arrive at least %d apart; arithmetic takes %d. Pale: a copy under way; full: arithmetic "
+                                "on what has arrived; numbers are stages.",
+                                memory.latency, memory.transfer, shapes[0].arithmetic)}, width);
   for (const RingShape& shape : shapes) {
     const std::string name = shape.stages == 1 ? "1 stage: no ring" : text("%d stages", shape.stages);
     canvas.text({draw::margin, y + 12}, name, {.size = 13, .bold = true});
