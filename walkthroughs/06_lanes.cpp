@@ -23,11 +23,11 @@ const std::string usual = "B32 kv2048 32/8";
 void the_floor(Narrator& n, const Measured& gpu) {
   n.section("The floor");
   const double bytes = 32.0 * 2048 * 8 * 128 * 2 * 2;
-  n.step("32 requests of 2048 keys, 32 query heads on 8 KV heads, head_dim 128, 16 bits: K and V are 32 * 2048 * 8 * 128 "
-         "* 2 * 2 bytes = %.1f MB, and every one of them must be read once. A kernel that only reads them needs %.1f us "
-         "(%s).",
-         bytes / 1e6, gpu.us(usual, "read"), gpu.machine().c_str());
-  n.step("D1 and D2 read the same cache. What they took:");
+  n.step("Cases have names. %s: a batch of 32 requests of 2048 keys each, 32 query heads on 8 KV heads. With head_dim 128 "
+         "and 16 bits, K and V are 32 * 2048 * 8 * 128 * 2 * 2 bytes = %.1f MB, and every one of them must be read once. A "
+         "kernel that only reads them needs %.1f us (%s).",
+         usual.c_str(), bytes / 1e6, gpu.us(usual, "read"), gpu.machine().c_str());
+  n.step("D1 and D2 read the same cache. What they took, in microseconds:");
   gpu.table(n, {usual, "B32 kv2048 64/8", "B32 kv2048 32/32", "B1 kv8192 32/8"}, {"read", "D1", "D2"});
   n.check_that("the measured lines mean the same bytes", std::abs(gpu.bytes(usual, "read") / bytes - 1) < 0.01);
 }
@@ -175,9 +175,8 @@ void once_for_a_group(Narrator& n, const Case& c, const Measured& gpu) {
   const double rate = bytes_per_clock(gpu.bytes(usual, "read"), gpu.us(usual, "read"), gpu.clocks_per_us(), num_sms);
   const double clocks = 512 / rate;
   n.step("The read kernel gives each of %d SMs %.1f bytes a clock. A token's K and V of one head, 512 bytes, come every "
-         "%.0f clocks, and in that time an SM's four schedulers can issue %.0f warp instructions. What D2's loop issues, "
-         "counted by running it (multiply-adds, shuffles, conversions, the softmax; addresses not counted):", num_sms, rate,
-         clocks, 4 * clocks);
+         "%.0f clocks, and in that time an SM's four schedulers can issue %.0f warp instructions. What D2's loop issues for "
+         "each token, counted by running it (addresses not counted):", num_sms, rate, clocks, 4 * clocks);
   std::vector<std::vector<std::string>> rows;
   double eight_rows = 0;
   for (const int group : {1, 4, 8}) {
@@ -188,38 +187,45 @@ void once_for_a_group(Narrator& n, const Case& c, const Measured& gpu) {
     rows.push_back({text("%d", group), each(i.loads), each(i.converts), each(i.multiply_adds), each(i.shuffles),
                     each(i.others), each(i.total()), text("%.0f", 100 * eight_rows / (4 * clocks))});
   }
-  n.table({"heads in the group", "loads", "converts", "multiply-adds", "shuffles", "softmax", "of a token",
-           "of the slots %"}, rows);
-  n.say("Loads and conversions are paid once for the group; the rest is paid for every head. At 8 heads the arithmetic "
-        "alone asks for more than there is. So reading once is not enough: %.0f us for 32 heads, %.0f for 64, on the "
-        "same bytes.",
+  n.table({"heads in the group", "loads", "converts", "multiply-adds", "shuffles", "others", "together",
+           "% of the slots"}, rows);
+  n.say("Others: the additions of the butterfly, and the softmax. Loads and conversions are paid once for the group; the "
+        "rest is paid for every head. At 8 heads the arithmetic alone asks for more slots than there are. So reading once "
+        "is not enough: %.0f us for 32 heads, %.0f for 64, on the same bytes.",
         gpu.us(usual, "D2"), gpu.us("B32 kv2048 64/8", "D2"));
   n.check_that("eight heads ask for more slots than there are", eight_rows > 4 * clocks);
 }
 
-void in_the_air(Narrator& n, const Measured& gpu) {
+void in_flight_bytes(Narrator& n, const Measured& gpu) {
   n.section("Bytes in flight");
-  n.step("Little's law: bytes in flight = rate * the time from asking for a byte until its place is free for the next. "
-         "An SM that is to get %.1f bytes a clock must have this much under way at all times:",
-         bytes_per_clock(gpu.bytes(usual, "read"), gpu.us(usual, "read"), gpu.clocks_per_us(), num_sms));
-  std::vector<std::string> header{"clocks from asking to done"}, row{"KiB in flight in each SM"};
   const double rate = bytes_per_clock(gpu.bytes(usual, "read"), gpu.us(usual, "read"), gpu.clocks_per_us(), num_sms);
-  for (const int clocks : {500, 1000, 2000, 4000}) {
-    header.push_back(text("%d", clocks)), row.push_back(text("%.0f", rate * clocks / 1024));
+  const double alone = gpu.us("B1 kv8192 32/8", "D2") / 256, measured = alone * gpu.clocks_per_us();
+  n.step("One request of 8192 keys has 8 blocks on %d SMs, no two of which share anything. D2 takes %.0f us for it. A block "
+         "takes 32 tokens in a pass of its loop, so 256 passes: %.2f us each, %.0f clocks. A pass is a chain: fetch the "
+         "page id, then fetch K and V from where it says, then compute.",
+         num_sms, gpu.us("B1 kv8192 32/8", "D2"), alone, measured);
+  n.step("Little's law: bytes in flight = rate * the time from asking for a byte until its place is free for the next. To "
+         "get the read kernel's %.1f bytes a clock to each SM, so much must be under way at all times, in each SM and in "
+         "the whole GPU. The first four times are assumed; the last is D2's pass of step 8:", rate);
+  std::vector<std::string> header{"clocks from asking to done"}, sm{"KiB in each SM"}, all{"MiB in the GPU"};
+  for (const double clocks : {500.0, 1000.0, 2000.0, 4000.0, measured}) {
+    header.push_back(text("%.0f", clocks)), sm.push_back(text("%.0f", rate * clocks / 1024));
+    all.push_back(text("%.1f", rate * clocks * num_sms / 1048576));
   }
-  n.table(header, {row});
+  n.table(header, {sm, all});
   const int block = block_warps * warp_lanes * in_flight * 2 * 16;
+  const double blocks_in_sm = 32.0 * 8 / num_sms, asked = blocks_in_sm * block / 1024;
   n.step("D2's lanes ask for %d tokens' K and V before they use the first: %d * 2 * 16 bytes * 32 lanes * 4 warps = %d "
-         "KiB a block, at most %d blocks in an SM. The batch has %d blocks, %.1f an SM, so %.0f KiB are asked for.",
-         in_flight,
-         in_flight, block / 1024, resident, 32 * 8, 32.0 * 8 / num_sms, 32.0 * 8 / num_sms * block / 1024);
+         "KiB a block, at most %d blocks in an SM. %s has %d blocks, %.1f an SM, so %.0f KiB are asked for in an SM, %.1f "
+         "MiB in the GPU. That is too little for a pass of %.0f clocks.",
+         in_flight, in_flight, block / 1024, resident, usual.c_str(), 32 * 8, blocks_in_sm, asked,
+         32.0 * 8 * block / 1048576, measured);
   const double us = 32.0 * 8 * block * gpu.us(usual, "D2") / gpu.bytes(usual, "D2");
-  n.step("Read backwards: D2's rate says that a block does a round of %d KiB in %.2f us. One request alone has 8 blocks on "
-         "%d SMs, no two of which share anything, and each of its 8192 / 32 rounds takes %.0f us / 256 = %.2f us.",
-         block / 1024, us, num_sms, gpu.us("B1 kv8192 32/8", "D2"), gpu.us("B1 kv8192 32/8", "D2") / 256);
-  n.say("So most of a round is not spent in a queue. A round is a chain: fetch the page id, then fetch K and V from "
-        "where it says, then compute; and while it computes, nothing is asked for. The next two rungs cut the chain "
-        "(chapter 07).");
+  n.step("The law backwards: %s takes %.0f us, so a pass takes %.2f us there. Only %.2f us more than for the request that "
+         "had the memory for itself: most of a pass is not spent in a queue. While a block computes, it asks for nothing, "
+         "and while it waits, it computes nothing. The next two rungs cut that chain (chapter 07).",
+         usual.c_str(), gpu.us(usual, "D2"), us, us - alone);
+  n.check_that("D2 asks for less than its pass needs", asked * 1024 < rate * measured);
 }
 
 void the_rung(Narrator& n, const Case& c) {
@@ -250,7 +256,7 @@ int main(int argc, char** argv) {
     one_load(n, c);
     who_holds_what(n, c);
     once_for_a_group(n, c, gpu);
-    in_the_air(n, gpu);
+    in_flight_bytes(n, gpu);
     the_rung(n, c);
   });
 }

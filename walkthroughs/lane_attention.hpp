@@ -2,6 +2,7 @@
 // memory. fp16 caches, one query a request.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "core/half.hpp"
@@ -60,7 +61,7 @@ struct CountedPass {
 };
 inline CountedPass count_pass(const AttentionProblem& problem, int group) {
   Warp warp(problem.params.head_dim_qk);
-  const int at_once = group <= 4 ? in_flight : in_flight / 2, tokens = at_once * warp.tokens();
+  const int at_once = group <= 4 ? in_flight : std::max(1, in_flight / 2), tokens = at_once * warp.tokens();
   std::vector<LaneRow> rows(group);
   absorb(warp, rows, load(warp, problem, 0, 0, 0, tokens, at_once), 1);
   return {warp.issued(), tokens};
