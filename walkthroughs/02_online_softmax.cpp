@@ -1,6 +1,5 @@
 // Chapter 02: one row of attention in one pass over tiles of keys, with m, d and o before and after each rescale; why o may
 // be rescaled at all; what the order of the two loops costs in bytes (FlashAttention 1 against 2); logits near 100000.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 
@@ -154,12 +153,12 @@ int main(int argc, char** argv) {
     large_logits(n);
     n.question("Run this with --head-dim 128. FA1 then moves more bytes than C0. Why does head_dim matter for O and not "
                "for S, and what would a larger --key-tile change?");
-  }, [&](CLI::App& app) {
-    app.add_option("--tile", keys_per_tile, "keys per tile of the row")->check(CLI::Range(1, 10));
-    app.add_option("--seed", seed, "of the row's q, K and V");
-    app.add_option("--tokens", shape.tokens, "tokens, for the bytes")->check(CLI::Range(1, 131072));
-    app.add_option("--head-dim", shape.head_dim, "head_dim, for the bytes")->check(CLI::Range(1, 1024));
-    app.add_option("--query-tile", shape.query_tile, "queries per tile, for the bytes")->check(CLI::Range(16, 1024));
-    app.add_option("--key-tile", shape.key_tile, "keys per tile, for the bytes")->check(CLI::Range(16, 1024));
+  }, {
+    {"--tile", "keys per tile of the row", &keys_per_tile, 1, 10},
+    {"--seed", "of the row's q, K and V", &seed},
+    {"--tokens", "tokens, for the bytes", &shape.tokens, 1, 131072},
+    {"--head-dim", "head_dim, for the bytes", &shape.head_dim, 1, 1024},
+    {"--query-tile", "queries per tile, for the bytes", &shape.query_tile, 16, 1024},
+    {"--key-tile", "keys per tile, for the bytes", &shape.key_tile, 16, 1024},
   });
 }

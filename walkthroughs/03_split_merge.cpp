@@ -1,6 +1,5 @@
 // Chapter 03: the keys are cut, every piece is attended to on its own, and the pieces are merged by their lse_log2. Any cut,
 // any order, any tree; the wrong ways and what they give; sinks and empty pieces; and what a split buys on a GPU.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 
@@ -191,10 +190,10 @@ int main(int argc, char** argv) {
     prove_rung(n, "C2", c, "with 1000 keys in chunks of 256");
     n.question("Two GPUs hold half of the keys each. What do they have to send each other for one query head of one token, "
                "and does it grow with the context?");
-  }, [&](CLI::App& app) {
-    app.add_option("--seed", seed, "of the row's q, K and V");
-    app.add_option("--kv-len", machine.kv_len, "keys, for the split")->check(CLI::Range(64, 16777216));
-    app.add_option("--kv-heads", machine.kv_heads, "KV heads, for the split")->check(CLI::Range(1, 128));
-    app.add_option("--sms", machine.sms, "SMs of the GPU, for the split")->check(CLI::Range(1, 1024));
+  }, {
+    {"--seed", "of the row's q, K and V", &seed},
+    {"--kv-len", "keys, for the split", &machine.kv_len, 64, 16777216},
+    {"--kv-heads", "KV heads, for the split", &machine.kv_heads, 1, 128},
+    {"--sms", "SMs of the GPU, for the split", &machine.sms, 1, 1024},
   });
 }

@@ -1,6 +1,5 @@
 // Chapter 07: pipeline. A request cut into items that run side by side (D3); a ring of copies with 1, 2, 3 and more stages,
 // as a timeline; page ids fetched a round ahead (D4). Ends with D3's and D4's loops on the CPU.
-#include <CLI/CLI.hpp>
 #include <cmath>
 
 #include "ladder/cases/draw_case.hpp"
@@ -198,9 +197,9 @@ void the_rungs(Narrator& n, const ladder::Case& c) {
 int main(int argc, char** argv) {
   const Chapter chapter{7, "Pipeline", "Cut what is long; then ask for what comes next before computing what is here."};
   Memory memory;
-  const auto options = [&](CLI::App& app) {
-    app.add_option("--latency", memory.latency, "ticks from asking for a stage until it is there")->check(CLI::Range(2, 60));
-    app.add_option("--transfer", memory.transfer, "ticks between two arrivals")->check(CLI::Range(1, 20));
+  const std::vector<Number> options{
+    {"--latency", "ticks from asking for a stage until it is there", &memory.latency, 2, 60},
+    {"--transfer", "ticks between two arrivals", &memory.transfer, 1, 20},
   };
   return walk(argc, argv, chapter, [&](Narrator& n) {
     const Measured gpu;

@@ -205,7 +205,7 @@ int Narrator::finish() {
 }
 
 int walk(int argc, char** argv, const Chapter& chapter, const std::function<void(Narrator&)>& story,
-         const std::function<void(CLI::App&)>& own_options) {
+         const std::vector<Number>& numbers) {
   try {
     Narrator::Options options;
     CLI::App app(text("FlashLadder, chapter %02d: %s. %s", chapter.number, chapter.title.c_str(), chapter.idea.c_str()));
@@ -213,7 +213,13 @@ int walk(int argc, char** argv, const Chapter& chapter, const std::function<void
     app.add_option("--html", options.html, "write the page with its pictures")->type_name("FILE");
     app.add_option("--figures", options.figures, "write each picture as an SVG file")->type_name("DIR");
     app.set_version_flag("--version", std::string("flashladder " FLASHLADDER_VERSION));
-    if (own_options) own_options(app);
+    for (const Number& n : numbers) {
+      if (const auto* count = std::get_if<std::int32_t*>(&n.value)) {
+        app.add_option(n.option, **count, n.meaning)->check(CLI::Range(n.least, n.most));
+      } else {
+        app.add_option(n.option, *std::get<std::uint64_t*>(n.value), n.meaning);
+      }
+    }
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

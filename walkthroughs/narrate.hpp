@@ -16,24 +16,30 @@
 //   --figures DIR (each picture as NN_name.svg)   --version   and the options that its chapter adds.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "draw/html.hpp"
 #include "draw/svg.hpp"
-
-namespace CLI {
-class App;
-}
 
 namespace flashladder::walkthroughs {
 
 struct Chapter {
   int number = 0;
   std::string title, idea;  // the idea: one line
+};
+
+// A number that a chapter takes as an option. `value` is a variable of main that holds the default; a count has limits.
+struct Number {
+  const char* option;   // "--tile"
+  const char* meaning;  // for --help
+  std::variant<std::int32_t*, std::uint64_t*> value;
+  std::int32_t least = 0, most = 0;  // of a count, both included; a seed (64 bits) has none
 };
 
 class Narrator {
@@ -81,13 +87,13 @@ class Narrator {
   bool bold_ = false, waiting_ = false, after_proof_ = false;
   int steps_ = 0, figures_ = 0;
 
-  friend int walk(int, char**, const Chapter&, const std::function<void(Narrator&)>&, const std::function<void(CLI::App&)>&);
+  friend int walk(int, char**, const Chapter&, const std::function<void(Narrator&)>&, const std::vector<Number>&);
 };
 
 // Parses the options, tells the story, writes what was asked for. Returns the exit code: 0 good, 1 a proof failed, 2 bad use
-// or any other error (said on stderr). own_options adds the chapter's options (CLI11) to variables of main.
+// or any other error (said on stderr).
 int walk(int argc, char** argv, const Chapter& chapter, const std::function<void(Narrator&)>& story,
-         const std::function<void(CLI::App&)>& own_options = {});
+         const std::vector<Number>& numbers = {});
 
 // One printf-formatted string: for cells of tables and lines of blocks.
 [[gnu::format(printf, 1, 2)]] std::string text(const char* format, ...);
