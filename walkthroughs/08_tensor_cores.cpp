@@ -19,11 +19,12 @@ namespace {
 
 void the_bill(Narrator& n, const Measured& gpu) {
   n.section("What a head costs");
-  n.step("32 requests of 2048 keys, 8 KV heads: the same bytes for 4 query heads each or 8. D4 pays for each "
-         "head, D5 does not:");
-  gpu.table(n, {"B32 kv2048 32/8", "B32 kv2048 64/8"}, {"read", "D4", "D5"});
-  n.step("A tensor core multiplies tiles: mma.m16n8k16 is 16 x 16 times 16 x 8, %d multiply-adds in one instruction of a "
-         "warp, where 32 lanes do 32. This one takes 16-bit operands and sums in f32.", 16 * 8 * 16);
+  n.step("32 requests of 2048 keys. 32/8 and 64/8 read the same bytes, for 4 query heads a KV head or 8; 32/32 reads four "
+         "times as many, for one. D4 pays for each query head, D5 does not:");
+  gpu.table(n, {"B32 kv2048 32/8", "B32 kv2048 64/8", "B32 kv2048 32/32"}, {"read", "D4", "D5"});
+  n.step("A tensor core multiplies tiles. mma.m16n8k16 is one instruction of a warp: C += A B, with A of M x K = 16 x 16, B "
+         "of K x N = 16 x 8, C of M x N = 16 x 8. That is %d multiply-adds, where an ordinary instruction does 32, one a "
+         "lane. A and B are 16 bit, C is f32.", 16 * 8 * 16);
 }
 
 void swapped(Narrator& n) {
@@ -109,8 +110,8 @@ struct Cycles {
 void banks(Narrator& n) {
   n.section("Shared memory without conflicts");
   n.step("Tokens lie in shared memory as rows. ldmatrix reads 8 x 8 blocks: 16 bytes of each of 8 tokens at a time. If "
-         "these 8 lie in the same banks they come one after the other. So chunk c of token t is put at c ^ t %% 8. "
-         "Cycles for a tile of 16 tokens, counted from D5's own addresses:");
+         "these 8 lie in the same banks they come one after the other. So the 16-byte chunk c of token t is put at c ^ t "
+         "%% 8. Cycles for a tile of 16 tokens, counted from D5's own addresses:");
   std::vector<std::vector<std::string>> rows;
   bool none = true;
   for (const int dim : {64, 128, 256}) {
@@ -143,19 +144,49 @@ void banks(Narrator& n) {
   n.check_that("with the swizzle no access waits for another", none);
 }
 
-// f32 addition as a tensor core may do it: what does not fit is cut off, not rounded. In double the sum is exact here.
-float cut_off(double x) {
+// Addition that keeps so many digits: of what does not fit, cut off or rounded.
+double three_digits(double x, bool rounded) {  // decimal, 10 <= x < 1000
+  const double unit = x < 100 ? 0.1 : 1, digits = x / unit + 1e-9;
+  return (rounded ? std::floor(digits + 0.5) : std::floor(digits)) * unit;
+}
+float cut_off(double x) {  // 24 binary ones, f32's; in double the sum is exact here
   const float nearest = static_cast<float>(x);
   return std::abs(static_cast<double>(nearest)) > std::abs(x) ? std::nextafter(nearest, 0.0f) : nearest;
 }
 
-void sums(Narrator& n) {
+void three_digit_sums(Narrator& n) {
   n.section("Several sums");
-  n.step("A dot product of 256 features is a chain of 16 mma steps. A step's sum is cut off to f32, not rounded, so that "
-         "errors of one sign add up. Logits near 1e5, all terms positive, 1000 rows; the model cuts after each step "
-         "(what the hardware does within a step is not written down). Mean error in units of the last place:");
+  n.step("A sum in f32 has 24 binary digits; what does not fit is rounded. Tensor cores cut it off. With three decimal "
+         "digits one sees the difference. Eight terms, summed one after the other:");
+  const std::array terms{17.3, 16.8, 17.6, 17.1, 16.9, 17.4, 17.2, 16.7};
+  const auto shown = [](double x) { return text(x < 100 ? "%.1f" : "%.0f", x); };
+  std::vector<std::vector<std::string>> rows{{"term"}, {"exact sum"}, {"one chain, rounded"}, {"one chain, cut off"}};
+  double exact = 0, rounded = 0, one = 0;
+  std::array<double, 4> four{};
+  for (std::size_t i = 0; i < terms.size(); ++i) {
+    exact += terms[i];
+    rounded = three_digits(rounded + terms[i], true), one = three_digits(one + terms[i], false);
+    four[i % 4] = three_digits(four[i % 4] + terms[i], false);
+    const std::array cells{text("%.1f", terms[i]), text("%.1f", exact), shown(rounded), shown(one)};
+    for (std::size_t r = 0; r < cells.size(); ++r) rows[r].push_back(cells[r]);
+  }
+  n.table({"", "1", "2", "3", "4", "5", "6", "7", "8"}, rows);
+  const double left = three_digits(four[0] + four[1], false), right = three_digits(four[2] + four[3], false);
+  const double joined = three_digits(left + right, false);
+  n.say("Above 100 the third digit is the ones, and each addition loses a few tenths. Rounding loses up to half a one "
+        "upwards or downwards, and much of that cancels. Cutting off always loses downwards, so that the errors add up. "
+        "Four chains take every fourth term: %s, %s, %s, %s. These sums are small and lost nothing; joined, (%s + %s) + (%s "
+        "+ %s) = %s.", shown(four[0]).c_str(), shown(four[1]).c_str(), shown(four[2]).c_str(), shown(four[3]).c_str(),
+        shown(four[0]).c_str(), shown(four[1]).c_str(), shown(four[2]).c_str(), shown(four[3]).c_str(),
+        shown(joined).c_str());
+  n.check_that("one chain that is cut off is the farthest off",
+               std::abs(one - exact) > std::abs(rounded - exact) && std::abs(one - exact) > std::abs(joined - exact));
+}
+
+void f32_sums(Narrator& n) {
   ladder::Random random(8);
   std::array<double, 3> drift{};
+  double unit = 0;
   for (int row = 0; row < 1000; ++row) {
     double exact = 0;
     std::array<float, 4> four{};
@@ -168,14 +199,17 @@ void sums(Narrator& n) {
       four[step % 4] = cut_off(four[step % 4] + part);
     }
     const float joined = (four[0] + four[1]) + (four[2] + four[3]);
-    const double unit = std::ldexp(1.0, std::ilogb(exact) - 23);
+    unit = std::ldexp(1.0, std::ilogb(exact) - 23);
     drift[0] += (rounded - exact) / unit / 1000, drift[1] += (one - exact) / unit / 1000;
     drift[2] += (joined - exact) / unit / 1000;
   }
+  n.step("The same in f32. A dot product of 256 features is a chain of 16 mma, each of which adds 16 products to what is "
+         "there. 1000 logits near 1e5, all products positive, so that a unit of the last digit is 1 / %.0f. The mean error, "
+         "in such units, if each mma cuts its sum off once (what the hardware does within one is not written down):",
+         1 / unit);
   n.table({"one chain, rounded", "one chain, cut off", "four chains, cut off, joined"},
           {{text("%.1f", std::abs(drift[0])), text("%.1f", drift[1]), text("%.1f", drift[2])}});
-  n.say("Shorter chains drift less, and smaller sums lose less at a time. D5 keeps four: registers it has, and four chains "
-        "also wait less for each other.");
+  n.say("D5 keeps four chains. They cost registers, which it has, and an mma does not have to wait for the one before it.");
   n.check_that("four chains drift less than half as far", std::abs(drift[2]) < std::abs(drift[1]) / 2);
 }
 
@@ -185,9 +219,9 @@ void issue_slots(Narrator& n) {
   const int tensor = 4 * steps, rest = 12 + 4 + softmax + 4 * steps + 4;
   n.step("A tile of 16 tokens, head_dim 128, up to 8 heads: %d ldmatrix, %d mma, 12 additions that join the sums, 4 "
          "scalings, %d for the softmax (2 columns: maxima, 6 shuffle steps, 3 weights, d), %d to rescale o, 4 to round and "
-         "turn P. That is %d warp instructions, %.1f a token (addresses not counted), where D2's loop (chapter 06) issued "
-         "70.5 for 4 heads and 143 for 8.", 2 * steps, 2 * steps, softmax, 4 * steps, tensor + rest,
-         static_cast<double>(tensor + rest) / tile);
+         "turn P. That is %d warp instructions, %.1f a token (addresses not counted), where D2's loop (chapter 06) has 70.5 "
+         "for 4 heads and 143 for 8. At the read kernel's rate there are 128 issue slots for a token.",
+         2 * steps, 2 * steps, softmax, 4 * steps, tensor + rest, static_cast<double>(tensor + rest) / tile);
 }
 
 void the_rung(Narrator& n) {
@@ -220,7 +254,8 @@ int main(int argc, char** argv) {
     who_holds_what(n);
     turn(n);
     banks(n);
-    sums(n);
+    three_digit_sums(n);
+    f32_sums(n);
     issue_slots(n);
     the_rung(n);
   });
