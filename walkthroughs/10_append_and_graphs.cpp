@@ -1,5 +1,6 @@
 // Chapter 10: append and graphs. A decode loop: rotate, append, plan, run, with a page table that grows; RoPE before or in
 // attention; why plan and run are two; what a captured graph freezes, what may change, what is refused, what is stale.
+#include <array>
 #include <cmath>
 
 #include "core/rope.hpp"
@@ -58,6 +59,20 @@ void the_loop(Narrator& n) {
 
 void rope(Narrator& n) {
   n.section("RoPE: before appending, or in attention");
+  const auto turned = [](float x, float y, int position) {
+    std::array<float, 2> pair{x, y};
+    apply_rope(pair.data(), RopeStyle::neox, position, 2, 1.0, 10000.0);
+    return pair;
+  };
+  const auto dot = [&](int q_position, int k_position) {
+    const auto q = turned(1, 0, q_position), k = turned(1, 0, k_position);
+    return q[0] * k[0] + q[1] * k[1];
+  };
+  const auto pair = turned(1, 0, 3);
+  n.step("RoPE turns pairs of features of q and k by an angle that grows with the token's position: the first pair by 1 "
+         "radian a position, later ones by less. The pair (1, 0) at position 3 becomes (cos 3, sin 3) = (%.3f, %.3f). A "
+         "query (1, 0) at position 5 and a key (1, 0) at position 3 then have the dot product cos 2 = %.3f; at 105 and 103 "
+         "it is %.3f. Only the distance counts.", pair[0], pair[1], dot(5, 3), dot(105, 103));
   n.step("A key's rotation depends on its position alone, which never changes. So it can be rotated once, when it is "
          "appended, instead of in every later step. The same batch both ways: keys in the cache unrotated and ROPE_LLAMA in "
          "attention; and keys and queries rotated before, without any position encoding in attention.");
@@ -108,6 +123,7 @@ void graph(Narrator& n) {
          limits.merges, limits.partial_rows, limits.num_ctas);
   std::vector<std::vector<std::string>> rows;
   bool equal = true, still = true;
+  bool untouched = true;
   const auto step = [&](const char* what) {
     const std::string no = graph.plan(server);
     if (!no.empty()) return no;
@@ -118,15 +134,18 @@ void graph(Narrator& n) {
         .lse_log2 = {replayed.lse_log2.begin(), replayed.lse_log2.begin() + std::ptrdiff_t(used / 8)}}, &eager,
         ladder::make_oracle(server.c));
     equal = equal && worst.ok(), still = still && graph.where_it_was_captured();
+    for (std::size_t i = used; i < replayed.o.size(); ++i) untouched = untouched && std::isnan(replayed.o[i]);
     rows.push_back({what, show(server.c.spec.kv_lens), text("%zu", graph.current_plan().items.size()),
-                    text("%zu", graph.current_plan().merges.size()), text("%.3f", replayed.lse_log2[4 * 3])});
+                    text("%zu", graph.current_plan().merges.size()),
+                    used == replayed.o.size() ? text("%.3f", replayed.lse_log2[4 * 3]) : "not written"});
     return std::string();
   };
   step("captured"), server.append({1, 1, 1}), step("a token each");
   server.pool.add_request(), server.append({0, 0, 0, 9}), step("a fourth request");
   server.remove(1), step("request 1 leaves");
   n.table({"replay", "lengths", "items", "merges", "lse_log2 of row 3"}, rows);
-  n.say("A request that is not there is an empty one: its row is written too, o = 0 and lse_log2 = -inf.");
+  n.say("Rows of o and lse_log2 beyond the batch stay what they were.");
+  n.check_that("rows beyond the batch are not written", untouched);
   n.check_that("every replay equals a fresh run and the oracle", equal);
   n.check_that("no buffer has moved since the capture", still);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,34 +21,29 @@ class CapturedDecode {
   CapturedDecode(const PageServer& server, const planner::CaptureLimits& limits, planner::MachineShape machine)
       : limits_(limits), machine_(machine), params_(server.c.spec.params), pool_(static_cast<int>(machine.num_ctas())),
         indptr_(limits.batch + 1), indices_(limits.pages), last_page_len_(limits.batch), qo_indptr_(limits.batch + 1),
-        kv_lens_(limits.batch), workspace_(limits.partial_rows * (params_.head_dim_vo + 1) * sizeof(float)),
+        workspace_(limits.partial_rows * (params_.head_dim_vo + 1) * sizeof(float)),
         q_(limits.batch * row_size()), o_(limits.batch * row_size()), lse_log2_(limits.batch * params_.num_qo_heads) {
     for (std::size_t b = 0; b < qo_indptr_.size(); ++b) qo_indptr_[b] = static_cast<std::int32_t>(b);
     captured_at_ = addresses();
   }
 
-  // A new batch, into the same buffers; requests that are not there are empty. What does not fit is said, and then nothing
-  // has changed.
+  // A new batch, into the same buffers. What does not fit is said, and then nothing has changed.
   std::string plan(const PageServer& server) {
-    std::vector<std::int32_t> kv_lens = server.c.spec.kv_lens;
-    kv_lens.resize(std::max(kv_lens.size(), kv_lens_.size()));
-    const planner::PlanInputs in = inputs(kv_lens);
+    const planner::PlanInputs in = inputs(server.c.spec.kv_lens);
     const Plan next = planner::make_plan(in);
     const std::string too_much = planner::exceeds(next, in, limits_);
     if (!too_much.empty()) return too_much;
     const ladder::Case& c = server.c;
     std::ranges::copy(c.paged_kv_indptr, indptr_.begin());
-    std::fill(indptr_.begin() + std::ssize(c.paged_kv_indptr), indptr_.end(), c.paged_kv_indptr.back());
     std::ranges::copy(c.paged_kv_indices, indices_.begin());
-    std::ranges::fill(last_page_len_, 0);
     std::ranges::copy(c.paged_kv_last_page_len, last_page_len_.begin());
     std::memcpy(q_.data(), c.q.bytes.data(), c.q.bytes.size());
-    std::ranges::copy(kv_lens, kv_lens_.begin());
     plan_ = next;
     return "";
   }
 
-  // Nothing but what was captured: no host work, no look at the server but through the pointers.
+  // Nothing but what was captured: no host work, no look at the server but through the pointers. Rows of requests that the
+  // plan does not have stay what they were: NaN.
   ladder::RunResult replay(const PagedKvCache& kv) {
     std::ranges::fill(o_, std::nanf("")), std::ranges::fill(lse_log2_, std::nanf(""));
     reference::c4::attend(problem(kv), plan_, workspace_, pool_, reference::Schedule::fixed, output());
@@ -64,16 +60,20 @@ class CapturedDecode {
             .machine = machine_, .cost = {.per_item = 2}};
   }
   std::int64_t row_size() const { return std::int64_t{params_.num_qo_heads} * params_.head_dim_qk; }
+  // How many requests there are is the plan's to say; the buffers are as long as the limits.
   AttentionProblem problem(const PagedKvCache& kv) const {
+    const std::size_t batch = plan_.kv_lens.size();
     const Tensor q = contiguous(const_cast<float*>(q_.data()), DType::f32,
-                                {limits_.batch, params_.num_qo_heads, params_.head_dim_qk});
-    const std::span<const std::int32_t> used(indices_.data(), static_cast<std::size_t>(indptr_.back()));
-    return {.params = params_, .q = q, .kv = kv, .qo_indptr = qo_indptr_, .paged_kv_indptr = indptr_,
-            .paged_kv_indices = used, .paged_kv_last_page_len = last_page_len_, .custom_mask = {}, .sinks = {}};
+                                {plan_.batch, params_.num_qo_heads, params_.head_dim_qk});
+    const auto first = [](const std::vector<std::int32_t>& of, std::size_t count) { return std::span(of.data(), count); };
+    return {.params = params_, .q = q, .kv = kv, .qo_indptr = first(qo_indptr_, batch + 1),
+            .paged_kv_indptr = first(indptr_, batch + 1),
+            .paged_kv_indices = first(indices_, static_cast<std::size_t>(indptr_[batch])),
+            .paged_kv_last_page_len = first(last_page_len_, batch), .custom_mask = {}, .sinks = {}};
   }
   AttentionOutput output() {
-    return {.o = contiguous(o_.data(), DType::f32, {limits_.batch, params_.num_qo_heads, params_.head_dim_vo}),
-            .lse_log2 = lse_log2_};
+    return {.o = contiguous(o_.data(), DType::f32, {plan_.batch, params_.num_qo_heads, params_.head_dim_vo}),
+            .lse_log2 = std::span(lse_log2_).first(static_cast<std::size_t>(plan_.batch) * params_.num_qo_heads)};
   }
   std::vector<const void*> addresses() const {
     return {indptr_.data(), indices_.data(), last_page_len_.data(), workspace_.data(), q_.data(), o_.data()};
@@ -83,7 +83,7 @@ class CapturedDecode {
   planner::MachineShape machine_;
   AttentionParams params_;
   reference::ThreadPool pool_;
-  std::vector<std::int32_t> indptr_, indices_, last_page_len_, qo_indptr_, kv_lens_;
+  std::vector<std::int32_t> indptr_, indices_, last_page_len_, qo_indptr_;
   std::vector<std::byte> workspace_;
   std::vector<float> q_, o_, lse_log2_;
   Plan plan_;
