@@ -46,6 +46,17 @@ FL_HD constexpr FragmentElement mma_c_element(std::int32_t lane, std::int32_t i)
   return {lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2};
 }
 
+// ldmatrix.x4 loads four 8 x 8 blocks; lane l names row l % 8 of block l / 8, 16 bytes in shared memory. Which row (of the
+// tile of 16 rows there, and which of its two 16-byte chunks), so that the lanes get an operand A. The tile lies there
+// as A is: row by row ...
+struct NamedRow {
+  std::int32_t row, chunk;
+};
+FL_HD constexpr NamedRow ldmatrix_a_row(std::int32_t lane) { return {lane % 16, lane / 16}; }
+
+// ... or transposed, a row for each column of A, with ldmatrix.trans.
+FL_HD constexpr NamedRow ldmatrix_trans_a_row(std::int32_t lane) { return {lane % 8 + lane / 16 * 8, lane / 8 % 2}; }
+
 // wgmma.m64nNk16, four warps: thread 0 .. 127, warp w owns rows 16 w .. 16 w + 15.
 // D is 64 x N, f32, N a multiple of 8: i = 0 .. N / 2 - 1, each four of them as in an mma C tile, tiles from left to right.
 FL_HD constexpr FragmentElement wgmma_d_element(std::int32_t thread, std::int32_t i) {

@@ -60,6 +60,17 @@ TEST_CASE("wgmma: a few elements by hand") {
   CHECK(wgmma_a_element(127, 7) == FragmentElement{63, 15});
 }
 
+TEST_CASE("the rows that lanes name for ldmatrix give operand A: as it lies and transposed") {
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < mma_a_elements; ++i) {  // of block i / 2 a lane gets two neighbours of row lane / 4 ...
+      const NamedRow plain = ldmatrix_a_row(i / 2 * 8 + lane / 4);
+      CHECK(mma_a_element(lane, i) == FragmentElement{plain.row, plain.chunk * 8 + lane % 4 * 2 + i % 2});
+      const NamedRow trans = ldmatrix_trans_a_row(i / 2 * 8 + lane % 4 * 2 + i % 2);  // ... or of column lane / 4
+      CHECK(mma_a_element(lane, i) == FragmentElement{trans.chunk * 8 + lane / 4, trans.row});
+    }
+  }
+}
+
 TEST_CASE("two C tiles side by side are one A operand") {
   for (int lane = 0; lane < 32; ++lane) {
     for (int i = 0; i < mma_a_elements; ++i) {

@@ -97,7 +97,7 @@ void turn(Narrator& n) {
 // The cycles that D5's accesses to one tile take, against the fewest possible: swizzled as they are, and not.
 struct Cycles {
   int swizzled = 0, plain = 0, least = 0;
-  void add(const std::vector<std::pair<int, int>>& rows, const SharedTile& tile) {  // (token, chunk) of 8 lanes: one phase
+  void add(const std::vector<NamedRow>& rows, const SharedTile& tile) {  // of 8 lanes: one phase
     std::array<std::int32_t, lanes_per_phase> with{}, without{};
     for (int l = 0; l < lanes_per_phase; ++l) {
       const auto [token, chunk] = rows[l];
@@ -119,13 +119,13 @@ void banks(Narrator& n) {
     const SharedTile tile(dim);
     for (int step = 0; step < dim / 16; ++step) {
       for (int block = 0; block < 4; ++block) {
-        std::vector<std::pair<int, int>> k_rows, v_rows;
+        std::vector<NamedRow> k_rows, v_rows;
         for (int l = 8 * block; l < 8 * block + 8; ++l) k_rows.push_back(k_row(l, step)), v_rows.push_back(v_row(l, step));
         k.add(k_rows, tile), v.add(v_rows, tile);
       }
     }
     for (int first = 0; first < 16 * tile.chunks; first += 8) {  // a phase of cp.async: neighbouring chunks, 8 lanes
-      std::vector<std::pair<int, int>> written;
+      std::vector<NamedRow> written;
       for (int at = first; at < first + 8; ++at) written.push_back({at / tile.chunks, at % tile.chunks});
       copies.add(written, tile);
     }

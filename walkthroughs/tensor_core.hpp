@@ -71,9 +71,15 @@ struct SharedTile {
   const Half* at(int token, int chunk) const { return rows.data() + offset(token, chunk) / 2; }
 };
 
-// Which row (token, chunk) lane l names for an ldmatrix of four 8 x 8 blocks: D5's address arithmetic.
-inline std::pair<int, int> k_row(int lane, int step) { return {lane % 16, 2 * step + lane / 16}; }
-inline std::pair<int, int> v_row(int lane, int step) { return {lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2}; }
+// Which 16 bytes lane l names for the ldmatrix of a step, 16 features: row is the token, chunk counts along the features.
+inline NamedRow k_row(int lane, int step) {
+  const NamedRow named = ldmatrix_a_row(lane);
+  return {named.row, 2 * step + named.chunk};
+}
+inline NamedRow v_row(int lane, int step) {
+  const NamedRow named = ldmatrix_trans_a_row(lane);
+  return {named.row, 2 * step + named.chunk};
+}
 
 // Block b's row r is the 16 bytes that lane 8 b + r names; lane l gets two neighbours of row l / 4, or of column l / 4.
 template <class RowOf>
