@@ -7,11 +7,13 @@
   ```cpp path/file.cpp    the lines stand in that file, one under the other; indentation of the whole block doesn't matter
   [text](target)          relative links and pictures exist; so do the headings that #anchors name
   docs/figures/NN_*.svg   is what walkthrough_NN --figures writes (2-decimal coordinates within 0.011, colours within 2)
+  New words: a, b.        or a table `| word | ... |` under it: docs/glossary.md has each of them, as **a**
 Usage: docs_match.py SOURCE_ROOT BUILD_ROOT    exit 1 and file:line: reason for each mismatch    docs_match.py --selftest"""
 import functools, os, pathlib, re, shlex, subprocess, sys, tempfile, textwrap
 
 FENCE = re.compile(r"^```(\w*) *(.*?)\s*$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+NEW_WORDS = re.compile(r"New words: ([^.]+)\.")
 SVG_TOKEN = re.compile(r"#[0-9a-f]{6}|-?\d+(?:\.\d+)?")
 
 
@@ -84,6 +86,21 @@ class Docs:
           yield miss[1], miss[0]
       i = end + 1
 
+  def new_words(self, page):
+    """(line, word) of what a page announces as new: in a sentence, or in the first column of the table below it."""
+    in_table = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+      if (sentence := NEW_WORDS.search(line)):
+        yield from ((number, word) for word in sentence[1].split(","))
+      in_table = line.startswith("| word |") or (in_table and line.startswith("|"))
+      if in_table and not line.startswith(("| word |", "|---")):
+        yield from ((number, word) for word in line.split("|")[1].split(","))
+
+  def wrong_words(self, page, glossary):
+    known = set(re.findall(r"\*\*(.*?)\*\*", glossary.read_text())) if glossary.is_file() else set()
+    return [(line, f"`{word.strip()}` is not in docs/glossary.md") for line, word in self.new_words(page)
+            if page != glossary and word.strip() not in known]
+
   def wrong_figures(self):
     with tempfile.TemporaryDirectory() as room:
       for program in (self.build / "walkthroughs").glob("walkthrough_*"):
@@ -98,7 +115,9 @@ class Docs:
 
   def wrong(self):
     pages = [p for p in [self.source / "README.md", *sorted((self.source / "docs").glob("*.md"))] if p.is_file()]
-    found = [f"{p.relative_to(self.source)}:{line}: {reason}" for p in pages for line, reason in self.wrong_in(p)]
+    glossary = self.source / "docs" / "glossary.md"
+    found = [f"{p.relative_to(self.source)}:{line}: {reason}" for p in pages
+             for line, reason in [*self.wrong_in(p), *self.wrong_words(p, glossary)]]
     return found + list(self.wrong_figures()) if pages else ["there are no documents"]
 
 
@@ -140,11 +159,13 @@ def selftest():
 echo one; echo two; echo three"""
   text, cpp, figure = "```text\n$ walkthrough_01_a\n%s\n```\n", "```cpp a.cpp\n%s\n```\n", "docs/figures/01_a.svg"
   good = {"README.md": "# A b\n[x](docs/a.md#its-head) `[n](o)`\n", "a.cpp": "{\n  int a;\n    int b;\n}\n  int a;\n",
-          "docs/a.md": "# Its head\n" + text % "one\n...\nthree" + text % "...\ntwo\n..." + cpp % "int a;\n  int b;" +
+          "docs/glossary.md": "| word | means |\n|---|---|\n| **lse**, m | x |\n| **new word** | y |\n",
+          "docs/a.md": "# Its head\nNew words: lse, new word. Rung\n| word | is |\n|---|---|\n| lse, new word | z |\n" + text % "one\n...\nthree" + text % "...\ntwo\n..." + cpp % "int a;\n  int b;" +
                        "```text\n$ walkthrough_01_a --bad  # exit 2\nno\n```\n", figure: '<svg x="1.51"/>\n'}
   bad = [{figure: '<svg x="1.6"/>\n'}, {figure: '<svg y="1.5"/>\n'}, {"docs/figures/01_b.svg": "<svg/>"},
          {"README.md": "[x](docs/b.md)"}, {"README.md": "[x](docs/a.md#no-head)"}, {"README.md": "![x](docs/figures/c.svg)"}]
   bad += [{"docs/b.md": block} for block in [
+      "New words: lse, m. R", "New words: lsd. R", "| word | is |\n|---|---|\n| lse | z |\n| lse, old word | z |\n",
       text % "one\ntwo", text % "two\nthree", text % "...\none\nthree\n...", text % "...\ntwo", text % "one\n...\none\n...",
       text % "", cpp % "int a;\nint b;", cpp % "int a;\n  int c;", "```cpp none.cpp\nx\n```\n",
       "```text\n$ walkthrough_01_a --bad\nno\n```\n", "```text\n$ ls\n```\n"]]

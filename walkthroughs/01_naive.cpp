@@ -1,5 +1,6 @@
 // Chapter 01: attention as it is defined. One query against five keys with all its numbers; why scores are scaled and the
-// maximum is subtracted, which KV head serves which query head, where the causal corner lies; and a head of a real model.
+// maximum is subtracted, which KV head serves which query head, where the causal corner lies; what models add (window, RoPE,
+// soft cap, ALiBi, sinks); and a head of a real model.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,6 +13,7 @@
 #include "ladder/cases/case_file.hpp"
 #include "ladder/cases/draw_case.hpp"
 #include "reference/c0_naive.hpp"
+#include "walkthroughs/model_features.hpp"
 #include "walkthroughs/toy.hpp"
 
 using namespace flashladder;
@@ -147,6 +149,20 @@ void corner(Narrator& n) {
                c0.o.topRows(2).isZero(0) && (c0.lse_log2.head(2).array() == SoftmaxState<double>::nothing).all());
 }
 
+void what_models_add(Narrator& n) {
+  n.section("What models add");
+  ladder::CaseSpec spec = toy_spec(3, 5);
+  const ladder::Case plain_case = toy_case(spec);
+  spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;
+  const ladder::Case alibi_case = toy_case(spec);
+  const Head plain(plain_case.problem(), 0), alibi(alibi_case.problem(), 0);
+  tell_window(n);
+  tell_rope(n);
+  tell_soft_cap(n);
+  tell_alibi(n, plain, alibi, spec.params.num_qo_heads);
+  tell_sink(n, plain);
+}
+
 void real_head(Narrator& n, const ladder::Case& real, std::int32_t h) {
   n.section("A head of a real model");
   const Head head(real.problem(), h);
@@ -191,6 +207,7 @@ int main(int argc, char** argv) {
     scale_and_maximum(n);
     groups(n, real.spec);
     corner(n);
+    what_models_add(n);
     real_head(n, real, 1);
     n.question("C0 keeps all qo_len * kv_len scores of a head at once. How many bytes is that for 131072 tokens in float, "
                "and which of them does a row of o still need once its weights are summed?");

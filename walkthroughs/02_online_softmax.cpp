@@ -1,5 +1,6 @@
 // Chapter 02: one row of attention in one pass over tiles of keys, with m, d and o before and after each rescale; why o may
-// be rescaled at all; what the order of the two loops costs in bytes (FlashAttention 1 against 2); logits near 100000.
+// be rescaled at all; what the order of the two loops costs in bytes (FlashAttention 1 against 2); what memory on the chip
+// saves, and when attention waits for memory or for arithmetic; logits near 100000.
 #include <algorithm>
 #include <cmath>
 
@@ -7,6 +8,7 @@
 #include "draw/softmax_timeline.hpp"
 #include "reference/c0_naive.hpp"
 #include "reference/c1_online_softmax.hpp"
+#include "walkthroughs/intensity.hpp"
 #include "walkthroughs/toy.hpp"
 #include "walkthroughs/traffic.hpp"
 
@@ -100,8 +102,9 @@ void any_reference(Narrator& n, const ToyRow& row) {
 
 void loop_order(Narrator& n, const TrafficShape& s) {
   n.section("Which loop is outside");
-  n.step("One head, %d tokens, head_dim %d, 16 bit, tiles of %d queries and %d keys. Bytes between memory and chip, "
-         "counted by walking each loop nest:", s.tokens, s.head_dim, s.query_tile, s.key_tile);
+  n.step("One head, %d tokens, head_dim %d, no mask, tiles of %d queries and %d keys. Q, K, V, S, P and the final O have 16 "
+         "bits; an O that will be read again is float, as are m, d and lse. Bytes between memory and chip, counted by "
+         "walking each loop nest:", s.tokens, s.head_dim, s.query_tile, s.key_tile);
   const std::vector<draw::Traffic> traffic{naive_traffic(s), fa1_traffic(s), fa2_traffic(s)};
   std::vector<std::vector<std::string>> rows;
   for (const draw::Traffic& t : traffic) {
@@ -112,6 +115,11 @@ void loop_order(Narrator& n, const TrafficShape& s) {
     rows.push_back(cells);
   }
   n.table({"MiB", "Q", "K", "V", "O", "S, P, m, d, lse", "all"}, rows);
+  const double o_mib = traffic[1].o / 1048576, final_mib = 2.0 * s.tokens * s.head_dim / 1048576;
+  n.say("FA1's O: %d tiles of keys visit it. All but the last write it as float, all but the first read it, the last "
+        "writes 16 bits: %d * %.0f + %d * %.0f + %.0f = %.0f MiB. Kept in 16 bits in between it would be %.0f.",
+        div_up(s.tokens, s.key_tile), div_up(s.tokens, s.key_tile) - 1, 2 * final_mib, div_up(s.tokens, s.key_tile) - 1,
+        2 * final_mib, final_mib, o_mib, (2 * div_up(s.tokens, s.key_tile) - 1) * final_mib);
   n.figure("traffic", draw::traffic_bars(std::vector<draw::Traffic>(traffic.begin() + 1, traffic.end()),
                                          {"Bytes of one head", text("%d tokens, head_dim %d", s.tokens, s.head_dim)}),
            "FA1 carries O and its statistics in and out for every tile of keys; FA2 only reads K and V again.");
@@ -121,6 +129,14 @@ void loop_order(Narrator& n, const TrafficShape& s) {
         "last, O goes to memory once, and it is divided once: %.1f million divisions instead of %.1f. The tiles of queries "
         "are independent of each other, so they can run at the same time, and share what they read of K and V in the L2 "
         "cache.", elements / 1e6, elements * visits / 1e6);
+}
+
+void memory_or_arithmetic(Narrator& n, const TrafficShape& s) {
+  n.section("Memory or arithmetic");
+  const Gpu gpu;
+  tell_memories(n, gpu);
+  tell_io_complexity(n, s);
+  tell_intensity(n, gpu);
 }
 
 void large_logits(Narrator& n) {
@@ -150,6 +166,7 @@ int main(int argc, char** argv) {
     one_row(n, row, keys_per_tile);
     any_reference(n, row);
     loop_order(n, shape);
+    memory_or_arithmetic(n, shape);
     large_logits(n);
     n.question("Run this with --head-dim 128. FA1 then moves more bytes than C0. Why does head_dim matter for O and not "
                "for S, and what would a larger --key-tile change?");

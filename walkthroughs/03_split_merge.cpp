@@ -1,5 +1,5 @@
 // Chapter 03: the keys are cut, every piece is attended to on its own, and the pieces are merged by their lse_log2. Any cut,
-// any order, any tree; the wrong ways and what they give; sinks and empty pieces; and what a split buys on a GPU.
+// any order, any tree; the wrong ways and what they give; which base an lse has; sinks and empty pieces; what a split buys.
 #include <algorithm>
 #include <cmath>
 
@@ -117,6 +117,24 @@ void wrong_ways(Narrator& n, const ToyRow& row) {
          share(lse_log2_from_natural(a_log2), lse_log2_from_natural(b_log2)));
 }
 
+// Keys that are all alike: their lse is known without computing anything, and shows its base.
+void which_base(Narrator& n) {
+  n.section("Which base is this lse?");
+  n.step("Ask with q = 0. Then every logit is 0, so the sum of the exponentials is the number of keys, and lse is its "
+         "logarithm in the base that the kernel uses:");
+  std::vector<std::vector<std::string>> rows;
+  double worst = 0;
+  for (const std::int32_t keys : {1, 2, 1024, 65536}) {
+    State state;
+    for (std::int32_t j = 0; j < keys; ++j) merge(state, State{0, 1});
+    rows.push_back({text("%d", keys), number_text(state.lse_log2(), "%.4f"),
+                    number_text(lse_natural_from_log2(state.lse_log2()), "%.4f")});
+    worst = std::max(worst, std::abs(double{state.lse_log2()} - std::log2(keys)));
+  }
+  n.table({"keys, q = 0", "lse_log2", "natural lse"}, rows);
+  n.check("lse_log2 of equal keys is log2 of their number", worst, 1e-6);
+}
+
 void sinks_and_nothing(Narrator& n, const ToyRow& row) {
   n.section("An empty piece, and a sink");
   const Partial a = row.attend({0, 4}), empty = row.attend({4, 4});
@@ -149,8 +167,8 @@ struct Machine {
 void parallelism(Narrator& n, const Machine& m) {
   n.section("What a split buys");
   n.step("Decode: one query, %d KV heads in groups of %d query heads, head_dim %d, %d keys in 16 bit, a GPU with %d SMs. A "
-         "piece is one KV head and one chunk of keys, and an SM takes one at a time. Within a piece C1's steps follow each "
-         "other; pieces need not.", m.kv_heads, m.group_size, m.head_dim, m.kv_len, m.sms);
+         "piece is one chunk of the keys of one KV head, and an SM works on one piece at a time. Within a piece C1's steps "
+         "follow each other; different pieces can run at the same time.", m.kv_heads, m.group_size, m.head_dim, m.kv_len, m.sms);
   std::vector<std::vector<std::string>> rows;
   std::vector<draw::Bar> bars;
   const double kv_bytes = 2.0 * 2 * m.kv_heads * m.head_dim * m.kv_len;
@@ -163,8 +181,8 @@ void parallelism(Narrator& n, const Machine& m) {
     bars.push_back({draw::counted(chunks, "chunk"), {in_a_row}, text("%.0f %% busy", 100 * busy)});
   }
   n.table({"chunks", "pieces", "waves", "keys in a row", "SMs busy", "partials / K and V"}, rows);
-  n.say("Keys in a row: what the busiest SM reads one after the other, so the time. Without a split at most %d of %d SMs "
-        "work. One piece too many costs a whole wave more: chapter 05 is about choosing. The partials (o and lse_log2 in "
+  n.say("Keys in a row: how many keys the busiest SM reads, one after the other. All others wait for it, so this is the "
+        "time. Without a split at most %d of %d SMs work. One piece too many costs a whole wave more: chapter 05 is about choosing. The partials (o and lse_log2 in "
         "float, written once, read once) hardly count beside K and V.", m.kv_heads, m.sms);
   const std::string note = text("%d keys, %d KV heads, %d SMs", m.kv_len, m.kv_heads, m.sms);
   n.figure("split", draw::bar_chart(bars, {.caption = {"Keys that one SM reads in a row", note}, .unit = "keys"}),
@@ -183,6 +201,7 @@ int main(int argc, char** argv) {
     three_pieces(n, row);
     any_tree(n, row);
     wrong_ways(n, row);
+    which_base(n);
     sinks_and_nothing(n, row);
     parallelism(n, machine);
     const ladder::Case c = toy_case({.name = "pieces", .seed = 4, .qo_lens = {3, 70}, .kv_lens = {700, 1000},
