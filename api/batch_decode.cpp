@@ -1,51 +1,75 @@
 #include "api/batch_decode.hpp"
 
+#include <optional>
 #include <utility>
 
-#include "api/decode_session.hpp"
+#include "api/attention_session.hpp"
 
 namespace flashladder::api {
+namespace {
 
 using Indices = std::span<const std::int32_t>;
 
-WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const DecodeConfig& config, Indices paged_kv_indptr,
-                                                            Indices paged_kv_last_page_len) {
-  return DecodeSession(config, {}).bytes_for(paged_kv_indptr, paged_kv_last_page_len);
-}
-WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const DecodeConfig& config, const DecodeLimits& limits) {
-  return DecodeSession(config, {}).bytes_for(limits);
+BatchLengths page_lists(Indices paged_kv_indptr, Indices paged_kv_last_page_len) {
+  return {.paged_kv_indptr = paged_kv_indptr, .paged_kv_last_page_len = paged_kv_last_page_len};
 }
 
-BatchDecodeWithPagedKVCache::BatchDecodeWithPagedKVCache(const DecodeConfig& config, const Workspace& workspace)
-    : session_(std::make_unique<DecodeSession>(config, std::nullopt)) {
-  session_->attach(workspace);
+AttentionSession session(const AttentionConfig& config, const std::optional<AttentionLimits>& graph = {}) {
+  return {config, {.decode = true, .graph = graph}};
 }
+
+std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, const std::optional<AttentionLimits>& graph,
+                                           const Workspace& workspace) {
+  auto made = std::make_unique<AttentionSession>(session(config, graph));
+  made->attach(workspace);
+  return made;
+}
+
+}  // namespace
+
+WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfig& config, Indices paged_kv_indptr,
+                                                            Indices paged_kv_last_page_len) {
+  return session(config).bytes_for(page_lists(paged_kv_indptr, paged_kv_last_page_len));
+}
+WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfig& config,
+                                                            const BlockTableLengths& lengths) {
+  return session(config).bytes_for({.block_table = lengths});
+}
+WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
+  return session(config).bytes_for(limits);
+}
+
+BatchDecodeWithPagedKVCache::BatchDecodeWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace)
+    : session_(attached(config, {}, workspace)) {}
 BatchDecodeWithPagedKVCache::~BatchDecodeWithPagedKVCache() = default;
 BatchDecodeWithPagedKVCache::BatchDecodeWithPagedKVCache(BatchDecodeWithPagedKVCache&&) noexcept = default;
 BatchDecodeWithPagedKVCache& BatchDecodeWithPagedKVCache::operator=(BatchDecodeWithPagedKVCache&&) noexcept = default;
 
 void BatchDecodeWithPagedKVCache::plan(Indices paged_kv_indptr, Indices paged_kv_last_page_len, Stream stream) {
-  session_->plan(paged_kv_indptr, paged_kv_last_page_len, {}, Device::cpu, stream);
+  session_->plan(page_lists(paged_kv_indptr, paged_kv_last_page_len), {}, Device::cpu, stream);
+}
+void BatchDecodeWithPagedKVCache::plan(const BlockTableLengths& lengths, Stream stream) {
+  session_->plan({.block_table = lengths}, {}, Device::cpu, stream);
 }
 
-void BatchDecodeWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, Indices paged_kv_indices,
-                                      const AttentionOutput& output, Stream stream, std::span<const float> sinks) {
-  session_->run({q, kv, paged_kv_indices, output, sinks}, stream);
+void BatchDecodeWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, Indices page_ids,
+                                      const AttentionOutput& output, Stream stream, std::span<const float> sinks,
+                                      std::span<const std::uint8_t> custom_mask) {
+  session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask},
+                stream);
 }
 
 const Plan& BatchDecodeWithPagedKVCache::current_plan() const { return session_->current_plan(); }
 
-WorkspaceBytes CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(const DecodeConfig& config,
-                                                                     const DecodeLimits& limits) {
-  return DecodeSession(config, limits).bytes_for(limits);
+WorkspaceBytes CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfig& config,
+                                                                     const AttentionLimits& limits) {
+  return session(config, limits).bytes_for(limits);
 }
 
-CUDAGraphBatchDecodeWithPagedKVCache::CUDAGraphBatchDecodeWithPagedKVCache(const DecodeConfig& config,
-                                                                           const DecodeLimits& limits,
+CUDAGraphBatchDecodeWithPagedKVCache::CUDAGraphBatchDecodeWithPagedKVCache(const AttentionConfig& config,
+                                                                           const AttentionLimits& limits,
                                                                            const Workspace& workspace)
-    : session_(std::make_unique<DecodeSession>(config, limits)) {
-  session_->attach(workspace);
-}
+    : session_(attached(config, limits, workspace)) {}
 CUDAGraphBatchDecodeWithPagedKVCache::~CUDAGraphBatchDecodeWithPagedKVCache() = default;
 CUDAGraphBatchDecodeWithPagedKVCache::CUDAGraphBatchDecodeWithPagedKVCache(
     CUDAGraphBatchDecodeWithPagedKVCache&&) noexcept = default;
@@ -54,12 +78,16 @@ CUDAGraphBatchDecodeWithPagedKVCache& CUDAGraphBatchDecodeWithPagedKVCache::oper
 
 void CUDAGraphBatchDecodeWithPagedKVCache::plan(Indices paged_kv_indptr, Indices paged_kv_indices,
                                                 Indices paged_kv_last_page_len, Stream stream, Device indices_on) {
-  session_->plan(paged_kv_indptr, paged_kv_last_page_len, paged_kv_indices, indices_on, stream);
+  session_->plan(page_lists(paged_kv_indptr, paged_kv_last_page_len), paged_kv_indices, indices_on, stream);
+}
+void CUDAGraphBatchDecodeWithPagedKVCache::plan(const BlockTableLengths& lengths, Indices block_tables, Stream stream,
+                                                Device indices_on) {
+  session_->plan({.block_table = lengths}, block_tables, indices_on, stream);
 }
 
 void CUDAGraphBatchDecodeWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output,
                                                Stream stream, std::span<const float> sinks) {
-  session_->run({q, kv, {}, output, sinks}, stream);
+  session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks}, stream);
 }
 
 const Plan& CUDAGraphBatchDecodeWithPagedKVCache::current_plan() const { return session_->current_plan(); }

@@ -1,14 +1,15 @@
 // Batch decode over a paged KV cache by plan and run: plan() once a batch, run() for every layer of the model.
 //
-//   const DecodeConfig config{.num_qo_heads = 32, .num_kv_heads = 8, .head_dim = 128, .page_size = 16,
-//                             .device = Device::gpu};
-//   const WorkspaceBytes bytes = BatchDecodeWithPagedKVCache::workspace_bytes(config, DecodeLimits{64, 20000});
+//   const AttentionConfig config{.heads = {.num_qo_heads = 32, .num_kv_heads = 8, .head_dim_qk = 128},
+//                                .cache = {.page_size = 16}, .execution = {.device = Device::gpu}};
+//   const AttentionLimits limits{.max_batch = 64, .max_pages = 20000};
+//   const WorkspaceBytes bytes = BatchDecodeWithPagedKVCache::workspace_bytes(config, limits);
 //   BatchDecodeWithPagedKVCache decode(config, workspace);              // the caller's memory, so many bytes or more
-//   decode.plan(paged_kv_indptr, paged_kv_last_page_len, stream);               // host arrays
+//   decode.plan(paged_kv_indptr, paged_kv_last_page_len, stream);       // host arrays
 //   for (each layer) decode.run(q, kv_cache, paged_kv_indices, {o, lse}, stream);
 //
-// What is computed, empty requests and sinks included: docs/conventions.md; request b's query sees all its kv_len(b) keys.
-// The same class runs on the CPU (Device::cpu): the same arguments in host memory, the same errors, C4 instead of D6.
+// What is computed, empty requests and sinks included: docs/conventions.md; request b's query is the newest of its kv_len(b)
+// tokens. The same class runs on the CPU (Device::cpu): the same arguments in host memory, the same errors.
 //
 // An object belongs to one thread and one stream at a time, and to the GPU that is current when it is made; whoever moves it
 // to another stream waits for the old one first. Different objects may be used by different threads at once.
@@ -20,24 +21,28 @@
 #include <memory>
 #include <span>
 
-#include "api/decode_config.hpp"
+#include "api/attention_config.hpp"
 #include "core/attention_problem.hpp"
-#include "core/plan.hpp"
+
+namespace flashladder {
+struct Plan;
+}
 
 namespace flashladder::api {
 
-class DecodeSession;
+class AttentionSession;
 
 class BatchDecodeWithPagedKVCache {
  public:
   // Exactly what a plan of this batch takes. Throws as the constructor and plan() do.
-  static WorkspaceBytes workspace_bytes(const DecodeConfig& config, std::span<const std::int32_t> paged_kv_indptr,
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, std::span<const std::int32_t> paged_kv_indptr,
                                         std::span<const std::int32_t> paged_kv_last_page_len);
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const BlockTableLengths& lengths);
   // Enough for every batch within the limits.
-  static WorkspaceBytes workspace_bytes(const DecodeConfig& config, const DecodeLimits& limits);
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
 
   // InputError if the config can't be computed on its device, or there is no such device: why_no_gpu() says why.
-  BatchDecodeWithPagedKVCache(const DecodeConfig& config, const Workspace& workspace);
+  BatchDecodeWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace);
   ~BatchDecodeWithPagedKVCache();  // waits until the staging memory is not read any more
   BatchDecodeWithPagedKVCache(BatchDecodeWithPagedKVCache&&) noexcept;
   BatchDecodeWithPagedKVCache& operator=(BatchDecodeWithPagedKVCache&&) noexcept;
@@ -49,21 +54,26 @@ class BatchDecodeWithPagedKVCache {
   // nothing is planned: run() refuses until the next plan().
   void plan(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_last_page_len,
             Stream stream = nullptr);
+  // The same for a dense block table: decode.plan(BlockTableLengths{seq_lens, max_pages}, stream).
+  void plan(const BlockTableLengths& lengths, Stream stream = nullptr);
 
-  //   q          [batch, num_qo_heads, head_dim]     dense, of dtype
+  //   q          [batch, num_qo_heads, head_dim_qk]  dense along head_dim; strides of tokens and heads are free
   //   kv         one layer's cache: paged_kv_cache(tensor, KvLayout::NHD), once; core/kv_cache.hpp has the layouts
-  //   paged_kv_indices [>= paged_kv_indptr[batch]]   page ids, on the device
-  //   o          [batch, num_qo_heads, head_dim]     dense, of o_dtype; lse_log2 [batch, num_qo_heads] f32, base 2, or empty
-  //   sinks      [num_qo_heads] on the device with config.sinks, else empty
+  //   page_ids   paged_kv_indices [>= paged_kv_indptr[batch]], or block_tables [batch, max_pages], as planned; on the device
+  //   o          [batch, num_qo_heads, head_dim_vo]  of o_dtype, strided as q may be. It may be q itself (the same memory,
+  //              shape, strides and dtype), but not overlap it otherwise. lse_log2 [batch, num_qo_heads] f32, base 2, or empty
+  //   sinks      [num_qo_heads] on the device with logits.sinks, else empty
+  //   custom_mask [sum of kv_len] bytes on the device with logits.mask = custom, else empty
   // On plan()'s stream. On the GPU: no allocation, no synchronisation, one kernel launch. q, o and the tokens of K and V
-  // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan.
-  void run(const Tensor& q, const PagedKvCache& kv, std::span<const std::int32_t> paged_kv_indices,
-           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {});
+  // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan. On the CPU no
+  // allocation after the first run.
+  void run(const Tensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids, const AttentionOutput& output,
+           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
-  const Plan& current_plan() const;  // what plan() has made: for pictures and predictions
+  const Plan& current_plan() const;  // what plan() has made (core/plan.hpp): for pictures and predictions
 
  private:
-  std::unique_ptr<DecodeSession> session_;
+  std::unique_ptr<AttentionSession> session_;
 };
 
 // The same for CUDA graphs: captured once, planned again for every batch, replayed.
@@ -74,13 +84,15 @@ class BatchDecodeWithPagedKVCache {
 //
 // Grid, pointers and capacities are fixed by the limits; a batch may be any within them, smaller or larger than the one at
 // capture, with empty requests, or no request at all. Page ids are copied into the workspace, because the graph keeps its
-// pointers. q and o have max_batch rows: a replay reads and writes the first `batch` of them and leaves the others of o and
-// lse_log2 as they are. On the CPU, where there are no graphs, run() after each plan() does the same.
+// pointers; that is why they are an argument of plan() here, and of run() in the class above. q and o have max_batch rows: a
+// replay reads and writes the first `batch` of them and leaves the others of o and lse_log2 as they are. On the CPU, where
+// there are no graphs, run() after each plan() does the same, so that a program for both devices needs no second path.
 class CUDAGraphBatchDecodeWithPagedKVCache {
  public:
-  static WorkspaceBytes workspace_bytes(const DecodeConfig& config, const DecodeLimits& limits);
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
 
-  CUDAGraphBatchDecodeWithPagedKVCache(const DecodeConfig& config, const DecodeLimits& limits, const Workspace& workspace);
+  CUDAGraphBatchDecodeWithPagedKVCache(const AttentionConfig& config, const AttentionLimits& limits,
+                                       const Workspace& workspace);
   ~CUDAGraphBatchDecodeWithPagedKVCache();
   CUDAGraphBatchDecodeWithPagedKVCache(CUDAGraphBatchDecodeWithPagedKVCache&&) noexcept;
   CUDAGraphBatchDecodeWithPagedKVCache& operator=(CUDAGraphBatchDecodeWithPagedKVCache&&) noexcept;
@@ -89,6 +101,9 @@ class CUDAGraphBatchDecodeWithPagedKVCache {
   // copied by the stream. A batch beyond the limits is refused with what exceeded: the graph then replays the plan before.
   void plan(std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
             std::span<const std::int32_t> paged_kv_last_page_len, Stream stream = nullptr,
+            Device indices_on = Device::cpu);
+  // block_tables [batch, max_pages], likewise; batch * max_pages entries count against the limits' max_pages.
+  void plan(const BlockTableLengths& lengths, std::span<const std::int32_t> block_tables, Stream stream = nullptr,
             Device indices_on = Device::cpu);
 
   // As above with q and o [max_batch, num_qo_heads, head_dim], lse_log2 [max_batch, num_qo_heads]. For the capturing stream;
@@ -99,7 +114,7 @@ class CUDAGraphBatchDecodeWithPagedKVCache {
   const Plan& current_plan() const;
 
  private:
-  std::unique_ptr<DecodeSession> session_;
+  std::unique_ptr<AttentionSession> session_;
 };
 
 }  // namespace flashladder::api

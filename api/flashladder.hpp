@@ -2,13 +2,15 @@
 // the GPU. docs/api.md walks through it, examples/decode_batch.cpp uses it.
 #pragma once
 
+#include "api/attention_config.hpp"
 #include "api/batch_decode.hpp"
-#include "api/decode_config.hpp"
-#include "api/device.hpp"
+#include "api/batch_prefill.hpp"
 #include "api/operations.hpp"
-#include "api/single_decode.hpp"
+#include "api/placement.hpp"
+#include "api/single_attention.hpp"
 #include "core/error.hpp"
 #include "core/kv_cache.hpp"
 #include "core/page_pool.hpp"
+#include "core/plan.hpp"
 #include "core/tensor.hpp"
 #include "core/validate.hpp"

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "api/decode_backend.hpp"
+#include "api/attention_backend.hpp"
 #include "gpu/decode/decode.hpp"
 
 namespace flashladder::api {
@@ -16,11 +16,11 @@ bool is_capturing(Stream stream);
 // InputError if D6 does not compute this.
 void require_computable(const AttentionParams& params, DType dtype);
 
-DecodeMachine gpu_machine(std::int32_t head_dim);  // of the current device
+AttentionMachine gpu_machine(std::int32_t head_dim);  // of the current device
 
 // indices: the page ids on the device; nullptr: identity pages. InputError if a pointer or a stride is not a multiple of
 // 16 bytes. The arguments have been checked otherwise.
-gpu::DecodeCall gpu_decode_call(const AttentionParams& params, const DecodeArguments& arguments, const std::int32_t* indices,
-                                std::int32_t batch);
+gpu::DecodeCall gpu_decode_call(const AttentionParams& params, const AttentionArguments& arguments,
+                                const std::int32_t* indices, std::int32_t batch);
 
 }  // namespace flashladder::api

@@ -1,16 +1,16 @@
 // The GPU behind a decode object: D6, on a plan that is packed on the host and copied in one piece.
 //
 // workspace.device   packed plan, page ids that a graph keeps, partials
-// workspace.staging  slots (staging_ring.hpp) of what is copied from the host: the plan, and a graph's page ids
+// workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: the plan, and a graph's page ids
 #include <cuda_runtime_api.h>
 
 #include <cstring>
 #include <optional>
 #include <string>
 
-#include "api/decode_backend.hpp"
+#include "api/attention_backend.hpp"
 #include "api/gpu_call.hpp"
-#include "api/staging_ring.hpp"
+#include "gpu/staging_ring.hpp"
 #include "core/error.hpp"
 #include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
@@ -35,20 +35,21 @@ void require_memory(std::span<std::byte> memory, cudaMemoryType wanted, const ch
   require(reinterpret_cast<std::uintptr_t>(memory.data()) % 16 == 0, argument, "", "must be aligned to 16 bytes");
 }
 
-class GpuDecode final : public DecodeBackend {
+class GpuDecode final : public AttentionBackend {
  public:
-  GpuDecode(const DecodeConfig& config, bool for_graphs)
-      : config_(config), params_(config.params()), for_graphs_(for_graphs), gpu_(current_gpu()) {
-    require_computable(params_, config.dtype);
-    machine_ = gpu_machine(config.head_dim);
+  GpuDecode(const AttentionConfig& config, const BackendKind& kind)
+      : config_(config), params_(config.params()), for_graphs_(kind.for_graphs), gpu_(current_gpu()) {
+    require(kind.decode, "device", "gpu", "does not compute prefill yet: that comes later; cpu does");
+    require_computable(params_, config.cache.dtype);
+    machine_ = gpu_machine(params_.head_dim_qk);
   }
 
-  const DecodeMachine& machine() const override { return machine_; }
+  const AttentionMachine& machine() const override { return machine_; }
 
   WorkspaceBytes bytes(const Sizes& sizes) const override {
     const PackedShape shape = shape_for(sizes);
     const std::size_t copied = gpu::packed_bytes(shape) + kept_indices_bytes(sizes);
-    return {.device = copied + gpu::partial_bytes(shape, config_.head_dim), .staging = StagingRing::slots * copied};
+    return {.device = copied + gpu::partial_bytes(shape, params_.head_dim_vo), .staging = gpu::StagingRing::slots * copied};
   }
 
   void attach(const Workspace& workspace) override {
@@ -66,59 +67,61 @@ class GpuDecode final : public DecodeBackend {
             "would change what a graph replays: CUDAGraphBatchDecodeWithPagedKVCache is made for it");
   }
 
-  void plan(const PlannedBatch& batch, const Sizes& sizes, std::span<const std::int32_t> indices, Device indices_on,
+  void plan(const PlannedBatch& batch, const Sizes& sizes, std::span<const std::int32_t> page_ids, Device ids_on,
             Stream stream) override {
+    require(!batch.lengths.block_table, "block_tables", "", "come later on the GPU; cpu takes them, and page lists both");
     shape_ = shape_for(sizes);
     packed_bytes_ = gpu::packed_bytes(shape_);
     partials_ = workspace_.device.data() + packed_bytes_ + kept_indices_bytes(sizes);
     const std::span<std::byte> slot = ring_->next();
-    gpu::pack(batch.plan, config_.page_size, shape_, slot);
+    gpu::pack(batch.plan, config_.cache.page_size, shape_, slot);
     std::size_t staged = packed_bytes_;
-    if (indices_on == Device::cpu && !indices.empty()) {
-      std::memcpy(slot.data() + staged, indices.data(), indices.size_bytes());
-      staged += indices.size_bytes();
+    if (ids_on == Device::cpu && !page_ids.empty()) {
+      std::memcpy(slot.data() + staged, page_ids.data(), page_ids.size_bytes());
+      staged += page_ids.size_bytes();
     }
     std::byte* device = workspace_.device.data();
     gpu::check(cudaMemcpyAsync(device, slot.data(), staged, cudaMemcpyHostToDevice, cuda_stream(stream)));
     ring_->enqueued(cuda_stream(stream));
-    if (indices_on == Device::gpu && !indices.empty()) {
-      gpu::check(cudaMemcpyAsync(device + packed_bytes_, indices.data(), indices.size_bytes(), cudaMemcpyDeviceToDevice,
+    if (ids_on == Device::gpu && !page_ids.empty()) {
+      gpu::check(cudaMemcpyAsync(device + packed_bytes_, page_ids.data(), page_ids.size_bytes(), cudaMemcpyDeviceToDevice,
                                  cuda_stream(stream)));
     }
     planned_on_ = stream;
   }
 
-  void run(const PlannedBatch& batch, const DecodeArguments& a, Stream stream) override {
+  void run(const PlannedBatch& batch, const AttentionArguments& a, Stream stream) override {
     const bool capturing = is_capturing(stream);
     require(capturing || stream == planned_on_, "stream", "",
             "must be the one that plan() was called with, or be capturing");
-    captured_ = captured_ || (capturing && !for_graphs_);
+    require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
     if (batch.plan.batch == 0 && !for_graphs_) return;
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + packed_bytes_);
-    const auto* indices = for_graphs_ ? kept : a.paged_kv_indices.data();
+    const auto* indices = for_graphs_ ? kept : a.page_ids.data();
     gpu::DecodeCall call = gpu_decode_call(params_, a, indices, batch.plan.batch);
-    call.programmatic = config_.enable_pdl;
+    call.programmatic = config_.execution.enable_pdl;
     gpu::d6::attend(call, shape_, device, partials_, cuda_stream(stream));
+    captured_ = captured_ || (capturing && !for_graphs_);
   }
 
  private:
   PackedShape shape_for(const Sizes& sizes) const {
     return {.num_ctas = static_cast<std::int32_t>(machine_.shape.num_ctas()),
-            .query_tile = machine_.query_tile(params_.group_size()),
+            .query_tile = machine_.query_tile(true, params_.group_size()),
             .items = sizes.items, .merges = sizes.merges, .partial_rows = sizes.partial_rows};
   }
   std::size_t kept_indices_bytes(const Sizes& sizes) const {
     return for_graphs_ ? (static_cast<std::size_t>(sizes.pages) * sizeof(std::int32_t) + 15) / 16 * 16 : 0;
   }
 
-  DecodeConfig config_;
+  AttentionConfig config_;
   AttentionParams params_;
   bool for_graphs_;
   int gpu_;
-  DecodeMachine machine_;
+  AttentionMachine machine_;
   Workspace workspace_;
-  std::optional<StagingRing> ring_;
+  std::optional<gpu::StagingRing> ring_;
   PackedShape shape_;
   std::size_t packed_bytes_ = 0;
   std::byte* partials_ = nullptr;
@@ -128,8 +131,8 @@ class GpuDecode final : public DecodeBackend {
 
 }  // namespace
 
-std::unique_ptr<DecodeBackend> make_gpu_decode(const DecodeConfig& config, bool for_graphs) {
-  return std::make_unique<GpuDecode>(config, for_graphs);
+std::unique_ptr<AttentionBackend> make_gpu_attention(const AttentionConfig& config, const BackendKind& kind) {
+  return std::make_unique<GpuDecode>(config, kind);
 }
 
 }  // namespace flashladder::api

@@ -10,8 +10,6 @@ namespace {
 
 using planner::SplitPolicy;
 
-constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
-
 std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_request, std::int64_t keys) {
   // No plan has more than max_items: what is cut down to that here still says that it is too much, and can't overflow.
   const auto cuts_every = [&](std::int64_t chunk) {
@@ -31,17 +29,22 @@ std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_requ
 
 }  // namespace
 
-planner::CaptureLimits most_work(const planner::PlanInputs& in, const DecodeLimits& limits) {
-  require(limits.max_batch >= 0, "max_batch", limits.max_batch, "must not be negative");
-  require(limits.max_pages >= 0 && limits.max_pages <= int32_max, "max_pages", limits.max_pages, "must be 0 .. 2^31 - 1");
-  const std::int64_t tiles_of_request = std::int64_t{in.num_kv_heads} * div_up(in.group_size(), in.tile_rows());
-  const std::int64_t tiles = limits.max_batch * tiles_of_request;
+planner::CaptureLimits most_work(const planner::PlanInputs& in, const AttentionLimits& limits) {
+  const std::int64_t nnz_qo = limits.max_nnz_qo.value_or(limits.max_batch), rows = nnz_qo * in.group_size();
+  const std::int64_t most_rows = limits.max_nnz_qo ? rows : in.group_size();  // packed, of one request and head
+  const std::int64_t requests = std::min<std::int64_t>(limits.max_batch, nnz_qo);
+  const std::int64_t height = in.tile_rows(), heads = in.num_kv_heads;
+  // Decode: all requests have the same tiles.
+  const std::int64_t tiles_of_request = heads * div_up(most_rows, height);
+  const std::int64_t tiles = requests == 0 ? 0
+                             : limits.max_nnz_qo ? heads * (requests + (rows - requests) / height)
+                                                 : requests * tiles_of_request;
+  require(tiles <= planner::max_items, "work items", tiles, "of the largest batch within the limits must be at most 2^26");
   const std::int64_t cuts = most_cuts(in, tiles_of_request, limits.max_pages * in.page_size);
   const std::int64_t cut_tiles = std::min(tiles, cuts), items = tiles == 0 ? 0 : tiles + cuts;
   require(items <= planner::max_items, "work items", items, "of the largest batch within the limits must be at most 2^26");
-  return {.batch = limits.max_batch, .nnz_qo = limits.max_batch, .pages = limits.max_pages, .items = items,
-          .merges = cut_tiles, .partial_rows = tiles == 0 ? 0 : (cuts + cut_tiles) * in.tile_rows(),
-          .num_ctas = in.machine.num_ctas()};
+  return {.batch = limits.max_batch, .nnz_qo = nnz_qo, .pages = limits.max_pages, .items = items, .merges = cut_tiles,
+          .partial_rows = tiles == 0 ? 0 : (cuts + cut_tiles) * height, .num_ctas = in.machine.num_ctas()};
 }
 
 }  // namespace flashladder::api

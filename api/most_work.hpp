@@ -1,17 +1,21 @@
 // The most that any batch within limits can take of a plan: what a captured graph, or a workspace bought once, must hold.
 #pragma once
 
-#include "api/decode_config.hpp"
+#include "api/attention_config.hpp"
 #include "planner/plan_inputs.hpp"
 
 namespace flashladder::api {
 
-// inputs: heads, page size, tile, policy and machine; lengths are not looked at. InputError if the limits are no sizes.
+// inputs: heads, page size, tile, policy and machine; lengths are not looked at. limits: valid ones; without max_nnz_qo each
+// request has one query.
 //
-// Let a request have t tiles (KV heads times tiles of its group), a batch at most T = max_batch t, and let C be the CTAs and
-// N = max_pages page_size the keys. A tile that is cut k times gives k + 1 items, one merge and (k + 1) rows partial rows.
-// With at most K cuts in all, hence at most min(T, K) cut tiles:
-//   items <= T + K      merges <= min(T, K)      partial_rows <= (K + min(T, K)) query_tile
+// Let g be the group size, q the query tile (packed rows), C the CTAs and N = max_pages page_size the keys. A request of n
+// queries has ceil(n g / q) tiles for each KV head. Let t be the most tiles that one request can have (all heads), and T the
+// most of a whole batch. k requests with n queries in all have at most k + floor((n g - k) / q) tiles a head, because ceil(x
+// / q) = 1 + floor((x - 1) / q); that grows with k, and k is at most max_batch and at most max_nnz_qo.
+// A tile that is cut k times gives k + 1 items, one merge and (k + 1) rows partial rows. With at most K cuts in all, hence
+// at most min(T, K) cut tiles:
+//   items <= T + K      merges <= min(T, K)      partial_rows <= (K + min(T, K)) q
 // K by policy:
 //   none      0
 //   balanced  C - 1: a cut is where a CTA's share ends, and the last CTA takes all that is left (planner/stream_k.cpp). Also
@@ -20,6 +24,6 @@ namespace flashladder::api {
 //             is at most the floor of the sum. A window only takes cuts away
 //   target    as fixed, with the smallest tier
 //   count     C - 1: it cuts only if all the items fit the grid
-planner::CaptureLimits most_work(const planner::PlanInputs& inputs, const DecodeLimits& limits);
+planner::CaptureLimits most_work(const planner::PlanInputs& inputs, const AttentionLimits& limits);
 
 }  // namespace flashladder::api

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <span>
 
-#include "api/device.hpp"
+#include "api/placement.hpp"
 #include "core/kv_cache.hpp"
 #include "core/tensor.hpp"
 

@@ -3,7 +3,7 @@
 #include <span>
 #include <vector>
 
-#include "api/decode_session.hpp"
+#include "api/attention_session.hpp"
 #include "api/gpu_call.hpp"
 #include "core/error.hpp"
 #include "gpu/check.hpp"
@@ -30,23 +30,23 @@ class StreamMemory {
 
 }  // namespace
 
-void single_decode_on_gpu(const DecodeConfig& config, const DecodeArguments& arguments, std::int32_t kv_len,
+void single_decode_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, std::int32_t kv_len,
                           Stream stream) {
-  require_computable(config.params(), config.dtype);
+  require_computable(config.params(), config.cache.dtype);
   require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use CUDAGraphBatchDecode...");
   thread_local Plan plan;
   thread_local std::vector<std::byte> packed;
-  planner::make_plan(plan_inputs(config, gpu_machine(config.head_dim), std::span(&kv_len, 1)), plan);
+  planner::make_plan(plan_inputs(config, gpu_machine(config.heads.head_dim_qk), true, {}, std::span(&kv_len, 1)), plan);
   const gpu::PackedShape shape = gpu::shape_of(plan);
   packed.resize(gpu::packed_bytes(shape));
-  gpu::pack(plan, config.page_size, shape, packed);
+  gpu::pack(plan, config.cache.page_size, shape, packed);
 
-  const StreamMemory memory(packed.size() + gpu::partial_bytes(shape, config.head_dim), cuda_stream(stream));
+  const StreamMemory memory(packed.size() + gpu::partial_bytes(shape, config.heads.dim_vo()), cuda_stream(stream));
   // From pageable memory: the call returns when the driver has taken its own copy (CUDA Runtime API, "API synchronization
   // behavior"), so that the next call may pack again.
   gpu::check(cudaMemcpyAsync(memory.data(), packed.data(), packed.size(), cudaMemcpyHostToDevice, cuda_stream(stream)));
   gpu::DecodeCall call = gpu_decode_call(config.params(), arguments, nullptr, 1);
-  call.programmatic = config.enable_pdl;
+  call.programmatic = config.execution.enable_pdl;
   gpu::d6::attend(call, shape, memory.data(), memory.data() + packed.size(), cuda_stream(stream));
 }
 

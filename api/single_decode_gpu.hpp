@@ -3,11 +3,12 @@
 
 #include <cstdint>
 
-#include "api/decode_backend.hpp"
+#include "api/attention_backend.hpp"
 
 namespace flashladder::api {
 
-// arguments: checked; one request of kv_len tokens in one page. Only in a build with CUDA.
-void single_decode_on_gpu(const DecodeConfig& config, const DecodeArguments& arguments, std::int32_t kv_len, Stream stream);
+// arguments: checked; one request of kv_len tokens in identity pages. Only in a build with CUDA.
+void single_decode_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, std::int32_t kv_len,
+                          Stream stream);
 
 }  // namespace flashladder::api

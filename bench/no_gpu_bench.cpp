@@ -1,7 +1,7 @@
 // bench/gpu_bench.hpp where the GPU's part is not built.
 #include <stdexcept>
 
-#include "api/device.hpp"
+#include "api/placement.hpp"
 #include "bench/gpu_bench.hpp"
 
 namespace flashladder::bench {

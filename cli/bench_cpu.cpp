@@ -29,7 +29,7 @@ Results measure(const BenchOptions& o, const std::vector<ladder::CaseSpec>& spec
   const ladder::Settings settings = o.threads.settings();
   const std::vector<const ladder::Rung*> rungs = chosen_rungs(o.rungs.empty() ? std::vector<std::string>{"C4"} : o.rungs);
   for (const ladder::Rung* rung : rungs) {
-    require(rung->device == ladder::Device::cpu, "--rung", rung->name,
+    require(rung->device == Device::cpu, "--rung", rung->name,
             "runs on a GPU, where the L2 cache is flushed between runs: name the family, as in bench decode");
   }
   Progress progress;

@@ -38,9 +38,9 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
   bench::GpuWorkOptions options{.rungs = {}, .settings = {}, .specs = asked_cases(o)};
   for (const ladder::Rung& rung : ladder::rungs()) {
     const bool named = std::find(o.rungs.begin(), o.rungs.end(), rung.name) != o.rungs.end();
-    require(!named || rung.device == ladder::Device::gpu, "--rung", rung.name,
+    require(!named || rung.device == Device::gpu, "--rung", rung.name,
             "runs on the CPU: bench without a FAMILY times it");
-    if (rung.device != ladder::Device::gpu) continue;
+    if (rung.device != Device::gpu) continue;
     if (o.rungs.empty()) options.rungs = {&rung};  // the last one stays
     if (named) options.rungs.push_back(&rung);
   }

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "api/device.hpp"
+#include "api/placement.hpp"
 #include "cli/commands.hpp"
 #include "cli/console.hpp"
 #include "cli/expected.hpp"

@@ -34,6 +34,8 @@ struct AttentionProblem {
   std::span<const std::int32_t> block_tables{};          // [batch, max_pages]  beyond a request's length anything
   std::span<const std::int32_t> seq_lens{};              // [batch]             tokens
 
+  bool identity_pages = false;  // the n-th page of the lists is page n, and paged_kv_indices is empty: a ragged cache
+
   bool has_block_table() const { return !seq_lens.empty() || !block_tables.empty(); }
   std::int32_t batch() const {
     return static_cast<std::int32_t>(has_block_table() ? seq_lens.size() : paged_kv_last_page_len.size());
@@ -46,7 +48,8 @@ struct AttentionProblem {
   }
   PageTable page_table() const {
     if (has_block_table()) return block_table(block_tables.data(), seq_lens.data(), max_pages(), kv.page_size, batch());
-    return {paged_kv_indptr.data(), paged_kv_indices.data(), paged_kv_last_page_len.data(), kv.page_size, batch()};
+    return {paged_kv_indptr.data(), identity_pages ? nullptr : paged_kv_indices.data(), paged_kv_last_page_len.data(),
+            kv.page_size, batch()};
   }
 };
 

@@ -32,8 +32,21 @@ void validate_block_table(std::int64_t block_entries, std::span<const std::int32
 void validate_block_ids(std::span<const std::int32_t> block_tables, std::span<const std::int32_t> seq_lens,
                         std::int32_t page_size, std::int32_t num_pages);
 
-// Query lengths: starts at 0, never decreases, batch + 1 entries, ends at nnz_qo.
-void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int32_t batch, std::int64_t nnz_qo);
+// Index pointers of queries, and of a ragged cache's tokens: they start at 0, never decrease, have batch + 1 entries.
+void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int64_t batch);
+void validate_kv_indptr(std::span<const std::int32_t> kv_indptr, std::int64_t batch);
+
+// q or o: [nnz_qo, num_qo_heads, head_dim], dense along head_dim; the strides of tokens and heads are free.
+struct RowsRule {
+  const char* name;       // what messages call it, and the numbers that it must have
+  std::int64_t nnz_qo;
+  const char* nnz_qo_is;
+  std::int32_t num_qo_heads, head_dim;
+  const char* head_dim_is;
+};
+void validate_rows(const Tensor& t, const RowsRule& rule);
+// ... and no two rows share memory.
+void validate_written_rows(const Tensor& t, const RowsRule& rule);
 
 // All of the above, and that tensors, dtypes, strides, mask and sinks agree with the params. Deep: page ids too.
 void validate(const AttentionProblem& problem);

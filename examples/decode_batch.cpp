@@ -54,7 +54,7 @@ void draw(const fl::Tensor& t, std::mt19937& random) {
 }
 
 // Largest difference from C0 of what decode.run() wrote for one layer.
-double worst_error(const api::DecodeConfig& config, const fl::HostPageTable& table, const fl::PagedKvCache& kv,
+double worst_error(const api::AttentionConfig& config, const fl::HostPageTable& table, const fl::PagedKvCache& kv,
                    const fl::Tensor& q, const fl::Tensor& o) {
   const std::vector<std::int32_t> qo_indptr{0, 1, 2, 3, 4};
   std::vector<float> expected(static_cast<std::size_t>(o.size()));
@@ -74,9 +74,10 @@ double worst_error(const api::DecodeConfig& config, const fl::HostPageTable& tab
 
 int main() {
   std::mt19937 random(1);
-  const api::DecodeConfig config{.num_qo_heads = num_qo_heads, .num_kv_heads = num_kv_heads, .head_dim = head_dim,
-                                 .page_size = page_size, .device = device};
-  const auto bytes = api::BatchDecodeWithPagedKVCache::workspace_bytes(config, api::DecodeLimits{batch, num_pages});
+  const api::AttentionConfig config{
+      .heads = {.num_qo_heads = num_qo_heads, .num_kv_heads = num_kv_heads, .head_dim_qk = head_dim},
+      .cache = {.page_size = page_size}, .execution = {.device = device}};
+  const auto bytes = api::BatchDecodeWithPagedKVCache::workspace_bytes(config, api::AttentionLimits{batch, num_pages});
   const api::Workspace workspace{.device = array<std::byte>(bytes.device),
                                  .staging = {static_cast<std::byte*>(memory(bytes.staging, true)), bytes.staging}};
   api::BatchDecodeWithPagedKVCache decode(config, workspace);

@@ -2,7 +2,7 @@
 #include <utility>
 #include <vector>
 
-#include "api/device.hpp"
+#include "api/placement.hpp"
 #include "core/error.hpp"
 #include "ladder/adapters.hpp"
 #ifdef FLASHLADDER_CUDA

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/attention_problem.hpp"
+#include "core/device.hpp"
 #include "ladder/cases/case_spec.hpp"
 #include "planner/plan_inputs.hpp"
 #include "reference/thread_pool.hpp"
@@ -16,7 +17,6 @@
 namespace flashladder::ladder {
 
 enum class Op : std::uint8_t { attention };  // a value a family: what its spec and its buffers mean
-enum class Device : std::uint8_t { cpu, gpu };  // where the harness allocates the buffers
 
 // Yes, or the reason why not: nothing is silently ignored.
 struct Support {
@@ -52,7 +52,7 @@ struct Rung {
   Op op = Op::attention;
   std::string idea;        // what is new against the rung below, in a few words
   std::string teaches;     // the chapter that explains it, "02"; "" if none
-  Device device = Device::cpu;
+  Device device = Device::cpu;  // where the harness allocates the buffers
   std::string must_equal;  // the rung below; "" for the oracle
   DType p_dtype = DType::f32;  // what it rounds P to: decides its tolerance (oracle.hpp)
   bool parallel = false;   // uses Settings::threads; the others use one

@@ -12,13 +12,11 @@
 
 namespace flashladder::test {
 
-inline api::DecodeConfig config_of(const ladder::CaseSpec& spec, api::Device device, DType o_dtype) {
-  const AttentionParams& p = spec.params;
-  return {.num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads, .head_dim = p.head_dim_qk,
-          .page_size = spec.page_size, .dtype = spec.dtype, .o_dtype = o_dtype, .device = device, .sm_scale = p.sm_scale,
-          .logits_soft_cap = p.logits_soft_cap, .sinks = p.sinks, .window_left = p.window_left,
-          .pos_encoding_mode = p.pos_encoding_mode, .rope_scale = p.rope_scale, .rope_theta = p.rope_theta,
-          .threads = 2};
+inline api::AttentionConfig config_of(const ladder::CaseSpec& spec, Device device, DType o_dtype) {
+  api::AttentionConfig config = api::config_for(spec.params, {.page_size = spec.page_size, .dtype = spec.dtype},
+                                                {.device = device, .threads = 2});
+  config.o_dtype = o_dtype;
+  return config;
 }
 
 // What a 16-bit o holds, if an f32 one holds `values`: each rounded once.

@@ -37,14 +37,14 @@ struct Result {
 };
 
 // One plan and one run of a whole case, in exactly workspace_bytes() between guard bands. o in f32.
-Result plan_and_run(const Case& c, DecodeConfig config) {
+Result plan_and_run(const Case& c, AttentionConfig config) {
   const auto bytes = BatchDecodeWithPagedKVCache::workspace_bytes(config, c.paged_kv_indptr, c.paged_kv_last_page_len);
   CHECK(bytes.staging == 0);
   GuardedBytes workspace(bytes.device);
   std::fill_n(workspace.data(), workspace.size(), std::byte{0xff});
   BatchDecodeWithPagedKVCache decode(config, {.device = {workspace.data(), workspace.size()}});
   decode.plan(c.paged_kv_indptr, c.paged_kv_last_page_len);
-  GuardedOutput out(c.spec.batch(), config.num_qo_heads, config.head_dim, config.output_dtype());
+  GuardedOutput out(c.spec.batch(), config.heads.num_qo_heads, config.heads.dim_vo(), config.dtype_of_o());
   const AttentionOutput view = out.view();
   decode.run(c.q.view(), c.problem().kv, c.paged_kv_indices, view, nullptr, c.sinks);
   CHECK(workspace.guards_intact());
@@ -59,9 +59,9 @@ void check_case(const CaseSpec& spec) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c);
-  DecodeConfig config = config_of(spec, Device::cpu, DType::f32);
-  config.policy = spec.seed % 2 ? SplitPolicy::balanced : SplitPolicy::fixed;
-  config.chunk_size = 64;
+  AttentionConfig config = config_of(spec, Device::cpu, DType::f32);
+  config.execution.policy = spec.seed % 2 ? SplitPolicy::balanced : SplitPolicy::fixed;
+  config.execution.chunk_size = 64;
   const Result exact = plan_and_run(c, config);
   const Comparison comparison = compare(c, exact.o, exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
@@ -109,8 +109,8 @@ TEST_CASE("plan and run equal the oracle on random cases") {
 TEST_CASE("one object, many batches: each as if it were the only one") {
   const Case c = pool_of_requests(3);
   const PagedKvCache kv = c.problem().kv;
-  const DecodeConfig config = config_of(c.spec, Device::cpu, DType::f32);
-  const DecodeLimits limits{9, 200};
+  const AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+  const AttentionLimits limits{9, 200};
   std::vector<std::byte> memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, limits).device);
   BatchDecodeWithPagedKVCache decode(config, {.device = memory});
   Random random(5);
@@ -131,8 +131,8 @@ TEST_CASE("one object, many batches: each as if it were the only one") {
 TEST_CASE("a graph's object replays any batch within its limits and leaves the other rows alone") {
   const Case c = pool_of_requests(4);
   const PagedKvCache kv = c.problem().kv;
-  DecodeConfig config = config_of(c.spec, Device::cpu, DType::f32);
-  const DecodeLimits limits{8, 150};
+  AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+  const AttentionLimits limits{8, 150};
   GuardedBytes memory(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(config, limits).device);
   CUDAGraphBatchDecodeWithPagedKVCache graph(config, limits, {.device = {memory.data(), memory.size()}});
   std::vector<std::byte> own(memory.size());
@@ -188,11 +188,11 @@ TEST_CASE("most_work is reached: one long request is cut between every two CTAs"
 TEST_CASE("different objects in different threads") {
   const Case c = pool_of_requests(7);
   const PagedKvCache kv = c.problem().kv;
-  const DecodeConfig config = config_of(c.spec, Device::cpu, DType::f32);
+  const AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
   const auto work = [&](std::uint64_t seed) {
     Random random(seed);
     std::vector<Result> results;
-    std::vector<std::byte> memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, DecodeLimits{8, 200}).device);
+    std::vector<std::byte> memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, AttentionLimits{8, 200}).device);
     BatchDecodeWithPagedKVCache decode(config, {.device = memory});
     for (int i = 0; i < 20; ++i) {
       const Batch batch = random_batch(c, random, 8, 200);

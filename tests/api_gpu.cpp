@@ -37,9 +37,9 @@ void check_case(const CaseSpec& spec, SplitPolicy policy) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c, spec.dtype);
-  DecodeConfig config = config_of(spec, Device::gpu, DType::f32);
-  config.policy = policy;
-  config.chunk_size = 64;
+  AttentionConfig config = config_of(spec, Device::gpu, DType::f32);
+  config.execution.policy = policy;
+  config.execution.chunk_size = 64;
   const gpu::DeviceProblem on_device(c.problem());
   const AttentionProblem& view = on_device.view();
   const auto plan_and_run = [&](DType o_dtype) {
@@ -63,8 +63,8 @@ void check_case(const CaseSpec& spec, SplitPolicy policy) {
 
 // Many plans on one object and stream, none waited for; the stream starts busy, so that copies pile up behind it.
 std::vector<Result> plans_in_a_row(const Case& c, std::uint64_t seed, int plans, cudaStream_t stream, bool wait_each) {
-  const DecodeConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
-  const DecodeLimits limits{12, 1200};
+  const AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
+  const AttentionLimits limits{12, 1200};
   const gpu::DeviceProblem on_device(c.problem());
   const gpu::DeviceBuffer busy(std::size_t{256} << 20), sink(4);
   GpuWorkspace memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, limits));
@@ -128,11 +128,11 @@ TEST_CASE("a graph captured once replays fifty other plans, bit for bit") {
   const GpuStream stream;
   const gpu::DeviceProblem on_device(c.problem());
   const PagedKvCache& kv = on_device.view().kv;
-  DecodeConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
+  AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
   for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) {
-    config.policy = policy;
-    config.chunk_size = 256;
-    const DecodeLimits limits{10, 900};
+    config.execution.policy = policy;
+    config.execution.chunk_size = 256;
+    const AttentionLimits limits{10, 900};
     GpuWorkspace memory(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(config, limits));
     GpuWorkspace eager_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, limits));
     CUDAGraphBatchDecodeWithPagedKVCache decode(config, limits, memory.view());
@@ -174,8 +174,8 @@ TEST_CASE("replays that nobody waits for, each with its own plan") {
   const GpuStream stream;
   const gpu::DeviceProblem on_device(c.problem());
   const PagedKvCache& kv = on_device.view().kv;
-  const DecodeConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
-  const DecodeLimits limits{10, 900};
+  const AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
+  const AttentionLimits limits{10, 900};
   std::vector<Result> results[2];
   for (const bool wait_each : {true, false}) {
     GpuWorkspace memory(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(config, limits));

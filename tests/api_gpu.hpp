@@ -112,8 +112,8 @@ struct Result {
 // o and lse_log2 of some rows, poisoned, between guard bands.
 class GpuOutput {
  public:
-  GpuOutput(std::int32_t rows, const api::DecodeConfig& c)
-      : rows_(rows), heads_(c.num_qo_heads), dim_(c.head_dim), dtype_(c.output_dtype()),
+  GpuOutput(std::int32_t rows, const api::AttentionConfig& c)
+      : rows_(rows), heads_(c.heads.num_qo_heads), dim_(c.heads.dim_vo()), dtype_(c.dtype_of_o()),
         o_(static_cast<std::size_t>(rows) * heads_ * dim_ * size_of(dtype_), gpu::DeviceBuffer::guard_band),
         lse_(static_cast<std::size_t>(rows) * heads_ * sizeof(float), gpu::DeviceBuffer::guard_band) {
     o_.poison();
@@ -157,9 +157,10 @@ struct Step {
   gpu::DeviceBuffer q, indices;
   GpuOutput output;
 
-  Step(const ladder::Case& c, Batch b, const api::DecodeConfig& config, std::int32_t min_rows = 0)
-      : batch(std::move(b)), rows(std::max(batch.size(), min_rows)), heads(config.num_qo_heads), dim(config.head_dim),
-        dtype(config.dtype), indices(batch.paged_kv_indices.data(), batch.paged_kv_indices.size() * sizeof(std::int32_t)),
+  Step(const ladder::Case& c, Batch b, const api::AttentionConfig& config, std::int32_t min_rows = 0)
+      : batch(std::move(b)), rows(std::max(batch.size(), min_rows)), heads(config.heads.num_qo_heads),
+        dim(config.heads.head_dim_qk), dtype(config.cache.dtype),
+        indices(batch.paged_kv_indices.data(), batch.paged_kv_indices.size() * sizeof(std::int32_t)),
         output(static_cast<std::int32_t>(rows), config) {
     const std::vector<std::byte> bytes = rows_of(c.q, batch, static_cast<std::size_t>(rows));
     q = gpu::DeviceBuffer(bytes.data(), bytes.size());

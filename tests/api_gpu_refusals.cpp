@@ -31,7 +31,7 @@ Case drawn(std::vector<std::int32_t> kv_lens, std::int32_t page_size = 16) {
 // A case on the GPU with a decode object for it and all its buffers.
 struct Ready {
   Case c;
-  DecodeConfig config;
+  AttentionConfig config;
   gpu::DeviceProblem on_device;
   GpuWorkspace memory;
   BatchDecodeWithPagedKVCache decode;
@@ -121,25 +121,26 @@ TEST_CASE("memory of the wrong kind and pointers that are not aligned") {
 }
 
 TEST_CASE("what D6 does not compute is refused when the object is made") {
-  const DecodeConfig good = config_of(drawn({1}).spec, Device::gpu, DType::f16);
+  const AttentionConfig good = config_of(drawn({1}).spec, Device::gpu, DType::f16);
   const auto made = [&](auto change) {
-    DecodeConfig config = good;
+    AttentionConfig config = good;
     change(config);
-    return refusal([&] { BatchDecodeWithPagedKVCache::workspace_bytes(config, DecodeLimits{1, 1}); });
+    return refusal([&] { BatchDecodeWithPagedKVCache::workspace_bytes(config, AttentionLimits{1, 1}); });
   };
-  CHECK(made([](DecodeConfig&) {}) == "accepted");
-  CHECK(made([](DecodeConfig& c) { c.dtype = DType::f32, c.o_dtype = DType::f32; })
+  CHECK(made([](AttentionConfig&) {}) == "accepted");
+  CHECK(made([](AttentionConfig& c) { c.cache.dtype = DType::f32, c.o_dtype = DType::f32; })
             .find("device = gpu: does not compute this, cpu does: dtype f32") == 0);
-  CHECK(made([](DecodeConfig& c) { c.head_dim = 80; }).find("head_dim 80") != std::string::npos);
-  CHECK(made([](DecodeConfig& c) { c.window_left = 5; }).find("a window") != std::string::npos);
-  CHECK(made([](DecodeConfig& c) { c.pos_encoding_mode = PosEncodingMode::ALIBI; }).find("ALIBI") != std::string::npos);
+  CHECK(made([](AttentionConfig& c) { c.heads.head_dim_qk = 80; }).find("head_dim 80") != std::string::npos);
+  CHECK(made([](AttentionConfig& c) { c.logits.window_left = 5; }).find("a window") != std::string::npos);
+  CHECK(made([](AttentionConfig& c) { c.logits.pos_encoding_mode = PosEncodingMode::ALIBI; }).find("ALIBI") !=
+        std::string::npos);
 }
 
 TEST_CASE("a graph's plan beyond the limits is refused and the one before is replayed") {
   const Case c = drawn({300, 20});
-  const DecodeConfig config = config_of(c.spec, Device::gpu, DType::f16);
+  const AttentionConfig config = config_of(c.spec, Device::gpu, DType::f16);
   const gpu::DeviceProblem on_device(c.problem());
-  const DecodeLimits limits{2, static_cast<std::int64_t>(c.paged_kv_indices.size())};
+  const AttentionLimits limits{2, static_cast<std::int64_t>(c.paged_kv_indices.size())};
   GpuWorkspace memory(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(config, limits));
   CUDAGraphBatchDecodeWithPagedKVCache decode(config, limits, memory.view());
   const GpuStream stream;
@@ -170,13 +171,13 @@ TEST_CASE("single_decode_with_kv_cache on the GPU equals the oracle") {
       t.shape = {kv_len, 8, 128}, t.strides = {s.entry, s.head, 1};
       return t;
     };
-    DecodeConfig config = config_of(c.spec, Device::gpu, DType::f32);
+    AttentionConfig config = config_of(c.spec, Device::gpu, DType::f32);
     const GpuOutput out(1, config);
     const AttentionOutput view = out.view();
     const Tensor q = contiguous(on_device.view().q.data, DType::f16, {32, 128});
     const Tensor o = contiguous(view.o.data, DType::f32, {32, 128});
     single_decode_with_kv_cache(q, sequence(kv.k, kv.k_strides), sequence(kv.v, kv.v_strides), {o, view.lse_log2},
-                                {.sm_scale = 0.08f}, {Device::gpu, stream});
+                                {.logits = {.sm_scale = 0.08f}}, {Device::gpu, stream});
     const Result got = out.result(stream);
     const auto comparison = compare(c, got.floats(), got.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
     CHECK_MESSAGE(comparison.ok(), comparison.message());

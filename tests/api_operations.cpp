@@ -55,7 +55,8 @@ TEST_CASE("single_decode_with_kv_cache equals the oracle") {
       std::vector<float> o(6 * 64), lse(6);
       const auto decode = [&](Tensor out) {
         single_decode_with_kv_cache(q, sequence(kv.k, kv.k_strides), sequence(kv.v, kv.v_strides), {out, lse},
-                                    {.kv_layout = layout, .sm_scale = 0.2f, .logits_soft_cap = 5}, {}, c.sinks);
+                                    {.logits = {.sm_scale = 0.2f, .logits_soft_cap = 5}, .kv_layout = layout,
+                                     .sinks = c.sinks});
       };
       decode(contiguous(o.data(), DType::f32, {6, 64}));
       const auto comparison = compare(c, o, lse, oracle.o, oracle.lse_log2, oracle.tolerance);
@@ -79,7 +80,7 @@ TEST_CASE("single_decode_with_kv_cache refuses with the argument's name") {
   refuses("k rank", q, q, k, q);
   refuses("v rank", q, k, q, q);
   refuses("v dtype", q, k, contiguous(data.data(), DType::f16, {5, 2, 8}), q);
-  refuses("v shape", q, k, contiguous(data.data(), DType::f32, {6, 2, 8}), q);
+  refuses("v shape[0]", q, k, contiguous(data.data(), DType::f32, {6, 2, 8}), q);
   refuses("o rank", q, k, k, k);
   refuses("o shape[1]", q, k, k, contiguous(data.data(), DType::f32, {3, 8}));
   const Tensor narrow = contiguous(data.data(), DType::f32, {4, 4});

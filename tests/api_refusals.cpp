@@ -16,8 +16,8 @@ namespace {
 // Three requests of 7, 0 and 2 tokens over 5 pages of 4; 6 query heads on 2 KV heads of 8 features. The vectors have room to
 // spare, so that a case may take a longer span of them.
 struct Valid {
-  DecodeConfig config{.num_qo_heads = 6, .num_kv_heads = 2, .head_dim = 8, .page_size = 4, .dtype = DType::f32,
-                      .threads = 1};
+  AttentionConfig config{.heads = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 8},
+                         .cache = {.page_size = 4, .dtype = DType::f32}, .execution = {.threads = 1}};
   std::vector<float> q = std::vector<float>(4 * 6 * 8), k = std::vector<float>(5 * 4 * 2 * 8), v = k;
   std::vector<float> o = q, lse = std::vector<float>(4 * 6), sink_values = std::vector<float>(7);
   std::vector<std::int32_t> indptr{0, 2, 2, 3}, last{3, 0, 2}, indices{4, 1, 0, 2};
@@ -46,19 +46,20 @@ struct Refusal {
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 
 const Refusal refusals[] = {
-    {[](Valid& c) { c.config.num_qo_heads = 0; }, "num_qo_heads = 0: must be 1 .. 16384"},
-    {[](Valid& c) { c.config.num_kv_heads = 4; }, "num_qo_heads = 6: must be a multiple of num_kv_heads (4)"},
-    {[](Valid& c) { c.config.head_dim = 0; }, "head_dim_qk = 0: must be 1 .. 16384"},
-    {[](Valid& c) { c.config.page_size = 0; }, "page_size = 0: must be at least 1"},
-    {[](Valid& c) { c.config.dtype = DType::u8; }, "dtype = u8: must be f32, f16 or bf16"},
-    {[](Valid& c) { c.config.o_dtype = DType::f16; }, "o_dtype = f16: must be f32 or dtype (f32)"},
-    {[](Valid& c) { c.config.sm_scale = 0.0f; }, "sm_scale = 0: must be finite and greater than 0"},
-    {[](Valid& c) { c.config.logits_soft_cap = nan; },
+    {[](Valid& c) { c.config.heads.num_qo_heads = 0; }, "num_qo_heads = 0: must be 1 .. 16384"},
+    {[](Valid& c) { c.config.heads.num_kv_heads = 4; }, "num_qo_heads = 6: must be a multiple of num_kv_heads (4)"},
+    {[](Valid& c) { c.config.heads.head_dim_qk = 0; }, "head_dim_qk = 0: must be 1 .. 16384"},
+    {[](Valid& c) { c.config.cache.page_size = 0; }, "page_size = 0: must be at least 1"},
+    {[](Valid& c) { c.config.cache.dtype = DType::u8; }, "dtype = u8: must be f32, f16 or bf16"},
+    {[](Valid& c) { c.config.o_dtype = DType::f16; }, "o_dtype = f16: must be f32 or q's dtype (f32)"},
+    {[](Valid& c) { c.config.logits.sm_scale = 0.0f; }, "sm_scale = 0: must be finite and greater than 0"},
+    {[](Valid& c) { c.config.logits.logits_soft_cap = nan; },
      "logits_soft_cap = nan: must be finite and greater than 0, or 0 for no cap"},
-    {[](Valid& c) { c.config.window_left = -2; }, "window_left = -2: must be at least 0, or -1 for no window"},
-    {[](Valid& c) { c.config.threads = -1; }, "threads = -1: must be 1 .. 4096, or 0 for all"},
-    {[](Valid& c) { c.config.device = static_cast<Device>(7); }, "device = 7: must be cpu or gpu"},
-    {[](Valid& c) { c.config.policy = SplitPolicy::fixed; }, "chunk_size = 0: must be a positive multiple of chunk_align"},
+    {[](Valid& c) { c.config.logits.window_left = -2; }, "window_left = -2: must be at least 0, or -1 for no window"},
+    {[](Valid& c) { c.config.execution.threads = -1; }, "threads = -1: must be 1 .. 4096, or 0 for all"},
+    {[](Valid& c) { c.config.execution.device = static_cast<Device>(7); }, "device = 7: must be cpu or gpu"},
+    {[](Valid& c) { c.config.execution.policy = SplitPolicy::fixed; },
+     "chunk_size = 0: must be a positive multiple of 64, since policy is fixed"},
 
     {[](Valid& c) { c.indptr[0] = 1; }, "paged_kv_indptr[0] = 1: must be the start (0)"},
     {[](Valid& c) { c.indptr[2] = 1; },
@@ -67,33 +68,32 @@ const Refusal refusals[] = {
      "paged_kv_indptr size = 3: must be batch + 1, batch being the size of paged_kv_last_page_len (4)"},
     {[](Valid& c) { c.last[2] = 5; }, "paged_kv_last_page_len[2] = 5 (request 2): must be 1 .. page_size (4)"},
     {[](Valid& c) { c.last[1] = 1; }, "paged_kv_last_page_len[1] = 1 (request 1): must be 0 for a request without pages"},
-    {[](Valid& c) { c.config.dtype = DType::f16, c.missing_bytes = 1; }, "must be at least "},
+    {[](Valid& c) { c.config.cache.dtype = DType::f16, c.missing_bytes = 1; }, "must be at least "},
 
-    {[](Valid& c) { c.q_tensor.rank = 2; }, "q rank = 2: must be 3: [batch, num_qo_heads, head_dim]"},
+    {[](Valid& c) { c.q_tensor.rank = 2; }, "q rank = 2: must be 3: [nnz_qo, num_qo_heads, head_dim_qk]"},
     {[](Valid& c) { c.q_tensor.dtype = DType::f16; }, "q dtype = f16: must be that of the config (f32)"},
     {[](Valid& c) { c.q_tensor.shape[0] = 2; },
-     "q shape[0] = 2: must be the number of requests that were planned, or max_batch of a graph (3)"},
+     "q shape[0] = 2: must be the number of requests that were planned (3)"},
     {[](Valid& c) { c.q_tensor.shape[1] = 5; }, "q shape[1] = 5: must be num_qo_heads (6)"},
-    {[](Valid& c) { c.q_tensor.shape[2] = 4; }, "q shape[2] = 4: must be head_dim (8)"},
-    {[](Valid& c) { c.q_tensor.strides[0] = 49; },
-     "q stride = 49: must be dense: one row of num_qo_heads * head_dim after the other"},
+    {[](Valid& c) { c.q_tensor.shape[2] = 4; }, "q shape[2] = 4: must be head_dim_qk (8)"},
+    {[](Valid& c) { c.q_tensor.strides[2] = 2; }, "q stride[2] = 2: must be 1: dense along head_dim"},
     {[](Valid& c) { c.q_tensor.data = nullptr; }, "q = null: must point to data, since its size is not 0"},
     {[](Valid& c) { c.kv.dtype = DType::bf16; }, "kv cache dtype = bf16: must be that of the config (f32)"},
     {[](Valid& c) { c.kv.num_kv_heads = 1; }, "kv cache num_kv_heads = 1: must be that of the config (2)"},
     {[](Valid& c) { c.kv.page_size = 2; }, "kv cache page_size = 2: must be that of the config (4)"},
-    {[](Valid& c) { c.kv.head_dim_vo = 4; }, "v cache head_dim = 4: must be that of the config (8)"},
+    {[](Valid& c) { c.kv.head_dim_vo = 4; }, "v cache head_dim = 4: must be head_dim_vo of the config (8)"},
     {[](Valid& c) { c.kv.v = nullptr; }, "v cache = null: must point to data, since its size is not 0"},
     {[](Valid& c) { c.page_ids = c.page_ids.first(2); },
      "paged_kv_indices size = 2: must be at least the last entry of paged_kv_indptr (3)"},
     {[](Valid& c) { c.indices[1] = 5; }, "paged_kv_indices[1] = 5 (request 0): must be a page of the pool, 0 .. 4"},
     {[](Valid& c) { c.o_tensor.dtype = DType::f16; }, "o dtype = f16: must be that of the config (f32)"},
-    {[](Valid& c) { c.o_tensor.strides[1] = 9; },
-     "o stride = 48: must be dense: one row of num_qo_heads * head_dim after the other"},
+    {[](Valid& c) { c.o_tensor.strides[1] = 7; }, "o stride[1] = 7: must not let rows overlap"},
+    {[](Valid& c) { c.o_tensor.strides[0] = 47; }, "o stride[0] = 47: must not let rows overlap"},
     {[](Valid& c) { c.lse_log2 = c.lse_log2.first(17); },
      "lse_log2 size = 17: must be rows of o * num_qo_heads, or 0 if not wanted (18)"},
-    {[](Valid& c) { c.sinks = c.sink_values; }, "sinks size = 7: must be 0, since config.sinks is off (0)"},
-    {[](Valid& c) { c.config.sinks = true; }, "sinks size = 0: must be num_qo_heads, since config.sinks is on (6)"},
-    {[](Valid& c) { c.config.sinks = true, c.sink_values[2] = nan, c.sinks = std::span(c.sink_values).first(6); },
+    {[](Valid& c) { c.sinks = c.sink_values; }, "sinks size = 7: must be 0, since logits.sinks is off (0)"},
+    {[](Valid& c) { c.config.logits.sinks = true; }, "sinks size = 0: must be num_qo_heads, since logits.sinks is on (6)"},
+    {[](Valid& c) { c.config.logits.sinks = true, c.sink_values[2] = nan, c.sinks = std::span(c.sink_values).first(6); },
      "sinks[2] = nan: must be a number or -inf"},
 };
 
@@ -129,17 +129,17 @@ TEST_CASE("run before plan, and after a plan that was refused") {
 
 TEST_CASE("a graph refuses what exceeds its limits, and says what") {
   Valid c;
-  const auto graph_for = [&](DecodeLimits limits, std::vector<std::byte>& memory) {
+  const auto graph_for = [&](AttentionLimits limits, std::vector<std::byte>& memory) {
     memory.resize(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(c.config, limits).device);
     return CUDAGraphBatchDecodeWithPagedKVCache(c.config, limits, {.device = memory});
   };
   std::vector<std::byte> memory;
-  const auto planned = [&](DecodeLimits limits) {
+  const auto planned = [&](AttentionLimits limits) {
     return refusal([&] { graph_for(limits, memory).plan(c.indptr, c.indices, c.last); });
   };
   CHECK(planned({3, 3}) == "accepted");
-  CHECK(planned({2, 3}) == "batch = 3: exceeds what was captured: max_batch 2, max_pages 3");
-  CHECK(planned({3, 2}) == "pages = 3: exceeds what was captured: max_batch 3, max_pages 2");
+  CHECK(planned({2, 3}) == "batch = 3: exceeds what was captured: max_batch 2");
+  CHECK(planned({3, 2}) == "pages = 3: exceeds what was captured: max_pages 2");
   CHECK(planned({-1, 2}) == "max_batch = -1: must not be negative");
   CHECK(planned({3, -2}) == "max_pages = -2: must be 0 .. 2^31 - 1");
 
@@ -150,7 +150,7 @@ TEST_CASE("a graph refuses what exceeds its limits, and says what") {
   CHECK(refusal(too_few_ids).find("paged_kv_indices size = 2") == 0);
   CHECK(refusal([&] { graph.plan(c.indptr, c.indices, c.last, nullptr, Device::gpu); }) ==
         "indices_on = gpu: must be cpu, as the object's device is");
-  c.config.dtype = DType::f16;  // whose o is rounded from f32 in the workspace
+  c.config.cache.dtype = DType::f16;  // whose o is rounded from f32 in the workspace
   memory.resize(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(c.config, {4, 8}).device);
   std::vector<std::byte> small(memory.size() - 1);
   CHECK(refusal([&] { CUDAGraphBatchDecodeWithPagedKVCache(c.config, {4, 8}, {.device = small}); })
@@ -167,7 +167,8 @@ TEST_CASE("an empty batch is planned and run") {
 }
 
 TEST_CASE("planning again for no more work allocates nothing") {
-  DecodeConfig config{.num_qo_heads = 32, .num_kv_heads = 8, .head_dim = 128, .page_size = 16, .threads = 8};
+  const AttentionConfig config{.heads = {.num_qo_heads = 32, .num_kv_heads = 8, .head_dim_qk = 128},
+                               .cache = {.page_size = 16}, .execution = {.threads = 8}};
   std::vector<std::int32_t> indptr{0}, last;
   for (std::int32_t b = 0; b < 64; ++b) indptr.push_back(indptr.back() + 1 + b * 37 % 90), last.push_back(1 + b % 16);
   std::vector<std::byte> memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, indptr, last).device);
@@ -182,7 +183,7 @@ TEST_CASE("planning again for no more work allocates nothing") {
 TEST_CASE("the GPU, asked for where there is none, says why") {
   if (why_no_gpu().empty()) return;
   Valid c;
-  c.config.device = Device::gpu;
+  c.config.execution.device = Device::gpu;
   CHECK(refusal([&] { c.plan_and_run(); }) == "device = gpu: " + why_no_gpu());
   CHECK(refusal([&] { require_device(Device::gpu); }) == "device = gpu: " + why_no_gpu());
   CHECK(best_device() == Device::cpu);

@@ -101,7 +101,7 @@ const Refusal lengths_refusals[] = {
     {"negative page", [](Valid& c) { c.indices[1] = -1; }, "paged_kv_indices[1]", "-1", 0},
     {"queries go back", [](Valid& c) { c.qo_indptr[2] = 1; }, "qo_indptr[2]", "1", 1},
     {"queries start late", [](Valid& c) { c.qo_indptr[0] = 2; }, "qo_indptr[0]", "2"},
-    {"too few queries", [](Valid& c) { c.qo_indptr[3] = 4; }, "qo_indptr[3]", "4"},
+    {"too few queries", [](Valid& c) { c.qo_indptr[3] = 4; }, "q shape[0]", "5"},
     {"long qo_indptr", [](Valid& c) { c.p.qo_indptr = c.qo_indptr; }, "qo_indptr size", "5"},
     {"null indptr", [](Valid& c) { c.p.qo_indptr = {static_cast<std::int32_t*>(nullptr), 4}; }, "qo_indptr", "null"},
     {"packed rows", [](Valid& c) { c.qo_indptr[3] = most, c.p.q.shape[0] = most; }, "qo_len * group_size", "6442450935", 2},
@@ -109,7 +109,7 @@ const Refusal lengths_refusals[] = {
 
 const Refusal tensor_refusals[] = {
     {"q rank", [](Valid& c) { c.p.q.rank = 2; }, "q rank", "2"},
-    {"q rows", [](Valid& c) { c.p.q.shape[0] = 6; }, "qo_indptr[3]", "5"},
+    {"q rows", [](Valid& c) { c.p.q.shape[0] = 6; }, "q shape[0]", "6"},
     {"q heads", [](Valid& c) { c.p.q.shape[1] = 5; }, "q shape[1]", "5"},
     {"q dim", [](Valid& c) { c.p.q.shape[2] = 16; }, "q shape[2]", "16"},
     {"q stride", [](Valid& c) { c.p.q.strides[2] = 6; }, "q stride[2]", "6"},

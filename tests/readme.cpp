@@ -7,6 +7,7 @@
 
 #include "ladder/rung.hpp"
 
+using namespace flashladder;
 using namespace flashladder::ladder;
 
 namespace {

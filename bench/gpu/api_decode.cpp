@@ -5,13 +5,13 @@
 namespace flashladder::bench {
 namespace {
 
-api::DecodeConfig config_of(const ladder::CaseSpec& spec, const ApiDecode::Options& options) {
-  const AttentionParams& p = spec.params;
-  return {.num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads, .head_dim = p.head_dim_qk,
-          .page_size = spec.page_size, .dtype = spec.dtype, .o_dtype = options.o_dtype, .device = api::Device::gpu,
-          .sm_scale = p.sm_scale, .logits_soft_cap = p.logits_soft_cap, .sinks = p.sinks, .window_left = p.window_left,
-          .pos_encoding_mode = p.pos_encoding_mode, .policy = options.policy, .chunk_size = options.chunk_size,
-          .enable_pdl = options.enable_pdl};
+api::AttentionConfig config_of(const ladder::CaseSpec& spec, const ApiDecode::Options& options) {
+  api::AttentionConfig config =
+      api::config_for(spec.params, {.page_size = spec.page_size, .dtype = spec.dtype},
+                      {.device = Device::gpu, .policy = options.policy, .chunk_size = options.chunk_size,
+                       .enable_pdl = options.enable_pdl});
+  config.o_dtype = options.o_dtype;
+  return config;
 }
 
 }  // namespace
@@ -28,7 +28,7 @@ ApiDecode::ApiDecode(const ladder::CaseSpec& spec, const Options& options) : ind
     indptr_.push_back(indptr_.back() + pages_for(len, spec.page_size));
     last_page_len_.push_back(last_page_len_for(len, spec.page_size));
   }
-  const api::DecodeConfig config = config_of(spec, options);
+  const api::AttentionConfig config = config_of(spec, options);
   const api::WorkspaceBytes bytes =
       api::BatchDecodeWithPagedKVCache::workspace_bytes(config, indptr_, last_page_len_);
   device_ = gpu::DeviceBuffer(bytes.device);

@@ -9,41 +9,42 @@
 
 #include "gpu/check.hpp"
 
-namespace flashladder::api {
+namespace flashladder::gpu {
 
 class StagingRing {
  public:
   static constexpr std::size_t slots = 4;  // plans that may be under way at once
 
-  explicit StagingRing(std::span<std::byte> memory) : memory_(memory) {
-    for (cudaEvent_t& event : copied_) gpu::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  }
-  // Waits for the copies under way: then the memory is its owner's again.
-  ~StagingRing() {
-    for (const cudaEvent_t event : copied_) {
-      cudaEventSynchronize(event);  // an error here is an earlier kernel's: whoever synchronises reports it
-      cudaEventDestroy(event);
-    }
-  }
-  StagingRing(const StagingRing&) = delete;
-  StagingRing& operator=(const StagingRing&) = delete;
+  explicit StagingRing(std::span<std::byte> memory) : memory_(memory) {}
 
   // The next slot; waits if its last copy has not been carried out yet. An event never recorded counts as done.
   std::span<std::byte> next() {
-    gpu::check(cudaEventSynchronize(copied_[at_]));
+    check(cudaEventSynchronize(copied_[at_].event));
     const std::size_t bytes = memory_.size() / slots / 16 * 16;  // 16: what a packed plan is aligned to
     return memory_.subspan(at_ * bytes, bytes);
   }
   // All copies from the slot of next() are enqueued on this stream.
   void enqueued(cudaStream_t stream) {
-    gpu::check(cudaEventRecord(copied_[at_], stream));
+    check(cudaEventRecord(copied_[at_].event, stream));
     at_ = (at_ + 1) % slots;
   }
 
  private:
+  // Its end waits for the copy behind which it was recorded: then the memory is its owner's again.
+  struct Copied {
+    cudaEvent_t event = nullptr;
+    Copied() { check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming)); }
+    ~Copied() {
+      cudaEventSynchronize(event);  // an error here is an earlier kernel's: whoever synchronises reports it
+      cudaEventDestroy(event);
+    }
+    Copied(const Copied&) = delete;
+    Copied& operator=(const Copied&) = delete;
+  };
+
   std::span<std::byte> memory_;
-  std::array<cudaEvent_t, slots> copied_{};
+  std::array<Copied, slots> copied_;
   std::size_t at_ = 0;
 };
 
-}  // namespace flashladder::api
+}  // namespace flashladder::gpu

@@ -1,4 +1,4 @@
-#include "api/device.hpp"
+#include "api/placement.hpp"
 
 #include "core/error.hpp"
 #ifdef FLASHLADDER_CUDA

@@ -1,13 +1,13 @@
 // Where a call runs: on the CPU, or on the GPU and which of its streams. Nothing here needs CUDA's headers or a GPU.
 #pragma once
 
-#include <cstdint>
 #include <string>
+
+#include "core/device.hpp"
 
 namespace flashladder::api {
 
-enum class Device : std::uint8_t { cpu, gpu };
-constexpr const char* name_of(Device d) { return d == Device::cpu ? "cpu" : "gpu"; }
+using flashladder::Device;
 
 // A cudaStream_t, which converts to it by itself; nullptr is the default stream. The CPU works while its caller waits, and
 // ignores it.
@@ -18,7 +18,7 @@ using Stream = void*;
 struct On {
   Device device = Device::cpu;
   Stream stream = nullptr;
-  bool enable_pdl = false;  // programmatic dependent launch: may start before the kernel in front on the stream has ended
+  bool enable_pdl = false;  // programmatic dependent launch: may start before the previous kernel on the stream has ended
 };
 
 // "" if this machine has a GPU that this build runs on; else one sentence: built without CUDA, no device, a driver that is

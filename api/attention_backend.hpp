@@ -1,0 +1,94 @@
+// What stands behind an attention object: the CPU's C4 or a GPU kernel, each with its machine and its use of the workspace.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "api/attention_config.hpp"
+#include "core/attention_problem.hpp"
+#include "core/plan.hpp"
+#include "core/range.hpp"
+
+namespace flashladder::api {
+
+// What one plan, or a captured graph, takes: planner::usage(), or most_work().
+using Sizes = planner::CaptureLimits;
+
+// The lengths of a batch as plan() is given them: page lists, a ragged cache, or a block table. Host arrays.
+struct BatchLengths {
+  std::span<const std::int32_t> qo_indptr{};                                   // [batch + 1]; empty: decode
+  std::span<const std::int32_t> paged_kv_indptr{}, paged_kv_last_page_len{};   // [batch + 1], [batch]: page lists
+  std::span<const std::int32_t> kv_indptr{};                                   // [batch + 1]: a ragged cache
+  std::optional<BlockTableLengths> block_table{};
+
+  std::size_t batch() const {
+    if (block_table) return block_table->seq_lens.size();
+    return kv_indptr.empty() ? paged_kv_last_page_len.size() : kv_indptr.size() - 1;
+  }
+  std::int64_t page_entries() const {  // that page ids must have
+    if (block_table) return static_cast<std::int64_t>(batch()) * block_table->max_pages;
+    return kv_indptr.empty() ? paged_kv_indptr.back() : kv_indptr.back();
+  }
+};
+
+// A batch that was planned. Its arrays live as long as the plan is in force. qo_indptr is there for decode too, and a ragged
+// cache has become page lists with pages of one token.
+struct PlannedBatch {
+  const Plan& plan;
+  BatchLengths lengths;
+};
+
+// run()'s arguments, checked against config and plan.
+struct AttentionArguments {
+  Tensor q;
+  PagedKvCache kv;
+  std::span<const std::int32_t> page_ids;  // paged_kv_indices or block_tables; empty: those that plan() was given
+  bool identity_pages = false;             // ragged: token n is page n, and there are no page ids
+  AttentionOutput output;
+  std::span<const float> sinks;
+  std::span<const std::uint8_t> custom_mask{};
+};
+
+// What the planner must know of whoever executes its plans.
+struct AttentionMachine {
+  planner::MachineShape shape;
+  std::int32_t most_decode_rows = 1;  // packed query rows that an item of a decode may have
+  std::int32_t prefill_rows = 0;      // of a full item of a prefill
+  planner::CostModel cost{};
+
+  std::int32_t query_tile(bool decode, std::int32_t group_size) const {
+    // Decode: a group in the fewest tiles, these as even as they can be.
+    return decode ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
+  }
+};
+
+class AttentionBackend {
+ public:
+  virtual ~AttentionBackend() = default;
+
+  virtual const AttentionMachine& machine() const = 0;
+
+  virtual WorkspaceBytes bytes(const Sizes& sizes) const = 0;
+  // From here on plan() and run() may be called. InputError if the memory is not what it should be, but for its size.
+  virtual void attach(const Workspace& workspace) = 0;
+
+  // InputError if plan() can't be called on this stream now.
+  virtual void require_plannable(Stream stream) const = 0;
+  // The plan, packed for these sizes, to where run() finds it. page_ids: empty, or to be kept.
+  virtual void plan(const PlannedBatch& batch, const Sizes& sizes, std::span<const std::int32_t> page_ids, Device ids_on,
+                    Stream stream) = 0;
+  virtual void run(const PlannedBatch& batch, const AttentionArguments& arguments, Stream stream) = 0;
+};
+
+// for_graphs: page ids are kept in the workspace, and one launch serves every plan of the same sizes.
+struct BackendKind {
+  bool decode = true;  // one query a request
+  bool for_graphs = false;
+};
+std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config);
+// In a build with CUDA. InputError if the GPU does not compute this.
+std::unique_ptr<AttentionBackend> make_gpu_attention(const AttentionConfig& config, const BackendKind& kind);
+
+}  // namespace flashladder::api

@@ -1,0 +1,189 @@
+#include "api/attention_checks.hpp"
+
+#include <limits>
+#include <string>
+
+#include "core/error.hpp"
+#include "core/validate.hpp"
+
+namespace flashladder::api {
+namespace {
+
+constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
+
+// Sentences are put together only for a refusal: run() is called for every layer.
+void require_equal(std::int64_t value, std::int64_t wanted, const char* argument, const char* of_what) {
+  if (value == wanted) return;
+  throw InputError(argument, std::to_string(value), std::string("must be ") + of_what + " (" + std::to_string(wanted) + ")");
+}
+
+std::string dtype_name(DType t) { return t <= DType::u8 ? name_of(t) : std::to_string(static_cast<int>(t)); }
+
+void require_dtype(DType has, DType wanted, const char* argument, const char* of_what) {
+  if (has == wanted) return;
+  throw InputError(argument, dtype_name(has), std::string("must be ") + of_what + " (" + name_of(wanted) + ")");
+}
+
+void require_data(const void* data, bool needed, const char* argument) {
+  require(data != nullptr || !needed, argument, "null", "must point to data, since its size is not 0");
+}
+
+void check_cache(const PagedKvCache& kv, const AttentionConfig& c) {
+  require_dtype(kv.dtype, c.cache.dtype, "kv cache dtype", "that of the config");
+  require_equal(kv.num_kv_heads, c.heads.num_kv_heads, "kv cache num_kv_heads", "that of the config");
+  require_equal(kv.page_size, c.cache.page_size, "kv cache page_size", "that of the config");
+  require_equal(kv.head_dim_qk, c.heads.head_dim_qk, "k cache head_dim", "head_dim_qk of the config");
+  require_equal(kv.head_dim_vo, c.heads.dim_vo(), "v cache head_dim", "head_dim_vo of the config");
+  require(kv.num_pages >= 0, "num_pages", kv.num_pages, "must not be negative");
+  require_data(kv.k, kv.num_pages > 0, "k cache");
+  require_data(kv.v, kv.num_pages > 0, "v cache");
+}
+
+// q and o have as many rows as were planned; a graph's as many as it was captured for.
+RowsRule rule_of(const char* name, const AttentionConfig& c, const AttentionSession::Kind& kind,
+                 const BatchLengths& planned) {
+  RowsRule rule{.name = name, .nnz_qo = planned.qo_indptr.back(), .nnz_qo_is = "the last entry of qo_indptr",
+                .num_qo_heads = c.heads.num_qo_heads, .head_dim = c.heads.head_dim_qk, .head_dim_is = "head_dim_qk"};
+  if (kind.decode) rule.nnz_qo_is = "the number of requests that were planned";
+  if (kind.graph) {
+    rule.nnz_qo = kind.decode ? kind.graph->max_batch : kind.graph->max_nnz_qo.value_or(0);
+    rule.nnz_qo_is = kind.decode ? "max_batch of the graph" : "max_nnz_qo of the graph";
+  }
+  return rule;
+}
+
+void check_rows(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,
+                const BatchLengths& planned) {
+  const RowsRule q = rule_of("q", c, kind, planned);
+  validate_rows(a.q, q);
+  require_dtype(a.q.dtype, c.dtype_of_q(), "q dtype", "that of the config");
+  check_cache(a.kv, c);
+  RowsRule o = q;
+  o.name = "o", o.head_dim = c.heads.dim_vo(), o.head_dim_is = "head_dim_vo";
+  validate_written_rows(a.output.o, o);
+  require_dtype(a.output.o.dtype, c.dtype_of_o(), "o dtype", "that of the config");
+  const auto lse_size = static_cast<std::int64_t>(a.output.lse_log2.size());
+  if (lse_size != 0) {
+    require_equal(lse_size, q.nnz_qo * c.heads.num_qo_heads, "lse_log2 size",
+                  "rows of o * num_qo_heads, or 0 if not wanted");
+  }
+  require_data(a.output.lse_log2.data(), lse_size != 0, "lse_log2");
+}
+
+void check_mask(std::span<const std::uint8_t> mask, const AttentionConfig& c, std::int64_t wanted) {
+  const bool custom = c.logits.mask == MaskMode::custom;
+  require_equal(static_cast<std::int64_t>(mask.size()), custom ? wanted : 0, "custom_mask size",
+                custom ? "the sum of qo_len * kv_len, since logits.mask is custom" : "0, since logits.mask is not custom");
+  require_data(mask.data(), !mask.empty(), "custom_mask");
+}
+
+void check_sinks(std::span<const float> sinks, const AttentionConfig& c) {
+  require_equal(static_cast<std::int64_t>(sinks.size()), c.logits.sinks ? c.heads.num_qo_heads : 0, "sinks size",
+                c.logits.sinks ? "num_qo_heads, since logits.sinks is on" : "0, since logits.sinks is off");
+  require_data(sinks.data(), !sinks.empty(), "sinks");
+}
+
+// A graph's limits against one batch.
+void require_within(const AttentionLimits& limits, const BatchLengths& lengths, bool decode) {
+  const auto within = [&](const char* what, std::int64_t has, std::int64_t most, const char* limit) {
+    if (has > most) {
+      throw InputError(what, std::to_string(has), std::string("exceeds what was captured: ") + limit + " " +
+                                                      std::to_string(most));
+    }
+  };
+  within("batch", static_cast<std::int64_t>(lengths.batch()), limits.max_batch, "max_batch");
+  within("pages", lengths.page_entries(), limits.max_pages, "max_pages");
+  if (!decode) within("nnz_qo", lengths.qo_indptr.back(), limits.max_nnz_qo.value_or(0), "max_nnz_qo");
+}
+
+}  // namespace
+
+AttentionParams AttentionConfig::params() const {
+  const float scale = heads.head_dim_qk > 0 ? default_sm_scale(heads.head_dim_qk) : 1.0f;
+  return {.num_qo_heads = heads.num_qo_heads, .num_kv_heads = heads.num_kv_heads, .head_dim_qk = heads.head_dim_qk,
+          .head_dim_vo = heads.dim_vo(), .sm_scale = logits.sm_scale.value_or(scale), .mask = logits.mask,
+          .window_left = logits.window_left, .logits_soft_cap = logits.logits_soft_cap,
+          .pos_encoding_mode = logits.pos_encoding_mode, .rope_scale = logits.rope_scale, .rope_theta = logits.rope_theta,
+          .sinks = logits.sinks};
+}
+
+AttentionConfig config_for(const AttentionParams& p, const CacheConfig& cache, const ExecutionConfig& execution) {
+  return {.heads = {.num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads, .head_dim_qk = p.head_dim_qk,
+                    .head_dim_vo = p.head_dim_vo},
+          .cache = cache,
+          .logits = {.sm_scale = p.sm_scale, .mask = p.mask, .window_left = p.window_left,
+                     .logits_soft_cap = p.logits_soft_cap, .pos_encoding_mode = p.pos_encoding_mode,
+                     .rope_scale = p.rope_scale, .rope_theta = p.rope_theta, .sinks = p.sinks},
+          .execution = execution};
+}
+
+void validate_limits(const AttentionLimits& limits, bool decode) {
+  require(limits.max_batch >= 0, "max_batch", limits.max_batch, "must not be negative");
+  require(limits.max_pages >= 0 && limits.max_pages <= int32_max, "max_pages", limits.max_pages, "must be 0 .. 2^31 - 1");
+  if (decode) {
+    require(!limits.max_nnz_qo, "max_nnz_qo", limits.max_nnz_qo.value_or(0),
+            "must not be given: a decode has one query a request");
+    return;
+  }
+  require(limits.max_nnz_qo.has_value(), "max_nnz_qo", "", "must be given: the queries of all requests together");
+  require(*limits.max_nnz_qo >= 0 && *limits.max_nnz_qo <= int32_max, "max_nnz_qo", *limits.max_nnz_qo,
+          "must be 0 .. 2^31 - 1");
+}
+
+void validate_config(const AttentionConfig& config, const AttentionSession::Kind& kind) {
+  require(config.heads.head_dim_vo >= 0, "head_dim_vo", config.heads.head_dim_vo,
+          "must be at least 1, or 0 for head_dim_qk");
+  flashladder::validate(config.params());
+  require(config.cache.page_size >= 1, "page_size", config.cache.page_size, "must be at least 1");
+  require(is_attention_dtype(config.cache.dtype), "dtype", dtype_name(config.cache.dtype), "must be f32, f16 or bf16");
+  require_dtype(config.dtype_of_q(), config.cache.dtype, "q_dtype", "the cache's dtype");
+  const DType o = config.dtype_of_o();
+  if (o != DType::f32) require_dtype(o, config.dtype_of_q(), "o_dtype", "f32 or q's dtype");
+  constexpr std::int32_t align = planner::PlanInputs{}.chunk_align;
+  static_assert(align == 64, "the message says so");
+  const std::int32_t chunk = config.execution.chunk_size;
+  require(config.execution.policy != SplitPolicy::fixed || (chunk >= 1 && chunk % align == 0), "chunk_size", chunk,
+          "must be a positive multiple of 64, since policy is fixed");
+  const std::int32_t threads = config.execution.threads;
+  require(threads >= 0 && threads <= 1 << 12, "threads", threads, "must be 1 .. 4096, or 0 for all");
+  require(!kind.ragged || config.cache.page_size == 1, "page_size", config.cache.page_size,
+          "must be 1: a ragged cache has no pages");
+  if (kind.graph) validate_limits(*kind.graph, kind.decode);
+}
+
+void validate_lengths(const BatchLengths& lengths, const AttentionConfig& config, const AttentionSession::Kind& kind) {
+  if (lengths.block_table) {
+    const BlockTableLengths& table = *lengths.block_table;
+    require(table.max_pages >= 0, "max_pages", table.max_pages, "must not be negative");
+    validate_block_table(lengths.page_entries(), table.seq_lens, config.cache.page_size);
+  } else if (kind.ragged) {
+    require(!lengths.kv_indptr.empty(), "kv_indptr size", 0, "must be batch + 1");
+    validate_kv_indptr(lengths.kv_indptr, static_cast<std::int64_t>(lengths.batch()));
+  } else {
+    validate_page_counts(lengths.paged_kv_indptr, lengths.paged_kv_last_page_len, config.cache.page_size);
+  }
+  if (!kind.decode) validate_qo_indptr(lengths.qo_indptr, static_cast<std::int64_t>(lengths.batch()));
+  if (kind.graph) require_within(*kind.graph, lengths, kind.decode);
+}
+
+std::span<const std::int32_t> checked_page_ids(std::span<const std::int32_t> page_ids, const BatchLengths& lengths) {
+  const auto size = static_cast<std::int64_t>(page_ids.size()), entries = lengths.page_entries();
+  const char* name = lengths.block_table ? "block_tables" : "paged_kv_indices";
+  if (size < entries) {
+    throw InputError(std::string(name) + " size", std::to_string(size),
+                     std::string("must be at least ") +
+                         (lengths.block_table ? "batch * max_pages" : "the last entry of paged_kv_indptr") + " (" +
+                         std::to_string(entries) + ")");
+  }
+  require_data(page_ids.data(), entries > 0, name);
+  return page_ids.first(static_cast<std::size_t>(entries));
+}
+
+void check(const AttentionArguments& a, const AttentionConfig& config, const AttentionSession::Kind& kind,
+           const BatchLengths& planned, std::int64_t mask_bytes) {
+  check_rows(a, config, kind, planned);
+  check_mask(a.custom_mask, config, mask_bytes);
+  check_sinks(a.sinks, config);
+}
+
+}  // namespace flashladder::api

@@ -1,0 +1,98 @@
+// What an attention object is made for, part by part, and how much memory it wants: the words that all classes of plan and
+// run share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "api/placement.hpp"
+#include "core/attention_params.hpp"
+#include "core/tensor.hpp"
+#include "planner/plan_inputs.hpp"
+
+namespace flashladder::api {
+
+using planner::SplitPolicy;
+
+struct HeadShape {
+  std::int32_t num_qo_heads = 0, num_kv_heads = 0;  // any group size
+  std::int32_t head_dim_qk = 0;                     // features of q and K
+  std::int32_t head_dim_vo = 0;                     // features of V and o; 0: head_dim_qk
+
+  std::int32_t dim_vo() const { return head_dim_vo == 0 ? head_dim_qk : head_dim_vo; }
+};
+
+struct CacheConfig {
+  std::int32_t page_size = 0;  // tokens; of a ragged cache 1
+  DType dtype = DType::f16;    // of K and V
+};
+
+// How a dot product becomes a logit, and who sees whom: docs/conventions.md.
+struct LogitsConfig {
+  std::optional<float> sm_scale{};  // 1 / sqrt(head_dim_qk) if not given
+  MaskMode mask = MaskMode::none;   // custom: run() gets the bytes
+  std::int32_t window_left = -1;    // keys kept to the left of the diagonal one; -1: all
+  float logits_soft_cap = 0;        // c > 0: logit = c * tanh(logit / c)
+  PosEncodingMode pos_encoding_mode = PosEncodingMode::NONE;
+  float rope_scale = 1, rope_theta = 10000;  // ROPE_LLAMA only
+  bool sinks = false;               // run() gets one extra logit for each query head
+};
+
+struct ExecutionConfig {
+  Device device = Device::cpu;  // best_device() takes the GPU where there is one
+  // balanced: equal work for every CTA, the fastest. fixed, with chunk_size keys (a multiple of 64): a request's bits do not
+  // depend on its neighbours in the batch. The others: planner/plan_inputs.hpp.
+  SplitPolicy policy = SplitPolicy::balanced;
+  std::int32_t chunk_size = 0;
+  std::int32_t threads = 0;  // on the CPU, at most; 0: one for each hardware thread
+  // GPU only: run()'s kernel may start before the previous kernel on the stream has ended. It waits before it reads q, K and
+  // V, but not before it reads page ids: the previous kernel must not write those.
+  bool enable_pdl = false;
+};
+
+// The numbers that no plan() and no run() changes. What a device can't compute is refused when the object is made; what the
+// GPU computes: docs/api.md. The CPU computes everything.
+struct AttentionConfig {
+  HeadShape heads;
+  CacheConfig cache;
+  LogitsConfig logits{};
+  ExecutionConfig execution{};
+  std::optional<DType> q_dtype{};  // cache.dtype if not given; no other yet
+  std::optional<DType> o_dtype{};  // that of q if not given, or f32
+
+  DType dtype_of_q() const { return q_dtype.value_or(cache.dtype); }
+  DType dtype_of_o() const { return o_dtype.value_or(dtype_of_q()); }
+  AttentionParams params() const;
+};
+// The config that computes what the params say: config_for(p, {.page_size = 16}).params() is p.
+AttentionConfig config_for(const AttentionParams& params, const CacheConfig& cache, const ExecutionConfig& execution = {});
+
+// The lengths of a batch whose page ids are a dense block table: block_tables [batch, max_pages], as FlashInfer's trtllm
+// entry points, vLLM and FlashAttention take it. Entries beyond a request's length are never read.
+struct BlockTableLengths {
+  std::span<const std::int32_t> seq_lens;  // [batch], host
+  std::int32_t max_pages = 0;              // entries of a row
+};
+
+// The largest batch that a workspace, or a captured graph, is meant for.
+struct AttentionLimits {
+  std::int32_t max_batch = 0;
+  std::int64_t max_pages = 0;                 // entries of paged_kv_indices, or of block_tables: up to 2^31 - 1
+  std::optional<std::int64_t> max_nnz_qo{};   // queries of all requests together; not given: decode, one a request
+};
+
+struct WorkspaceBytes {
+  std::size_t device = 0, staging = 0;
+};
+
+// The caller's memory, borrowed for the life of the object: there is no other on the device.
+//   device   where the kernels run: cudaMalloc or a part of it on the GPU, any memory on the CPU; 16-byte aligned
+//   staging  GPU: page-locked host memory (cudaMallocHost, cudaHostRegister), 16-byte aligned. CPU: none
+// No two objects may share memory. Contents don't matter.
+struct Workspace {
+  std::span<std::byte> device, staging{};
+};
+
+}  // namespace flashladder::api

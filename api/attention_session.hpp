@@ -1,0 +1,59 @@
+// What every class of plan and run is made of: the config, the checks of plan() and run(), the plan in force, and a backend.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "api/attention_backend.hpp"
+#include "api/attention_config.hpp"
+#include "core/plan.hpp"
+#include "planner/planner.hpp"
+
+namespace flashladder::api {
+
+// What the planner gets to know. The lengths are borrowed; qo_lens is empty for decode.
+planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMachine& machine, bool decode,
+                                std::span<const std::int32_t> qo_lens, std::span<const std::int32_t> kv_lens);
+
+class AttentionSession {
+ public:
+  struct Kind {
+    bool decode = true;                      // one query a request: plan() is given no qo_indptr
+    bool ragged = false;                     // token n is page n: plan() is given kv_indptr, run() no page ids
+    std::optional<AttentionLimits> graph{};  // a graph's, which keeps page ids; none: every plan takes what it needs
+  };
+  AttentionSession(const AttentionConfig& config, const Kind& kind);
+
+  WorkspaceBytes bytes_for(const BatchLengths& lengths);
+  WorkspaceBytes bytes_for(const AttentionLimits& limits) const;
+
+  void attach(const Workspace& workspace);
+  // page_ids: a graph's, which are kept.
+  void plan(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on, Stream stream);
+  void run(const AttentionArguments& arguments, Stream stream);
+
+  const Plan& current_plan() const { return plan_; }
+
+ private:
+  planner::PlanInputs inputs() const { return plan_inputs(config_, backend_->machine(), kind_.decode, qo_lens_, kv_lens_); }
+  void keep(const BatchLengths& lengths);
+  Sizes make_plan(const BatchLengths& lengths);
+  PlannedBatch planned() const;
+
+  AttentionConfig config_;
+  Kind kind_;
+  std::unique_ptr<AttentionBackend> backend_;
+  std::optional<Sizes> captured_;  // what a graph is captured for: the most within its limits
+  Workspace workspace_;
+  bool planned_ = false;
+  Plan plan_;
+  // Of plan_: lengths, and the arrays that they came from. max_pages_: of a block table.
+  std::vector<std::int32_t> qo_lens_, kv_lens_, qo_indptr_, paged_kv_indptr_, paged_kv_last_page_len_;
+  std::optional<std::int32_t> max_pages_;
+  std::int64_t mask_bytes_ = 0;  // of a custom mask
+};
+
+}  // namespace flashladder::api

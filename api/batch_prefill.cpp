@@ -1,0 +1,92 @@
+#include "api/batch_prefill.hpp"
+
+#include <utility>
+
+#include "api/attention_session.hpp"
+#include "api/contiguous_cache.hpp"
+
+namespace flashladder::api {
+namespace {
+
+using Indices = std::span<const std::int32_t>;
+
+BatchLengths page_lists(Indices qo_indptr, Indices paged_kv_indptr, Indices paged_kv_last_page_len) {
+  return {.qo_indptr = qo_indptr, .paged_kv_indptr = paged_kv_indptr, .paged_kv_last_page_len = paged_kv_last_page_len};
+}
+
+AttentionSession session(const AttentionConfig& config, bool ragged) {
+  return {config, {.decode = false, .ragged = ragged}};
+}
+
+std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, bool ragged, const Workspace& workspace) {
+  auto made = std::make_unique<AttentionSession>(session(config, ragged));
+  made->attach(workspace);
+  return made;
+}
+
+}  // namespace
+
+WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, Indices qo_indptr,
+                                                             Indices paged_kv_indptr, Indices paged_kv_last_page_len) {
+  return session(config, false).bytes_for(page_lists(qo_indptr, paged_kv_indptr, paged_kv_last_page_len));
+}
+WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, Indices qo_indptr,
+                                                             const BlockTableLengths& lengths) {
+  return session(config, false).bytes_for({.qo_indptr = qo_indptr, .block_table = lengths});
+}
+WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
+  return session(config, false).bytes_for(limits);
+}
+
+BatchPrefillWithPagedKVCache::BatchPrefillWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace)
+    : session_(attached(config, false, workspace)) {}
+BatchPrefillWithPagedKVCache::~BatchPrefillWithPagedKVCache() = default;
+BatchPrefillWithPagedKVCache::BatchPrefillWithPagedKVCache(BatchPrefillWithPagedKVCache&&) noexcept = default;
+BatchPrefillWithPagedKVCache& BatchPrefillWithPagedKVCache::operator=(BatchPrefillWithPagedKVCache&&) noexcept = default;
+
+void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, Indices paged_kv_indptr, Indices paged_kv_last_page_len,
+                                        Stream stream) {
+  session_->plan(page_lists(qo_indptr, paged_kv_indptr, paged_kv_last_page_len), {}, Device::cpu, stream);
+}
+void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockTableLengths& lengths, Stream stream) {
+  session_->plan({.qo_indptr = qo_indptr, .block_table = lengths}, {}, Device::cpu, stream);
+}
+
+void BatchPrefillWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, Indices page_ids,
+                                       const AttentionOutput& output, Stream stream, std::span<const float> sinks,
+                                       std::span<const std::uint8_t> custom_mask) {
+  session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask},
+                stream);
+}
+
+const Plan& BatchPrefillWithPagedKVCache::current_plan() const { return session_->current_plan(); }
+
+WorkspaceBytes BatchPrefillWithRaggedKVCache::workspace_bytes(const AttentionConfig& config, Indices qo_indptr,
+                                                              Indices kv_indptr) {
+  return session(config, true).bytes_for({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr});
+}
+WorkspaceBytes BatchPrefillWithRaggedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
+  return session(config, true).bytes_for(limits);
+}
+
+BatchPrefillWithRaggedKVCache::BatchPrefillWithRaggedKVCache(const AttentionConfig& config, const Workspace& workspace)
+    : session_(attached(config, true, workspace)) {}
+BatchPrefillWithRaggedKVCache::~BatchPrefillWithRaggedKVCache() = default;
+BatchPrefillWithRaggedKVCache::BatchPrefillWithRaggedKVCache(BatchPrefillWithRaggedKVCache&&) noexcept = default;
+BatchPrefillWithRaggedKVCache& BatchPrefillWithRaggedKVCache::operator=(BatchPrefillWithRaggedKVCache&&) noexcept = default;
+
+void BatchPrefillWithRaggedKVCache::plan(Indices qo_indptr, Indices kv_indptr, Stream stream) {
+  session_->plan({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr}, {}, Device::cpu, stream);
+}
+
+void BatchPrefillWithRaggedKVCache::run(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output,
+                                        Stream stream, std::span<const float> sinks,
+                                        std::span<const std::uint8_t> custom_mask) {
+  session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
+                 .sinks = sinks, .custom_mask = custom_mask},
+                stream);
+}
+
+const Plan& BatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
+
+}  // namespace flashladder::api

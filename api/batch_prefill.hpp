@@ -1,0 +1,87 @@
+// Batch prefill and append by plan and run: many queries a request, over a paged or a ragged KV cache.
+//
+// Request b's queries are the *last* qo_len(b) tokens of its sequence, whose keys and values are in the cache already: a
+// whole prompt has qo_len = kv_len, a chunk of a prompt or a draft of a few tokens less, and one query a request is a decode.
+// With logits.mask = causal query i sees the keys up to its own.
+//
+// Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the CPU today; on the GPU
+// the constructor says that it comes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "api/attention_config.hpp"
+#include "core/attention_problem.hpp"
+
+namespace flashladder {
+struct Plan;
+}
+
+namespace flashladder::api {
+
+class AttentionSession;
+
+class BatchPrefillWithPagedKVCache {
+ public:
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, std::span<const std::int32_t> qo_indptr,
+                                        std::span<const std::int32_t> paged_kv_indptr,
+                                        std::span<const std::int32_t> paged_kv_last_page_len);
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, std::span<const std::int32_t> qo_indptr,
+                                        const BlockTableLengths& lengths);
+  // Enough for every batch within the limits, max_nnz_qo included.
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
+
+  BatchPrefillWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace);
+  ~BatchPrefillWithPagedKVCache();
+  BatchPrefillWithPagedKVCache(BatchPrefillWithPagedKVCache&&) noexcept;
+  BatchPrefillWithPagedKVCache& operator=(BatchPrefillWithPagedKVCache&&) noexcept;
+
+  //   qo_indptr [batch + 1]: where each request's queries begin. paged_kv_indptr [batch + 1] and paged_kv_last_page_len
+  //   [batch] are those of all its tokens, the new ones included. Host arrays; read before plan() returns.
+  void plan(std::span<const std::int32_t> qo_indptr, std::span<const std::int32_t> paged_kv_indptr,
+            std::span<const std::int32_t> paged_kv_last_page_len, Stream stream = nullptr);
+  // The same for a dense block table: prefill.plan(qo_indptr, BlockTableLengths{seq_lens, max_pages}, stream).
+  void plan(std::span<const std::int32_t> qo_indptr, const BlockTableLengths& lengths, Stream stream = nullptr);
+
+  //   q           [qo_indptr[batch], num_qo_heads, head_dim_qk]  dense along head_dim; strides of tokens and heads are free
+  //   kv, page_ids, sinks   as in BatchDecodeWithPagedKVCache::run
+  //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2 [qo_indptr[batch], num_qo_heads], or empty
+  //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
+  void run(const Tensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids, const AttentionOutput& output,
+           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+
+  const Plan& current_plan() const;
+
+ private:
+  std::unique_ptr<AttentionSession> session_;
+};
+
+// The same over keys and values that lie one after the other, token by token, without pages: config.cache.page_size is 1.
+class BatchPrefillWithRaggedKVCache {
+ public:
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, std::span<const std::int32_t> qo_indptr,
+                                        std::span<const std::int32_t> kv_indptr);
+  // max_pages: tokens of all requests together.
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
+
+  BatchPrefillWithRaggedKVCache(const AttentionConfig& config, const Workspace& workspace);
+  ~BatchPrefillWithRaggedKVCache();
+  BatchPrefillWithRaggedKVCache(BatchPrefillWithRaggedKVCache&&) noexcept;
+  BatchPrefillWithRaggedKVCache& operator=(BatchPrefillWithRaggedKVCache&&) noexcept;
+
+  // kv_indptr [batch + 1]: where each request's tokens begin in k and v.
+  void plan(std::span<const std::int32_t> qo_indptr, std::span<const std::int32_t> kv_indptr, Stream stream = nullptr);
+
+  //   k  [kv_indptr[batch], num_kv_heads, head_dim_qk], v [kv_indptr[batch], num_kv_heads, head_dim_vo]; strided as q may be
+  void run(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output, Stream stream = nullptr,
+           std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+
+  const Plan& current_plan() const;
+
+ private:
+  std::unique_ptr<AttentionSession> session_;
+};
+
+}  // namespace flashladder::api

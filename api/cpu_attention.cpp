@@ -1,0 +1,121 @@
+// The CPU behind an attention object: C4 executes the same plan, one worker for each hardware thread in the place of CTAs.
+#include <optional>
+#include <vector>
+
+#include "api/attention_backend.hpp"
+#include "core/error.hpp"
+#include "reference/c4_planned.hpp"
+#include "reference/element_io.hpp"
+
+namespace flashladder::api {
+namespace {
+
+namespace ref = reference;
+
+// Rows: eight panels of 32 lanes read a gathered tile of keys from the cache before the next one is gathered.
+constexpr std::int32_t prefill_rows = 256;
+
+class CpuAttention final : public AttentionBackend {
+ public:
+  explicit CpuAttention(const AttentionConfig& config)
+      : config_(config), params_(config.params()),
+        threads_(config.execution.threads > 0 ? config.execution.threads : ref::ThreadPool::hardware_threads()),
+        machine_{.shape = {.num_sms = threads_, .ctas_per_sm = 1}, .most_decode_rows = params_.group_size(),
+                 .prefill_rows = prefill_rows} {}
+
+  const AttentionMachine& machine() const override { return machine_; }
+
+  // C4's partials, then o in f32 where the caller wants another dtype.
+  WorkspaceBytes bytes(const Sizes& sizes) const override {
+    return {.device = partial_bytes(sizes) + f32_bytes(sizes.nnz_qo)};
+  }
+
+  void attach(const Workspace& workspace) override {
+    require(reinterpret_cast<std::uintptr_t>(workspace.device.data()) % 16 == 0, "workspace.device", "",
+            "must be aligned to 16 bytes");
+    workspace_ = workspace.device;
+    pool_.emplace(threads_);
+  }
+
+  void require_plannable(Stream) const override {}
+
+  void plan(const PlannedBatch&, const Sizes& sizes, std::span<const std::int32_t> page_ids, Device ids_on,
+            Stream) override {
+    require(ids_on == Device::cpu, "indices_on", name_of(ids_on), "must be cpu, as the object's device is");
+    page_ids_.assign(page_ids.begin(), page_ids.end());
+    f32_ = workspace_.subspan(partial_bytes(sizes), f32_bytes(sizes.nnz_qo));
+  }
+
+  void run(const PlannedBatch& batch, const AttentionArguments& a, Stream) override {
+    if (batch.lengths.batch() == 0) return;
+    const AttentionProblem problem = problem_of(batch.lengths, a);
+    const std::int64_t rows = batch.lengths.qo_indptr.back(), heads = params_.num_qo_heads, dim = params_.head_dim_vo;
+    const Tensor o = first_rows(a.output.o, rows);
+    AttentionOutput output{.o = o, .lse_log2 = a.output.lse_log2};
+    if (!output.lse_log2.empty()) output.lse_log2 = output.lse_log2.first(static_cast<std::size_t>(rows * heads));
+    if (o.dtype != DType::f32) output.o = contiguous(f32_.data(), DType::f32, {rows, heads, dim});
+    ref::c4::attend(problem, batch.plan, workspace_, *pool_, ref::Schedule::stealing, output);
+    if (o.dtype != DType::f32) round_to(o, output.o.data_as<const float>());
+  }
+
+ private:
+  AttentionProblem problem_of(const BatchLengths& lengths, const AttentionArguments& a) const {
+    const std::span<const std::int32_t> page_ids = a.page_ids.empty() ? page_ids_ : a.page_ids;
+    AttentionProblem problem;
+    problem.params = params_;
+    problem.q = first_rows(a.q, lengths.qo_indptr.back());
+    problem.kv = a.kv;
+    problem.qo_indptr = lengths.qo_indptr;
+    problem.custom_mask = a.custom_mask;
+    problem.sinks = a.sinks;
+    problem.identity_pages = a.identity_pages;
+    if (lengths.block_table) {
+      problem.block_tables = page_ids;
+      problem.seq_lens = lengths.block_table->seq_lens;
+    } else {
+      problem.paged_kv_indptr = lengths.paged_kv_indptr;
+      problem.paged_kv_last_page_len = lengths.paged_kv_last_page_len;
+      problem.paged_kv_indices = page_ids;
+    }
+    return problem;
+  }
+
+  // o [rows, heads, dim] of 16 bits from dense floats, each rounded once.
+  void round_to(const Tensor& o, const float* from) const {
+    for (std::int64_t row = 0; row < o.shape[0]; ++row) {
+      for (std::int64_t head = 0; head < o.shape[1]; ++head, from += o.shape[2]) {
+        ref::store_row(from, o.shape[2], o, row * o.strides[0] + head * o.strides[1]);
+      }
+    }
+  }
+
+  std::size_t partial_bytes(const Sizes& sizes) const {
+    const auto row = static_cast<std::size_t>(params_.head_dim_vo) + 1;
+    return static_cast<std::size_t>(sizes.partial_rows) * row * sizeof(float);
+  }
+  std::size_t f32_bytes(std::int64_t rows) const {
+    if (config_.dtype_of_o() == DType::f32) return 0;
+    return static_cast<std::size_t>(rows * params_.num_qo_heads * params_.head_dim_vo) * sizeof(float);
+  }
+  // A graph's tensors have the rows of the largest batch, of which this one's are the first.
+  static Tensor first_rows(Tensor t, std::int64_t rows) {
+    t.shape[0] = rows;
+    return t;
+  }
+
+  AttentionConfig config_;
+  AttentionParams params_;
+  std::int32_t threads_;
+  AttentionMachine machine_;
+  std::optional<ref::ThreadPool> pool_;
+  std::span<std::byte> workspace_, f32_;  // f32_: behind the partials
+  std::vector<std::int32_t> page_ids_;    // a graph's
+};
+
+}  // namespace
+
+std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config) {
+  return std::make_unique<CpuAttention>(config);
+}
+
+}  // namespace flashladder::api
