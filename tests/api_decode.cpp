@@ -170,11 +170,17 @@ TEST_CASE("a batch within the limits never takes more than most_work") {
                            .page_size = pick(1, 40), .window_left = pick(0, 3) == 0 ? pick(0, 400) : -1,
                            .query_tile = pick(1, 5), .policy = planner::all_policies[static_cast<std::size_t>(pick(0, 4))],
                            .chunk_size = 64 * pick(1, 8), .machine = {pick(1, 40), pick(1, 2)}};
-    const Plan plan = planner::make_plan(in);
-    const planner::CaptureLimits used = planner::usage(plan, in);
-    const planner::CaptureLimits most =
-        most_work(in, {static_cast<std::int32_t>(used.batch), used.pages});  // the tightest limits that hold it
-    CHECK_MESSAGE(planner::exceeds(plan, in, most) == "", "policy ", planner::name_of(in.policy), " case ", i);
+    std::vector<std::int32_t> qo_lens(kv_lens.size());
+    for (std::int32_t& len : qo_lens) len = pick(0, 2) == 0 ? pick(0, 300) : pick(0, 3);
+    for (const bool decode : {true, false}) {
+      if (!decode) in.qo_lens = qo_lens, in.mask = pick(0, 1) == 0 ? MaskMode::causal : MaskMode::none;
+      const Plan plan = planner::make_plan(in);
+      const planner::CaptureLimits used = planner::usage(plan, in);
+      AttentionLimits limits{static_cast<std::int32_t>(used.batch), used.pages};  // the tightest that hold it
+      if (!decode) limits.max_nnz_qo = used.nnz_qo;
+      const planner::CaptureLimits most = most_work(in, limits);
+      CHECK_MESSAGE(planner::exceeds(plan, in, most) == "", "policy ", planner::name_of(in.policy), " case ", i);
+    }
   }
 }
 
