@@ -4,13 +4,12 @@
 #include <ctime>
 #include <fstream>
 
-#include <nlohmann/json.hpp>
-
-#include "ladder/cases/strict_json.hpp"
 #include "reference/thread_pool.hpp"
 
 namespace flashladder::bench {
 namespace {
+
+using ladder::Json;
 
 constexpr const char* built_commit =
 #include "bench/built_commit.inc"
@@ -48,9 +47,7 @@ double rounded(double x) {
   return unit >= 1 ? std::round(x / unit) * unit : std::round(x * std::round(1 / unit)) / std::round(1 / unit);
 }
 
-nlohmann::ordered_json number_or_null(const std::optional<double>& x) {
-  return x ? nlohmann::ordered_json(rounded(*x)) : nlohmann::ordered_json(nullptr);
-}
+Json number_or_null(const std::optional<double>& x) { return x ? Json(rounded(*x)) : Json(); }
 
 std::string quoted(const std::string& cell) {
   std::string text = "\"";
@@ -65,35 +62,38 @@ Machine this_machine() {
           .flags = FLASHLADDER_FLAGS, .date = today(), .commit = built_commit};
 }
 
-nlohmann::ordered_json to_json(const Machine& m) {
-  return {{"cpu", m.cpu}, {"cores", m.cores}, {"compiler", m.compiler}, {"flags", m.flags}, {"date", m.date},
-          {"commit", m.commit}};
+Json to_json(const Machine& m) {
+  return Json::Object{{"cpu", m.cpu}, {"cores", m.cores}, {"compiler", m.compiler}, {"flags", m.flags}, {"date", m.date},
+                      {"commit", m.commit}};
 }
 
-nlohmann::ordered_json to_json(const GpuMachine& m) {
-  return {{"gpu", m.gpu}, {"driver", m.driver}, {"cuda", m.cuda}, {"sm_mhz", m.sm_mhz},
-          {"peak_TBps", m.peak_tera_bytes_per_s}, {"date", m.date}, {"commit", m.commit}, {"note", m.note}};
+Json to_json(const GpuMachine& m) {
+  return Json::Object{{"gpu", m.gpu}, {"driver", m.driver}, {"cuda", m.cuda}, {"sm_mhz", m.sm_mhz},
+                      {"peak_TBps", m.peak_tera_bytes_per_s}, {"date", m.date}, {"commit", m.commit}, {"note", m.note}};
 }
 
-nlohmann::ordered_json to_json(const Measurement& m) {
-  nlohmann::ordered_json line = {{"family", m.family}, {"case", m.work}, {"backend", m.backend}, {"us", rounded(m.us)},
-                                 {"TBps", number_or_null(m.tera_bytes_per_s)}, {"TFLOPs", number_or_null(m.tera_flops)}};
+Json to_json(const Measurement& m) {
+  Json line = Json::Object{{"family", m.family}, {"case", m.work}, {"backend", m.backend}, {"us", rounded(m.us)},
+                           {"TBps", number_or_null(m.tera_bytes_per_s)}, {"TFLOPs", number_or_null(m.tera_flops)}};
   if (m.threads > 0) line["threads"] = m.threads;
   line["run"] = m.run;
   return line;
 }
 
-std::string json_lines(const nlohmann::ordered_json& machine, std::span<const Measurement> lines) {
-  std::string text = ladder::json_text(machine, "the machine") + "\n";
-  for (const Measurement& m : lines) text += ladder::json_text(to_json(m), "a measurement") + "\n";
+std::string json_lines(const Json& machine, std::span<const Measurement> lines) {
+  std::string text = report_json(machine) + "\n";
+  for (const Measurement& m : lines) text += report_json(to_json(m)) + "\n";
   return text;
 }
 
 std::string csv(std::span<const Measurement> lines) {
   std::string text = "family,case,backend,us,TBps,TFLOPs,threads,run\n";
   for (const Measurement& m : lines) {
-    const nlohmann::ordered_json j = to_json(m);
-    const auto cell = [&](const char* key) { return !j.contains(key) || j[key].is_null() ? std::string() : j[key].dump(); };
+    const Json json = to_json(m);
+    const auto cell = [&](const char* key) {
+      const Json* value = json.find(key);
+      return value == nullptr || value->is_null() ? std::string() : value->shown();
+    };
     text += quoted(m.family) + "," + quoted(m.work) + "," + quoted(m.backend) + "," + cell("us") + "," + cell("TBps") + "," +
             cell("TFLOPs") + "," + cell("threads") + "," + cell("run") + "\n";
   }

@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include <nlohmann/json_fwd.hpp>
+#include "ladder/cases/json.hpp"
 
 namespace flashladder::bench {
 
@@ -37,12 +37,12 @@ struct GpuMachine {
   std::string date, commit, note;    // note: how was measured
 };
 
-nlohmann::ordered_json to_json(const Machine& machine);
-nlohmann::ordered_json to_json(const GpuMachine& machine);
-nlohmann::ordered_json to_json(const Measurement& line);
+ladder::Json to_json(const Machine& machine);
+ladder::Json to_json(const GpuMachine& machine);
+ladder::Json to_json(const Measurement& line);
 
 // JSON lines: the machine, then one line each; CSV: a heading, then one line each.
-std::string json_lines(const nlohmann::ordered_json& machine, std::span<const Measurement> lines);
+std::string json_lines(const ladder::Json& machine, std::span<const Measurement> lines);
 std::string csv(std::span<const Measurement> lines);
 
 }  // namespace flashladder::bench

@@ -11,8 +11,6 @@ namespace flashladder::cli {
 namespace {
 
 int bench_command(const BenchOptions& o) {
-  const int rounds = o.rounds.value_or(1);
-  require(rounds >= 1 && rounds <= 100000, "--rounds", rounds, "must be 1 .. 100000");
   require(!(o.csv && o.json), "--csv", "", "contradicts --json: standard output holds one of them");
   if (o.families.empty()) {
     require(!o.list && o.html.empty(), "FAMILY", "", "is missing: --list and --html are about families");
@@ -31,33 +29,33 @@ std::vector<ladder::CaseSpec> asked_cases(const BenchOptions& o) {
   return specs;
 }
 
-void add_bench(CLI::App& program, int& exit_code) {
-  CLI::App* command = program.add_subcommand("bench", "Time rungs, planning and memory, and check what was timed");
+void add_bench(ladder::Program& program) {
+  ladder::Command& command = program.command("bench", "Time rungs, planning and memory, and check what was timed");
   const auto o = std::make_shared<BenchOptions>();
-  command->add_option("FAMILY", o->families, "On a GPU: decode, graph, append, norm, rope, plan; none: the CPU rungs");
-  command->add_option("--rung,--rungs", o->rungs, "Rungs, D5,D6 or again for more; else C4, on a GPU the top rung")
-      ->delimiter(',')->allow_extra_args(false)->type_name("NAME");
-  command->add_option("--cases", o->table, "A JSON table of cases")->type_name("FILE.json");
-  command->add_option("--rounds", o->rounds, "CPU: rounds, of which the median counts (7). GPU: lines of each work (1)");
-  command->add_flag("--no-plan", o->no_plan, "CPU: leave planning time out");
-  command->add_option("--policy", o->policies, "GPU: the plans of planned rungs: balanced, count, fixed, none")
-      ->delimiter(',')->allow_extra_args(false)->capture_default_str();
-  command->add_option("--chunk", o->chunk_size, "GPU: keys of a chunk, --policy fixed")->capture_default_str();
-  command->add_flag("--list", o->list, "GPU: print the families' case strings, time nothing");
-  command->add_option("--html", o->html, "GPU: a page of predicted and measured CTA times")->type_name("FILE");
-  command->add_flag("--csv", o->csv, "CSV instead of the table");
-  command->add_flag("--json", o->json, "JSON instead of the table");
-  command->add_option("--jsonl", o->jsonl, "Also a file of measurement lines (docs/case_format.md)")->type_name("FILE");
-  command->add_option("--run", o->run, "Which repetition of the program this is, for its lines")->capture_default_str();
-  command->add_option("--commit", o->commit, "The commit to name instead of the one that was built");
-  o->threads.add_to(*command);
-  o->shape.add_to(*command);
-  command->footer("On the CPU, without --cases or --kv: prefill B1 S2048 and decode B32 kv2048, 32/8 heads, d128, f32,\n"
-                  "pages of 16 in NHD and HND. On a GPU: what --list prints; --cases and --kv are for decode, graph and plan.\n"
-                  "Example:\n"
-                  "  flashladder bench --kv 1024x4 --dtype f32 --rung C3 --rung C4 --rounds 3 --jsonl bench.jsonl\n"
-                  "  flashladder bench decode graph --list");
-  command->callback([o, &exit_code] { exit_code = bench_command(*o); });
+  command.add("FAMILY", &o->families, "On a GPU: decode, graph, append, norm, rope, plan; none: the CPU rungs");
+  command.add("--rung,--rungs", &o->rungs, "Rungs, D5,D6 or again for more; else C4, on a GPU the top rung");
+  command.add("--cases", &o->table, "A JSON table of cases", {.value = "FILE"});
+  command.add("--rounds", &o->rounds, "CPU: rounds, of which the median counts (7). GPU: lines of each work (1)",
+              {.least = 1, .most = 100000});
+  command.add("--no-plan", &o->no_plan, "CPU: leave planning time out");
+  command.add("--policy", &o->policies, "GPU: the plans of planned rungs: balanced, count, fixed, none");
+  command.add("--chunk", &o->chunk_size, "GPU: keys of a chunk, --policy fixed");
+  command.add("--list", &o->list, "GPU: print the families' case strings, time nothing");
+  command.add("--html", &o->html, "GPU: a page of predicted and measured CTA times", {.value = "FILE"});
+  command.add("--csv", &o->csv, "CSV instead of the table");
+  command.add("--json", &o->json, "JSON instead of the table");
+  command.add("--jsonl", &o->jsonl, "Also a file of measurement lines (docs/case_format.md)", {.value = "FILE"});
+  command.add("--run", &o->run, "Which repetition of the program this is, for its lines");
+  command.add("--commit", &o->commit, "The commit to name instead of the one that was built");
+  o->threads.add_to(command);
+  o->shape.add_to(command);
+  command.footer("On the CPU, without --cases or --kv: prefill B1 S2048 and decode B32 kv2048,\n"
+                 "32/8 heads, d128, f32, pages of 16 in NHD and HND. On a GPU: what --list prints;\n"
+                 "--cases and --kv are for decode, graph and plan.\n"
+                 "Example:\n"
+                 "  flashladder bench --kv 1024x4 --dtype f32 --rung C3,C4 --jsonl b.jsonl\n"
+                 "  flashladder bench decode graph --list");
+  command.runs([o] { return bench_command(*o); });
 }
 
 }  // namespace flashladder::cli

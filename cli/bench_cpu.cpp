@@ -1,8 +1,6 @@
 // flashladder bench on the CPU: rungs, planning time and memory bandwidth on the clock, checked in the same run.
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "bench/bandwidth.hpp"
 #include "bench/plan_bench.hpp"
 #include "bench/rung_bench.hpp"
@@ -76,15 +74,17 @@ std::string checks_text(const std::vector<bench::RungTiming>& timings) {
   return text;
 }
 
-nlohmann::ordered_json to_json(const bench::Machine& machine, const Results& results) {
-  nlohmann::ordered_json lines = nlohmann::ordered_json::array(), checks = nlohmann::ordered_json::array();
+ladder::Json to_json(const bench::Machine& machine, const Results& results) {
+  using ladder::Json;
+  Json::List lines, checks;
   for (const bench::Measurement& m : results.lines) lines.push_back(bench::to_json(m));
   for (const bench::RungTiming& t : results.timings) {
-    checks.push_back({{"case", t.line.work}, {"backend", t.line.backend}, {"must_equal", t.must_equal},
+    checks.push_back(Json::Object{
+                      {"case", t.line.work}, {"backend", t.line.backend}, {"must_equal", t.must_equal},
                       {"oracle_on", t.sample}, {"ok", t.agreement.ok()}, {"share_of_tolerance", t.agreement.ratio()},
                       {"message", t.agreement.message()}});
   }
-  return {{"machine", bench::to_json(machine)}, {"lines", lines}, {"checks", checks}};
+  return Json::Object{{"machine", bench::to_json(machine)}, {"lines", lines}, {"checks", checks}};
 }
 
 void report(const BenchOptions& o, Results results) {

@@ -3,8 +3,6 @@
 #include <set>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "bench/gpu_bench.hpp"
 #include "cli/bench_options.hpp"
 #include "cli/commands.hpp"
@@ -51,12 +49,12 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
 }
 
 int list_cases(const BenchOptions& o) {
-  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  ladder::Json::List all;
   std::vector<Row> rows;
   for (const Family family : families_of(o)) {
     for (const std::string& name : bench::case_strings(family)) {
       rows.push_back({bench::name_of(family), name});
-      all.push_back({{"family", bench::name_of(family)}, {"case", name}});
+      all.push_back(ladder::Json::Object{{"family", bench::name_of(family)}, {"case", name}});
     }
   }
   if (o.json) {
@@ -174,10 +172,13 @@ int bench_on_gpu(const BenchOptions& o) {
   time_in_rounds(session, o);
   const std::vector<std::string> failures = session.failures();
   if (o.json) {
-    nlohmann::ordered_json lines = nlohmann::ordered_json::array(), checks = nlohmann::ordered_json::array();
+    ladder::Json::List lines, checks;
     for (const Measurement& line : session.lines) lines.push_back(bench::to_json(line));
-    for (const LineCheck& check : session.checks()) checks.push_back(check.family + " " + check.line + ": " + check.compared);
-    print_json({{"machine", bench::to_json(session.machine)}, {"lines", lines}, {"checks", checks}, {"failures", failures}});
+    for (const LineCheck& check : session.checks()) {
+      checks.push_back(check.family + " " + check.line + ": " + check.compared);
+    }
+    print_json(ladder::Json::Object{{"machine", bench::to_json(session.machine)}, {"lines", lines}, {"checks", checks},
+                                    {"failures", failures}});
   } else if (o.csv) {
     print(bench::csv(session.lines));
   } else {

@@ -16,8 +16,8 @@ struct BenchOptions {
   ThreadOption threads;
   std::vector<std::string> rungs, policies{"balanced"};
   std::string table, jsonl, commit, html;
-  std::optional<int> rounds;  // none: the half's own default
-  int run = 1;
+  std::optional<std::int32_t> rounds;  // none: the half's own default
+  std::int32_t run = 1;
   std::int32_t chunk_size = 512;
   bool csv = false, json = false, no_plan = false, list = false;
 };

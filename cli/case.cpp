@@ -4,8 +4,6 @@
 #include <filesystem>
 #include <memory>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/commands.hpp"
 #include "cli/console.hpp"
 #include "cli/options.hpp"
@@ -78,17 +76,14 @@ std::vector<double> first_of_cache(const Case& c, bool values) {
   return {};
 }
 
-nlohmann::ordered_json to_json(const Case& c) {
-  nlohmann::ordered_json json{{"name", c.spec.name}, {"case", case_string(c.spec)}, {"q_shape", c.q.shape},
-                              {"kv_layout", name_of(c.spec.kv_layout)}, {"dtype", name_of(c.q.dtype)},
-                              {"metadata", metadata_of(c)}, {"qo_lens", c.spec.qo_lens}, {"kv_lens", c.spec.kv_lens},
-                              {"pages_in_pool", c.problem().kv.num_pages}, {"page_size", c.problem().kv.page_size},
-                              {"qo_indptr", c.qo_indptr}, {"paged_kv_indptr", c.paged_kv_indptr},
-                              {"paged_kv_indices", c.paged_kv_indices},
-                              {"paged_kv_last_page_len", c.paged_kv_last_page_len}};
-  json["expected_o"] = c.expected_o.exists();
-  json["expected_lse_log2"] = c.expected_lse_log2.exists();
-  return json;
+ladder::Json to_json(const Case& c) {
+  return ladder::Json::Object{
+      {"name", c.spec.name}, {"case", case_string(c.spec)}, {"q_shape", c.q.shape},
+      {"kv_layout", name_of(c.spec.kv_layout)}, {"dtype", name_of(c.q.dtype)}, {"metadata", metadata_of(c)},
+      {"qo_lens", c.spec.qo_lens}, {"kv_lens", c.spec.kv_lens}, {"pages_in_pool", c.problem().kv.num_pages},
+      {"page_size", c.problem().kv.page_size}, {"qo_indptr", c.qo_indptr}, {"paged_kv_indptr", c.paged_kv_indptr},
+      {"paged_kv_indices", c.paged_kv_indices}, {"paged_kv_last_page_len", c.paged_kv_last_page_len},
+      {"expected_o", c.expected_o.exists()}, {"expected_lse_log2", c.expected_lse_log2.exists()}};
 }
 
 std::string page_table_text(const Case& c) {
@@ -144,32 +139,31 @@ int make(const MakeOptions& o) {
 
 }  // namespace
 
-void add_case(CLI::App& program, int& exit_code) {
-  CLI::App* command = program.add_subcommand("case", "List, show and make cases");
-  command->require_subcommand(1);
-  command->footer("Example:\n  flashladder case list\n  flashladder case show \"page size 5 HND\"");
+void add_case(ladder::Program& program) {
+  ladder::Command& command = program.command("case", "List, show and make cases");
+  command.footer("Example:\n  flashladder case list\n  flashladder case show \"page size 5 HND\"");
 
   const auto as_json = std::make_shared<bool>(false);
-  CLI::App* lists = command->add_subcommand("list", "The built-in table");
-  lists->add_flag("--json", *as_json, "As a table that --cases reads");
-  lists->footer("Example:\n  flashladder case list");
-  lists->callback([as_json, &exit_code] { exit_code = list(*as_json); });
+  ladder::Command& lists = program.command(command, "list", "The built-in table");
+  lists.add("--json", as_json.get(), "As a table that --cases reads");
+  lists.footer("Example:\n  flashladder case list");
+  lists.runs([as_json] { return list(*as_json); });
 
   const auto what = std::make_shared<std::string>();
-  CLI::App* shows = command->add_subcommand("show", "A case: parameters, sizes, first values, page table");
-  shows->add_option("case", *what, "A name from the table, or a case file")->required()->type_name("NAME|FILE");
-  shows->add_flag("--json", *as_json, "As JSON");
-  shows->footer("Example:\n  flashladder case show data/smollm2_decode.safetensors");
-  shows->callback([what, as_json, &exit_code] { exit_code = show(*what, *as_json); });
+  ladder::Command& shows = program.command(command, "show", "A case: parameters, sizes, first values, page table");
+  shows.add("CASE", what.get(), "A name from the table, or a case file", {.required = true});
+  shows.add("--json", as_json.get(), "As JSON");
+  shows.footer("Example:\n  flashladder case show data/smollm2_decode.safetensors");
+  shows.runs([what, as_json] { return show(*what, *as_json); });
 
   const auto o = std::make_shared<MakeOptions>();
-  CLI::App* makes = command->add_subcommand("make", "Draw a case and write it as a case file");
-  makes->add_option("case", o->name, "A name from the table")->type_name("NAME");
-  makes->add_option("--from", o->table, "The JSON table that has the name; the built-in one if left out")->type_name("FILE");
-  makes->add_option("--out", o->out, "The file")->required()->type_name("CASE.safetensors");
-  o->shape.add_to(*makes);
-  makes->footer("Example:\n  flashladder case make --kv 37,120 --qo 3 --heads 6/2 --causal --out case.safetensors");
-  makes->callback([o, &exit_code] { exit_code = make(*o); });
+  ladder::Command& makes = program.command(command, "make", "Draw a case and write it as a case file");
+  makes.add("NAME", &o->name, "A name from the table");
+  makes.add("--from", &o->table, "The JSON table that has the name; the built-in one if left out", {.value = "FILE"});
+  makes.add("--out", &o->out, "The case file to write", {.value = "FILE", .required = true});
+  o->shape.add_to(makes);
+  makes.footer("Example:\n  flashladder case make --kv 37,120 --qo 3 --heads 6/2 --out a.safetensors");
+  makes.runs([o] { return make(*o); });
 }
 
 }  // namespace flashladder::cli

@@ -3,8 +3,6 @@
 #include <map>
 #include <memory>
 
-#include <nlohmann/json.hpp>
-
 #include "bench/timing.hpp"
 #include "cli/climb_page.hpp"
 #include "cli/commands.hpp"
@@ -89,16 +87,16 @@ std::vector<HeadPicture> heads_of(const Climb& climb, bool default_case, const l
   return {{&c, 0, {}, "Request 0, head 0", "The weights of the first head of the first request."}};
 }
 
-nlohmann::ordered_json to_json(const Climb& climb, bool ok, const std::string& html) {
-  nlohmann::ordered_json steps = nlohmann::ordered_json::array();
+ladder::Json to_json(const Climb& climb, bool ok, const std::string& html) {
+  using ladder::Json;
+  Json::List steps;
   for (const Step& s : climb.steps) {
-    nlohmann::ordered_json step{{"rung", s.rung->name}, {"idea", s.rung->idea}, {"must_equal", s.rung->must_equal},
-                                {"worst_error", s.worst().error}, {"tolerance", s.worst().tolerance}, {"ms", s.milliseconds},
-                                {"ok", s.ok()}};
-    step["share_of_tolerance_against_file"] = s.has_expected ? nlohmann::ordered_json(s.expected.ratio()) : nullptr;
-    steps.push_back(step);
+    const Json of_file = s.has_expected ? Json(s.expected.ratio()) : Json();
+    steps.push_back(Json::Object{{"rung", s.rung->name}, {"idea", s.rung->idea}, {"must_equal", s.rung->must_equal},
+                                 {"worst_error", s.worst().error}, {"tolerance", s.worst().tolerance},
+                                 {"ms", s.milliseconds}, {"ok", s.ok()}, {"share_of_tolerance_against_file", of_file}});
   }
-  return {{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps}, {"html", html}};
+  return Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps}, {"html", html}};
 }
 
 int climb_command(const ClimbOptions& o) {
@@ -141,16 +139,17 @@ int climb_command(const ClimbOptions& o) {
 
 }  // namespace
 
-void add_climb(CLI::App& program, int& exit_code) {
-  CLI::App* command = program.add_subcommand("climb", "Prove, time and draw every rung on a real model's tensors");
+void add_climb(ladder::Program& program) {
+  ladder::Command& command = program.command("climb", "Prove, time and draw every rung on a real model's tensors");
   const auto o = std::make_shared<ClimbOptions>();
-  command->add_option("--html", o->html, "The page with the pictures")->capture_default_str()->type_name("FILE.html");
-  command->add_option("--in", o->in, "Another case to climb on")->type_name("CASE.safetensors");
-  command->add_option("--data", o->data_dir, "Directory with the real cases; also $FLASHLADDER_DATA")->type_name("DIR");
-  command->add_flag("--json", o->json, "The table as JSON");
-  o->threads.add_to(*command);
-  command->footer("Example:\n  flashladder climb --html climb.html");
-  command->callback([o, &exit_code] { exit_code = climb_command(*o); });
+  command.add("--html", &o->html, "The page with the pictures", {.value = "FILE"});
+  command.add("--in", &o->in, "Another case to climb on", {.value = "FILE"});
+  command.add("--data", &o->data_dir, "Directory with the real cases; also $FLASHLADDER_DATA",
+              {.value = "DIR", .shows_default = false});
+  command.add("--json", &o->json, "The table as JSON");
+  o->threads.add_to(command);
+  command.footer("Example:\n  flashladder climb --html climb.html");
+  command.runs([o] { return climb_command(*o); });
 }
 
 }  // namespace flashladder::cli

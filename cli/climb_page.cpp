@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "cli/attention_weights.hpp"
 #include "cli/console.hpp"
 #include "cli/lanes.hpp"
@@ -12,7 +10,7 @@
 #include "draw/html.hpp"
 #include "draw/page_table_picture.hpp"
 #include "draw/text.hpp"
-#include "ladder/cases/strict_json.hpp"
+#include "ladder/cases/json.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::cli {
@@ -25,12 +23,12 @@ using ladder::Case;
 std::vector<std::string> token_texts(const Case& c) {
   const auto note = c.notes.find("x-tokens");
   if (note == c.notes.end()) return {};
-  const nlohmann::json json = ladder::parse_json(note->second, "x-tokens", 1);
+  const ladder::Json json = ladder::parse_json(note->second, "x-tokens", 1);
+  if (json.list() == nullptr) return {};
   std::vector<std::string> texts;
-  for (const auto& token : json) {
-    if (!token.is_string()) return {};
-    const std::string text = token.get<std::string>();
-    texts.push_back(text == "\n" ? "\\n" : text);
+  for (const ladder::Json& token : *json.list()) {
+    if (token.text() == nullptr) return {};
+    texts.push_back(*token.text() == "\n" ? "\\n" : *token.text());
   }
   return static_cast<std::int32_t>(texts.size()) == c.spec.kv_lens[0] ? texts : std::vector<std::string>{};
 }

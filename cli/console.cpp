@@ -7,10 +7,6 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include <nlohmann/json.hpp>
-
-#include "ladder/cases/strict_json.hpp"
-
 namespace flashladder::cli {
 namespace {
 
@@ -81,7 +77,7 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
-void print_json(const nlohmann::ordered_json& json) { print(ladder::json_text(json, "the answer") + "\n"); }
+void print_json(const ladder::Json& json) { print(report_json(json) + "\n"); }
 
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) != 0), last_(std::chrono::steady_clock::now()) {}
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json_fwd.hpp>
+#include "ladder/cases/json.hpp"
 
 namespace flashladder::cli {
 
@@ -23,7 +23,7 @@ std::string milliseconds(double ms);   // 12.3 ms
 std::string counted(std::int64_t n, const char* noun);  // 1 case, 2 cases
 
 void print(const std::string& text);                   // to stdout, as it is
-void print_json(const nlohmann::ordered_json& json);   // stdout then holds nothing else
+void print_json(const ladder::Json& json);              // stdout then holds nothing else
 
 // One line that is overwritten on a terminal. Elsewhere (a log) a plain line, at most every few seconds. Gone when it ends.
 class Progress {

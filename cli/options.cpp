@@ -30,28 +30,29 @@ std::string default_data_dir() {
   return dir != nullptr && *dir != '\0' ? dir : FLASHLADDER_SOURCE_ROOT "/data";
 }
 
-void CaseOptions::add_to(CLI::App& command) {
-  const auto add = [&](const char* option, auto& variable, const char* what) {
-    return command.add_option(option, variable, what)->capture_default_str()->group(group);
+void CaseOptions::add_to(ladder::Command& command) {
+  const auto add = [&](const char* option, ladder::Target target, const char* what, ladder::OptionForm form = {}) {
+    form.group = group;
+    command.add(option, target, what, form);
   };
-  add("--kv", kv, "Keys of each request: 512,1024  2048x32  lognormal:64  azure-conv:64  @FILE");
-  add("--qo", qo, "Queries of each request, one number for all or a list like --kv");
-  add("--heads", heads, "Query heads / KV heads; one number is both");
-  add("--dim", dim, "Head dim, or that of q and k / of v");
-  add("--page", page_size, "Tokens in a page");
-  add("--dtype", dtype, "f32, f16 or bf16");
-  add("--layout", layout, "NHD or HND");
-  command.add_flag("--causal", causal, "A query sees no later key")->group(group);
-  add("--window", window_left, "Keys kept to the left of the diagonal one; -1 = all");
-  add("--soft-cap", soft_cap, "Cap c of the logits: c * tanh(logit / c); 0 = off");
-  add("--sm-scale", sm_scale, "Factor of q . k; 0 = 1/sqrt(head dim)");
-  add("--pos", pos, "Position encoding: NONE, ROPE_LLAMA, ALIBI");
-  command.add_flag("--sinks", sinks, "An extra logit for each query head")->group(group);
-  add("--mask", mask, "Custom mask: none, causal, tree, random, empty_rows");
-  add("--values", values, "What is drawn: normal, equal, large, first_max, last_max");
-  add("--seed", seed, "Of lengths and values that are drawn");
-  add("--trace", trace, "Trace (CSV) to draw azure-... lengths from");
-  add("--data", data_dir, "Directory with the trace samples")->type_name("DIR");
+  add("--kv", &kv, "Keys of each request: 512,1024  2048x32  lognormal:64  azure-conv:64  @FILE", {.value = "LENGTHS"});
+  add("--qo", &qo, "Queries of each request, one number for all or a list like --kv", {.value = "LENGTHS"});
+  add("--heads", &heads, "Query heads / KV heads; one number is both", {.value = "N/N"});
+  add("--dim", &dim, "Head dim, or that of q and k / of v", {.value = "N/N"});
+  add("--page", &page_size, "Tokens in a page");
+  add("--dtype", &dtype, "f32, f16 or bf16", {.value = "NAME"});
+  add("--layout", &layout, "NHD or HND", {.value = "NAME"});
+  add("--causal", &causal, "A query sees no later key");
+  add("--window", &window_left, "Keys kept to the left of the diagonal one; -1 = all");
+  add("--soft-cap", &soft_cap, "Cap c of the logits: c * tanh(logit / c); 0 = off");
+  add("--sm-scale", &sm_scale, "Factor of q . k; 0 = 1/sqrt(head dim)");
+  add("--pos", &pos, "Position encoding: NONE, ROPE_LLAMA, ALIBI", {.value = "NAME"});
+  add("--sinks", &sinks, "An extra logit for each query head");
+  add("--mask", &mask, "Custom mask: none, causal, tree, random, empty_rows", {.value = "NAME"});
+  add("--values", &values, "What is drawn: normal, equal, large, first_max, last_max", {.value = "NAME"});
+  add("--seed", &seed, "Of lengths and values that are drawn");
+  add("--trace", &trace, "Trace (CSV) to draw azure-... lengths from", {.value = "FILE"});
+  add("--data", &data_dir, "Directory with the trace samples", {.value = "DIR", .shows_default = false});
 }
 
 ladder::CaseSpec CaseOptions::spec() const {
@@ -81,12 +82,11 @@ ladder::CaseSpec CaseOptions::spec() const {
   return s;
 }
 
-void ThreadOption::add_to(CLI::App& command) {
-  command.add_option("--threads", threads, "Threads of the planned rung; 0 = all")->capture_default_str();
+void ThreadOption::add_to(ladder::Command& command) {
+  command.add("--threads", &threads, "Threads of the planned rung; 0 = all", {.least = 0, .most = 1024});
 }
 
 ladder::Settings ThreadOption::settings() const {
-  require(threads >= 0 && threads <= 1024, "--threads", threads, "must be 0 (all) or 1 .. 1024");
   return {.threads = threads};
 }
 

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
+#include "ladder/arguments.hpp"
 #include "ladder/cases/case_spec.hpp"
 #include "ladder/rung.hpp"
 
@@ -26,15 +25,15 @@ struct CaseOptions {
   float sm_scale = 0, soft_cap = 0;  // 0: the default scale, no cap
   bool causal = false, sinks = false;
 
-  void add_to(CLI::App& command);
+  void add_to(ladder::Command& command);
   bool given() const { return !kv.empty(); }
   ladder::CaseSpec spec() const;  // validated, and named by its case string
 };
 
 // --threads: 0 = all. Throws InputError for another number out of 1 .. 1024.
 struct ThreadOption {
-  int threads = 0;
-  void add_to(CLI::App& command);
+  std::int32_t threads = 0;
+  void add_to(ladder::Command& command);
   ladder::Settings settings() const;
 };
 

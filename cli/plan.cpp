@@ -3,8 +3,6 @@
 #include <filesystem>
 #include <memory>
 
-#include <nlohmann/json.hpp>
-
 #include "bench/sampled_check.hpp"
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
@@ -85,7 +83,7 @@ int plan(const PlanOptions& o) {
   if (all) plans = plans_of_all_policies(inputs);
   else plans.push_back({inputs.policy, planner::make_plan(inputs)});
 
-  nlohmann::ordered_json json{{"configuration", configuration_json(spec, inputs)}};
+  ladder::Json json = ladder::Json::Object{{"configuration", configuration_json(spec, inputs)}};
   for (const NamedPlan& p : plans) {
     if (o.json) json["plans"].push_back(plan_json(p));
   }
@@ -117,28 +115,26 @@ int plan(const PlanOptions& o) {
 
 }  // namespace
 
-void add_plan(CLI::App& program, int& exit_code) {
-  CLI::App* command = program.add_subcommand("plan", "Split a batch into work items, show the plan, execute it on the CPU");
+void add_plan(ladder::Program& program) {
+  ladder::Command& command = program.command("plan", "Split a batch into work items, show the plan, execute it on the CPU");
   const auto o = std::make_shared<PlanOptions>();
-  const auto add = [&](const char* option, auto& variable, const char* what) {
-    return command->add_option(option, variable, what)->capture_default_str();
-  };
-  add("--policy", o->policy, "none, fixed, count, target or balanced; all = compare them, execute none");
-  add("--chunk", o->chunk, "Keys in a chunk (policy fixed)");
-  add("--target", o->target, "Work units wanted at least (policy target)");
-  add("--sms", o->machine.num_sms, "SMs of the grid");
-  add("--ctas-per-sm", o->machine.ctas_per_sm, "CTAs that an SM holds at a time");
-  add("--tile", o->tile, "Packed query rows in a tile; 0 = the group in decode, 128 in prefill");
-  command->add_flag("--no-run", o->no_run, "Plan only: executing takes memory for every key");
-  command->add_option("--explain", o->explain, "Draw the lanes SM by SM (plan.svg unless named) and compare the policies")
-      ->expected(0, 1)->default_str("plan.svg")->type_name("[FILE.svg]");
-  command->add_flag("--json", o->json, "Everything, as JSON");
-  o->threads.add_to(*command);
-  o->shape.add_to(*command);
-  command->footer("Example:\n"
-                  "  flashladder plan --policy target --heads 32 --kv 512,1024,2048,4096 --no-run\n"
-                  "  flashladder plan --policy all --sms 8 --kv lognormal:32 --explain lanes.svg");
-  command->callback([o, &exit_code] { exit_code = plan(*o); });
+  command.add("--policy", &o->policy, "none, fixed, count, target or balanced; all = compare them, execute none",
+              {.value = "NAME"});
+  command.add("--chunk", &o->chunk, "Keys in a chunk (policy fixed)");
+  command.add("--target", &o->target, "Work units wanted at least (policy target)");
+  command.add("--sms", &o->machine.num_sms, "SMs of the grid");
+  command.add("--ctas-per-sm", &o->machine.ctas_per_sm, "CTAs that an SM holds at a time");
+  command.add("--tile", &o->tile, "Packed query rows in a tile; 0 = the group in decode, 128 in prefill");
+  command.add("--no-run", &o->no_run, "Plan only: executing takes memory for every key");
+  command.add("--explain", &o->explain, "Draw the lanes SM by SM (plan.svg unless named) and compare the policies",
+              {.value = "FILE", .bare = "plan.svg"});
+  command.add("--json", &o->json, "Everything, as JSON");
+  o->threads.add_to(command);
+  o->shape.add_to(command);
+  command.footer("Example:\n"
+                 "  flashladder plan --policy target --heads 32 --kv 512,1024,2048,4096 --no-run\n"
+                 "  flashladder plan --policy all --sms 8 --kv lognormal:32 --explain lanes.svg");
+  command.runs([o] { return plan(*o); });
 }
 
 }  // namespace flashladder::cli

@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 
-#include <nlohmann/json.hpp>
-
 #include "planner/planner.hpp"
 
 namespace flashladder::cli {
 namespace {
 
-using nlohmann::ordered_json;
+using ladder::Json;
 
 template <class... Args>
 std::string format(const char* form, Args... args) {
@@ -37,7 +35,7 @@ std::string tier_lines(const planner::PlanSummary& s) {
   return text;
 }
 
-ordered_json range_json(Range r) { return {r.begin, r.end}; }
+Json range_json(Range r) { return Json::List{r.begin, r.end}; }
 
 }  // namespace
 
@@ -75,36 +73,39 @@ std::string planning_text(const NamedPlan& named, bool decode) {
   return text + (plan.items.size() > shown ? "    ...\n" : "");
 }
 
-ordered_json configuration_json(const ladder::CaseSpec& spec, const planner::PlanInputs& in) {
-  return {{"case", spec.name}, {"batch", spec.batch()}, {"num_qo_heads", in.num_qo_heads}, {"num_kv_heads", in.num_kv_heads},
+Json configuration_json(const ladder::CaseSpec& spec, const planner::PlanInputs& in) {
+  return Json::Object{
+          {"case", spec.name}, {"batch", spec.batch()}, {"num_qo_heads", in.num_qo_heads}, {"num_kv_heads", in.num_kv_heads},
           {"qo_lens", spec.qo_lens}, {"kv_lens", spec.kv_lens}, {"total_kv_tokens", spec.total_kv()},
           {"num_sms", in.machine.num_sms}, {"ctas_per_sm", in.machine.ctas_per_sm}};
 }
 
-ordered_json plan_json(const NamedPlan& named) {
+Json plan_json(const NamedPlan& named) {
   const Plan& plan = named.plan;
   const planner::PlanSummary s = planner::summarize(plan);
-  ordered_json items = ordered_json::array(), merges = ordered_json::array();
+  Json::List items, merges;
   for (const WorkItem& w : plan.items) {
-    items.push_back({{"request", w.request}, {"kv_head", w.kv_head}, {"rows", range_json(w.rows)},
+    items.push_back(Json::Object{{"request", w.request}, {"kv_head", w.kv_head}, {"rows", range_json(w.rows)},
                      {"keys", range_json(w.keys)}, {"tier", w.tier}, {"flags", w.flags}, {"partial_slot", w.partial_slot}});
   }
   for (const Merge& m : plan.merges) {
-    merges.push_back({{"request", m.request}, {"kv_head", m.kv_head}, {"rows", range_json(m.rows)},
+    merges.push_back(Json::Object{{"request", m.request}, {"kv_head", m.kv_head}, {"rows", range_json(m.rows)},
                       {"first_slot", m.first_slot}, {"num_partials", m.num_partials}});
   }
-  return {{"policy", name_of(named.policy)}, {"chunk_size", plan.chunk_size}, {"query_tile", plan.query_tile},
+  return Json::Object{
+          {"policy", name_of(named.policy)}, {"chunk_size", plan.chunk_size}, {"query_tile", plan.query_tile},
           {"group_size", plan.group_size}, {"work_units", s.items}, {"tier_counts", s.tier_counts},
-          {"chunks", {{"min", s.chunks_min}, {"max", s.chunks_max}, {"avg", s.chunks_avg}}},
+          {"chunks", Json::Object{{"min", s.chunks_min}, {"max", s.chunks_max}, {"avg", s.chunks_avg}}},
           {"utilisation", s.utilisation}, {"tail", s.tail}, {"idle_ctas", s.idle_ctas}, {"total_cost", plan.total_cost},
           {"makespan", plan.makespan}, {"partial_rows", s.partial_rows}, {"workspace_bytes", s.workspace_bytes},
           {"items", items}, {"queue_indptr", plan.queue_indptr}, {"queue", plan.queue}, {"cta_cost", plan.cta_cost},
           {"merges", merges}};
 }
 
-ordered_json execution_json(const Execution& e) {
-  const auto worst = [](const ladder::Worst& w) { return ordered_json{{"error", w.error}, {"tolerance", w.tolerance}}; };
-  return {{"rung", "C4"}, {"must_equal", "C3"}, {"threads", e.threads}, {"ms", e.milliseconds}, {"oracle_on", e.sample},
+Json execution_json(const Execution& e) {
+  const auto worst = [](const ladder::Worst& w) { return Json::Object{{"error", w.error}, {"tolerance", w.tolerance}}; };
+  return Json::Object{
+          {"rung", "C4"}, {"must_equal", "C3"}, {"threads", e.threads}, {"ms", e.milliseconds}, {"oracle_on", e.sample},
           {"ok", e.agreement.ok()}, {"o", worst(e.agreement.o)}, {"lse_log2", worst(e.agreement.lse_log2)},
           {"message", e.agreement.message()}};
 }

@@ -5,10 +5,9 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json_fwd.hpp>
-
 #include "cli/lanes.hpp"
 #include "ladder/cases/case_spec.hpp"
+#include "ladder/cases/json.hpp"
 #include "ladder/compare.hpp"
 
 namespace flashladder::cli {
@@ -24,8 +23,8 @@ struct Execution {
 std::string configuration_text(const ladder::CaseSpec& spec, const planner::PlanInputs& inputs, const std::string& policy);
 std::string planning_text(const NamedPlan& plan, bool decode);
 
-nlohmann::ordered_json configuration_json(const ladder::CaseSpec& spec, const planner::PlanInputs& inputs);
-nlohmann::ordered_json plan_json(const NamedPlan& plan);  // everything that an executor needs, and the summary
-nlohmann::ordered_json execution_json(const Execution& execution);
+ladder::Json configuration_json(const ladder::CaseSpec& spec, const planner::PlanInputs& inputs);
+ladder::Json plan_json(const NamedPlan& plan);  // everything that an executor needs, and the summary
+ladder::Json execution_json(const Execution& execution);
 
 }  // namespace flashladder::cli

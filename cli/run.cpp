@@ -1,8 +1,6 @@
 // flashladder run: a case file in, a rung's answer out, compared with what the file expects.
 #include <memory>
 
-#include <nlohmann/json.hpp>
-
 #include "bench/measurement.hpp"
 #include "bench/sampled_check.hpp"
 #include "cli/commands.hpp"
@@ -32,9 +30,9 @@ std::string compared_text(const char* name, bool given, const ladder::Worst& w) 
   return std::string("  ") + name + ": " + numbers + "  " + verdict(w.ok()) + "\n";
 }
 
-nlohmann::ordered_json compared_json(bool given, const ladder::Worst& w) {
+ladder::Json compared_json(bool given, const ladder::Worst& w) {
   if (!given) return nullptr;
-  return {{"error", w.error}, {"tolerance", w.tolerance}, {"ok", w.ok()}};
+  return ladder::Json::Object{{"error", w.error}, {"tolerance", w.tolerance}, {"ok", w.ok()}};
 }
 
 int run(const RunOptions& o) {
@@ -54,8 +52,8 @@ int run(const RunOptions& o) {
   if (!o.out.empty()) write(o.out, c, result, rung.name, threads);
 
   if (o.json) {
-    nlohmann::ordered_json json{{"case", c.spec.name}, {"rung", rung.name}, {"ms", result.milliseconds},
-                                {"threads", threads}};
+    ladder::Json json = ladder::Json::Object{{"case", c.spec.name}, {"rung", rung.name}, {"ms", result.milliseconds},
+                                             {"threads", threads}};
     json["expected_o"] = compared_json(c.expected_o.exists(), comparison.o);
     json["expected_lse_log2"] = compared_json(c.expected_lse_log2.exists(), comparison.lse_log2);
     json["ok"] = comparison.ok();
@@ -73,18 +71,19 @@ int run(const RunOptions& o) {
 
 }  // namespace
 
-void add_run(CLI::App& program, int& exit_code) {
-  CLI::App* command = program.add_subcommand("run", "Run a rung on a case file; compare with what the file expects");
+void add_run(ladder::Program& program) {
+  ladder::Command& command = program.command("run", "Run a rung on a case file; compare with what the file expects");
   const auto o = std::make_shared<RunOptions>();
-  command->add_option("--in", o->in, "The case")->required()->type_name("CASE.safetensors");
-  command->add_option("--rung", o->rung, "Who computes it")->capture_default_str()->type_name("NAME");
-  command->add_option("--out", o->out, "Where the answer goes: o, lse_log2")->type_name("OUT.safetensors");
-  command->add_flag("--native", o->native, "o in the rung's own output dtype; that of every rung there is today is F32");
-  command->add_flag("--json", o->json, "The outcome as JSON");
-  o->threads.add_to(*command);
-  command->footer("The answer is written even if it is not the expected one. The form of both files: docs/case_format.md.\n"
-                  "Example:\n  flashladder run --in data/smollm2_decode.safetensors --rung C4 --out answer.safetensors");
-  command->callback([o, &exit_code] { exit_code = run(*o); });
+  command.add("--in", &o->in, "The case", {.value = "FILE", .required = true});
+  command.add("--rung", &o->rung, "Who computes it", {.value = "NAME"});
+  command.add("--out", &o->out, "Where the answer goes: o and lse_log2", {.value = "FILE"});
+  command.add("--native", &o->native, "o in the rung's own output dtype; that of every rung there is today is F32");
+  command.add("--json", &o->json, "The outcome as JSON");
+  o->threads.add_to(command);
+  command.footer("The answer is written even if it is not the expected one. The form of both\n"
+                 "files: docs/case_format.md.\n"
+                  "Example:\n  flashladder run --in data/smollm2_decode.safetensors --out answer.safetensors");
+  command.runs([o] { return run(*o); });
 }
 
 }  // namespace flashladder::cli

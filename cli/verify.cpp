@@ -2,8 +2,6 @@
 #include <map>
 #include <memory>
 
-#include <nlohmann/json.hpp>
-
 #include "api/placement.hpp"
 #include "cli/commands.hpp"
 #include "cli/console.hpp"
@@ -21,6 +19,7 @@ namespace {
 
 using ladder::Case;
 using ladder::Comparison;
+using ladder::Json;
 using ladder::Rung;
 using ladder::RunResult;
 
@@ -29,7 +28,7 @@ struct VerifyOptions {
   ThreadOption threads;
   std::vector<std::string> rungs;
   std::string table, file;
-  int random = -1;  // cases; -1: none asked for
+  std::optional<std::int32_t> random;  // cases
   bool json = false;
 };
 
@@ -80,8 +79,10 @@ std::vector<ladder::CaseSpec> specs_of(const VerifyOptions& o) {
   std::vector<ladder::CaseSpec> specs;
   if (!o.table.empty()) specs = ladder::read_case_table(o.table);
   if (o.shape.given()) specs.push_back(o.shape.spec());
-  for (int i = 0; i < o.random; ++i) specs.push_back(ladder::random_spec(o.shape.seed + static_cast<std::uint64_t>(i)));
-  const bool chosen = !o.table.empty() || o.shape.given() || o.random >= 0 || !o.file.empty();
+  for (std::int32_t i = 0; i < o.random.value_or(0); ++i) {
+    specs.push_back(ladder::random_spec(o.shape.seed + static_cast<std::uint64_t>(i)));
+  }
+  const bool chosen = !o.table.empty() || o.shape.given() || o.random.has_value() || !o.file.empty();
   return chosen ? specs : ladder::case_table();
 }
 
@@ -105,22 +106,23 @@ void print_tallies(const std::vector<Tally>& tallies) {
   }
 }
 
-nlohmann::ordered_json to_json(const std::vector<Tally>& tallies, bool ok) {
-  nlohmann::ordered_json rungs = nlohmann::ordered_json::array();
+Json to_json(const std::vector<Tally>& tallies, bool ok) {
+  Json::List rungs;
   for (const Tally& t : tallies) {
-    nlohmann::ordered_json failures = nlohmann::ordered_json::array();
-    for (const Failure& f : t.failures) failures.push_back({{"case", f.of}, {"seed", f.seed}, {"message", f.message}});
+    Json::List failures;
+    for (const Failure& f : t.failures) {
+      failures.push_back(Json::Object{{"case", f.of}, {"seed", f.seed}, {"message", f.message}});
+    }
     const ladder::Worst& worst = larger(t.worst);
-    rungs.push_back({{"rung", t.rung->name}, {"must_equal", t.rung->must_equal}, {"cases", t.cases},
-                     {"worst_error", worst.error}, {"tolerance", worst.tolerance}, {"worst_case", t.worst_case},
-                     {"not_supported", t.refused}, {"failures", failures}});
+    rungs.push_back(Json::Object{{"rung", t.rung->name}, {"device", name_of(t.rung->device)},
+                                 {"must_equal", t.rung->must_equal}, {"cases", t.cases},
+                                 {"worst_error", worst.error}, {"tolerance", worst.tolerance}, {"worst_case", t.worst_case}, {"not_supported", t.refused}, {"failures", failures}});
   }
-  return {{"ok", ok}, {"rungs", rungs}};
+  return Json::Object{{"ok", ok}, {"rungs", rungs}};
 }
 
 int verify(const VerifyOptions& o) {
   const ladder::Settings settings = o.threads.settings();
-  require(o.random >= -1, "--random", o.random, "must be 0 or more");
   std::vector<Tally> tallies;
   for (const Rung* rung : chosen_rungs(o.rungs)) tallies.push_back({.rung = rung});
   const std::vector<ladder::CaseSpec> specs = specs_of(o);
@@ -146,21 +148,22 @@ int verify(const VerifyOptions& o) {
 
 }  // namespace
 
-void add_verify(CLI::App& program, int& exit_code) {
-  CLI::App* command = program.add_subcommand("verify", "Prove rungs equal to the rung below and to the double oracle");
+void add_verify(ladder::Program& program) {
+  ladder::Command& command = program.command("verify", "Prove rungs equal to the rung below and to the double oracle");
   const auto o = std::make_shared<VerifyOptions>();
-  command->add_option("--rung", o->rungs, "A rung, again for more; all if none is named")->type_name("NAME");
-  command->add_option("--cases", o->table, "A JSON table of cases, instead of the built-in one")->type_name("FILE.json");
-  command->add_option("--in", o->file, "A case file; what it expects is compared too")->type_name("CASE.safetensors");
-  command->add_option("--random", o->random, "So many random cases, from --seed on")->type_name("N");
-  command->add_flag("--json", o->json, "The outcome as JSON");
-  o->threads.add_to(*command);
-  o->shape.add_to(*command);
-  command->footer("Cases come from --cases, --in, --kv and --random, together; from the built-in table if none is given.\n"
+  command.add("--rung,--rungs", &o->rungs, "Rungs: C1,C2 or the option again for more; all if none is named");
+  command.add("--cases", &o->table, "A JSON table of cases, instead of the built-in one", {.value = "FILE"});
+  command.add("--in", &o->file, "A case file; what it expects is compared too", {.value = "FILE"});
+  command.add("--random", &o->random, "So many random cases, from --seed on", {.least = 1, .most = 1'000'000});
+  command.add("--json", &o->json, "The outcome as JSON");
+  o->threads.add_to(command);
+  o->shape.add_to(command);
+  command.footer("Cases come from --cases, --in, --kv and --random, together; from the built-in\n"
+                 "table if none is given.\n"
                   "Example:\n"
                   "  flashladder verify --rung C2 --rung C4 --random 20 --seed 7\n"
                   "  flashladder verify --in data/smollm2_decode.safetensors");
-  command->callback([o, &exit_code] { exit_code = verify(*o); });
+  command.runs([o] { return verify(*o); });
 }
 
 }  // namespace flashladder::cli

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "core/text.hpp"
+
 namespace flashladder::draw {
 namespace {
 
@@ -24,19 +26,11 @@ std::string without_trailing_zeros(std::string text) {
 
 // Bytes of the UTF-8 character that text starts with, 0 if it is none that XML 1.0 (section 2.2) allows.
 std::size_t character_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return lead >= 0x20 || lead == '\t' || lead == '\n' || lead == '\r' ? 1 : 0;
-  const std::size_t n = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
-  if (n == 0 || n > text.size()) return 0;
-  char32_t code = lead & (0xff >> (n + 1));
-  for (std::size_t i = 1; i < n; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    code = code << 6 | (byte(i) & 0x3f);
-  }
-  const bool overlong = (n == 3 && code < 0x800) || (n == 4 && code < 0x10000);
-  const bool forbidden = (code >= 0xd800 && code < 0xe000) || code == 0xfffe || code == 0xffff || code > 0x10ffff;
-  return overlong || forbidden ? 0 : n;
+  const std::size_t n = utf8_length(text);
+  const bool blank = text[0] == '\t' || text[0] == '\n' || text[0] == '\r';
+  const bool control = n == 1 && static_cast<unsigned char>(text[0]) < 0x20 && !blank;
+  const bool forbidden = text.starts_with("\xef\xbf\xbe") || text.starts_with("\xef\xbf\xbf");  // U+FFFE, U+FFFF
+  return control || forbidden ? 0 : n;
 }
 
 }  // namespace

@@ -5,8 +5,6 @@
 #include <limits>
 #include <set>
 
-#include <nlohmann/json.hpp>
-
 #include "bench/measurement.hpp"
 #include "bench/rung_bench.hpp"
 #include "bench/sampled_check.hpp"
@@ -91,9 +89,8 @@ TEST_CASE("lines of measurements are JSON with four digits and null for what say
   const bench::Measurement line{.family = "cpu", .work = "a \"b\"", .backend = "x", .us = 1234.5678,
                                 .tera_flops = 0.0123456, .threads = 1, .run = 2};
   const std::string text = bench::json_lines(bench::to_json(bench::this_machine()), std::span(&line, 1));
-  const auto second = nlohmann::json::parse(text.substr(text.find('\n') + 1));
-  CHECK(second == nlohmann::json::parse(R"({"family": "cpu", "case": "a \"b\"", "backend": "x", "us": 1235.0, "TBps": null,
-                                            "TFLOPs": 0.01235, "threads": 1, "run": 2})"));
+  CHECK(text.substr(text.find('\n') + 1) == R"({"family":"cpu","case":"a \"b\"","backend":"x","us":1235.0,"TBps":null,)"
+                                            R"("TFLOPs":0.01235,"threads":1,"run":2})" "\n");
   CHECK(bench::csv(std::span(&line, 1)) ==
         "family,case,backend,us,TBps,TFLOPs,threads,run\n\"cpu\",\"a \"\"b\"\"\",\"x\",1235.0,,0.01235,1,2\n");
 }

@@ -27,7 +27,7 @@ class Bench(Cli):
         csv = self.run_program("bench", "--kv", "64", "--rounds", "1", "--no-plan", "--csv")[0].splitlines()
         self.assertEqual((csv[0].split(",")[0], len(csv)), ("family", 4))
         self.refuses("bench", "--csv", "--json", says=["--csv"])
-        self.refuses("bench", "--rounds", "0", says=["--rounds = 0"])
+        self.refuses("bench", "--rounds", "0", says=["--rounds", "whole number, 1 .. 100000"])
 
 class Families(Cli):
     def test_list_names_every_case_and_times_nothing(self):
@@ -49,7 +49,7 @@ class Families(Cli):
         self.refuses("bench", "prefill", says=["FAMILY", "prefill", "decode, graph"])
         self.refuses("bench", "norm", "--kv", "3", says=["FAMILY = norm", "--kv"])
         self.refuses("bench", "--list", says=["FAMILY", "missing"])
-        self.refuses("bench", "decode", "--rounds", "0", says=["--rounds = 0"])
+        self.refuses("bench", "decode", "--rounds", "0", says=["--rounds", "whole number, 1 .. 100000"])
         self.refuses("bench", "decode", "--csv", "--json", says=["--csv"])
 
 

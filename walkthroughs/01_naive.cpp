@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "core/softmax_state.hpp"
 #include "core/visibility.hpp"
@@ -12,6 +11,7 @@
 #include "draw/mask_picture.hpp"
 #include "ladder/cases/case_file.hpp"
 #include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/json.hpp"
 #include "reference/c0_naive.hpp"
 #include "walkthroughs/model_features.hpp"
 #include "walkthroughs/toy.hpp"
@@ -184,7 +184,9 @@ void real_head(Narrator& n, const ladder::Case& real, std::int32_t h) {
       weights(i, j) = j > i ? -INFINITY : static_cast<float>(std::exp2(head.logits(i, j) - c0.lse_log2[i]));
     }
   }
-  auto words = nlohmann::json::parse(real.notes.at("x-tokens")).get<std::vector<std::string>>();
+  std::vector<std::string> words;
+  const ladder::Json texts = ladder::parse_json(real.notes.at("x-tokens"), "x-tokens", 1);
+  for (const ladder::Json& token : *texts.list()) words.push_back(*token.text());
   words.resize(static_cast<std::size_t>(shown));
   std::ranges::replace(words, "\n", "\\n");
   const auto side = static_cast<std::int32_t>(shown);

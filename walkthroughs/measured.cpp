@@ -3,9 +3,9 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
+#include "ladder/cases/json.hpp"
 
 namespace flashladder::walkthroughs {
 
@@ -19,21 +19,27 @@ void Measured::read(const std::string& file) {
   require(in.good(), "measurements", path, "cannot be read");
   std::string line;
   for (int number = 0; std::getline(in, line); ++number) {
-    const auto json = nlohmann::json::parse(line, nullptr, false);
-    require(json.is_object(), "measurements", path + ":" + std::to_string(number + 1), "is no JSON object");
-    if (json.contains("gpu")) {
+    const std::string place = path + ":" + std::to_string(number + 1);
+    const ladder::Json json = ladder::parse_json(line, place, 2);
+    require(json.object() != nullptr, "measurements", place, "is no JSON object");
+    const auto text_at = [&](const char* key) {
+      const ladder::Json* value = json.find(key);
+      return value != nullptr && value->text() != nullptr ? *value->text() : std::string();
+    };
+    const auto number_at = [&](const char* key) {  // 0 also for null: TBps may be that
+      const ladder::Json* value = json.find(key);
+      return value != nullptr ? value->number().value_or(0) : 0.0;
+    };
+    if (json.find("gpu") != nullptr) {
       if (!machine_.empty()) continue;  // the same machine's, in another program's words
-      machine_ = json.value("gpu", "") + ", " + json.value("date", "");
-      clocks_per_us_ = json.value("sm_mhz", 0.0);
-    } else if (json.contains("us") && json.value("family", "") != "plan") {  // that is host time, of the same cases
-      std::string work = json.value("case", "");
+      machine_ = text_at("gpu") + ", " + text_at("date");
+      clocks_per_us_ = number_at("sm_mhz");
+    } else if (json.find("us") != nullptr && text_at("family") != "plan") {  // that is host time, of the same cases
+      std::string work = text_at("case");
       if (work.ends_with(" p16")) work.resize(work.size() - 4);
-      const std::string backend = json.value("backend", "");
+      const std::string backend = text_at("backend");
       const std::string name = backend.starts_with("flashladder ") ? backend.substr(12) : backend;
-      const auto number_at = [&](const char* key) {
-        return json.contains(key) && json[key].is_number() ? json[key].get<double>() : 0.0;
-      };
-      const double us = number_at("us");  // TBps may be null
+      const double us = number_at("us");
       lines_.push_back({work, name == "read_all" ? "read" : name, us, us * number_at("TBps") * 1e6});
     }
   }

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdarg>
@@ -12,6 +11,7 @@
 #include <stdexcept>
 
 #include "core/write_file.hpp"
+#include "ladder/arguments.hpp"
 
 namespace flashladder::walkthroughs {
 namespace {
@@ -208,23 +208,22 @@ int walk(int argc, char** argv, const Chapter& chapter, const std::function<void
          const std::vector<Number>& numbers) {
   try {
     Narrator::Options options;
-    CLI::App app(text("FlashLadder, chapter %02d: %s. %s", chapter.number, chapter.title.c_str(), chapter.idea.c_str()));
-    app.add_flag("--step", options.step, "wait for Enter after each step");
-    app.add_option("--html", options.html, "write the page with its pictures")->type_name("FILE");
-    app.add_option("--figures", options.figures, "write each picture as an SVG file")->type_name("DIR");
-    app.set_version_flag("--version", std::string("flashladder " FLASHLADDER_VERSION));
+    ladder::Program program(text("walkthrough_%02d", chapter.number),
+                            text("FlashLadder, chapter %02d: %s. %s", chapter.number, chapter.title.c_str(),
+                                 chapter.idea.c_str()),
+                            "flashladder " FLASHLADDER_VERSION);
+    program.root().add("--step", &options.step, "wait for Enter after each step");
+    program.root().add("--html", &options.html, "write the page with its pictures", {.value = "FILE"});
+    program.root().add("--figures", &options.figures, "write each picture as an SVG file", {.value = "DIR"});
     for (const Number& n : numbers) {
       if (const auto* count = std::get_if<std::int32_t*>(&n.value)) {
-        app.add_option(n.option, **count, n.meaning)->check(CLI::Range(n.least, n.most));
+        program.root().add(n.option, *count, n.meaning, {.least = n.least, .most = n.most});
       } else {
-        app.add_option(n.option, *std::get<std::uint64_t*>(n.value), n.meaning);
+        program.root().add(n.option, std::get<std::uint64_t*>(n.value), n.meaning);
       }
     }
-    try {
-      app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-      return app.exit(e) == 0 ? 0 : 2;
-    }
+    program.run(argc, argv);
+    if (program.asked_for_help()) return 0;
     Narrator narrator(chapter, options);
     story(narrator);
     return narrator.finish();

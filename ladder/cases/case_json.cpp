@@ -5,55 +5,54 @@
 #include <set>
 #include <type_traits>
 
-#include <nlohmann/json.hpp>
-
 #include "core/error.hpp"
+#include "ladder/cases/json.hpp"
 #include "ladder/cases/read_file.hpp"
 #include "ladder/cases/short_form.hpp"
-#include "ladder/cases/strict_json.hpp"
 #include "ladder/cases/text.hpp"
 
 namespace flashladder::ladder {
 namespace {
-
-using nlohmann::json;
 
 constexpr int table_depth = 3;  // list of cases, case, list of lengths
 
 // One case's object. Every key that is asked for is known; refuse_unknown() finds the others.
 class Fields {
  public:
-  explicit Fields(const json& object) : object_(object) {}
+  explicit Fields(const Json& object) : object_(object) {}
 
-  bool has(const char* key) {
-    known_.insert(key);
-    return object_.contains(key);
-  }
+  bool has(const char* key) { return find(key) != nullptr; }
 
   template <class Integer>
   Integer integer(const char* key, Integer otherwise) {
-    return has(key) ? integer_from<Integer>(key, object_[key]) : otherwise;
+    const Json* value = find(key);
+    return value != nullptr ? integer_from<Integer>(key, *value) : otherwise;
   }
 
   float number(const char* key, float otherwise) {
-    if (!has(key)) return otherwise;
-    const json& value = object_[key];
-    if (!value.is_number()) refuse(key, value, "must be a number");
-    const double x = value.get<double>();
-    if (!(std::abs(x) <= std::numeric_limits<float>::max())) refuse(key, value, "must fit a 32-bit float");
-    return static_cast<float>(x);
+    const Json* value = find(key);
+    if (value == nullptr) return otherwise;
+    const std::optional<double> x = value->number();
+    if (!x) refuse(key, *value, "must be a number");
+    if (std::abs(*x) > std::numeric_limits<float>::max()) refuse(key, *value, "must fit a 32-bit float: it is too large");
+    if (*x != 0 && std::abs(*x) < std::numeric_limits<float>::min()) {
+      refuse(key, *value, "must fit a 32-bit float: it is too small, but not 0");
+    }
+    return static_cast<float>(*x);
   }
 
   bool boolean(const char* key) {
-    if (!has(key)) return false;
-    if (!object_[key].is_boolean()) refuse(key, object_[key], "must be true or false");
-    return object_[key].get<bool>();
+    const Json* value = find(key);
+    if (value == nullptr) return false;
+    if (value->boolean() == nullptr) refuse(key, *value, "must be true or false");
+    return *value->boolean();
   }
 
   std::string text(const char* key, const char* otherwise) {
-    if (!has(key)) return otherwise;
-    if (!object_[key].is_string()) refuse(key, object_[key], "must be a string");
-    return object_[key].get<std::string>();
+    const Json* value = find(key);
+    if (value == nullptr) return otherwise;
+    if (value->text() == nullptr) refuse(key, *value, "must be a string");
+    return *value->text();
   }
 
   template <class Enum>
@@ -68,38 +67,41 @@ class Fields {
   }
 
   std::vector<std::int32_t> lengths(const char* key) {
-    if (!has(key)) return {};
-    if (!object_[key].is_array()) refuse(key, object_[key], "must be a list of lengths");
+    const Json* values = find(key);
+    if (values == nullptr) return {};
+    if (values->list() == nullptr) refuse(key, *values, "must be a list of lengths");
     std::vector<std::int32_t> lens;
-    for (const json& value : object_[key]) lens.push_back(integer_from<std::int32_t>(key, value));
+    for (const Json& value : *values->list()) lens.push_back(integer_from<std::int32_t>(key, value));
     return lens;
   }
 
   void refuse_unknown() const {
-    for (const auto& [key, value] : object_.items()) {
+    for (const auto& [key, value] : *object_.object()) {
       if (!known_.contains(key)) refuse(shown(key), value, "is not a key of a case");
     }
   }
 
  private:
-  [[noreturn]] static void refuse(const std::string& key, const json& value, const std::string& rule) {
-    throw InputError(key, value.is_primitive() && !value.is_string() ? value.dump() : value.type_name(), rule);
+  const Json* find(const char* key) {
+    known_.insert(key);
+    return object_.find(key);
+  }
+
+  [[noreturn]] static void refuse(const std::string& key, const Json& value, const std::string& rule) {
+    throw InputError(key, value.shown(), rule);
   }
 
   template <class Integer>
-  static Integer integer_from(const char* key, const json& value) {
-    constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<Integer>::max());
-    constexpr auto least = static_cast<std::int64_t>(std::numeric_limits<Integer>::min());
-    const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= most
-                                                 : value.is_number_integer() && value.get<std::int64_t>() >= least;
-    if (!fits) {
+  static Integer integer_from(const char* key, const Json& value) {
+    const std::optional<Integer> n = value.integer<Integer>();
+    if (!n) {
       const char* range = std::is_signed_v<Integer> ? "-2^31 .. 2^31 - 1" : "0 .. 2^64 - 1";
       refuse(key, value, std::string("must be a whole number, ") + range);
     }
-    return value.get<Integer>();
+    return *n;
   }
 
-  const json& object_;
+  const Json& object_;
   std::set<std::string> known_;
 };
 
@@ -137,7 +139,7 @@ void read_params(Fields& fields, CaseSpec& spec) {
   p.sinks = fields.boolean("sinks");
 }
 
-CaseSpec spec_from(const json& object) {
+CaseSpec spec_from(const Json& object) {
   Fields fields(object);
   CaseSpec spec;
   spec.name = fields.text("name", "");
@@ -160,14 +162,14 @@ CaseSpec spec_from(const json& object) {
 // A float as the double of the same shortest decimal: 0.05f is written 0.05, and reads back as 0.05f.
 double decimal(float x) { return number_from<double>(shortest(x)).value(); }
 
-nlohmann::ordered_json object_from(const CaseSpec& s) {
+Json object_from(const CaseSpec& s) {
   const AttentionParams& p = s.params;
-  nlohmann::ordered_json object = {{"name", s.name},
-                                   {"seed", s.seed},
-                                   {"qo_lens", s.qo_lens},
-                                   {"kv_lens", s.kv_lens},
-                                   {"num_qo_heads", p.num_qo_heads},
-                                   {"num_kv_heads", p.num_kv_heads}};
+  Json object = Json::Object{{"name", s.name},
+                             {"seed", s.seed},
+                             {"qo_lens", s.qo_lens},
+                             {"kv_lens", s.kv_lens},
+                             {"num_qo_heads", p.num_qo_heads},
+                             {"num_kv_heads", p.num_kv_heads}};
   if (s.one_cache_tensor()) {
     object["head_dim"] = p.head_dim_qk;
   } else {
@@ -193,16 +195,16 @@ nlohmann::ordered_json object_from(const CaseSpec& s) {
 }  // namespace
 
 std::vector<CaseSpec> parse_case_table(std::string_view text, const std::string& what) {
-  const json table = parse_json(text, what, table_depth);
-  if (!table.is_array() || table.empty()) throw InputError(what, "", "must be a list of one or more cases: [{...}, ...]");
+  const Json parsed = parse_json(text, what, table_depth);
+  const Json::List* table = parsed.list();
+  if (table == nullptr || table->empty()) throw InputError(what, "", "must be a list of one or more cases: [{...}, ...]");
   std::vector<CaseSpec> specs;
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    std::string where = what + ", case " + std::to_string(i + 1);
-    if (!table[i].is_object()) throw InputError(where, table[i].type_name(), "must be an object: {...}");
-    if (table[i].contains("name") && table[i]["name"].is_string()) {
-      where += " " + shown(table[i]["name"].get_ref<const std::string&>());
-    }
-    specs.push_back(within(where, [&] { return spec_from(table[i]); }));
+  for (const Json& object : *table) {
+    std::string where = what + ", case " + std::to_string(specs.size() + 1);
+    if (object.object() == nullptr) throw InputError(where, object.shown(), "must be an object: {...}");
+    const Json* name = object.find("name");
+    if (name != nullptr && name->text() != nullptr) where += " " + shown(*name->text());
+    specs.push_back(within(where, [&] { return spec_from(object); }));
   }
   return specs;
 }

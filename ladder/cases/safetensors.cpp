@@ -8,16 +8,12 @@
 #include <string_view>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "core/error.hpp"
-#include "ladder/cases/strict_json.hpp"
+#include "ladder/cases/json.hpp"
 #include "ladder/cases/text.hpp"
 
 namespace flashladder::ladder {
 namespace {
-
-using nlohmann::json;
 
 static_assert(std::endian::native == std::endian::little, "the file's numbers are little endian, and so must ours be");
 constexpr std::uint64_t most_header_bytes = 100'000'000;  // the format's own limit
@@ -40,9 +36,9 @@ std::string_view header_of(std::span<const std::byte> file, const std::string& w
   return header;
 }
 
-FileDType dtype_from(const json& value, const std::string& where) {
-  if (!value.is_string()) throw InputError(where + " dtype", value.type_name(), "must be a string");
-  const auto& name = value.get_ref<const std::string&>();
+FileDType dtype_from(const Json& value, const std::string& where) {
+  if (value.text() == nullptr) throw InputError(where + " dtype", value.shown(), "must be a string");
+  const std::string& name = *value.text();
   for (FileDType t : dtypes) {
     if (name == name_of(t)) return t;
   }
@@ -53,14 +49,13 @@ FileDType dtype_from(const json& value, const std::string& where) {
   throw InputError(where + " dtype", shown(name), "must be one of F64, F32, F16, BF16, I64, I32, U8, BOOL");
 }
 
-std::vector<std::int64_t> whole_numbers(const json& value, const std::string& where) {
-  if (!value.is_array()) throw InputError(where, value.type_name(), "must be a list of whole numbers");
+std::vector<std::int64_t> whole_numbers(const Json& value, const std::string& where) {
+  if (value.list() == nullptr) throw InputError(where, value.shown(), "must be a list of whole numbers");
   std::vector<std::int64_t> numbers;
-  for (const json& n : value) {
-    if (!n.is_number_unsigned() || n.get<std::uint64_t>() > std::uint64_t(std::numeric_limits<std::int64_t>::max())) {
-      throw InputError(where, n.is_number() ? n.dump() : n.type_name(), "must be whole numbers of 0 .. 2^63 - 1");
-    }
-    numbers.push_back(n.get<std::int64_t>());
+  for (const Json& element : *value.list()) {
+    const std::optional<std::int64_t> n = element.integer<std::int64_t>();
+    if (!n || *n < 0) throw InputError(where, element.shown(), "must be whole numbers of 0 .. 2^63 - 1");
+    numbers.push_back(*n);
   }
   return numbers;
 }
@@ -81,13 +76,13 @@ struct Place {  // of a tensor in the data after the header
   friend auto operator<=>(const Place&, const Place&) = default;
 };
 
-FileTensor tensor_from(const json& entry, std::span<const std::byte> data, const std::string& where, Place& place) {
-  if (!entry.is_object() || entry.size() != 3 || !entry.contains("dtype") || !entry.contains("shape") ||
-      !entry.contains("data_offsets")) {
+FileTensor tensor_from(const Json& entry, std::span<const std::byte> data, const std::string& where, Place& place) {
+  const Json *dtype = entry.find("dtype"), *shape = entry.find("shape"), *places = entry.find("data_offsets");
+  if (dtype == nullptr || shape == nullptr || places == nullptr || entry.object()->size() != 3) {
     throw InputError(where, "", "must be an object of dtype, shape and data_offsets");
   }
-  FileTensor tensor{dtype_from(entry["dtype"], where), whole_numbers(entry["shape"], where + " shape"), {}};
-  const auto offsets = whole_numbers(entry["data_offsets"], where + " data_offsets");
+  FileTensor tensor{dtype_from(*dtype, where), whole_numbers(*shape, where + " shape"), {}};
+  const auto offsets = whole_numbers(*places, where + " data_offsets");
   require(offsets.size() == 2, (where + " data_offsets").c_str(), offsets.size(), "must be two: begin and end");
   place.begin = offsets[0];
   place.end = offsets[1];
@@ -106,12 +101,12 @@ FileTensor tensor_from(const json& entry, std::span<const std::byte> data, const
   return tensor;
 }
 
-std::map<std::string, std::string> metadata_from(const json& entry, const std::string& where) {
-  if (!entry.is_object()) throw InputError(where, entry.type_name(), "must be an object of strings");
+std::map<std::string, std::string> metadata_from(const Json& entry, const std::string& where) {
+  if (entry.object() == nullptr) throw InputError(where, entry.shown(), "must be an object of strings");
   std::map<std::string, std::string> metadata;
-  for (const auto& [key, value] : entry.items()) {
-    if (!value.is_string()) throw InputError(where + " " + shown(key), value.type_name(), "must be a string");
-    metadata[key] = value.get<std::string>();
+  for (const auto& [key, value] : *entry.object()) {
+    if (value.text() == nullptr) throw InputError(where + " " + shown(key), value.shown(), "must be a string");
+    metadata[key] = *value.text();
   }
   return metadata;
 }
@@ -134,11 +129,11 @@ void require_no_gaps(std::vector<Place> places, std::size_t data_size, const std
 
 Safetensors parse_safetensors(std::span<const std::byte> file, const std::string& what) {
   const std::string_view text = header_of(file, what);
-  const json header = parse_json(text, what + " header", header_depth);
+  const Json header = parse_json(text, what + " header", header_depth);
   const std::span<const std::byte> data = file.subspan(8 + text.size());
   Safetensors contents;
   std::vector<Place> places;
-  for (const auto& [name, entry] : header.items()) {
+  for (const auto& [name, entry] : *header.object()) {
     if (name == "__metadata__") {
       contents.metadata = metadata_from(entry, what + ": __metadata__");
       continue;
@@ -155,12 +150,12 @@ std::vector<std::byte> safetensors_bytes(const Safetensors& contents, const std:
   std::vector<std::pair<std::string, FileTensor>> tensors(contents.tensors.begin(), contents.tensors.end());
   std::stable_sort(tensors.begin(), tensors.end(),
                    [](const auto& a, const auto& b) { return size_of(a.second.dtype) > size_of(b.second.dtype); });
-  nlohmann::ordered_json header;
-  header["__metadata__"] = contents.metadata;
+  Json::Object header{{"__metadata__", contents.metadata}};
   std::size_t size = 0;
   for (const auto& [name, tensor] : tensors) {
     const std::size_t end = size + tensor.bytes.size();
-    header[name] = {{"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {size, end}}};
+    header.emplace_back(name, Json::Object{{"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape},
+                                           {"data_offsets", Json::List{size, end}}});
     size = end;
   }
   std::string text = json_text(header, what);

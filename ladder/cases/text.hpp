@@ -1,6 +1,7 @@
 // Numbers and texts at the border: whole-text parsing without locale, shortest printing, and input quoted safely in errors.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -9,17 +10,22 @@
 #include <type_traits>
 
 #include "core/error.hpp"
+#include "core/text.hpp"
 
 namespace flashladder::ladder {
 
-// The number that all of text spells, or nothing: "12 ", "1e999", "+3", "inf" and "" spell none.
+// The number that all of text spells, in the one form that every reader here takes: decimal, without leading zeros, signs
+// but a minus, blanks, hexadecimal, "inf" or "nan". Nothing for any other text, and for a number that the type can't hold:
+// too large, or (other than 0) so small that it would be rounded to 0 or lose digits.
 template <class Number>
 std::optional<Number> number_from(std::string_view text) {
+  const std::string_view digits = text.substr(text.starts_with('-') ? 1 : 0);
+  if (digits.size() > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9') return std::nullopt;
   Number n{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   if constexpr (std::is_floating_point_v<Number>) {
-    if (!std::isfinite(n)) return std::nullopt;
+    if (!std::isfinite(n) || std::fpclassify(n) == FP_SUBNORMAL) return std::nullopt;
   }
   return n;
 }
@@ -30,12 +36,12 @@ inline std::string shortest(float x) {
   return std::string(text, std::to_chars(text, text + sizeof text, x).ptr);
 }
 
-// Text from a file or command line, fit for a message: quoted, at most 80 characters, control characters replaced.
+// Text from a file or command line, fit for a message: quoted, cut after some 80 bytes, and printable.
 inline std::string shown(std::string_view text) {
   constexpr std::size_t most = 80;
-  std::string quoted = "\"";
-  for (char c : text.substr(0, most)) quoted += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
-  return quoted + (text.size() > most ? "...\"" : "\"");
+  std::size_t end = std::min(text.size(), most);
+  while (end < text.size() && end > 0 && (text[end] & 0xc0) == 0x80) --end;  // not within a character
+  return "\"" + printable(text.substr(0, end)) + (text.size() > end ? "...\"" : "\"");
 }
 
 // Runs f; an InputError from inside gets `where` (a file, a case of a table) in front of its argument.
