@@ -30,6 +30,12 @@ Change values(Values v) {
 Change custom(CustomMask m, std::int32_t w = -1) {
   return [=](CaseSpec& s) { s.custom_mask = m, s.params.mask = MaskMode::custom, s.params.window_left = w; };
 }
+Change blocks(const Change& change = {}) {
+  return [=](CaseSpec& s) {
+    s.block_table = true;
+    if (change) change(s);
+  };
+}
 Change dtype(DType t) {
   return [=](CaseSpec& s) { s.dtype = t; };
 }
@@ -105,6 +111,14 @@ void add_features(std::vector<CaseSpec>& t) {
   t.push_back(make("custom mask and window", {5, 20}, {40, 150}, 4, 2, 64, 16, custom(CustomMask::random, 30)));
 }
 
+void add_block_tables(std::vector<CaseSpec>& t) {
+  t.push_back(make("block table decode", {1, 1, 1, 1}, {77, 0, 700, 16}, 8, 2, 64, 16, blocks()));
+  t.push_back(make("block table append HND causal", {9, 0, 30}, {100, 40, 300}, 6, 2, 64, 5, blocks([](CaseSpec& s) {
+    s.kv_layout = KvLayout::HND, causal(s);
+  })));
+  t.push_back(make("block table page size 1", {1, 20}, {33, 130}, 4, 1, 64, 1, blocks(window(50, MaskMode::causal))));
+}
+
 }  // namespace
 
 std::vector<CaseSpec> case_table() {
@@ -113,6 +127,7 @@ std::vector<CaseSpec> case_table() {
   add_shapes(table);
   add_values(table);
   add_features(table);
+  add_block_tables(table);
   for (std::size_t i = 0; i < table.size(); ++i) table[i].seed = i + 1;
   return table;
 }
@@ -146,6 +161,7 @@ CaseSpec random_spec(std::uint64_t seed) {
   if (one_in(2)) p.rope_theta = 500000, p.rope_scale = static_cast<float>(pick(1, 8));
   p.sinks = one_in(4);
   if (one_in(4)) s.values = static_cast<Values>(pick(0, s.dtype == DType::f32 ? 4 : 1));
+  s.block_table = one_in(4);
   return s;
 }
 

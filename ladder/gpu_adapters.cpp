@@ -23,6 +23,7 @@ Support decode_on_gpu(const CaseSpec& spec) {
               " queries, a decode rung takes one of each"};
     }
   }
+  if (spec.block_table) return {"a block table is not supported by this rung"};
   const std::string reason = gpu::why_no_decode(spec.params, spec.dtype);
   return {reason.empty() ? gpu::why_no_device() : reason + " is not supported by this rung"};
 }

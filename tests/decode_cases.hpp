@@ -15,6 +15,7 @@ inline ladder::CaseSpec as_decode(ladder::CaseSpec spec, DType dtype) {
   spec.dtype = dtype;
   spec.qo_lens.assign(spec.kv_lens.size(), 1);
   spec.custom_mask = ladder::CustomMask::none;
+  spec.block_table = false;
   p.head_dim_qk = p.head_dim_vo = p.head_dim_qk <= 64 ? 64 : p.head_dim_qk <= 128 ? 128 : 256;
   p.mask = p.mask == MaskMode::causal ? MaskMode::causal : MaskMode::none;
   p.window_left = -1;

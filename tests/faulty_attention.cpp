@@ -26,15 +26,22 @@ struct Attention {
   bool is(Fault f) const { return fault == f; }
   std::int32_t qo_len() const { return problem.qo_len(b); }
   std::int32_t kv_len() const {
-    const std::int32_t size = p_size(), last = problem.paged_kv_last_page_len[b], n = problem.kv_len(b);
+    const std::int32_t size = p_size(), n = problem.kv_len(b), last = last_page_len_for(n, size);
     if (is(Fault::lost_last_page) && last < size) return n - last;
     return is(Fault::full_last_page) && n > 0 ? n - last + size : n;
   }
   std::int32_t p_size() const { return problem.kv.page_size; }
 
+  std::int32_t page_in_packed_rows(std::int32_t j) const {
+    std::int32_t first = 0;
+    for (std::int32_t r = 0; r < b; ++r) first += pages_for(problem.kv_len(r), p_size());
+    return problem.block_tables[first + j / p_size()];
+  }
+
   std::vector<float> row(const void* base, const KvStrides& strides, std::int32_t dim, std::int32_t j) const {
     KvSlot slot = problem.page_table().locate(b, j);
-    if (is(Fault::identity_pages)) slot.page = problem.paged_kv_indptr[b] + j / p_size();
+    if (is(Fault::identity_pages)) slot.page = (problem.page_table().first_page(b) + j / p_size()) % problem.kv.num_pages;
+    if (is(Fault::packed_block_rows) && problem.has_block_table()) slot.page = page_in_packed_rows(j);
     const std::int32_t kv_head = is(Fault::strided_heads) ? h % p.num_kv_heads : h / p.group_size();
     return load(problem.kv.dtype, base, strides.offset(slot, kv_head), dim);
   }

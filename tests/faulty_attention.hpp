@@ -15,6 +15,7 @@ enum class Fault {
   lost_last_page,       // a partly filled last page is skipped
   full_last_page,       // the last page is read as if it were full: unused slots hold NaN
   identity_pages,       // the page table is ignored
+  packed_block_rows,    // a block table's rows are taken to lie one after the other without their unused entries
   strided_heads,        // query head h uses KV head h % num_kv_heads
   window_off_by_one,    // w keys instead of w + 1
   scale_twice,          // sm_scale applied again with soft cap

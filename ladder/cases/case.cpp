@@ -3,16 +3,23 @@
 namespace flashladder::ladder {
 
 AttentionProblem Case::problem() const {
-  return {.params = spec.params,
-          .q = q.view(),
-          .kv = spec.one_cache_tensor() ? paged_kv_cache(kv_cache.view(), spec.kv_layout)
-                                        : paged_kv_cache(k_cache.view(), v_cache.view(), spec.kv_layout),
-          .qo_indptr = qo_indptr,
-          .paged_kv_indptr = paged_kv_indptr,
-          .paged_kv_indices = paged_kv_indices,
-          .paged_kv_last_page_len = paged_kv_last_page_len,
-          .custom_mask = custom_mask,
-          .sinks = sinks};
+  AttentionProblem problem;
+  problem.params = spec.params;
+  problem.q = q.view();
+  problem.kv = spec.one_cache_tensor() ? paged_kv_cache(kv_cache.view(), spec.kv_layout)
+                                       : paged_kv_cache(k_cache.view(), v_cache.view(), spec.kv_layout);
+  problem.qo_indptr = qo_indptr;
+  problem.custom_mask = custom_mask;
+  problem.sinks = sinks;
+  if (spec.block_table && spec.batch() > 0) {
+    problem.block_tables = block_tables;
+    problem.seq_lens = spec.kv_lens;
+  } else {
+    problem.paged_kv_indptr = paged_kv_indptr;
+    problem.paged_kv_indices = paged_kv_indices;
+    problem.paged_kv_last_page_len = paged_kv_last_page_len;
+  }
+  return problem;
 }
 
 }  // namespace flashladder::ladder

@@ -19,9 +19,11 @@ struct Case {
   OwnedTensor kv_cache;                              // 5-D (core/kv_cache.hpp), or
   OwnedTensor k_cache, v_cache;                      // 4-D each: spec.one_cache_tensor() says which
   std::vector<std::int32_t> qo_indptr;               // [batch + 1]
+  // The page lists, always; with spec.block_table the same as a table, which is what problem() then has.
   std::vector<std::int32_t> paged_kv_indptr;         // [batch + 1]
   std::vector<std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]]
   std::vector<std::int32_t> paged_kv_last_page_len;  // [batch]
+  std::vector<std::int32_t> block_tables;            // [batch, max_pages], or empty; seq_lens is spec.kv_lens
   std::vector<std::uint8_t> custom_mask;             // [sum of qo_len * kv_len], or empty
   std::vector<float> sinks;                          // [num_qo_heads], or empty
   OwnedTensor expected_o;                            // [nnz_qo, num_qo_heads, head_dim_vo] f32 or f64, if a file gave it

@@ -55,9 +55,33 @@ void read_cache(const Safetensors& file, Case& c) {
   c.spec.page_size = cache.page_size;
 }
 
+// A dense table; the page lists of the same requests are made from it.
+void read_block_table(const Safetensors& file, Case& c) {
+  for (const char* list : {"paged_kv_indptr", "paged_kv_indices", "paged_kv_last_page_len"}) {
+    require(!file.tensors.contains(list), list, "", "contradicts block_tables and seq_lens: give lists or a table");
+  }
+  const FileTensor& table = find_tensor(file, "block_tables", {FileDType::I32}, 2);
+  c.spec.block_table = true;
+  c.block_tables = values_of<std::int32_t>(table);
+  c.spec.kv_lens = values_of<std::int32_t>(find_tensor(file, "seq_lens", {FileDType::I32}, 1));
+  const auto batch = static_cast<std::int64_t>(c.spec.kv_lens.size());
+  require(table.shape[0] == batch, "block_tables shape[0]", table.shape[0], "must be the size of seq_lens");
+  validate_block_table(static_cast<std::int64_t>(c.block_tables.size()), c.spec.kv_lens, c.spec.page_size);
+  c.paged_kv_indptr = {0};
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int32_t pages = pages_for(c.spec.kv_lens[b], c.spec.page_size);
+    const auto row = c.block_tables.begin() + b * table.shape[1];
+    c.paged_kv_indices.insert(c.paged_kv_indices.end(), row, row + pages);
+    c.paged_kv_indptr.push_back(c.paged_kv_indptr.back() + pages);
+    c.paged_kv_last_page_len.push_back(last_page_len_for(c.spec.kv_lens[b], c.spec.page_size));
+  }
+}
+
+// Needs the page size.
 void read_page_table(const Safetensors& file, Case& c) {
   const auto read = [&](const char* name) { return values_of<std::int32_t>(find_tensor(file, name, {FileDType::I32}, 1)); };
   c.qo_indptr = read("qo_indptr");
+  if (file.tensors.contains("block_tables") || file.tensors.contains("seq_lens")) return read_block_table(file, c);
   c.paged_kv_indptr = read("paged_kv_indptr");
   c.paged_kv_indices = read("paged_kv_indices");
   c.paged_kv_last_page_len = read("paged_kv_last_page_len");
@@ -94,7 +118,8 @@ void read_expected(const Safetensors& file, Case& c) {
 
 Case case_from(const Safetensors& file) {
   require_known_tensors(file, {"q", "kv_cache", "k_cache", "v_cache", "qo_indptr", "paged_kv_indptr", "paged_kv_indices",
-                               "paged_kv_last_page_len", "custom_mask", "sinks", "expected_o", "expected_lse_log2"});
+                               "paged_kv_last_page_len", "block_tables", "seq_lens", "custom_mask", "sinks", "expected_o",
+                               "expected_lse_log2"});
   Case c;
   c.spec.values = Values::given;
   read_q(file, c);
@@ -105,6 +130,7 @@ Case case_from(const Safetensors& file) {
   read_expected(file, c);
   const AttentionProblem problem = c.problem();
   validate(problem);
+  c.spec.kv_lens.clear();
   for (std::int32_t b = 0; b < problem.batch(); ++b) {
     c.spec.qo_lens.push_back(problem.qo_len(b));
     c.spec.kv_lens.push_back(problem.kv_len(b));
@@ -139,9 +165,15 @@ std::vector<std::byte> case_bytes(const Case& c, const std::string& what) {
   add("expected_o", c.expected_o);
   add("expected_lse_log2", c.expected_lse_log2);
   file.tensors["qo_indptr"] = lend(c.qo_indptr, FileDType::I32);
-  file.tensors["paged_kv_indptr"] = lend(c.paged_kv_indptr, FileDType::I32);
-  file.tensors["paged_kv_indices"] = lend(c.paged_kv_indices, FileDType::I32);
-  file.tensors["paged_kv_last_page_len"] = lend(c.paged_kv_last_page_len, FileDType::I32);
+  if (c.spec.block_table) {
+    file.tensors["block_tables"] = lend(c.block_tables, FileDType::I32);
+    file.tensors["block_tables"].shape = {c.spec.batch(), c.spec.batch() > 0 ? c.problem().max_pages() : 0};
+    file.tensors["seq_lens"] = lend(c.spec.kv_lens, FileDType::I32);
+  } else {
+    file.tensors["paged_kv_indptr"] = lend(c.paged_kv_indptr, FileDType::I32);
+    file.tensors["paged_kv_indices"] = lend(c.paged_kv_indices, FileDType::I32);
+    file.tensors["paged_kv_last_page_len"] = lend(c.paged_kv_last_page_len, FileDType::I32);
+  }
   if (c.spec.params.mask == MaskMode::custom) file.tensors["custom_mask"] = lend(c.custom_mask, FileDType::U8);
   if (c.spec.params.sinks) file.tensors["sinks"] = lend(c.sinks, FileDType::F32);
   return safetensors_bytes(file, what);

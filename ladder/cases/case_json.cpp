@@ -151,6 +151,7 @@ CaseSpec spec_from(const Json& object) {
   spec.page_size = fields.integer<std::int32_t>("page_size", spec.page_size);
   spec.dtype = fields.one_of("dtype", {DType::f32, DType::f16, DType::bf16});
   spec.kv_layout = fields.one_of("kv_layout", {KvLayout::NHD, KvLayout::HND});
+  spec.block_table = fields.boolean("block_table");
   spec.values =
       fields.one_of("values", {Values::normal, Values::equal, Values::large, Values::first_max, Values::last_max});
   fields.refuse_unknown();
@@ -179,6 +180,7 @@ Json object_from(const CaseSpec& s) {
   object["page_size"] = s.page_size;
   object["dtype"] = name_of(s.dtype);
   object["kv_layout"] = name_of(s.kv_layout);
+  if (s.block_table) object["block_table"] = true;
   object["causal"] = p.mask == MaskMode::causal;
   object["sm_scale"] = decimal(p.sm_scale);
   object["window_left"] = p.window_left;

@@ -37,6 +37,8 @@ void validate_lengths(const CaseSpec& s) {
   require(s.nnz_qo() <= int32_most, "qo_lens", s.nnz_qo(), "must add up to at most 2^31 - 1");
   require(2 * s.total_pages() <= int32_most, "kv_lens", s.total_kv(),
           "take more than 2^30 - 1 pages: a case's pool is twice that, and page ids are int32");
+  require(!s.block_table || s.batch() * s.max_pages() <= int32_most, "block_table", s.batch() * s.max_pages(),
+          "would have more than 2^31 - 1 entries: as many rows as requests, each as long as the longest");
 }
 
 void validate_masks(const CaseSpec& s) {
@@ -74,6 +76,12 @@ std::int64_t CaseSpec::total_pages() const {
   return n;
 }
 
+std::int64_t CaseSpec::max_pages() const {
+  std::int32_t most = 0;
+  for (std::int32_t len : kv_lens) most = std::max(most, pages_for(len, page_size));
+  return std::int64_t{most} + 2;
+}
+
 std::int64_t CaseSpec::mask_bytes() const {
   std::int64_t n = 0;
   for (std::int32_t b = 0; b < batch(); ++b) n += std::int64_t{qo_lens[b]} * kv_lens[b];
@@ -100,7 +108,8 @@ std::size_t CaseSpec::bytes_estimate() const {
   for (std::int32_t b = 0; b < batch(); ++b) scores = std::max(scores, (qo_lens[b] + dims) * kv_lens[b] * 8);
   const double answers = rows * (params.head_dim_vo + 1.0) * (8 + 4 + 4);  // the oracle's, two rungs'
   const double mask = custom_mask == CustomMask::none ? 0 : static_cast<double>(mask_bytes());
-  const double indices = 4.0 * (2.0 * static_cast<double>(total_pages()) + 5.0 * batch());
+  const double table = block_table ? static_cast<double>(batch()) * static_cast<double>(max_pages()) : 0;
+  const double indices = 4.0 * (2.0 * static_cast<double>(total_pages()) + 5.0 * batch() + table);
   const double inputs = (rows * params.head_dim_qk + slots * params.num_kv_heads * dims) * element + mask + indices;
   const double bytes = inputs + scores + answers;
   constexpr double most = 0x1p63;

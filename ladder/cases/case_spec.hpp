@@ -38,6 +38,7 @@ struct CaseSpec {
   DType dtype = DType::f32;           // q's and the cache's
   KvLayout kv_layout = KvLayout::NHD;
   bool combined_cache = true;         // one 5-D tensor; false, or head_dim_qk != head_dim_vo: two 4-D ones
+  bool block_table = false;           // page ids as a dense table [batch, max_pages] instead of lists
   CustomMask custom_mask = CustomMask::none;
   Values values = Values::normal;
 
@@ -47,6 +48,7 @@ struct CaseSpec {
   std::int64_t nnz_qo() const;
   std::int64_t total_kv() const;
   std::int64_t total_pages() const;
+  std::int64_t max_pages() const;         // entries of a row of a drawn block table: the longest request's, and two to spare
   std::int64_t mask_bytes() const;        // sum of qo_len * kv_len: what a custom mask takes, were there one
   std::int64_t visible_pairs() const;     // (query, key) pairs that the mask leaves, of one head; custom counts as none
   std::size_t bytes_estimate() const;     // host memory that drawing and checking the case will take; saturates

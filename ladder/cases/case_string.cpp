@@ -70,6 +70,7 @@ std::string case_string(const CaseSpec& s) {
   if (p.logits_soft_cap > 0) text += " cap" + shortest(p.logits_soft_cap);
   if (p.pos_encoding_mode != PosEncodingMode::NONE) text += std::string(" ") + name_of(p.pos_encoding_mode);
   if (p.sinks) text += " sinks";
+  if (s.block_table) text += " block table";
   if (s.kv_layout != KvLayout::NHD) text += std::string(" ") + name_of(s.kv_layout);
   if (s.dtype != DType::f16) text += std::string(" ") + name_of(s.dtype);
   return text;

@@ -12,6 +12,16 @@
 namespace flashladder::ladder {
 namespace {
 
+// The page lists as rows with entries to spare, which name a page that nobody uses: its slots are NaN.
+void draw_block_table(Case& c, std::int32_t unused_page) {
+  const std::int64_t max_pages = c.spec.max_pages();
+  c.block_tables.assign(static_cast<std::size_t>(c.spec.batch()) * static_cast<std::size_t>(max_pages), unused_page);
+  for (std::int32_t b = 0; b < c.spec.batch(); ++b) {
+    std::copy(c.paged_kv_indices.begin() + c.paged_kv_indptr[b], c.paged_kv_indices.begin() + c.paged_kv_indptr[b + 1],
+              c.block_tables.begin() + b * max_pages);
+  }
+}
+
 void draw_pages(Case& c, std::int32_t pool) {
   const CaseSpec& spec = c.spec;
   c.qo_indptr = c.paged_kv_indptr = {0};
@@ -26,7 +36,9 @@ void draw_pages(Case& c, std::int32_t pool) {
   for (std::int32_t i = 0; i < c.paged_kv_indptr.back(); ++i) {  // Fisher-Yates, as far as pages are needed
     std::swap(pages[i], pages[i + random.below(static_cast<std::uint32_t>(pool - i))]);
   }
-  c.paged_kv_indices.assign(pages.begin(), pages.begin() + c.paged_kv_indptr.back());
+  const std::int32_t used = c.paged_kv_indptr.back();
+  c.paged_kv_indices.assign(pages.begin(), pages.begin() + used);
+  if (spec.block_table) draw_block_table(c, pages.back());
 }
 
 void allocate_cache(Case& c, std::int64_t pool) {
