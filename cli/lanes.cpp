@@ -8,14 +8,6 @@
 
 namespace flashladder::cli {
 
-std::vector<float> item_costs(const Plan& plan, const planner::CostModel& cost) {
-  std::vector<float> costs;
-  for (const WorkItem& item : plan.items) {
-    costs.push_back(static_cast<float>(cost.item(item.rows.size(), item.keys.size())));
-  }
-  return costs;
-}
-
 std::vector<NamedPlan> plans_of_all_policies(planner::PlanInputs inputs) {
   std::vector<NamedPlan> plans;
   for (const planner::SplitPolicy policy : planner::all_policies) {
@@ -28,7 +20,7 @@ std::vector<NamedPlan> plans_of_all_policies(planner::PlanInputs inputs) {
 draw::Svg lanes_picture(const std::vector<NamedPlan>& plans, const planner::PlanInputs& inputs, const std::string& title) {
   std::vector<std::vector<float>> costs;
   std::vector<draw::PolicyLanes> lanes;
-  for (const NamedPlan& p : plans) costs.push_back(item_costs(p.plan, inputs.cost));
+  for (const NamedPlan& p : plans) costs.push_back(work_costs(p.plan, inputs.cost));
   if (plans.size() == 1) return draw::plan_lanes(plans[0].plan, costs[0], inputs.machine.ctas_per_sm, title);
   for (std::size_t i = 0; i < plans.size(); ++i) lanes.push_back({name_of(plans[i].policy), &plans[i].plan, costs[i]});
   return draw::policies_picture(lanes, inputs.machine.ctas_per_sm, {.title = title});

@@ -1,4 +1,4 @@
-// Plans for the eye: what each work item costs, the policies side by side as lanes and as a table.
+// Plans for the eye: the policies side by side as lanes and as a table.
 #pragma once
 
 #include <string>
@@ -10,8 +10,6 @@
 #include "planner/plan_inputs.hpp"
 
 namespace flashladder::cli {
-
-std::vector<float> item_costs(const Plan& plan, const planner::CostModel& cost);
 
 struct NamedPlan {
   planner::SplitPolicy policy;

@@ -92,7 +92,7 @@ int plan(const PlanOptions& o) {
 
   int exit_code = good;
   if (!all && !o.no_run) {
-    const std::string items = counted(std::ssize(plans[0].plan.items), "work item");
+    const std::string items = counted(plans[0].plan.num_work(), "work item");
     if (!o.json) print("\n--- Execution Phase ---\n  Executing " + items + " on the CPU...\n");
     const Execution execution = execute(spec, plans[0].plan, o.threads.settings());
     json["execution"] = execution_json(execution);

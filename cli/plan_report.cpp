@@ -67,10 +67,16 @@ std::string planning_text(const NamedPlan& named, bool decode) {
                  static_cast<double>(plan.makespan));
   text += format("  Workspace: %zu bytes for %lld partial rows, %s\n\n", s.workspace_bytes,
                  static_cast<long long>(s.partial_rows), counted(s.merges, "merge").c_str());
-  const std::size_t shown = std::min<std::size_t>(plan.items.size(), 5);
+  const std::int64_t shown = std::min<std::int64_t>(plan.num_work(), 5);
   text += "  First " + std::to_string(shown) + " descriptors:\n";
-  for (std::size_t i = 0; i < shown; ++i) text += "    [" + std::to_string(i) + "] " + to_string(plan.items[i]) + "\n";
-  return text + (plan.items.size() > shown ? "    ...\n" : "");
+  std::int64_t i = 0;
+  for (const PlanPart& part : plan.parts) {
+    for_each_work(part, [&](std::int32_t w) {
+      if (i < shown) text += "    [" + std::to_string(i) + "] " + to_string(part.work(w)) + "\n";
+      ++i;
+    });
+  }
+  return text + (plan.num_work() > shown ? "    ...\n" : "");
 }
 
 Json configuration_json(const ladder::CaseSpec& spec, const planner::PlanInputs& in) {
@@ -80,26 +86,35 @@ Json configuration_json(const ladder::CaseSpec& spec, const planner::PlanInputs&
           {"num_sms", in.machine.num_sms}, {"ctas_per_sm", in.machine.ctas_per_sm}};
 }
 
+Json part_json(const PlanPart& part) {
+  Json::List items, merges;
+  for (std::int64_t i = 0; i < part.num_work(); ++i) {
+    const WorkItem w = part.work(i);
+    items.push_back(Json::Object{{"request", w.request}, {"head", w.head}, {"rows", range_json(w.rows)},
+                                 {"keys", range_json(w.keys)}, {"tier", w.tier}, {"flags", w.flags}, {"merge", w.merge},
+                                 {"partial_slot", w.partial_slot}});
+  }
+  for (std::int64_t i = 0; i < part.num_merges(); ++i) {
+    const Merge m = part.merge(i);
+    merges.push_back(Json::Object{{"request", m.request}, {"head", m.head}, {"rows", range_json(m.rows)},
+                                  {"first_slot", m.first_slot}, {"num_partials", m.num_partials}});
+  }
+  return Json::Object{{"query_tile", part.query_tile}, {"pack", part.pack}, {"claimed", part.claimed}, {"items", items},
+                      {"queue_indptr", part.queue_indptr}, {"queue", part.queue}, {"merges", merges}};
+}
+
 Json plan_json(const NamedPlan& named) {
   const Plan& plan = named.plan;
   const planner::PlanSummary s = planner::summarize(plan);
-  Json::List items, merges;
-  for (const WorkItem& w : plan.items) {
-    items.push_back(Json::Object{{"request", w.request}, {"kv_head", w.kv_head}, {"rows", range_json(w.rows)},
-                     {"keys", range_json(w.keys)}, {"tier", w.tier}, {"flags", w.flags}, {"partial_slot", w.partial_slot}});
-  }
-  for (const Merge& m : plan.merges) {
-    merges.push_back(Json::Object{{"request", m.request}, {"kv_head", m.kv_head}, {"rows", range_json(m.rows)},
-                      {"first_slot", m.first_slot}, {"num_partials", m.num_partials}});
-  }
+  Json::List parts;
+  for (const PlanPart& part : plan.parts) parts.push_back(part_json(part));
   return Json::Object{
-          {"policy", name_of(named.policy)}, {"chunk_size", plan.chunk_size}, {"query_tile", plan.query_tile},
-          {"group_size", plan.group_size}, {"work_units", s.items}, {"tier_counts", s.tier_counts},
+          {"policy", name_of(named.policy)}, {"chunk_size", plan.chunk_size}, {"group_size", plan.group_size()},
+          {"work_units", s.items}, {"tier_counts", s.tier_counts},
           {"chunks", Json::Object{{"min", s.chunks_min}, {"max", s.chunks_max}, {"avg", s.chunks_avg}}},
           {"utilisation", s.utilisation}, {"tail", s.tail}, {"idle_ctas", s.idle_ctas}, {"total_cost", plan.total_cost},
           {"makespan", plan.makespan}, {"partial_rows", s.partial_rows}, {"workspace_bytes", s.workspace_bytes},
-          {"items", items}, {"queue_indptr", plan.queue_indptr}, {"queue", plan.queue}, {"cta_cost", plan.cta_cost},
-          {"merges", merges}};
+          {"cta_cost", plan.cta_cost}, {"parts", parts}};
 }
 
 Json execution_json(const Execution& e) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "core/error.hpp"
@@ -11,31 +12,42 @@
 namespace flashladder::draw {
 namespace {
 
-constexpr std::size_t most_detailed_items = 1200;  // a rectangle with a tooltip takes 150 bytes
+constexpr std::int64_t most_detailed_items = 1200;  // a rectangle with a tooltip takes 150 bytes
 constexpr double most_bars = 30000;          // of 25 bytes each: the file stays below a megabyte
 constexpr std::int32_t most_named_requests = 16;
 constexpr Rgb idle = rule;
 
-double cost_of(std::span<const float> item_cost, std::int32_t item) {
-  const double cost = item_cost[static_cast<std::size_t>(item)];
+double cost_of(std::span<const float> work_cost, std::int64_t work) {
+  const double cost = work_cost[static_cast<std::size_t>(work)];
   return std::isfinite(cost) && cost > 0 ? cost : 0;
 }
 
-std::span<const std::int32_t> queue_of(const Plan& plan, std::int32_t cta) {
-  const auto begin = static_cast<std::size_t>(plan.queue_indptr[static_cast<std::size_t>(cta)]);
-  const auto end = static_cast<std::size_t>(plan.queue_indptr[static_cast<std::size_t>(cta) + 1]);
-  return std::span(plan.queue).subspan(begin, end - begin);
+// visit(part, work, cost) for all that a CTA does.
+template <class Visit>
+void for_each_work_of(const Plan& plan, std::span<const float> work_cost, std::int32_t cta, Visit&& visit) {
+  std::int64_t first = 0;  // of the part, in work_cost
+  for (const PlanPart& part : plan.parts) {
+    const auto c = static_cast<std::size_t>(cta);
+    for (std::int32_t q = part.queue_indptr[c]; q < part.queue_indptr[c + 1]; ++q) {
+      const std::int32_t work = part.queue[static_cast<std::size_t>(q)];
+      visit(part, work, cost_of(work_cost, first + work));
+    }
+    first += part.num_work();
+  }
 }
 
-void check(const Plan& plan, std::span<const float> item_cost, std::int32_t ctas_per_sm) {
-  require(item_cost.size() == plan.items.size(), "item_cost", item_cost.size(), "must hold one cost for each item");
+void check(const Plan& plan, std::span<const float> work_cost, std::int32_t ctas_per_sm) {
+  require(std::ssize(work_cost) == plan.num_work(), "work_cost", work_cost.size(), "must hold one cost for each work item");
   require(plan.num_ctas() >= 1, "num_ctas", plan.num_ctas(), "must be at least 1");
   require(ctas_per_sm >= 1, "ctas_per_sm", ctas_per_sm, "must be at least 1");
-  const bool in_order = std::is_sorted(plan.queue_indptr.begin(), plan.queue_indptr.end()) && plan.queue_indptr[0] == 0;
-  require(in_order && plan.queue_indptr.back() == std::ssize(plan.queue), "queue_indptr", plan.queue_indptr.back(),
-          "must rise from 0 to the length of queue");
-  for (const std::int32_t item : plan.queue) {
-    require(item >= 0 && item < std::ssize(plan.items), "queue", item, "must be the index of an item");
+  for (const PlanPart& part : plan.parts) {
+    const auto& indptr = part.queue_indptr;
+    const bool rises = indptr.size() == plan.cta_cost.size() + 1 && indptr[0] == 0 && std::ranges::is_sorted(indptr);
+    require(rises && indptr.back() == std::ssize(part.queue), "queue_indptr", indptr.size(),
+            "must rise from 0 to the length of queue, an entry for each CTA");
+    for (const std::int32_t work : part.queue) {
+      require(work >= 0 && work < part.num_work(), "queue", work, "must be the index of a work item");
+    }
   }
 }
 
@@ -94,7 +106,7 @@ class Bars {
  private:
   // Where it fits; on a hatch it needs a plate to be read.
   void write_name(Box box, const WorkItem& item, Rgb colour) {
-    const std::string name = "r" + std::to_string(item.request) + " h" + std::to_string(item.kv_head);
+    const std::string name = "r" + std::to_string(item.request) + " h" + std::to_string(item.head);
     const double width = text_width(name, 10);
     if (box.height < 14 || width + 6 > box.width) return;
     const Rgb behind = item.whole() ? colour : mix(colour, paper, 0.65);
@@ -110,33 +122,35 @@ class Bars {
 
 // Items too narrow to see are drawn together with their successors in the lane, in the colour of the first. What is left of
 // the lane up to its right edge is idle.
-void draw_lane(Bars& bars, const Panel& panel, const Plan& plan, std::span<const float> item_cost, std::int32_t cta,
+void draw_lane(Bars& bars, const Panel& panel, const Plan& plan, std::span<const float> work_cost, std::int32_t cta,
                Box lane) {
-  const double items = static_cast<double>(plan.items.size());
+  const double items = static_cast<double>(plan.num_work());
   const double narrowest = std::min(items, most_bars) < items ? panel.box.width * plan.num_ctas() / most_bars : 0;
   double begin = 0, time = 0;
-  const WorkItem* first = nullptr;
-  const auto queue = queue_of(plan, cta);
-  for (std::size_t i = 0; i < queue.size(); ++i) {
-    if (first == nullptr) first = &plan.items[static_cast<std::size_t>(queue[i])];
-    time += cost_of(item_cost, queue[i]);
-    const double width = panel.x(time) - panel.x(begin);
-    if (width < narrowest && i + 1 < queue.size()) continue;
-    const double seam = width > 4 ? 0.8 : width * 0.15;
-    bars.add({panel.x(begin), lane.y, width - seam, lane.height}, *first);
-    begin = time, first = nullptr;
-  }
+  std::optional<WorkItem> first;
+  const auto finish = [&] {
+    const double width = panel.x(time) - panel.x(begin), seam = width > 4 ? 0.8 : width * 0.15;
+    if (first) bars.add({panel.x(begin), lane.y, width - seam, lane.height}, *first);
+    begin = time;
+    first.reset();
+  };
+  for_each_work_of(plan, work_cost, cta, [&](const PlanPart& part, std::int32_t work, double cost) {
+    if (!first) first = part.work(work);
+    time += cost;
+    if (panel.x(time) - panel.x(begin) >= narrowest) finish();
+  });
+  finish();
   if (panel.x(time) < lane.right()) bars.add({panel.x(time), lane.y, lane.right() - panel.x(time), lane.height}, idle);
 }
 
-void draw_panel(Canvas& canvas, const Panel& panel, const Plan& plan, std::span<const float> item_cost,
+void draw_panel(Canvas& canvas, const Panel& panel, const Plan& plan, std::span<const float> work_cost,
                 const LaneHeights& lanes, bool detailed) {
-  const LaneSummary summary = summarize_lanes(plan, item_cost);
+  const LaneSummary summary = summarize_lanes(plan, work_cost);
   const double mean = panel.x(summary.makespan * summary.utilisation), end = panel.x(summary.makespan);
   Bars bars(canvas, detailed, lanes.thin());
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
     const Box lane{panel.box.x, panel.box.y + lanes.y(cta), end - panel.box.x, lanes.pitch - lanes.gap};
-    draw_lane(bars, panel, plan, item_cost, cta, lane);
+    draw_lane(bars, panel, plan, work_cost, cta, lane);
   }
   bars.finish();
   const double top = panel.box.y - 5, bottom = panel.box.y + lanes.total() + 5;
@@ -170,20 +184,23 @@ std::vector<LegendEntry> legend_of(Canvas& canvas, std::int32_t batch, bool thin
 }
 
 std::string sizes(const Plan& plan) {
-  const auto partials = std::count_if(plan.items.begin(), plan.items.end(), [](const WorkItem& i) { return !i.whole(); });
-  const std::string items = counted(std::ssize(plan.items), "item");
+  std::int64_t partials = 0;
+  for (const PlanPart& part : plan.parts) {
+    partials += part.copies * std::ranges::count_if(part.items, [](const WorkItem& item) { return !item.whole(); });
+  }
+  const std::string items = counted(plan.num_work(), "item");
   if (partials == 0) return items + ", no partials";
-  return items + ", " + counted(partials, "partial") + " joined by " + counted(std::ssize(plan.merges), "merge");
+  return items + ", " + counted(partials, "partial") + " joined by " + counted(plan.num_merges(), "merge");
 }
 
 }  // namespace
 
-LaneSummary summarize_lanes(const Plan& plan, std::span<const float> item_cost) {
-  check(plan, item_cost, 1);
+LaneSummary summarize_lanes(const Plan& plan, std::span<const float> work_cost) {
+  check(plan, work_cost, 1);
   double total = 0, longest = 0;
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
     double lane = 0;
-    for (const std::int32_t item : queue_of(plan, cta)) lane += cost_of(item_cost, item);
+    for_each_work_of(plan, work_cost, cta, [&](const PlanPart&, std::int32_t, double cost) { lane += cost; });
     total += lane;
     longest = std::max(longest, lane);
   }
@@ -192,9 +209,9 @@ LaneSummary summarize_lanes(const Plan& plan, std::span<const float> item_cost) 
   return {longest, mean / longest, longest - mean};
 }
 
-Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t ctas_per_sm, const std::string& title) {
-  check(plan, item_cost, ctas_per_sm);
-  const LaneSummary summary = summarize_lanes(plan, item_cost);
+Svg plan_lanes(const Plan& plan, std::span<const float> work_cost, std::int32_t ctas_per_sm, const std::string& title) {
+  check(plan, work_cost, ctas_per_sm);
+  const LaneSummary summary = summarize_lanes(plan, work_cost);
   const LaneHeights lanes(plan.num_ctas(), ctas_per_sm);
   constexpr double left = margin + 50, inner = 800, width = left + inner + margin;
   const std::string note = counted(plan.num_ctas(), "CTA") + " on " + counted(div_up(plan.num_ctas(), ctas_per_sm), "SM") +
@@ -203,7 +220,7 @@ Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t 
   Canvas canvas;
   const double top = draw_caption(canvas, {title, note}, width);
   const Panel panel{{left, top, inner, lanes.total()}, summary.makespan > 0 ? summary.makespan : 1};
-  draw_panel(canvas, panel, plan, item_cost, lanes, plan.items.size() <= most_detailed_items);
+  draw_panel(canvas, panel, plan, work_cost, lanes, plan.num_work() <= most_detailed_items);
   draw_sm_names(canvas, left - 8, top, lanes);
   canvas.text({left + inner / 2, top + lanes.total() + 38}, "predicted cost, key-equivalents",
               {.anchor = Anchor::middle, .colour = muted});
@@ -215,12 +232,12 @@ Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t 
 Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_per_sm, const Caption& caption) {
   require(!policies.empty(), "policies", policies.size(), "must name at least one plan");
   double time_end = 0;
-  std::size_t items = 0;
+  std::int64_t items = 0;
   std::int32_t most_ctas = 1, batch = 0;
   for (const PolicyLanes& p : policies) {
-    check(*p.plan, p.item_cost, ctas_per_sm);
-    time_end = std::max(time_end, summarize_lanes(*p.plan, p.item_cost).makespan);
-    items += p.plan->items.size();
+    check(*p.plan, p.work_cost, ctas_per_sm);
+    time_end = std::max(time_end, summarize_lanes(*p.plan, p.work_cost).makespan);
+    items += p.plan->num_work();
     most_ctas = std::max(most_ctas, p.plan->num_ctas());
     batch = std::max(batch, p.plan->batch);
   }
@@ -234,14 +251,14 @@ Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_pe
   Panel panel{{left, top, inner, tallest.total()}, time_end > 0 ? time_end : 1};
   draw_sm_names(canvas, left - 8, top, tallest);
   for (const PolicyLanes& p : policies) {
-    const LaneSummary summary = summarize_lanes(*p.plan, p.item_cost);
+    const LaneSummary summary = summarize_lanes(*p.plan, p.work_cost);
     canvas.text({panel.box.x, top - 50}, p.name, {.size = 13, .bold = true});
-    const std::string merges = counted(std::ssize(p.plan->merges), "merge");
-    const std::string counts = counted(std::ssize(p.plan->items), "item") + ", " + merges;
+    const std::string merges = counted(p.plan->num_merges(), "merge");
+    const std::string counts = counted(p.plan->num_work(), "item") + ", " + merges;
     const std::string use = "makespan " + label(summary.makespan) + ", " + percent(summary.utilisation) + " used";
     canvas.text({panel.box.x, top - 34}, counts, {.size = 11, .colour = muted});
     canvas.text({panel.box.x, top - 18}, use, {.size = 11, .colour = muted});
-    draw_panel(canvas, panel, *p.plan, p.item_cost, tallest, items <= most_detailed_items);
+    draw_panel(canvas, panel, *p.plan, p.work_cost, tallest, items <= most_detailed_items);
     panel.box.x += inner + gap;
   }
   const auto legend = legend_of(canvas, batch, tallest.thin());

@@ -15,21 +15,22 @@
 
 namespace flashladder::draw {
 
-// item_cost: [plan.items], in the planner's unit. A lane is the sum of its items; merges are not drawn as time.
+// work_cost: [plan.num_work()], all work of part 0, then of part 1, in the planner's unit. A lane is what its CTA does of all
+// parts, one part after the other; merges are not drawn as time.
 struct LaneSummary {
   double makespan = 0;     // the longest lane
   double utilisation = 0;  // mean lane / makespan; 0 for an empty plan
   double tail = 0;         // makespan - mean lane: what perfect balance would save
 };
-LaneSummary summarize_lanes(const Plan& plan, std::span<const float> item_cost);
+LaneSummary summarize_lanes(const Plan& plan, std::span<const float> work_cost);
 
-// Throw InputError where item_cost and plan disagree or the queues name items that are not there.
-Svg plan_lanes(const Plan& plan, std::span<const float> item_cost, std::int32_t ctas_per_sm, const std::string& title);
+// Throw InputError where work_cost and plan disagree or the queues name work that are not there.
+Svg plan_lanes(const Plan& plan, std::span<const float> work_cost, std::int32_t ctas_per_sm, const std::string& title);
 
 struct PolicyLanes {
   std::string name;
   const Plan* plan = nullptr;
-  std::span<const float> item_cost;
+  std::span<const float> work_cost;
 };
 
 // Several plans of the same batch, side by side over the same time axis.

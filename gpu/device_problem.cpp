@@ -1,6 +1,7 @@
 #include "gpu/device_problem.hpp"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/error.hpp"
 #include "core/validate.hpp"
@@ -57,10 +58,17 @@ void DeviceProblem::upload_cache(const PagedKvCache& kv) {
   }
 }
 
-DevicePlan::DevicePlan(const Plan& plan)
-    : num_items(static_cast<std::int64_t>(plan.items.size())), num_merges(static_cast<std::int64_t>(plan.merges.size())),
-      partial_rows(plan.partial_rows), query_tile(plan.query_tile),
-      items_(plan.items.data(), plan.items.size() * sizeof(WorkItem)),
-      merges_(plan.merges.data(), plan.merges.size() * sizeof(Merge)) {}
+DevicePlan::DevicePlan(const Plan& plan) : partial_rows(plan.partial_rows), query_tile(plan.parts.at(0).query_tile) {
+  require(plan.parts.size() == 1, "plan.parts", plan.parts.size(), "must be one");
+  const PlanPart& part = plan.parts.front();
+  std::vector<WorkItem> items;
+  std::vector<Merge> merges;
+  for_each_work(part, [&](std::int32_t w) { items.push_back(part.work(w)); });
+  for (std::int64_t m = 0; m < part.num_merges(); ++m) merges.push_back(part.merge(m));
+  num_items = part.num_work();
+  num_merges = part.num_merges();
+  items_ = DeviceBuffer(items.data(), items.size() * sizeof(WorkItem));
+  merges_ = DeviceBuffer(merges.data(), merges.size() * sizeof(Merge));
+}
 
 }  // namespace flashladder::gpu

@@ -25,7 +25,7 @@ class DeviceProblem {
   AttentionProblem view_;
 };
 
-// What the kernels read of a plan.
+// What the kernels read of a plan of one part.
 class DevicePlan {
  public:
   explicit DevicePlan(const Plan& plan);

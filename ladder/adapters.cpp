@@ -34,14 +34,12 @@ Rung direct(std::string name, std::string idea, std::string chapter, std::string
 }
 
 planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settings) {
-  bool decode = true;
-  for (const std::int32_t len : spec.qo_lens) decode = decode && len == 1;
   const AttentionParams& p = spec.params;
   return {.qo_lens = spec.qo_lens, .kv_lens = spec.kv_lens,
           .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
           .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size,
           .mask = p.mask, .window_left = p.window_left,
-          .query_tile = decode ? p.group_size() : cpu_prefill_tile,
+          .query_tile = cpu_prefill_tile, .decode_tile = p.group_size(),
           .policy = settings.policy, .chunk_size = settings.chunk_size,
           .machine = {.num_sms = settings.thread_count(), .ctas_per_sm = 1}};
 }

@@ -55,7 +55,7 @@ std::int32_t quickest_chunk(planner::PlanInputs inputs) {
     inputs.chunk_size = chunk;
     const Plan plan = planner::make_plan(inputs);
     std::int32_t partials = 0;
-    for (const Merge& m : plan.merges) partials = std::max(partials, m.num_partials);
+    for (const Merge& m : plan.parts.front().merges) partials = std::max(partials, m.num_partials);
     const float cost = plan.makespan + keys_per_partial * static_cast<float>(partials);
     if (chunk == 0 || cost < least) best = chunk, least = cost;
   }

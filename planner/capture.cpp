@@ -11,8 +11,8 @@ CaptureLimits usage(const Plan& plan, const PlanInputs& in) {
     used.nnz_qo += in.qo_len(b);
     used.pages += pages_for(in.kv_lens[b], in.page_size);
   }
-  used.items = static_cast<std::int64_t>(plan.items.size());
-  used.merges = static_cast<std::int64_t>(plan.merges.size());
+  used.items = plan.num_work();
+  used.merges = plan.num_merges();
   used.partial_rows = plan.partial_rows;
   used.num_ctas = plan.num_ctas();
   return used;

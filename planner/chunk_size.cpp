@@ -1,5 +1,6 @@
 #include "planner/chunk_size.hpp"
 
+#include "planner/planner.hpp"
 #include "planner/tiles.hpp"
 
 namespace flashladder::planner {
@@ -11,9 +12,11 @@ std::int32_t smallest_chunk_that_fits_the_grid(const PlanInputs& in) {
   const std::int64_t num_ctas = in.machine.num_ctas(), align = in.chunk_align;
   if (count_items(in, 0) >= num_ctas) return 0;
   std::int64_t longest = 0;
-  for_each_tile(in, [&](const Tile& t) {
-    longest = std::max<std::int64_t>(longest, t.keys.end - align_down(t.keys.begin, in.chunk_align));
-  });
+  for (const PartShape& part : PartShapes(in)) {
+    for_each_tile(in, part, [&](const Tile& t) {
+      longest = std::max<std::int64_t>(longest, t.keys.end - align_down(t.keys.begin, in.chunk_align));
+    });
+  }
 
   std::int64_t low = div_up<std::int64_t>(in.min_chunk, align), high = std::max(low, div_up(longest, align));
   while (low < high) {  // in units of align; high always fits
@@ -35,13 +38,27 @@ std::int32_t largest_tier_with_enough_units(const PlanInputs& in) {
 
 }  // namespace
 
+std::int64_t count_tiles(const PlanInputs& in) {
+  std::int64_t tiles = 0;
+  for (const PartShape& part : PartShapes(in)) {
+    for (std::int32_t b = 0; b < in.batch() && tiles <= max_items; ++b) {
+      if (part.takes(in.qo_len(b))) tiles += std::int64_t{div_up(in.qo_len(b) * part.pack, part.query_tile)} * part.heads;
+    }
+  }
+  return tiles;
+}
+
 std::int64_t count_items(const PlanInputs& in, std::int64_t chunk) {
-  std::int64_t pieces = 0;
-  for_each_tile(in, [&](const Tile& t) {
-    const bool whole = chunk == 0 || t.keys.empty();
-    pieces += whole ? 1 : div_up<std::int64_t>(t.keys.end - align_down(t.keys.begin, in.chunk_align), chunk);
-  });
-  return pieces * in.num_kv_heads;
+  std::int64_t items = 0;
+  for (const PartShape& part : PartShapes(in)) {
+    std::int64_t pieces = 0;
+    for_each_tile(in, part, [&](const Tile& t) {
+      const bool whole = chunk == 0 || t.keys.empty();
+      pieces += whole ? 1 : div_up<std::int64_t>(t.keys.end - align_down(t.keys.begin, in.chunk_align), chunk);
+    });
+    items += pieces * part.heads;
+  }
+  return items;
 }
 
 std::int32_t choose_chunk_size(const PlanInputs& in) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <numeric>
+#include <span>
 #include <vector>
 
 namespace flashladder::planner {
@@ -13,18 +14,17 @@ namespace {
 // integer is the least loaded CTA and, among equals, the lowest one. An update is a walk of minima, without a branch.
 class Tournament {
  public:
-  explicit Tournament(std::vector<std::uint64_t>& nodes, std::uint32_t num_ctas)
-      : nodes_(nodes), width_(std::bit_ceil(num_ctas)) {
+  Tournament(std::vector<std::uint64_t>& nodes, std::span<const float> loads)
+      : nodes_(nodes), width_(std::bit_ceil(static_cast<std::uint32_t>(loads.size()))) {
     nodes_.assign(2 * std::size_t{width_}, ~std::uint64_t{0});  // leaves beyond the last CTA never win
-    for (std::uint32_t c = 0; c < num_ctas; ++c) nodes_[width_ + c] = c;
+    for (std::uint32_t c = 0; c < loads.size(); ++c) nodes_[width_ + c] = node(loads[c], c);
     for (std::uint32_t n = width_ - 1; n >= 1; --n) nodes_[n] = std::min(nodes_[2 * n], nodes_[2 * n + 1]);
   }
 
   // Adds cost to the winner and returns its index.
   std::uint32_t give(float cost) {
     const auto cta = static_cast<std::uint32_t>(nodes_[1]);
-    const auto bits = std::bit_cast<std::uint32_t>(load(nodes_[1]) + cost);
-    std::uint64_t winner = (std::uint64_t{bits} << 32) | cta;
+    std::uint64_t winner = node(load(nodes_[1]) + cost, cta);
     std::uint32_t n = width_ + cta;
     nodes_[n] = winner;
     while (n > 1) {
@@ -38,37 +38,58 @@ class Tournament {
   float load_of(std::uint32_t cta) const { return load(nodes_[width_ + cta]); }
 
  private:
+  static std::uint64_t node(float load, std::uint32_t cta) {
+    return (std::uint64_t{std::bit_cast<std::uint32_t>(load)} << 32) | cta;
+  }
   static float load(std::uint64_t node) { return std::bit_cast<float>(static_cast<std::uint32_t>(node >> 32)); }
 
   std::vector<std::uint64_t>& nodes_;
   std::uint32_t width_;
 };
 
+float cost_of(const PlanInputs& in, const WorkItem& item) {
+  return static_cast<float>(in.cost.item(item.rows.size(), item.keys.size()));
+}
+
 }  // namespace
 
-void list_schedule(const PlanInputs& in, Plan& plan) {
-  // Scratch that outlives the call, so that planning again allocates nothing.
+// The scratch vectors outlive the call, so that planning again allocates nothing.
+void list_schedule(const PlanInputs& in, Plan& plan, PlanPart& part) {
   thread_local std::vector<std::uint64_t> nodes;
-  thread_local std::vector<std::uint32_t> cta_of_item;
-  const auto num_ctas = static_cast<std::uint32_t>(in.machine.num_ctas());
-  cta_of_item.resize(plan.items.size());
-  plan.queue.resize(plan.items.size());
-  plan.queue_indptr.assign(num_ctas + 1, 0);
-  plan.cta_cost.resize(num_ctas);
+  thread_local std::vector<std::uint32_t> given_to;  // the CTA of each piece of work, in the order in which it is given
+  const auto num_ctas = static_cast<std::uint32_t>(plan.cta_cost.size());
+  given_to.resize(static_cast<std::size_t>(part.num_work()));
+  part.queue.resize(given_to.size());
+  part.queue_indptr.assign(num_ctas + 1, 0);
 
-  Tournament ctas(nodes, num_ctas);
-  for (std::size_t i = 0; i < plan.items.size(); ++i) {
-    const WorkItem& item = plan.items[i];
-    cta_of_item[i] = ctas.give(static_cast<float>(in.cost.item(item.rows.size(), item.keys.size())));
-    ++plan.queue_indptr[cta_of_item[i]];
-  }
+  Tournament ctas(nodes, plan.cta_cost);
+  std::size_t given = 0;
+  for_each_work(part, [&](std::int32_t w) {
+    const std::uint32_t cta = ctas.give(cost_of(in, part.items[static_cast<std::size_t>(w / part.copies)]));
+    given_to[given++] = cta;
+    ++part.queue_indptr[cta + 1];
+  });
   for (std::uint32_t c = 0; c < num_ctas; ++c) plan.cta_cost[c] = ctas.load_of(c);
 
-  // Counting sort: indptr first holds each queue's end; filling the queues from the back leaves their begins.
-  std::partial_sum(plan.queue_indptr.begin(), plan.queue_indptr.end(), plan.queue_indptr.begin());
-  for (std::size_t i = plan.items.size(); i-- > 0;) {
-    plan.queue[--plan.queue_indptr[cta_of_item[i]]] = static_cast<std::int32_t>(i);
+  // Counting sort: indptr[c] is where queue c begins, then where its next entry goes, in the end where it ends.
+  std::partial_sum(part.queue_indptr.begin(), part.queue_indptr.end(), part.queue_indptr.begin());
+  given = 0;
+  for_each_work(part, [&](std::int32_t w) { part.queue[static_cast<std::size_t>(part.queue_indptr[given_to[given++]]++)] = w; });
+  std::move_backward(part.queue_indptr.begin(), part.queue_indptr.end() - 1, part.queue_indptr.end());
+  part.queue_indptr[0] = 0;
+}
+
+void costliest_first(const PlanInputs& in, PlanPart& part) {
+  thread_local std::vector<std::uint64_t> order;  // cost, then index: a positive float's bits, inverted, so that most is first
+  thread_local std::vector<WorkItem> items;
+  order.clear();
+  for (const WorkItem& item : part.items) {
+    const std::uint32_t cheapness = ~std::bit_cast<std::uint32_t>(cost_of(in, item));
+    order.push_back((std::uint64_t{cheapness} << 32) | order.size());
   }
+  std::sort(order.begin(), order.end());
+  items = part.items;
+  for (std::size_t i = 0; i < order.size(); ++i) part.items[i] = items[static_cast<std::uint32_t>(order[i])];
 }
 
 }  // namespace flashladder::planner

@@ -36,6 +36,19 @@ void validate_policy(const PlanInputs& in) {
   if (in.policy == SplitPolicy::count) require(in.min_chunk >= 1, "min_chunk", in.min_chunk, "must be at least 1");
 }
 
+// So large that nobody needs more, and so small that no sum of costs is infinite and no search for a share takes long.
+void validate_cost(const CostModel& cost) {
+  constexpr double most = 1e9;
+  const auto within = [&](const char* argument, double value) {
+    require(value >= 0 && value <= most, argument, value, "must be 0 .. 1e9");
+  };
+  within("cost.per_item", cost.per_item);
+  within("cost.few_partials", cost.few_partials);
+  within("cost.per_many", cost.per_many);
+  require(cost.memory_bound_rows >= 1e-3 && cost.memory_bound_rows <= most, "cost.memory_bound_rows", cost.memory_bound_rows,
+          "must be 0.001 .. 1e9");
+}
+
 }  // namespace
 
 const char* name_of(SplitPolicy policy) { return policy_names[static_cast<std::size_t>(policy)]; }
@@ -56,13 +69,13 @@ void validate(const PlanInputs& in) {
   require(in.page_size >= 1, "page_size", in.page_size, "must be at least 1");
   require(in.window_left >= -1, "window_left", in.window_left, "must be -1 (off) or more");
   require(in.query_tile >= 0, "query_tile", in.query_tile, "must be at least 1, or 0 for the default");
+  require(in.pack == 0 || in.pack == 1 || in.pack == in.group_size(), "pack", in.pack,
+          "must be 1 or the group size, num_qo_heads / num_kv_heads, or 0 for the group size");
+  require(in.decode_tile >= 0, "decode_tile", in.decode_tile, "must be at least 1, or 0 for one part");
   require(in.machine.num_sms >= 1, "num_sms", in.machine.num_sms, "must be at least 1");
   require(in.machine.ctas_per_sm >= 1, "ctas_per_sm", in.machine.ctas_per_sm, "must be at least 1");
   require(in.machine.num_ctas() <= 1 << 20, "num_sms * ctas_per_sm", in.machine.num_ctas(), "must be at most 2^20");
-  require(std::isfinite(in.cost.per_item) && in.cost.per_item >= 0, "cost.per_item", in.cost.per_item,
-          "must be finite and 0 or more");
-  require(std::isfinite(in.cost.memory_bound_rows) && in.cost.memory_bound_rows > 0, "cost.memory_bound_rows",
-          in.cost.memory_bound_rows, "must be finite and positive");
+  validate_cost(in.cost);
   validate_policy(in);
   validate_lengths(in);
 }

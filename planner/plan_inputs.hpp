@@ -63,10 +63,8 @@ struct CaptureLimits {
 enum class Phase : std::uint8_t { decode, prefill };
 
 // Packed rows of a query tile. A function of the operation and the heads alone: were it to look at the batch, a request's
-// rounding would depend on its neighbours. Decode: the one query of a whole group. Prefill: a tensor-core tile of rows.
-constexpr std::int32_t default_query_tile(Phase phase, std::int32_t group_size) {
-  return phase == Phase::decode ? group_size : 128;
-}
+// rounding would depend on its neighbours. Decode: the one query of all packed heads. Prefill: a tensor-core tile of rows.
+constexpr std::int32_t default_query_tile(Phase phase, std::int32_t pack) { return phase == Phase::decode ? pack : 128; }
 
 struct PlanInputs {
   std::span<const std::int32_t> qo_lens{};  // [batch] queries of each request; empty means decode: one each
@@ -77,6 +75,10 @@ struct PlanInputs {
   MaskMode mask = MaskMode::none;      // only causal trims a tile's keys; a custom mask may show any key
   std::int32_t window_left = -1;
   std::int32_t query_tile = 0;         // packed rows in a tile; 0 = default_query_tile
+  std::int32_t pack = 0;               // query heads whose rows a tile packs: the group (or 0), or 1
+  std::int32_t decode_tile = 0;        // not 0: two parts, first the requests of one query, with tiles of so many packed rows
+                                       // of a whole group, then the others, with query_tile and pack
+  bool claimed = false;                // CTAs claim the work, costliest first, instead of running queues
   std::int32_t chunk_align = 64;       // tokens: every cut is a multiple of it; target needs a divisor of 512
   SplitPolicy policy = SplitPolicy::balanced;
   std::int32_t chunk_size = 0;         // fixed: keys, a multiple of chunk_align
@@ -89,8 +91,10 @@ struct PlanInputs {
   std::int32_t batch() const { return static_cast<std::int32_t>(kv_lens.size()); }
   std::int32_t qo_len(std::int32_t b) const { return qo_lens.empty() ? 1 : qo_lens[b]; }
   std::int32_t group_size() const { return num_qo_heads / num_kv_heads; }
+  std::int32_t packed_heads() const { return pack > 0 ? pack : group_size(); }
+  std::int32_t num_heads(std::int32_t packed) const { return num_qo_heads / packed; }
   std::int32_t tile_rows() const {
-    return query_tile > 0 ? query_tile : default_query_tile(qo_lens.empty() ? Phase::decode : Phase::prefill, group_size());
+    return query_tile > 0 ? query_tile : default_query_tile(qo_lens.empty() ? Phase::decode : Phase::prefill, packed_heads());
   }
 };
 

@@ -12,64 +12,79 @@
 namespace flashladder::planner {
 namespace {
 
-void reset(const PlanInputs& in, Plan& plan) {
+void reset(const PlanInputs& in, const PartShapes& shapes, Plan& plan) {
   plan.batch = in.batch();
   plan.kv_lens.assign(in.kv_lens.begin(), in.kv_lens.end());
   plan.qo_lens.assign(in.kv_lens.size(), 1);
   std::copy(in.qo_lens.begin(), in.qo_lens.end(), plan.qo_lens.begin());
-  plan.group_size = in.group_size();
+  plan.num_qo_heads = in.num_qo_heads;
   plan.num_kv_heads = in.num_kv_heads;
   plan.head_dim_vo = in.head_dim_vo;
-  plan.query_tile = in.tile_rows();
   plan.chunk_size = 0;
-  plan.items.clear();
-  plan.merges.clear();
   plan.partial_rows = 0;
+  plan.cta_cost.assign(static_cast<std::size_t>(in.machine.num_ctas()), 0.0f);
+  plan.parts.resize(shapes.size());
+  auto shape = shapes.begin();
+  for (PlanPart& part : plan.parts) {
+    part.query_tile = shape->query_tile;
+    part.pack = shape->pack;
+    part.claimed = in.claimed;
+    part.partial_rows = 0;
+    part.items.clear();
+    part.merges.clear();
+    ++shape;
+  }
 }
 
 std::uint8_t tier_of(std::int32_t keys) {
   return static_cast<std::uint8_t>(std::lower_bound(tiers.begin(), tiers.end() - 1, keys) - tiers.begin());
 }
 
-// One item for every chunk of every tile; chunk 0 = uncut.
-void cut_into_chunks(const PlanInputs& in, std::int32_t chunk, Plan& plan) {
+// One item for every chunk of every tile, for all heads alike; chunk 0 = uncut.
+void cut_into_chunks(const PlanInputs& in, const PartShape& shape, std::int32_t chunk, const Plan& plan, PlanPart& part) {
   const bool tiered = in.policy == SplitPolicy::target;
   const std::int64_t step = chunk > 0 ? chunk : std::int64_t{1} << 31;
-  for_each_tile(in, [&](const Tile& tile) {
-    for (std::int32_t head = 0; head < in.num_kv_heads; ++head) {
-      const std::size_t first_piece = plan.items.size();
-      std::int64_t cut = chunk > 0 ? align_down(tile.keys.begin, in.chunk_align) : 0;
-      std::int32_t begin = tile.keys.begin;
-      do {
-        cut += step;
-        const Range keys{begin, static_cast<std::int32_t>(std::min<std::int64_t>(cut, tile.keys.end))};
-        const std::uint8_t tier = tiered ? tier_of(keys.size()) : 0;
-        plan.items.push_back(
-            {.request = tile.request, .kv_head = head, .rows = tile.rows, .keys = keys, .tier = tier, .flags = 0});
-        begin = keys.end;
-      } while (begin < tile.keys.end);
-      close_tile(plan, first_piece);
-    }
+  part.copies = shape.heads;
+  for_each_tile(in, shape, [&](const Tile& tile) {
+    const std::size_t first_piece = part.items.size();
+    std::int64_t cut = chunk > 0 ? align_down(tile.keys.begin, in.chunk_align) : 0;
+    std::int32_t begin = tile.keys.begin;
+    do {
+      cut += step;
+      const Range keys{begin, static_cast<std::int32_t>(std::min<std::int64_t>(cut, tile.keys.end))};
+      const std::uint8_t tier = tiered ? tier_of(keys.size()) : 0;
+      part.items.push_back({.request = tile.request, .rows = tile.rows, .keys = keys, .tier = tier, .flags = 0});
+      begin = keys.end;
+    } while (begin < tile.keys.end);
+    close_tile(plan, part, first_piece);
   });
+}
+
+// The work of a part, and who does it: behind that of the parts before.
+void plan_part(const PlanInputs& in, const PartShape& shape, std::int32_t chunk, Plan& plan, PlanPart& part) {
+  const bool balanced = in.policy == SplitPolicy::balanced;
+  if (balanced) stream_k(in, shape, plan, part);
+  else cut_into_chunks(in, shape, chunk, plan, part);
+  if (in.claimed) costliest_first(in, part);
+  if (in.claimed || !balanced) list_schedule(in, plan, part);
+  plan.partial_rows += part.partial_rows * part.copies;
+}
+
+void require_few_items(std::int64_t items) {
+  require(items <= max_items, "work items", items, "must be at most 2^26: use larger chunks or query tiles");
 }
 
 }  // namespace
 
 void make_plan(const PlanInputs& in, Plan& out) {
   validate(in);
-  reset(in, out);
-  const bool balanced = in.policy == SplitPolicy::balanced;
+  require_few_items(count_tiles(in));
   const std::int32_t chunk = choose_chunk_size(in);
-  const std::int64_t most_items = count_items(in, chunk) + (balanced ? in.machine.num_ctas() : 0);
-  require(most_items <= max_items, "work items", most_items, "must be at most 2^26: use larger chunks or query tiles");
-  out.items.reserve(static_cast<std::size_t>(most_items));
-  if (balanced) {
-    stream_k(in, out);
-  } else {
-    out.chunk_size = chunk;
-    cut_into_chunks(in, chunk, out);
-    list_schedule(in, out);
-  }
+  require_few_items(count_items(in, chunk) + (in.policy == SplitPolicy::balanced ? in.machine.num_ctas() : 0));
+  const PartShapes shapes(in);
+  reset(in, shapes, out);
+  out.chunk_size = chunk;
+  for (std::size_t i = 0; i < shapes.size(); ++i) plan_part(in, shapes.begin()[i], chunk, out, out.parts[i]);
   out.total_cost = static_cast<float>(std::accumulate(out.cta_cost.begin(), out.cta_cost.end(), 0.0));
   out.makespan = *std::max_element(out.cta_cost.begin(), out.cta_cost.end());
   if (!in.capture) return;

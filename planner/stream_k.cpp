@@ -1,24 +1,43 @@
 #include "planner/stream_k.hpp"
 
-#include <cmath>
-
-#include "planner/tiles.hpp"
+#include <algorithm>
+#include <vector>
 
 namespace flashladder::planner {
 namespace {
 
-// The line that is cut: the tiles of `heads` KV heads, for `lanes` CTAs. It is laid `copies` times, heads * copies = all.
+// The line that is cut: the tiles of `heads` heads, for `lanes` CTAs. It is laid `copies` times, heads * copies = all.
 struct Line {
   std::int32_t heads, copies;
   std::int64_t lanes;
 };
 
 // One head's line for every head, unless that would leave more than one CTA in twenty without work.
-Line choose_line(const PlanInputs& in) {
-  const std::int64_t ctas = in.machine.num_ctas(), lanes = ctas / in.num_kv_heads;
-  if (20 * lanes * in.num_kv_heads >= 19 * ctas) return {1, in.num_kv_heads, lanes};
-  return {in.num_kv_heads, 1, ctas};
+Line choose_line(const PlanInputs& in, const PartShape& shape) {
+  const std::int64_t ctas = in.machine.num_ctas(), lanes = ctas / shape.heads;
+  if (20 * lanes * shape.heads >= 19 * ctas) return {1, shape.heads, lanes};
+  return {shape.heads, 1, ctas};
 }
+
+// What the lanes have from the parts before, and the work of this part. The vectors outlive the call, so that planning again
+// allocates nothing.
+struct Work {
+  const PlanInputs& in;
+  const PartShape& shape;
+  Line line;
+  std::vector<double>& load;  // [lanes]  the largest of the copies' CTAs
+  double least_load = 0;
+
+  Work(const PlanInputs& in_, const PartShape& shape_, const Plan& plan, std::vector<double>& load_)
+      : in(in_), shape(shape_), line(choose_line(in_, shape_)), load(load_) {
+    load.assign(static_cast<std::size_t>(line.lanes), 0.0);
+    for (std::int64_t cta = 0; cta < line.lanes * line.copies; ++cta) {
+      double& of_lane = load[static_cast<std::size_t>(cta / line.copies)];
+      of_lane = std::max<double>(of_lane, plan.cta_cost[static_cast<std::size_t>(cta)]);
+    }
+    least_load = *std::ranges::min_element(load);
+  }
+};
 
 // Where the longest piece of rest that costs no more than space ends; -1 if even the shortest one costs more. A piece ends
 // with the tile, or at a multiple of align that leaves at least align keys on either side.
@@ -31,32 +50,38 @@ std::int32_t longest_piece(Range rest, double space, double per_item, double per
   return reach < lowest ? -1 : align_down(static_cast<std::int32_t>(reach), align);
 }
 
-// Walks the line and gives each lane as much as costs no more than share; the last one takes what is left. Calls
-// piece(tile, head, keys) for every item and next_lane() between two lanes. Did every lane, the last too, keep to its share?
+// Walks the line and gives each lane as much as brings its cost to no more than share; the last one takes what is left.
+// Calls piece(tile, head, keys) for every item and next_lane() between two lanes. Did every lane that got something, the
+// last too, keep to its share?
 template <class Piece, class NextLane>
-bool fill(const PlanInputs& in, const Line& line, double share, Piece&& piece, NextLane&& next_lane) {
-  std::int64_t lanes_after = line.lanes - 1;
-  double space = share;
-  bool kept = true;
+bool fill(const Work& work, double share, Piece&& piece, NextLane&& next_lane) {
+  const PlanInputs& in = work.in;
+  const Line& line = work.line;
+  const double most_space = share - work.least_load;
+  std::int64_t lane = 0;
+  double space = share - work.load[0];
+  bool kept = true, fresh = true;  // fresh: the lane has nothing yet
   const auto cut_among_lanes = [&](const Tile& tile, std::int32_t head, double per_key) {
     const bool many = tile.keys.size() * per_key > in.cost.few_partials * share;
     const double per_item = in.cost.per_item + (many ? in.cost.per_many : 0);
     for (Range rest = tile.keys;;) {
       std::int32_t end = longest_piece(rest, space, per_item, per_key, in.chunk_align);
-      if (lanes_after == 0 || (end < 0 && space == share)) end = rest.end;  // nobody else, or too much for any lane
+      const bool too_much_for_any = end < 0 && fresh && space == most_space;
+      if (lane == line.lanes - 1 || too_much_for_any) end = rest.end;
       if (end >= 0) {
         piece(tile, head, Range{rest.begin, end});
         space -= per_item + (end - rest.begin) * per_key;
+        fresh = false;
         kept = kept && space >= 0;
         if (end == rest.end) return;
         rest.begin = end;
       }
       next_lane();
-      --lanes_after;
-      space = share;
+      space = share - work.load[static_cast<std::size_t>(++lane)];
+      fresh = true;
     }
   };
-  for_each_tile(in, [&](const Tile& tile) {
+  for_each_tile(in, work.shape, [&](const Tile& tile) {
     const double per_key = in.cost.per_key(tile.rows.size()), whole = in.cost.per_item + tile.keys.size() * per_key;
     for (std::int32_t head = 0; head < line.heads;) {
       // Heads differ in nothing: those that fit uncut are counted at once.
@@ -64,6 +89,7 @@ bool fill(const PlanInputs& in, const Line& line, double share, Piece&& piece, N
       const std::int32_t uncut = left * whole <= space ? left : static_cast<std::int32_t>(std::max(0.0, space / whole));
       for (std::int32_t h = head; h < head + uncut; ++h) piece(tile, h, tile.keys);
       space -= uncut * whole;
+      fresh = fresh && uncut == 0;
       head += uncut;
       if (head < line.heads) cut_among_lanes(tile, head++, per_key);
     }
@@ -72,101 +98,72 @@ bool fill(const PlanInputs& in, const Line& line, double share, Piece&& piece, N
 }
 
 // The smallest share that is enough, to within the cost of chunk_align / 2 keys, by bisection.
-// Less than uncut / lanes is never enough. What is surely enough: a lane stops only before keys that can't be cut, fewer
-// than 3 * align of them, so it uses more than share - (per_item + 3 * align * per_key); and all lanes together have at most
-// the uncut cost and one more item each. Hence the slack.
-double smallest_share(const PlanInputs& in, const Line& line) {
-  double uncut = 0, dearest_key = 1;
-  for_each_tile(in, [&](const Tile& t) {
-    uncut += line.heads * in.cost.item(t.rows.size(), t.keys.size());
+// Less than mean, what the lanes have already and the uncut tiles by the number of lanes, is never enough. What is surely
+// enough: a lane stops only before keys that can't be cut, fewer than 3 * align of them, so with what it had before it has
+// more than share - (per_item + 3 * align * per_key); and all lanes together have at most the uncut cost and one more item
+// each. Hence the slack.
+double smallest_share(const Work& work) {
+  const PlanInputs& in = work.in;
+  double uncut = 0, before = 0, dearest_key = 1;
+  for_each_tile(in, work.shape, [&](const Tile& t) {
+    uncut += work.line.heads * in.cost.item(t.rows.size(), t.keys.size());
     dearest_key = std::max(dearest_key, in.cost.per_key(t.rows.size()));
   });
+  for (const double load : work.load) before += load;
   const double slack = 2 * (in.cost.per_item + in.cost.per_many) + 3 * dearest_key * in.chunk_align;
-  double share = uncut / static_cast<double>(line.lanes) + slack;
+  double share = (before + uncut) / static_cast<double>(work.line.lanes) + slack;
   const auto nothing = [](auto&&...) {};
   for (double step = slack / 2; step > in.chunk_align / 2.0; step /= 2) {
-    if (fill(in, line, share - step, nothing, nothing)) share -= step;
+    if (fill(work, share - step, nothing, nothing)) share -= step;
   }
   return share;
 }
 
-// The line's pieces become items, tile by tile: first one copy's heads, then the other copies. lane_begin[l] becomes the
-// number of pieces before lane l, lane_cost[l] what they cost.
-void lay(const PlanInputs& in, const Line& line, double share, Plan& plan) {
+// The line's pieces become the items of one copy. lane_begin[l] becomes the number of items before lane l.
+void lay(const Work& work, double share, Plan& plan, PlanPart& part, std::vector<std::int32_t>& lane_begin) {
   std::size_t lane = 0, first_piece = 0;
-  std::int32_t pieces = 0;
-  double load = 0;
-  const auto copy_tile = [&](std::size_t last_piece) {
-    close_tile(plan, first_piece);
-    for (std::int32_t copy = 1; copy < line.copies; ++copy) {
-      const std::size_t copied = plan.items.size();
-      for (std::size_t i = first_piece; i < last_piece; ++i) {
-        WorkItem item = plan.items[i];
-        item.kv_head = copy, item.flags = 0, item.partial_slot = -1;
-        plan.items.push_back(item);
-      }
-      close_tile(plan, copied);
-    }
-  };
+  lane_begin.assign(static_cast<std::size_t>(work.line.lanes) + 1, 0);
   const auto piece = [&](const Tile& tile, std::int32_t head, Range keys) {
-    if (keys.begin == tile.keys.begin) first_piece = plan.items.size();
-    plan.items.push_back({.request = tile.request, .kv_head = head, .rows = tile.rows, .keys = keys, .flags = 0});
+    if (keys.begin == tile.keys.begin) first_piece = part.items.size();
+    part.items.push_back({.request = tile.request, .head = head, .rows = tile.rows, .keys = keys, .flags = 0});
     if (keys != tile.keys) plan.chunk_size = std::max(plan.chunk_size, keys.size());
-    if (keys.end == tile.keys.end) copy_tile(plan.items.size());
-    ++pieces;
-    load += in.cost.item(tile.rows.size(), keys.size());
-    plan.cta_cost[lane] = static_cast<float>(load);
+    if (keys.end == tile.keys.end) close_tile(plan, part, first_piece);
   };
-  const auto next_lane = [&] {
-    plan.queue_indptr[++lane] = pieces;
-    load = 0;
-  };
-  fill(in, line, share, piece, next_lane);
-  while (lane < static_cast<std::size_t>(line.lanes)) plan.queue_indptr[++lane] = pieces;
+  const auto next_lane = [&] { lane_begin[++lane] = static_cast<std::int32_t>(part.items.size()); };
+  fill(work, share, piece, next_lane);
+  while (lane < static_cast<std::size_t>(work.line.lanes)) next_lane();
 }
 
-// CTA lane * copies + copy runs the lane's pieces of that copy: so CTAs that start together read the heads of one token
-// together, which in layout NHD lie side by side.
-void queue_copies(const Line& line, Plan& plan) {
-  const std::int32_t copies = line.copies;
-  plan.queue.resize(plan.items.size());
-  std::int32_t lane = 0, piece = 0;
-  for (std::size_t tile = 0; tile < plan.items.size();) {  // tile: its first item
-    std::int32_t n = 1;                                    // pieces of the tile, in each copy
-    while (!(plan.items[tile + n - 1].flags & WorkItem::last)) ++n;
-    for (std::int32_t i = 0; i < n; ++i, ++piece) {
-      while (piece >= plan.queue_indptr[lane + 1]) ++lane;
-      const std::int32_t begin = plan.queue_indptr[lane], size = plan.queue_indptr[lane + 1] - begin;
-      for (std::int32_t copy = 0; copy < copies; ++copy) {
-        plan.queue[begin * copies + copy * size + piece - begin] = static_cast<std::int32_t>(tile) + copy * n + i;
-      }
+// CTA lane * copies + copy runs the lane's items for that copy: so CTAs that start together read the heads of one token
+// together, which in layout NHD lie side by side. CTAs beyond the last lane have nothing.
+void queue_lanes(const Work& work, std::span<const std::int32_t> lane_begin, Plan& plan, PlanPart& part) {
+  const std::int32_t copies = part.copies;
+  part.queue_indptr.assign(plan.cta_cost.size() + 1, static_cast<std::int32_t>(part.num_work()));
+  part.queue.resize(static_cast<std::size_t>(part.num_work()));
+  std::size_t cta = 0, at = 0;
+  for (std::size_t lane = 0; lane + 1 < lane_begin.size(); ++lane) {
+    double cost = 0;
+    for (std::int32_t i = lane_begin[lane]; i < lane_begin[lane + 1]; ++i) {
+      const WorkItem& item = part.items[static_cast<std::size_t>(i)];
+      cost += work.in.cost.item(item.rows.size(), item.keys.size());
     }
-    tile += static_cast<std::size_t>(n) * copies;
-  }
-  // From lanes to CTAs, in place and from the back. CTAs beyond the last lane have nothing.
-  std::int32_t end = plan.queue_indptr[line.lanes];
-  const std::int64_t used = line.lanes * copies;
-  std::fill(plan.queue_indptr.begin() + used, plan.queue_indptr.end(), end * copies);
-  for (std::int64_t l = line.lanes - 1; l >= 0; --l) {
-    const std::int32_t begin = plan.queue_indptr[l], size = end - begin;
-    const float cost = plan.cta_cost[l];
-    for (std::int32_t copy = copies - 1; copy >= 0; --copy) {
-      plan.queue_indptr[l * copies + copy] = begin * copies + copy * size;
-      plan.cta_cost[l * copies + copy] = cost;
+    for (std::int32_t copy = 0; copy < copies; ++copy, ++cta) {
+      part.queue_indptr[cta] = static_cast<std::int32_t>(at);
+      for (std::int32_t i = lane_begin[lane]; i < lane_begin[lane + 1]; ++i) part.queue[at++] = i * copies + copy;
+      plan.cta_cost[cta] = static_cast<float>(plan.cta_cost[cta] + cost);
     }
-    end = begin;
   }
 }
 
 }  // namespace
 
-void stream_k(const PlanInputs& in, Plan& plan) {
-  const Line line = choose_line(in);
-  const std::int64_t num_ctas = in.machine.num_ctas();
-  plan.queue_indptr.assign(static_cast<std::size_t>(num_ctas) + 1, 0);
-  plan.cta_cost.assign(static_cast<std::size_t>(num_ctas), 0.0f);
-  lay(in, line, smallest_share(in, line), plan);
-  queue_copies(line, plan);
+void stream_k(const PlanInputs& in, const PartShape& shape, Plan& plan, PlanPart& part) {
+  thread_local std::vector<double> load;
+  thread_local std::vector<std::int32_t> lane_begin;
+  const Work work(in, shape, plan, load);
+  part.copies = work.line.copies;
+  lay(work, smallest_share(work), plan, part, lane_begin);
+  if (!in.claimed) queue_lanes(work, lane_begin, plan, part);
 }
 
 }  // namespace flashladder::planner

@@ -19,10 +19,11 @@ namespace flashladder::reference::c4 {
 void validate_plan(const Plan& plan, const AttentionProblem& problem);
 
 // CTA c's queue goes to worker c % workers, so that the plan's balance is kept.
-std::vector<std::vector<std::int32_t>> queues_for_workers(const Plan& plan, int workers);
+std::vector<std::vector<std::int32_t>> queues_for_workers(const PlanPart& part, int workers);
 
-// workspace: at least plan.workspace_bytes(), 4-byte aligned, contents don't matter. Returns what each worker ran.
-std::vector<ThreadPool::Counts> attend(const AttentionProblem& problem, const Plan& plan, std::span<std::byte> workspace,
-                                       ThreadPool& pool, Schedule schedule, const AttentionOutput& output);
+// workspace: at least plan.workspace_bytes(), 4-byte aligned, contents don't matter. Of a claimed part the workers claim the
+// work in order; schedule says what they do of the others.
+void attend(const AttentionProblem& problem, const Plan& plan, std::span<std::byte> workspace, ThreadPool& pool,
+            Schedule schedule, const AttentionOutput& output);
 
 }  // namespace flashladder::reference::c4

@@ -113,12 +113,13 @@ class Plan(Cli):
         for policy in "none", "fixed", "count", "target", "balanced":
             plan = self.json("plan", "--policy", policy, "--kv", "700,0,3000", "--heads", "4/2", "--no-run")["plans"][0]
             keys = {}
-            for item in plan["items"]:
-                keys.setdefault((item["request"], item["kv_head"]), []).extend(range(*item["keys"]))
+            for part in plan["parts"]:
+                for item in part["items"]:
+                    keys.setdefault((item["request"], item["head"]), []).extend(range(*item["keys"]))
+                self.assertEqual(sorted(part["queue"]), list(range(len(part["items"]))))
             self.assertEqual(sorted(keys), [(r, h) for r in range(3) for h in range(2)])
             for (request, _), seen in keys.items():
                 self.assertEqual(seen, list(range(lens[request])), policy)
-            self.assertEqual(sorted(plan["queue"]), list(range(len(plan["items"]))))
 
     def test_explain_draws_and_compares(self):
         text = self.run_program("plan", "--policy", "all", "--kv", "100,9000", "--sms", "4", "--explain")[0]

@@ -47,20 +47,23 @@ std::vector<std::string> painted(const std::vector<Element>& elements, std::int3
 Plan dealt_plan(std::int32_t others, std::int32_t num_ctas) {
   Plan plan;
   plan.batch = others + 1;
-  plan.items = {{.rows = {0, 1}, .keys = {0, 20}, .flags = WorkItem::first, .partial_slot = 0},
-                {.rows = {0, 1}, .keys = {20, 40}, .flags = WorkItem::last, .partial_slot = 1}};
-  plan.merges = {{.rows = {0, 1}, .first_slot = 0, .num_partials = 2}};
-  for (std::int32_t r = 1; r <= others; ++r) plan.items.push_back({.request = r, .rows = {0, 1}, .keys = {0, 10}});
-  plan.queue_indptr = {0};
+  plan.cta_cost.resize(num_ctas);
+  PlanPart part;
+  part.items = {{.rows = {0, 1}, .keys = {0, 20}, .flags = WorkItem::first, .merge = 0, .partial_slot = 0},
+                {.rows = {0, 1}, .keys = {20, 40}, .flags = WorkItem::last, .merge = 0, .partial_slot = 1}};
+  part.merges = {{.rows = {0, 1}, .first_slot = 0, .num_partials = 2}};
+  for (std::int32_t r = 1; r <= others; ++r) part.items.push_back({.request = r, .rows = {0, 1}, .keys = {0, 10}});
+  part.queue_indptr = {0};
   for (std::int32_t cta = 0; cta < num_ctas; ++cta) {
-    for (std::int32_t i = cta; i < std::ssize(plan.items); i += num_ctas) plan.queue.push_back(i);
-    plan.queue_indptr.push_back(static_cast<std::int32_t>(plan.queue.size()));
+    for (std::int32_t i = cta; i < std::ssize(part.items); i += num_ctas) part.queue.push_back(i);
+    part.queue_indptr.push_back(static_cast<std::int32_t>(part.queue.size()));
   }
+  plan.parts = {part};
   return plan;
 }
 std::vector<float> costs_of(const Plan& plan) {
   std::vector<float> costs;
-  for (const WorkItem& item : plan.items) costs.push_back(static_cast<float>(item.keys.size()));
+  for (const WorkItem& item : plan.parts[0].items) costs.push_back(static_cast<float>(item.keys.size()));
   return costs;
 }
 
@@ -170,13 +173,24 @@ TEST_CASE("plan lanes draw every item as long as it takes") {
   CHECK_THROWS_AS(plan_lanes(plan, std::span(costs).first(3), 2, ""), InputError);
   CHECK_THROWS_AS(plan_lanes(plan, costs, 0, ""), InputError);
   Plan broken = plan;
-  broken.queue[0] = 8;
+  broken.parts[0].queue[0] = 8;
   CHECK_THROWS_AS(plan_lanes(broken, costs, 2, ""), InputError);
+}
+
+TEST_CASE("parts are drawn one behind the other") {
+  Plan plan = dealt_plan(6, 4);  // lanes of 30, 30, 20, 20 keys
+  plan.parts.push_back(plan.parts[0]);
+  plan.parts[1].copies = 2;  // its work 0 to 7 is that of its items 0 to 3, two of each
+  std::vector<float> costs = costs_of(plan);
+  for (const float cost : costs_of(plan)) costs.insert(costs.end(), 2, cost);
+  CHECK(summarize_lanes(plan, costs).makespan == doctest::Approx(30 + 30));  // CTA 0: and work 0 and 4, of 20 and 10 keys
+  CHECK(summarize_lanes(plan, costs).utilisation == doctest::Approx((100.0 + 120) / 4 / 60));
+  checked(plan_lanes(plan, costs, 2, ""));
 }
 
 TEST_CASE("a plan of many items stays small and loses none of its time") {
   const Plan plan = dealt_plan(264 * 151 - 2, 264);  // 151 items a lane: two are drawn as one, and one is left over
-  const std::vector<float> costs(plan.items.size(), 1.0f);
+  const std::vector<float> costs(static_cast<std::size_t>(plan.num_work()), 1.0f);
   double end = 0;
   for (const Element& e : checked(plan_lanes(plan, costs, 2, "many"))) {
     std::istringstream d(e["d"]);

@@ -31,9 +31,9 @@ std::vector<std::int32_t> page_begins(const Plan& plan, std::int32_t page_size) 
 
 void check_item(const Plan& plan, const WorkItem& item, const gpu::PackedItem& packed, const gpu::PackedView& view,
                 std::int32_t first_page) {
-  CHECK(packed.row == (item.request * plan.num_kv_heads + item.kv_head) * plan.group_size + item.rows.begin);
+  CHECK(packed.row == (item.request * plan.num_kv_heads + item.head) * plan.group_size() + item.rows.begin);
   CHECK(packed.rows == item.rows.size());
-  CHECK(packed.kv_head == item.kv_head);
+  CHECK(packed.kv_head == item.head);
   CHECK(packed.first_page == first_page);
   CHECK(Range{packed.begin, packed.end} == item.keys);
   CHECK((packed.merge < 0) == item.whole());
@@ -48,19 +48,20 @@ void check_item(const Plan& plan, const WorkItem& item, const gpu::PackedItem& p
 
 void check_packed(const Plan& plan, std::int32_t page_size, const Packed& packed) {
   const std::vector<std::int32_t> begins = page_begins(plan, page_size);
+  const PlanPart& part = plan.parts.front();
   for (std::int32_t cta = 0; cta < packed.shape.num_ctas; ++cta) {
     const gpu::PackedQueue& queue = packed.view.queues[cta];
-    const bool used = cta < plan.num_ctas() && plan.queue_indptr[cta] < plan.queue_indptr[cta + 1];
+    const bool used = cta < plan.num_ctas() && part.queue_indptr[cta] < part.queue_indptr[cta + 1];
     CHECK((queue.first.rows > 0) == used);
     if (!used) continue;
-    REQUIRE(queue.end - queue.begin + 1 == plan.queue_indptr[cta + 1] - plan.queue_indptr[cta]);
+    REQUIRE(queue.end - queue.begin + 1 == part.queue_indptr[cta + 1] - part.queue_indptr[cta]);
     for (std::int32_t at = queue.begin - 1; at < queue.end; ++at) {
-      const WorkItem& item = plan.items[plan.queue[at]];
+      const WorkItem item = part.work(part.queue[at]);
       check_item(plan, item, at < queue.begin ? queue.first : packed.view.items[at], packed.view, begins[item.request]);
     }
   }
-  for (std::size_t i = 0; i < plan.merges.size(); ++i) {
-    CHECK(packed.view.merges[i].num_partials == plan.merges[i].num_partials);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(plan.num_merges()); ++i) {
+    CHECK(packed.view.merges[i].num_partials == part.merge(static_cast<std::int64_t>(i)).num_partials);
     CHECK(packed.view.arrivals[i] == 0);
     const gpu::PackedMerge& m = packed.view.merges[i];
     for (std::int32_t group = 0; group < m.num_groups(); ++group) CHECK(packed.view.arrivals[m.first_group + group] == 0);

@@ -61,7 +61,7 @@ TEST_CASE("an exception in an item reaches the caller and the pool goes on") {
 TEST_CASE("the same plan gives the same bits for any number of threads and either schedule") {
   const Case c = draw_case(skewed());
   const Plan plan = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 3}));
-  REQUIRE(plan.merges.size() > 0);
+  REQUIRE(plan.num_merges() > 0);
   std::vector<std::byte> workspace(plan.workspace_bytes());
   std::vector<float> first;
   for (int run = 0; run < 40; ++run) {

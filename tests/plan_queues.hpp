@@ -1,4 +1,4 @@
-// What holds of a plan's queues: every item once, costs added up in order, and the order that the policy promises.
+// What holds of a plan's queues: all work once, costs added up in order, and the order that the policy promises.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "planner/planner.hpp"
+#include "tests/flat_plan.hpp"
 
 namespace flashladder::test {
 
@@ -14,53 +15,63 @@ using namespace planner;
 
 // Policy balanced: the CTAs of one head's lanes, one after the other, run that head's items in their order; or, where there
 // are no such lanes, all CTAs run all items in their order.
-inline std::string stretches(const PlanInputs& in, const Plan& plan) {
-  const std::int64_t ctas = in.machine.num_ctas(), heads = in.num_kv_heads, lanes = ctas / heads;
+inline std::string stretches(const PlanInputs& in, const FlatPlan& plan, std::int32_t part) {
+  std::vector<std::int32_t> of_part;
+  for (std::int32_t i = 0; i < std::ssize(plan.work); ++i) {
+    if (plan.work[i].part == part) of_part.push_back(i);
+  }
+  if (of_part.empty()) return "";
+  const std::int64_t ctas = in.machine.num_ctas(), heads = in.num_qo_heads / plan.work[of_part[0]].pack, lanes = ctas / heads;
   const bool by_head = 20 * lanes * heads >= 19 * ctas;
   for (std::int64_t head = 0; head < (by_head ? heads : 1); ++head) {
     std::vector<std::int32_t> run, wanted;
     for (std::int64_t c = head; c < (by_head ? lanes * heads : ctas); c += by_head ? heads : 1) {
-      run.insert(run.end(), plan.queue.begin() + plan.queue_indptr[c], plan.queue.begin() + plan.queue_indptr[c + 1]);
+      std::ranges::copy_if(plan.queues[c], std::back_inserter(run), [&](std::int32_t i) { return plan.work[i].part == part; });
     }
-    for (std::int32_t i = 0; i < static_cast<std::int32_t>(plan.items.size()); ++i) {
-      if (!by_head || plan.items[i].kv_head == head) wanted.push_back(i);
-    }
+    std::ranges::copy_if(of_part, std::back_inserter(wanted),
+                         [&](std::int32_t i) { return !by_head || plan.work[i].item.head == head; });
     if (run != wanted) return "balanced queues are not contiguous";
   }
   return "";
 }
 
 inline std::string queues_and_costs(const PlanInputs& in, const Plan& plan) {
+  const FlatPlan flat(plan);
   const auto cost = [&](std::int32_t i) {
-    return static_cast<float>(in.cost.item(plan.items[i].rows.size(), plan.items[i].keys.size()));
+    return static_cast<float>(in.cost.item(flat.work[i].item.rows.size(), flat.work[i].item.keys.size()));
   };
-  if (plan.num_ctas() != in.machine.num_ctas() || plan.queue_indptr.front() != 0) return "queue_indptr";
-  std::vector<std::int32_t> sorted = plan.queue, all(plan.items.size());
-  std::sort(sorted.begin(), sorted.end());
+  if (plan.num_ctas() != in.machine.num_ctas()) return "num_ctas";
+  for (const PlanPart& part : plan.parts) {
+    if (part.queue_indptr.front() != 0 || part.queue_indptr.size() != plan.cta_cost.size() + 1) return "queue_indptr";
+    if (!std::ranges::is_sorted(part.queue_indptr)) return "queue_indptr decreases";
+  }
+  std::vector<std::int32_t> queued, all(flat.work.size());
+  for (const auto& queue : flat.queues) queued.insert(queued.end(), queue.begin(), queue.end());
+  std::ranges::sort(queued);
   std::iota(all.begin(), all.end(), 0);
-  if (sorted != all) return "the queue is no permutation of the items";
+  if (queued != all) return "the queues are no permutation of the work";
   float total = 0, makespan = 0;
-  for (std::int32_t c = 0; c < plan.num_ctas(); ++c) {
-    if (plan.queue_indptr[c] > plan.queue_indptr[c + 1]) return "queue_indptr decreases";
+  for (std::size_t c = 0; c < flat.queues.size(); ++c) {
     float load = 0;
-    for (std::int32_t q = plan.queue_indptr[c]; q < plan.queue_indptr[c + 1]; ++q) load += cost(plan.queue[q]);
+    for (const std::int32_t i : flat.queues[c]) load += cost(i);
     if (load != plan.cta_cost[c]) return "cta_cost";
     total += load;
     makespan = std::max(makespan, load);
   }
   if (total != plan.total_cost || makespan != plan.makespan) return "total_cost or makespan";
-  if (in.policy == SplitPolicy::balanced) return stretches(in, plan);
+  if (in.policy == SplitPolicy::balanced && !in.claimed) {
+    const std::string first = stretches(in, flat, 0);
+    return first.empty() ? stretches(in, flat, 1) : first;
+  }
 
-  std::vector<float> loads(plan.num_ctas(), 0.0f);  // list scheduling by linear search
-  std::vector<std::vector<std::int32_t>> queues(plan.num_ctas());
-  for (std::int32_t i : all) {
+  std::vector<float> loads(flat.queues.size(), 0.0f);  // list scheduling by linear search
+  std::vector<std::vector<std::int32_t>> queues(flat.queues.size());
+  for (const std::int32_t i : all) {
     const auto least = std::min_element(loads.begin(), loads.end()) - loads.begin();
     loads[least] += cost(i);
     queues[least].push_back(i);
   }
-  std::vector<std::int32_t> joined;
-  for (const auto& queue : queues) joined.insert(joined.end(), queue.begin(), queue.end());
-  return joined == plan.queue && loads == plan.cta_cost ? "" : "not the list schedule";
+  return queues == flat.queues && loads == plan.cta_cost ? "" : "not the list schedule";
 }
 
 }  // namespace flashladder::test

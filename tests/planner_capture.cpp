@@ -81,16 +81,25 @@ TEST_CASE("make_plan refuses what was not captured") {
 }
 
 TEST_CASE("planning again into the same Plan allocates nothing") {
-  std::vector<std::int32_t> lengths;
-  for (std::int32_t b = 0; b < 100; ++b) lengths.push_back(37 * b);
+  std::vector<std::int32_t> lengths, queries;
+  for (std::int32_t b = 0; b < 100; ++b) lengths.push_back(37 * b), queries.push_back(b % 2 ? 1 : 9);
+  const std::vector<std::int32_t> decode(100, 1), orders[] = {queries, decode, queries};
   for (SplitPolicy policy : all_policies) {
     CAPTURE(name_of(policy));
-    PlanInputs in{.kv_lens = lengths, .num_qo_heads = 8, .num_kv_heads = 2, .policy = policy, .chunk_size = 256};
-    Plan plan;
-    make_plan(in, plan);
-    const std::size_t before = allocations;
-    make_plan(in, plan);
-    CHECK(allocations == before);
-    CHECK(before > 0);
+    for (const bool claimed : {false, true}) {
+      PlanInputs in{.qo_lens = queries, .kv_lens = lengths, .num_qo_heads = 8, .num_kv_heads = 2, .decode_tile = 4,
+                    .claimed = claimed, .policy = policy, .chunk_size = 256};
+      Plan plan;
+      std::size_t before = 0;
+      for (int round = 0; round < 2; ++round) {  // with both parts, with the first alone, with both again
+        before = allocations;
+        for (const std::vector<std::int32_t>& qo_lens : orders) {
+          in.qo_lens = qo_lens;
+          make_plan(in, plan);
+        }
+      }
+      CHECK(allocations == before);
+      CHECK(before > 0);
+    }
   }
 }

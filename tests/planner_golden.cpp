@@ -1,5 +1,4 @@
 // Plans worked out by hand, one or two for each policy, and the user's decode sample. Items are compared as text:
-// "request head rows keys" with the partial slot where there is one, so that a failure shows the whole plan.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -7,24 +6,17 @@
 
 #include "core/error.hpp"
 #include "planner/planner.hpp"
+#include "tests/flat_plan.hpp"
 
 using namespace flashladder;
 using namespace flashladder::planner;
+using test::FlatPlan;
+using test::texts;
 
 namespace {
 
 using Lengths = std::vector<std::int32_t>;
 
-std::string text(Range r) { return "[" + std::to_string(r.begin) + "," + std::to_string(r.end) + ")"; }
-std::string text(const WorkItem& i) {
-  return std::to_string(i.request) + " " + std::to_string(i.kv_head) + " " + text(i.rows) + " " + text(i.keys) +
-         (i.whole() ? "" : " @" + std::to_string(i.partial_slot));
-}
-std::vector<std::string> texts(const Plan& plan) {
-  std::vector<std::string> lines;
-  for (const WorkItem& item : plan.items) lines.push_back(text(item));
-  return lines;
-}
 using Lines = std::vector<std::string>;
 
 // One CTA an SM, no overhead, exact alignment: costs are then numbers of keys.
@@ -61,9 +53,10 @@ TEST_CASE("golden: target on the sample of sixteen decode requests") {
   CHECK(s.chunks_min == 1);
   CHECK(s.chunks_max == 4);
   CHECK(s.chunks_avg == doctest::Approx(1.3125));
-  CHECK(to_string(plan.items[0]) == "req=0 head=0 kv=[0,512) tier=0 flags=0x03");
-  CHECK(to_string(plan.items.back()) == "req=15 head=31 kv=[12288,16384) tier=3 flags=0x02");
-  CHECK(plan.merges.size() == 3 * 32);
+  const std::vector<WorkItem> items = FlatPlan(plan).items();
+  CHECK(to_string(items[0]) == "req=0 head=0 kv=[0,512) tier=0 flags=0x03");
+  CHECK(to_string(items.back()) == "req=15 head=31 kv=[12288,16384) tier=3 flags=0x02");
+  CHECK(plan.num_merges() == 3 * 32);
   CHECK(plan.partial_rows == (2 + 2 + 4) * 32);
   CHECK(plan.workspace_bytes() == 256 * (64 + 1) * 4);
   // What a key costs is what it costs everywhere; only the 672 items' overhead is added.
@@ -89,8 +82,8 @@ TEST_CASE("golden: none gives one item a tile and the queues of a list schedule"
   const Plan plan = make_plan(bare(kv, SplitPolicy::none, 2));
   CHECK(texts(plan) == Lines{"0 0 [0,1) [0,5)", "1 0 [0,1) [0,3)", "2 0 [0,1) [0,4)", "3 0 [0,1) [0,0)", "4 0 [0,1) [0,1)"});
   // 5 -> CTA 0; 3 -> CTA 1; 4 -> CTA 1 (3 < 5), now 7; 0 and 1 -> CTA 0, which ends at 6
-  CHECK(plan.queue_indptr == Lengths{0, 3, 5});
-  CHECK(plan.queue == Lengths{0, 3, 4, 1, 2});
+  CHECK(plan.parts[0].queue_indptr == Lengths{0, 3, 5});
+  CHECK(plan.parts[0].queue == Lengths{0, 3, 4, 1, 2});
   CHECK(plan.cta_cost == std::vector<float>{6, 7});
   CHECK(plan.total_cost == 13);
   CHECK(plan.makespan == 7);
@@ -109,13 +102,17 @@ TEST_CASE("golden: fixed cuts every chunk and numbers the partials in key order"
   CHECK(texts(plan) == Lines{"0 0 [0,3) [0,4) @0", "0 0 [0,3) [4,8) @3", "0 0 [0,3) [8,10) @6",
                              "0 1 [0,3) [0,4) @9", "0 1 [0,3) [4,8) @12", "0 1 [0,3) [8,10) @15",
                              "1 0 [0,3) [0,4)", "1 1 [0,3) [0,4)"});
-  CHECK(plan.merges == std::vector<Merge>{{0, 0, {0, 3}, 0, 3}, {0, 1, {0, 3}, 9, 3}});
+  CHECK(FlatPlan(plan).merges == std::vector<Merge>{{0, 0, {0, 3}, 0, 3}, {0, 1, {0, 3}, 9, 3}});
   CHECK(plan.partial_rows == 18);
   CHECK(plan.workspace_bytes() == 18 * (8 + 1) * 4);
-  CHECK(plan.items[0].flags == WorkItem::first);
-  CHECK(plan.items[1].flags == 0);
-  CHECK(plan.items[2].flags == WorkItem::last);
-  CHECK(plan.items[6].flags == (WorkItem::first | WorkItem::last));
+  const std::vector<WorkItem> items = FlatPlan(plan).items();
+  CHECK(items[0].flags == WorkItem::first);
+  CHECK(items[1].flags == 0);
+  CHECK(items[2].flags == WorkItem::last);
+  CHECK(items[6].flags == (WorkItem::first | WorkItem::last));
+  CHECK(plan.parts.size() == 1);
+  CHECK(plan.parts[0].copies == 2);
+  CHECK(plan.parts[0].items.size() == 4);  // those of one head
 }
 
 TEST_CASE("golden: a window moves the first key and cuts stay aligned") {
@@ -142,7 +139,7 @@ TEST_CASE("golden: count takes the smallest chunk that fits the grid") {
   PlanInputs in = bare(kv, SplitPolicy::count, 8);
   in.chunk_align = 64;
   CHECK(make_plan(in).chunk_size == 192);  // 128: 8 + 2 items; 192: 6 + 2
-  CHECK(make_plan(in).items.size() == 8);
+  CHECK(make_plan(in).num_work() == 8);
   in.machine = {100, 1};
   CHECK(make_plan(in).chunk_size == 128);  // no smaller than min_chunk
   in.min_chunk = 130;
@@ -157,7 +154,7 @@ TEST_CASE("golden: count counts empty requests - the batch that overflows FlashI
   PlanInputs in{.kv_lens = kv, .num_qo_heads = 8, .num_kv_heads = 8, .policy = SplitPolicy::count, .machine = {132, 8}};
   const Plan plan = make_plan(in);
   CHECK(plan.chunk_size == 16384);  // 32 of the 132 items a head are left for the 16 long requests
-  CHECK(plan.items.size() == 1056);
+  CHECK(plan.num_work() == 1056);
 }
 
 TEST_CASE("golden: balanced gives every CTA an equal stretch of the line") {
@@ -167,14 +164,14 @@ TEST_CASE("golden: balanced gives every CTA an equal stretch of the line") {
   const Plan plan = make_plan(in);
   CHECK(texts(plan) == Lines{"0 0 [0,1) [0,100) @0", "0 0 [0,1) [100,200) @1", "0 0 [0,1) [200,300) @2",
                              "0 0 [0,1) [300,400) @3"});
-  CHECK(plan.queue_indptr == Lengths{0, 1, 2, 3, 4});
+  CHECK(plan.parts[0].queue_indptr == Lengths{0, 1, 2, 3, 4});
   CHECK(plan.cta_cost == std::vector<float>{100, 100, 100, 100});
   CHECK(plan.chunk_size == 100);
   in.kv_lens = two;
   const Plan uneven = make_plan(in);
   CHECK(texts(uneven) == Lines{"0 0 [0,1) [0,50)", "1 0 [0,1) [0,50) @0", "1 0 [0,1) [50,150) @1", "1 0 [0,1) [150,250) @2",
                                "1 0 [0,1) [250,350) @3"});
-  CHECK(uneven.queue_indptr == Lengths{0, 2, 3, 4, 5});
+  CHECK(uneven.parts[0].queue_indptr == Lengths{0, 2, 3, 4, 5});
 }
 
 TEST_CASE("golden: balanced leaves CTAs idle rather than cut slivers") {
@@ -192,11 +189,11 @@ TEST_CASE("golden: keys at the end of the longest sequence") {
     in.chunk_align = in.chunk_size = 512, in.window_left = 599;  // sees the last 600 keys, across one multiple of 512
     const Plan plan = make_plan(in);
     CAPTURE(name_of(policy));
-    CHECK(plan.items.front().keys.begin == 2147483047);
-    CHECK(plan.items.back().keys.end == 2147483647);
+    CHECK(plan.parts[0].items.front().keys.begin == 2147483047);
+    CHECK(plan.parts[0].items.back().keys.end == 2147483647);
     CHECK(plan.total_cost == 600);
     const bool cut = policy == SplitPolicy::fixed || policy == SplitPolicy::count || policy == SplitPolicy::target;
-    CHECK(plan.items.size() == (cut ? 2 : 1));
+    CHECK(plan.num_work() == (cut ? 2 : 1));
   }
 }
 
@@ -205,8 +202,8 @@ TEST_CASE("golden: an empty batch has an empty plan") {
     PlanInputs in = bare({}, policy, 3);
     in.chunk_size = 64;
     const Plan plan = make_plan(in);
-    CHECK(plan.items.empty());
-    CHECK(plan.queue_indptr == Lengths{0, 0, 0, 0});
+    CHECK(plan.num_work() == 0);
+    CHECK(plan.parts[0].queue_indptr == Lengths{0, 0, 0, 0});
     CHECK(summarize(plan).idle_ctas == 3);
     CHECK(summarize(plan).utilisation == 0);
   }

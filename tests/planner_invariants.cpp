@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <random>
 #include <string>
@@ -11,10 +12,12 @@
 
 #include "core/visibility.hpp"
 #include "planner/planner.hpp"
+#include "tests/flat_plan.hpp"
 #include "tests/plan_queues.hpp"
 
 using namespace flashladder;
 using namespace flashladder::planner;
+using test::FlatPlan;
 
 namespace {
 
@@ -34,7 +37,7 @@ Batch random_batch(std::uint64_t seed) {
   in.policy = all_policies[bits() % all_policies.size()];
   const bool decode = draw(0, 1) == 0, long_keys = in.policy == SplitPolicy::target && draw(0, 3) == 0;
   for (std::int32_t r = draw(0, 8); r > 0; --r) {
-    b.qo_lens.push_back(draw(0, 4) == 0 ? 0 : draw(1, long_keys ? 2 : 20));
+    b.qo_lens.push_back(draw(0, 4) == 0 ? 0 : draw(0, 2) == 0 ? 1 : draw(1, long_keys ? 2 : 20));
     b.kv_lens.push_back(draw(0, 5) == 0 ? 0 : draw(1, long_keys ? 3000 : draw(0, 2) == 0 ? 200 : 20));
   }
   in.num_kv_heads = draw(1, 3);
@@ -43,6 +46,9 @@ Batch random_batch(std::uint64_t seed) {
   in.mask = static_cast<MaskMode>(draw(0, 2));
   in.window_left = draw(0, 2) == 0 ? draw(0, 20) : -1;
   in.query_tile = draw(0, 2) == 0 ? 0 : draw(1, 24);
+  in.pack = draw(0, 1);
+  in.decode_tile = draw(0, 1) == 0 ? 0 : draw(1, 9);
+  in.claimed = draw(0, 2) == 0;
   in.chunk_align = long_keys ? 1 << draw(6, 9) : 1 << draw(0, 4);
   if (in.policy != SplitPolicy::target && draw(0, 3) == 0) in.chunk_align = draw(1, 20);
   in.chunk_size = in.chunk_align * draw(1, 4);
@@ -55,42 +61,30 @@ Batch random_batch(std::uint64_t seed) {
   return b;
 }
 
-bool same(const Plan& a, const Plan& b) {
-  const auto fields = [](const Plan& p) {
-    return std::tie(p.batch, p.group_size, p.num_kv_heads, p.head_dim_vo, p.query_tile, p.chunk_size, p.items,
-                    p.queue_indptr, p.queue, p.merges, p.partial_rows, p.cta_cost, p.total_cost, p.makespan);
-  };
-  return fields(a) == fields(b);
-}
-
-bool same_tile(const WorkItem& a, const WorkItem& b) {
-  return a.request == b.request && a.kv_head == b.kv_head && a.rows == b.rows;
-}
-
 // Each check returns "" or what is wrong.
 
-// Every visible key of every packed row is read exactly once, every row is finished once, and no item leaves its tile's
-// hull. A custom mask may show any key that the window leaves.
-std::string coverage(const PlanInputs& in, const Plan& plan) {
+// Every visible key of every row is read exactly once, every row is finished once, and no item leaves its tile's hull. A
+// custom mask may show any key that the window leaves. Rows are counted as query and query head, whoever packed them.
+std::string coverage(const PlanInputs& in, const FlatPlan& plan) {
   const AttentionParams rule{.mask = in.mask == MaskMode::causal ? in.mask : MaskMode::none, .window_left = in.window_left};
-  std::vector<std::vector<const WorkItem*>> items_of(static_cast<std::size_t>(in.batch()) * in.num_kv_heads);
-  for (const WorkItem& item : plan.items) items_of[item.request * in.num_kv_heads + item.kv_head].push_back(&item);
-
-  for (std::size_t pair = 0; pair < items_of.size(); ++pair) {
-    const auto b = static_cast<std::int32_t>(pair) / in.num_kv_heads;
-    const std::int32_t qo = in.qo_len(b), kv = in.kv_lens[b], rows = qo * in.group_size();
-    const auto sees = [&](std::int32_t r, std::int32_t j) { return visible(rule, qo, kv, r / in.group_size(), j, nullptr); };
+  for (std::int32_t b = 0; b < in.batch(); ++b) {
+    const std::int32_t qo = in.qo_len(b), kv = in.kv_lens[b], rows = qo * in.num_qo_heads;
+    const auto sees = [&](std::int32_t query, std::int32_t j) { return visible(rule, qo, kv, query, j, nullptr); };
     std::vector<int> times_read(static_cast<std::size_t>(rows) * kv, 0), times_finished(rows, 0);
-    for (const WorkItem* item : items_of[pair]) {
-      const Range r = item->rows, k = item->keys;
-      if (r.empty() || r.begin < 0 || r.end > rows || r.size() > plan.query_tile) return "rows outside of request or tile";
+    for (const FlatPlan::Work& w : plan.work) {
+      const Range r = w.item.rows, k = w.item.keys;
+      if (w.item.request != b) continue;
+      if (r.empty() || r.begin < 0 || r.end > qo * w.pack || r.size() > w.query_tile) return "rows outside of request or tile";
       if (k.begin < 0 || k.end < k.begin || k.end > kv) return "keys outside of the request";
       bool first_seen = k.empty(), last_seen = k.empty();
       for (std::int32_t row = r.begin; row < r.end; ++row) {
-        times_finished[row] += (item->flags & WorkItem::last) != 0;
-        for (std::int32_t j = k.begin; j < k.end; ++j) ++times_read[static_cast<std::size_t>(row) * kv + j];
-        first_seen = first_seen || sees(row, k.begin);
-        last_seen = last_seen || sees(row, k.end - 1);
+        const std::int32_t query = row / w.pack, head = w.item.head * w.pack + row % w.pack;
+        if (head < 0 || head >= in.num_qo_heads) return "no such head";
+        const std::int32_t at = query * in.num_qo_heads + head;
+        times_finished[at] += (w.item.flags & WorkItem::last) != 0;
+        for (std::int32_t j = k.begin; j < k.end; ++j) ++times_read[static_cast<std::size_t>(at) * kv + j];
+        first_seen = first_seen || sees(query, k.begin);
+        last_seen = last_seen || sees(query, k.end - 1);
       }
       if (!first_seen || !last_seen) return "an item leaves the hull of its tile";
     }
@@ -99,23 +93,71 @@ std::string coverage(const PlanInputs& in, const Plan& plan) {
       for (std::int32_t j = 0; j < kv; ++j) {
         const int times = times_read[static_cast<std::size_t>(row) * kv + j];
         if (times > 1) return "a key is read twice";
-        if (times == 0 && sees(row, j)) return "a visible key is missing";
+        if (times == 0 && sees(row / in.num_qo_heads, j)) return "a visible key is missing";
       }
     }
   }
   return "";
 }
 
-std::string order_and_cuts(const PlanInputs& in, const Plan& plan) {
-  const auto place = [](const WorkItem& i) { return std::tuple(i.request, i.rows.begin, i.kv_head, i.keys.begin); };
-  for (std::size_t i = 0; i < plan.items.size(); ++i) {
-    const WorkItem& item = plan.items[i];
-    const bool first = i == 0 || !same_tile(plan.items[i - 1], item);
-    const bool last = i + 1 == plan.items.size() || !same_tile(item, plan.items[i + 1]);
+// Which requests are whose, in tiles of how many rows of how many heads.
+std::string parts(const PlanInputs& in, const Plan& plan) {
+  const std::int32_t group = in.num_qo_heads / in.num_kv_heads, pack = in.pack == 1 ? 1 : group;
+  const std::int32_t tile = in.query_tile > 0 ? in.query_tile : in.qo_lens.empty() ? pack : 128;
+  if (plan.parts.size() != (in.decode_tile > 0 ? 2u : 1u)) return "number of parts";
+  if (plan.parts.back().pack != pack || plan.parts.back().query_tile != tile) return "the part of the others";
+  if (in.decode_tile == 0) return "";
+  if (plan.parts[0].pack != group || plan.parts[0].query_tile != in.decode_tile) return "the part of one query";
+  for (const FlatPlan::Work& w : FlatPlan(plan).work) {
+    if ((in.qo_len(w.item.request) == 1) != (w.part == 0)) return "a request in the wrong part";
+  }
+  return "";
+}
+
+// The work by part, request, tile, head and keys: what a plan whose work is not to be claimed lists by itself.
+std::vector<FlatPlan::Work> by_tile(const FlatPlan& plan) {
+  const auto place = [](const FlatPlan::Work& w) {
+    return std::tuple(w.part, w.item.request, w.item.rows.begin, w.item.head, w.item.keys.begin);
+  };
+  std::vector<FlatPlan::Work> sorted = plan.work;
+  std::ranges::sort(sorted, {}, place);
+  return sorted;
+}
+
+bool same_tile(const FlatPlan::Work& a, const FlatPlan::Work& b) {
+  return a.part == b.part && a.item.request == b.item.request && a.item.head == b.item.head && a.item.rows == b.item.rows;
+}
+
+// Claimed: the costliest first, and what costs the same by tile, keys and head.
+std::string order(const PlanInputs& in, const FlatPlan& plan) {
+  std::vector<FlatPlan::Work> expected = by_tile(plan);
+  if (in.claimed) {
+    std::ranges::stable_sort(expected, {}, [](const FlatPlan::Work& w) {
+      return std::tuple(w.part, w.item.request, w.item.rows.begin, w.item.keys.begin, w.item.head);
+    });
+    std::ranges::stable_sort(expected, {}, [&](const FlatPlan::Work& w) {
+      return std::pair(w.part, -in.cost.item(w.item.rows.size(), w.item.keys.size()));
+    });
+  }
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    // Of a line of all heads that is claimed the heads come one after the other, not side by side.
+    const bool line_of_all = in.claimed && in.policy == SplitPolicy::balanced;
+    if (!line_of_all && expected[i].item != plan.work[i].item) return "work out of order";
+    const WorkItem &a = expected[i].item, &b = plan.work[i].item;
+    if (in.cost.item(a.rows.size(), a.keys.size()) != in.cost.item(b.rows.size(), b.keys.size())) return "costs out of order";
+  }
+  return "";
+}
+
+std::string cuts(const PlanInputs& in, const FlatPlan& plan) {
+  const std::vector<FlatPlan::Work> work = by_tile(plan);
+  for (std::size_t i = 0; i < work.size(); ++i) {
+    const WorkItem& item = work[i].item;
+    const bool first = i == 0 || !same_tile(work[i - 1], work[i]);
+    const bool last = i + 1 == work.size() || !same_tile(work[i], work[i + 1]);
     if (item.flags != (first ? WorkItem::first : 0) + (last ? WorkItem::last : 0)) return "wrong flags";
-    if (item.rows.begin % plan.query_tile != 0) return "rows don't start at a tile";
-    if (i > 0 && !(place(plan.items[i - 1]) < place(item))) return "items out of order";
-    const bool continues = first || item.keys.begin == plan.items[i - 1].keys.end;
+    if (item.rows.begin % work[i].query_tile != 0) return "rows don't start at a tile";
+    const bool continues = first || item.keys.begin == work[i - 1].item.keys.end;
     if (!continues || !(first || item.keys.begin % in.chunk_align == 0)) return "a bad cut";
     if (in.policy == SplitPolicy::none && !(first && last)) return "policy none cut a tile";
     if (in.policy == SplitPolicy::fixed && item.keys.size() > in.chunk_size) return "an item exceeds the fixed chunk";
@@ -126,26 +168,29 @@ std::string order_and_cuts(const PlanInputs& in, const Plan& plan) {
   return "";
 }
 
-std::string merges_and_workspace(const Plan& plan) {
-  std::vector<Merge> expected;
+std::string merges_and_workspace(const Plan& plan, const FlatPlan& flat) {
+  const std::vector<FlatPlan::Work> work = by_tile(flat);
+  std::size_t merges = 0;
   std::vector<int> used(static_cast<std::size_t>(plan.partial_rows), 0);
-  for (std::size_t i = 0, end; i < plan.items.size(); i = end) {
-    const WorkItem& head = plan.items[i];
-    for (end = i + 1; end < plan.items.size() && same_tile(head, plan.items[end]);) ++end;
+  for (std::size_t i = 0, end; i < work.size(); i = end) {
+    const WorkItem& head = work[i].item;
+    for (end = i + 1; end < work.size() && same_tile(work[i], work[end]);) ++end;
     const auto pieces = static_cast<std::int32_t>(end - i);
-    if (pieces == 1 && head.partial_slot != -1) return "an uncut tile has a partial";
+    if (pieces == 1 && (head.partial_slot != -1 || head.merge != -1)) return "an uncut tile has a partial";
     if (pieces == 1) continue;
-    expected.push_back({head.request, head.kv_head, head.rows, head.partial_slot, pieces});
+    ++merges;
+    const Merge expected{head.request, head.head, head.rows, head.partial_slot, pieces};
     for (std::int32_t p = 0; p < pieces; ++p) {
-      const std::int64_t slot = plan.items[i + p].partial_slot;
-      if (slot != head.partial_slot + std::int64_t{p} * head.rows.size()) return "partials out of key order";
-      for (std::int64_t row = slot; row < slot + head.rows.size(); ++row) {
+      const WorkItem& item = work[i + p].item;
+      if (item.merge < 0 || flat.merges.at(item.merge) != expected) return "the merge does not match the cut tile";
+      if (item.partial_slot != head.partial_slot + std::int64_t{p} * head.rows.size()) return "partials out of key order";
+      for (std::int64_t row = item.partial_slot; row < item.partial_slot + head.rows.size(); ++row) {
         if (row < 0 || row >= plan.partial_rows || used[row]++ != 0) return "a partial row is used twice or is not there";
       }
     }
   }
   if (std::count(used.begin(), used.end(), 1) != plan.partial_rows) return "workspace rows that nobody uses";
-  if (expected != plan.merges) return "merge list does not match the cut tiles";
+  if (merges != flat.merges.size()) return "merges of tiles that are not cut";
   return plan.workspace_bytes() == used.size() * (plan.head_dim_vo + 1) * 4 ? "" : "workspace bytes";
 }
 
@@ -153,16 +198,16 @@ std::string merges_and_workspace(const Plan& plan) {
 std::string chunk_choice(PlanInputs in, const Plan& plan) {
   const SplitPolicy policy = in.policy;
   in.policy = SplitPolicy::none;
-  const Plan uncut = make_plan(in);
+  const std::vector<WorkItem> uncut = FlatPlan(make_plan(in)).items();
   const auto items_with = [&](std::int64_t chunk) {
     std::int64_t n = 0;
-    for (const WorkItem& tile : uncut.items) {
+    for (const WorkItem& tile : uncut) {
       const std::int64_t begin = tile.keys.begin / in.chunk_align * in.chunk_align;
       n += tile.keys.empty() ? 1 : (tile.keys.end - begin + chunk - 1) / chunk;
     }
     return n;
   };
-  const auto tiles = static_cast<std::int64_t>(uncut.items.size());
+  const auto tiles = std::ssize(uncut);
   std::int64_t chunk = 0;
   if (policy == SplitPolicy::target) {
     chunk = 512;
@@ -170,43 +215,49 @@ std::string chunk_choice(PlanInputs in, const Plan& plan) {
   } else if (policy == SplitPolicy::count && tiles < plan.num_ctas()) {
     chunk = (in.min_chunk + in.chunk_align - 1) / in.chunk_align * in.chunk_align;
     while (items_with(chunk) > plan.num_ctas()) chunk += in.chunk_align;
-    if (static_cast<std::int64_t>(plan.items.size()) > plan.num_ctas()) return "count exceeds the grid";
+    if (plan.num_work() > plan.num_ctas()) return "count exceeds the grid";
     if (items_with(chunk) == tiles) chunk = 0;
   }
   if (chunk != plan.chunk_size) return "chunk " + std::to_string(plan.chunk_size) + ", should be " + std::to_string(chunk);
   const std::int64_t expected = chunk == 0 ? tiles : items_with(chunk);
-  return expected == static_cast<std::int64_t>(plan.items.size()) ? "" : "the items do not follow the chunk";
+  return expected == plan.num_work() ? "" : "the items do not follow the chunk";
 }
 
 std::string balance(const PlanInputs& in, const Plan& plan) {
-  double dearest_key = 1;
-  for (std::int32_t c = 0; c < plan.num_ctas(); ++c) {
-    int parts = 0;
-    for (std::int32_t q = plan.queue_indptr[c]; q < plan.queue_indptr[c + 1]; ++q) {
-      const WorkItem& item = plan.items[plan.queue[q]];
+  const FlatPlan flat(plan);
+  double dearest_key = 1, lanes = plan.num_ctas();  // CTAs with a lane: all, or a number that the heads divide
+  for (const PlanPart& part : plan.parts) {
+    const std::int64_t heads = in.num_qo_heads / part.pack, by_head = plan.num_ctas() / heads * heads;
+    if (20 * by_head >= 19 * std::int64_t{plan.num_ctas()}) lanes = std::min(lanes, static_cast<double>(by_head));
+  }
+  for (const auto& queue : flat.queues) {
+    std::array<int, 2> pieces{};  // of cut tiles, in each part
+    for (const std::int32_t i : queue) {
+      const WorkItem& item = flat.work[i].item;
       dearest_key = std::max(dearest_key, in.cost.per_key(item.rows.size()));
       if (item.whole()) continue;
-      ++parts;
+      ++pieces[flat.work[i].part];
       const bool from_cut = (item.flags & WorkItem::first) == 0, to_cut = (item.flags & WorkItem::last) == 0;
       if (item.keys.size() < in.chunk_align && (from_cut || to_cut)) return "a sliver";
     }
-    if (parts > 2) return "a CTA with more than two partial items";
+    if (pieces[0] > 2 || pieces[1] > 2) return "a CTA with more than two partial items of a part";
   }
-  const std::int64_t lanes = plan.num_ctas() / in.num_kv_heads * in.num_kv_heads;  // CTAs, if each head has its own lanes
-  const bool by_head = 20 * lanes >= 19 * std::int64_t{plan.num_ctas()};
-  const double mean = plan.total_cost / static_cast<double>(by_head ? lanes : plan.num_ctas());
-  const double bound = mean + 2 * in.cost.per_item + 3 * in.chunk_align * dearest_key;
+  // Parts that have different heads, and so different lanes, count with what the fullest CTA of a lane has: then each of
+  // them is even by itself, but not always their sum.
+  const bool same_lanes = plan.parts.size() == 1 || plan.parts[0].pack == plan.parts[1].pack;
+  const double slack = 2 * (in.cost.per_item + in.cost.per_many) + 3 * in.chunk_align * dearest_key;
+  const double bound = plan.total_cost / lanes + (same_lanes ? 1 : 2) * slack;
   return plan.makespan <= bound ? "" : "makespan " + std::to_string(plan.makespan) + " > " + std::to_string(bound);
 }
 
 // The items of request b, seen from the request: without its place in the batch and in the workspace.
 std::vector<WorkItem> own_items(const Plan& plan, std::int32_t b) {
   std::vector<WorkItem> own;
-  for (WorkItem item : plan.items) {
-    if (item.request != b) continue;
-    item.request = 0;
-    item.partial_slot = item.whole() ? -1 : 0;
-    own.push_back(item);
+  for (const FlatPlan::Work& w : by_tile(FlatPlan(plan))) {
+    if (w.item.request != b) continue;
+    own.push_back(w.item);
+    own.back().request = 0;
+    own.back().partial_slot = own.back().merge = w.item.whole() ? -1 : 0;
   }
   return own;
 }
@@ -225,32 +276,37 @@ std::string independence(const PlanInputs& in, const Plan& plan) {
 
 TEST_CASE("invariants of 10000 random batches") {
   Plan reused;
-  std::size_t cut_plans = 0, balanced_ctas = 0;
+  std::size_t cut_plans = 0, balanced_ctas = 0, two_parts = 0;
   for (std::uint64_t seed = 0; seed < 10000; ++seed) {
     const Batch batch = random_batch(seed);
     const PlanInputs& in = batch.in;
     CAPTURE(seed);
     CAPTURE(name_of(in.policy));
     const Plan plan = make_plan(in);
-    REQUIRE(coverage(in, plan) == "");
-    REQUIRE(order_and_cuts(in, plan) == "");
-    REQUIRE(merges_and_workspace(plan) == "");
+    const FlatPlan flat(plan);
+    REQUIRE(coverage(in, flat) == "");
+    REQUIRE(parts(in, plan) == "");
+    REQUIRE(order(in, flat) == "");
+    REQUIRE(cuts(in, flat) == "");
+    REQUIRE(merges_and_workspace(plan, flat) == "");
     REQUIRE(test::queues_and_costs(in, plan) == "");
     if (in.policy == SplitPolicy::balanced) {
-      REQUIRE(balance(in, plan) == "");
+      if (!in.claimed) REQUIRE(balance(in, plan) == "");
       balanced_ctas += summarize(plan).idle_ctas == 0;
     } else {
       if (in.policy != SplitPolicy::fixed) REQUIRE(chunk_choice(in, plan) == "");
       if (in.policy == SplitPolicy::fixed || in.policy == SplitPolicy::none) REQUIRE(independence(in, plan) == "");
     }
     make_plan(in, reused);
-    REQUIRE(same(plan, reused));
-    REQUIRE(same(plan, make_plan(in)));
-    cut_plans += !plan.merges.empty();
+    REQUIRE((plan == reused));
+    REQUIRE((plan == make_plan(in)));
+    cut_plans += !flat.merges.empty();
+    two_parts += in.decode_tile > 0 && !plan.parts[0].items.empty() && !plan.parts[1].items.empty();
   }
   // The batches are worth testing: many are cut, and balanced often keeps every CTA busy.
   CHECK(cut_plans > 2500);
   CHECK(balanced_ctas > 300);
+  CHECK(two_parts > 500);
 }
 
 TEST_CASE("the default query tile knows only operation and heads") {

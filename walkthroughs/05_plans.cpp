@@ -64,7 +64,7 @@ void policies(Narrator& n, std::span<const std::int32_t> kv_lens) {
   for (const SplitPolicy policy : planner::all_policies) {
     const PlanInputs in = inputs(kv_lens, policy);
     plans.push_back(make_plan(in));
-    costs.push_back(item_costs(plans.back(), in.cost));
+    costs.push_back(work_costs(plans.back(), in.cost));
     const planner::PlanSummary s = planner::summarize(plans.back());
     rows.push_back({name_of(policy), text("%d", plans.back().chunk_size), text("%td", s.items),
                     text("%.0f", plans.back().makespan), text("%.1f", 100 * s.utilisation), text("%.0f", s.tail),
@@ -87,8 +87,8 @@ void policies(Narrator& n, std::span<const std::int32_t> kv_lens) {
   n.figure("policies", policies_picture(panels, 1, {.title = "One batch, five policies"}), "Who runs what, and how long");
   n.check_that("balanced ends first, within 1 % of an equal share", planner::summarize(plans.back()).utilisation > 0.99);
   const Plan two = make_plan(inputs(kv_lens.last(2), SplitPolicy::count));
-  n.step("count is made for few requests: of the last two alone, %d and %d keys, it makes %zu items of at most %d keys. "
-         "More items than CTAs would start a second wave.", kv_lens[14], kv_lens[15], two.items.size(), two.chunk_size);
+  n.step("count is made for few requests: of the last two alone, %d and %d keys, it makes %td items of at most %d keys. "
+         "More items than CTAs would start a second wave.", kv_lens[14], kv_lens[15], two.num_work(), two.chunk_size);
 }
 
 void partials(Narrator& n, std::span<const std::int32_t> kv_lens) {

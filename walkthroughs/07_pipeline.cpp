@@ -34,9 +34,9 @@ void cut(Narrator& n, const Measured& gpu) {
     const Plan plan = make_plan(inputs(one, chunk));
     const double us = gpu.us(work, chunk == 0 ? "D2" : text("D3 fixed %d", chunk));
     std::int32_t longest = 0, partials = 1;
-    for (const WorkItem& item : plan.items) longest = std::max(longest, item.keys.size());
-    for (const Merge& m : plan.merges) partials = std::max(partials, m.num_partials);
-    rows.push_back({chunk == 0 ? "D2: not cut" : text("D3: %d", chunk), text("%zu", plan.items.size()), text("%d", longest),
+    for (const WorkItem& item : plan.parts.front().items) longest = std::max(longest, item.keys.size());
+    for (const Merge& m : plan.parts.front().merges) partials = std::max(partials, m.num_partials);
+    rows.push_back({chunk == 0 ? "D2: not cut" : text("D3: %d", chunk), text("%td", plan.num_work()), text("%d", longest),
                     text("%d", partials), text("%.1f", us), text("%.2f", us / (longest / 32.0))});
   }
   n.table({"keys in a chunk", "blocks", "longest", "partials", "us", "us for 32 keys of it"}, rows);
@@ -180,8 +180,8 @@ void on_the_gpu(Narrator& n, const Measured& gpu, const ladder::Case& c) {
 void the_rungs(Narrator& n, const ladder::Case& c) {
   n.section("The rungs: D3 and D4, on a CPU");
   const Plan plan = make_plan(inputs(c.spec.kv_lens, 64));
-  n.step("Both loops on a plan of %zu items and %zu merges, fp16, NaN in every unused slot: D3 without a ring, D4 with 4 "
-         "stages and turns of 32 tokens.", plan.items.size(), plan.merges.size());
+  n.step("Both loops on a plan of %td items and %td merges, fp16, NaN in every unused slot: D3 without a ring, D4 with 4 "
+         "stages and turns of 32 tokens.", plan.num_work(), plan.num_merges());
   const ladder::RunResult below = run_rung(ladder::rung("C4"), c);
   const ladder::Oracle oracle = ladder::make_oracle(c);
   for (const auto& [name, shape] : {std::pair{"D3", LoopShape{}}, {"D4", LoopShape{.stages = 4, .turn = 32}}}) {

@@ -73,7 +73,7 @@ void shares(Narrator& n) {
       {"balanced", on_the_gpu(lognormal64, SplitPolicy::balanced)}};
   for (const auto& [name, in] : all) {
     made.push_back(make_plan(in));
-    costs.push_back(item_costs(made.back(), in.cost));
+    costs.push_back(work_costs(made.back(), in.cost));
     const planner::PlanSummary s = planner::summarize(made.back());
     rows.push_back({name, text("%td", s.items), text("%.0f", made.back().makespan), text("%.1f", 100 * s.utilisation),
                     text("%td", s.merges), text("%td", s.partial_rows), text("%.1f", s.workspace_bytes / 1048576.0)});
@@ -87,13 +87,14 @@ void shares(Narrator& n) {
 
 void one_queue(Narrator& n) {
   const Plan plan = make_plan(on_the_gpu(lognormal64, SplitPolicy::balanced));
+  const PlanPart& part = plan.parts.front();
   int most = 0;
   std::int32_t shown = 0;
   bool one_head = true;
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
-    const auto begin = plan.queue.begin() + plan.queue_indptr[cta], end = plan.queue.begin() + plan.queue_indptr[cta + 1];
-    const auto cut = std::count_if(begin, end, [&](std::int32_t i) { return !plan.items[i].whole(); });
-    one_head = one_head && std::all_of(begin, end, [&](std::int32_t i) { return plan.items[i].kv_head == cta % 8; });
+    const auto begin = part.queue.begin() + part.queue_indptr[cta], end = part.queue.begin() + part.queue_indptr[cta + 1];
+    const auto cut = std::count_if(begin, end, [&](std::int32_t w) { return !part.work(w).whole(); });
+    one_head = one_head && std::all_of(begin, end, [&](std::int32_t w) { return part.work(w).head == cta % 8; });
     most = std::max(most, static_cast<int>(cut));
     if (cut == 2 && end - begin >= 4 && shown == 0) shown = cta;
   }
@@ -101,9 +102,9 @@ void one_queue(Narrator& n) {
          "cuts serve every head. CTA s * 8 + h has share s of KV head h. CTA %d has share %d of head %d:",
          plan.num_ctas(), plan.num_ctas() / 8, shown, shown / 8, shown % 8);
   std::string queue;
-  for (std::int32_t q = plan.queue_indptr[shown]; q < plan.queue_indptr[shown + 1]; ++q) {
-    const WorkItem& item = plan.items[plan.queue[q]];
-    queue += text("request %2d  KV head %d  keys %5d .. %5d  ", item.request, item.kv_head, item.keys.begin, item.keys.end);
+  for (std::int32_t q = part.queue_indptr[shown]; q < part.queue_indptr[shown + 1]; ++q) {
+    const WorkItem item = part.work(part.queue[q]);
+    queue += text("request %2d  KV head %d  keys %5d .. %5d  ", item.request, item.head, item.keys.begin, item.keys.end);
     queue += item.whole() ? "whole: writes o\n" : text("part: partial rows %td ..\n", item.partial_slot);
   }
   n.block(queue);
@@ -184,8 +185,9 @@ void groups(Narrator& n) {
   const auto most_partials = [](std::span<const std::int32_t> kv_lens, int kv_heads) {
     PlanInputs in = on_the_gpu(kv_lens, SplitPolicy::balanced);
     in.num_qo_heads = kv_heads == 1 ? 8 : 32, in.num_kv_heads = kv_heads;
+    const Plan plan = make_plan(in);
     std::int32_t most = 0;
-    for (const Merge& m : make_plan(in).merges) most = std::max(most, m.num_partials);
+    for (const Merge& m : plan.parts.front().merges) most = std::max(most, m.num_partials);
     return most;
   };
   std::vector<std::vector<std::string>> rows;
@@ -246,7 +248,7 @@ void the_rung(Narrator& n) {
   const Plan plan = planner::make_plan({.kv_lens = c.spec.kv_lens, .num_qo_heads = 8, .num_kv_heads = 2,
                                         .machine = {.num_sms = 6, .ctas_per_sm = 1}});
   n.step("Six threads as six CTAs, each with its queue (%zu items in all, %zu merges), D5's tile loop, and the counter "
-         "above. The last to arrive merges.", plan.items.size(), plan.merges.size());
+         "above. The last to arrive merges.", plan.num_work(), plan.num_merges());
   const ladder::RunResult below = run_rung(ladder::rung("C4"), c), queues = run_queues(c, plan);
   const ladder::Comparison worst = agree(c, queues, &below, ladder::make_oracle(c, DType::f16));
   n.check_that("it equals C4 and the oracle: o and lse_log2", worst.ok(), text("%.2g of the tolerance", worst.ratio()));

@@ -85,7 +85,7 @@ struct LoopShape {
 // One work item, a row of FinishedRow for each packed query row.
 inline std::vector<FinishedRow> attend_item(const AttentionProblem& problem, const WorkItem& item, const LoopShape& shape) {
   const AttentionParams& p = problem.params;
-  const int head = item.kv_head * p.group_size() + item.rows.begin, rows = item.rows.size();
+  const int head = item.head * p.group_size() + item.rows.begin, rows = item.rows.size();
   const auto* q = static_cast<const Half*>(problem.q.data) + (item.request * p.num_qo_heads + head) * p.head_dim_qk;
   std::vector<FinishedRow> out(rows);
   for (int w = 0; w < block_warps; ++w) {
@@ -102,7 +102,7 @@ inline std::vector<FinishedRow> attend_item(const AttentionProblem& problem, con
     std::vector<WarpTokens> ring(shape.stages);
     const auto copy = [&](int step) {
       if (step < std::ssize(steps)) {
-        ring[step % shape.stages] = load(warp, problem, item.request, item.kv_head, steps[step], item.keys.end, in_flight);
+        ring[step % shape.stages] = load(warp, problem, item.request, item.head, steps[step], item.keys.end, in_flight);
       }
     };
     for (int step = 0; step < ahead; ++step) copy(step);

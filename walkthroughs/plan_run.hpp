@@ -37,7 +37,7 @@ class PlanRun {
   void store(const WorkItem& item, const std::vector<FinishedRow>& rows) {  // [item.rows]
     for (int r = 0; r < item.rows.size(); ++r) {
       if (item.whole()) {
-        write(item.request, item.kv_head, item.rows.begin + r, rows[r]);
+        write(item.request, item.head, item.rows.begin + r, rows[r]);
       } else {
         FinishedRow& partial = partials_[item.partial_slot + r];
         partial.state = rows[r].state;
@@ -51,7 +51,7 @@ class PlanRun {
     for (int r = 0; r < m.rows.size(); ++r) {
       FinishedRow row;
       for (int p = 0; p < m.num_partials; ++p) row.absorb(partials_[m.first_slot + p * m.rows.size() + r]);
-      write(m.request, m.kv_head, m.rows.begin + r, row);
+      write(m.request, m.head, m.rows.begin + r, row);
     }
   }
 
@@ -79,8 +79,9 @@ template <class Attend>
 ladder::RunResult run_items(const ladder::Case& c, const Plan& plan, Attend attend) {
   const AttentionProblem problem = c.problem();
   PlanRun run(c, plan);
-  for (const WorkItem& item : plan.items) run.store(item, attend(problem, item));
-  for (const Merge& m : plan.merges) run.join(m);
+  const PlanPart& part = plan.parts.front();
+  for_each_work(part, [&](std::int32_t w) { run.store(part.work(w), attend(problem, part.work(w))); });
+  for (std::int64_t m = 0; m < part.num_merges(); ++m) run.join(part.merge(m));
   return run.result();
 }
 

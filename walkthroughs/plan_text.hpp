@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "core/row.hpp"
 #include "ladder/agree.hpp"
 #include "ladder/cases/guarded_output.hpp"
 #include "ladder/cases/short_form.hpp"
 #include "planner/planner.hpp"
 #include "reference/c4_planned.hpp"
-#include "reference/gather.hpp"
 
 namespace flashladder::walkthroughs {
 
@@ -37,21 +37,16 @@ inline planner::PlanInputs inputs(std::span<const std::int32_t> kv_lens, planner
           .target_units = 4 * num_ctas, .machine = {.num_sms = num_ctas, .ctas_per_sm = 1}};
 }
 
-inline std::vector<float> item_costs(const Plan& plan, const planner::CostModel& cost) {
-  std::vector<float> costs;
-  for (const WorkItem& item : plan.items) costs.push_back(static_cast<float>(cost.item(item.rows.size(), item.keys.size())));
-  return costs;
-}
-
 // A line a CTA, a character `unit` of cost. A letter is a request (A is 0): capital = a whole tile, small = a partial.
 inline std::string show_lanes(const Plan& plan, std::span<const float> cost, double unit) {
   std::string out;
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
     std::string lane;
     double end = 0;
-    for (std::int32_t q = plan.queue_indptr[cta]; q < plan.queue_indptr[cta + 1]; ++q) {
-      const WorkItem& item = plan.items[plan.queue[q]];
-      end += cost[plan.queue[q]];
+    const PlanPart& part = plan.parts.front();  // the chapter's plans have one part
+    for (std::int32_t q = part.queue_indptr[cta]; q < part.queue_indptr[cta + 1]; ++q) {
+      const WorkItem item = part.work(part.queue[q]);
+      end += cost[part.queue[q]];
       const auto column = static_cast<std::size_t>(std::lround(end / unit));
       lane.resize(std::max(lane.size(), column), static_cast<char>((item.whole() ? 'A' : 'a') + item.request));
     }
@@ -65,10 +60,11 @@ inline std::string show_lanes(const Plan& plan, std::span<const float> cost, dou
 inline std::string show_packed_rows(std::int32_t group_size, std::int32_t rows) {
   std::string packed = "packed row ", queries = "query      ", heads = "query head ";
   const auto add = [](std::string& line, std::int32_t n) { line += (n < 10 ? "   " : "  ") + std::to_string(n); };
-  for (const reference::RowId& row : reference::rows_of_group(0, group_size, {0, rows})) {
-    add(packed, row.query * group_size + row.head);
-    add(queries, row.query);
-    add(heads, row.head);
+  for (std::int32_t row = 0; row < rows; ++row) {
+    const RowPlace place = row_of(0, row, group_size);
+    add(packed, row);
+    add(queries, place.query);
+    add(heads, place.qo_head);
   }
   return packed + "\n" + queries + "\n" + heads + "\n";
 }
@@ -76,14 +72,17 @@ inline std::string show_packed_rows(std::int32_t group_size, std::int32_t rows) 
 // The items of one request: which keys, and where their results go.
 inline std::string show_items(const Plan& plan, std::int32_t request) {
   std::string out;
-  for (const WorkItem& item : plan.items) {
-    if (item.request != request) continue;
+  const PlanPart& part = plan.parts.front();
+  for_each_work(part, [&](std::int32_t w) {
+    const WorkItem item = part.work(w);
+    if (item.request != request) return;
     const std::string rows = "rows=[" + std::to_string(item.rows.begin) + "," + std::to_string(item.rows.end) + ")  ";
     const std::int64_t slot = item.partial_slot;
     const std::string slots = "slots " + std::to_string(slot) + " .. " + std::to_string(slot + item.rows.size() - 1);
     out += to_string(item) + "  " + rows + (item.whole() ? "writes o" : slots) + "\n";
-  }
-  for (const Merge& m : plan.merges) {
+  });
+  for (std::int64_t i = 0; i < part.num_merges(); ++i) {
+    const Merge m = part.merge(i);
     if (m.request != request) continue;
     out += "merge: " + std::to_string(m.num_partials) + " partials of " + std::to_string(m.rows.size()) +
            " rows each, from slot " + std::to_string(m.first_slot) + " on\n";
@@ -94,8 +93,8 @@ inline std::string show_items(const Plan& plan, std::int32_t request) {
 // Where the keys of a request are cut: "0 1024 2048".
 inline std::string cuts(const Plan& plan, std::int32_t request) {
   std::string out;
-  for (const WorkItem& item : plan.items) {
-    if (item.request == request && item.kv_head == 0) out += (out.empty() ? "" : " ") + std::to_string(item.keys.begin);
+  for (const WorkItem& item : plan.parts.front().items) {
+    if (item.request == request && item.head == 0) out += (out.empty() ? "" : " ") + std::to_string(item.keys.begin);
   }
   return out;
 }

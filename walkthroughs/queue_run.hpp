@@ -2,7 +2,6 @@
 // CTA to arrive at a merge knows that it is the last.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -24,16 +23,16 @@ inline std::uint32_t inc(std::atomic<std::uint32_t>& counter, std::uint32_t most
 inline ladder::RunResult run_queues(const ladder::Case& c, const Plan& plan) {
   const AttentionProblem problem = c.problem();
   PlanRun run(c, plan);
-  std::vector<std::atomic<std::uint32_t>> counters(plan.merges.size());
+  const PlanPart& part = plan.parts.front();
+  std::vector<std::atomic<std::uint32_t>> counters(plan.num_merges());
   const auto cta = [&](std::int32_t index) {
-    for (std::int32_t q = plan.queue_indptr[index]; q < plan.queue_indptr[index + 1]; ++q) {
-      const WorkItem& item = plan.items[plan.queue[q]];
+    for (std::int32_t q = part.queue_indptr[index]; q < part.queue_indptr[index + 1]; ++q) {
+      const WorkItem item = part.work(part.queue[q]);
       run.store(item, attend_on_tensor_cores(problem, item));
       if (item.whole()) continue;
-      const auto after = std::ranges::upper_bound(plan.merges, item.partial_slot, {}, &Merge::first_slot);
-      const auto m = static_cast<std::size_t>(after - plan.merges.begin()) - 1;
-      const auto last = static_cast<std::uint32_t>(plan.merges[m].num_partials - 1);
-      if (inc(counters[m], last) == last) run.join(plan.merges[m]);
+      const Merge merge = part.merge(item.merge);
+      const auto last = static_cast<std::uint32_t>(merge.num_partials - 1);
+      if (inc(counters[item.merge], last) == last) run.join(merge);
     }
   };
   std::vector<std::jthread> threads;

@@ -108,8 +108,8 @@ inline void load_tile(const AttentionProblem& problem, const WorkItem& item, int
   for (int t = 0; t < 16 && first + t < item.keys.end; ++t) {
     const KvSlot slot = problem.page_table().locate(item.request, first + t);
     for (int chunk = 0; chunk < k.chunks; ++chunk) {
-      const std::int64_t k_at = problem.kv.k_strides.offset(slot, item.kv_head) + chunk * 8;
-      const std::int64_t v_at = problem.kv.v_strides.offset(slot, item.kv_head) + chunk * 8;
+      const std::int64_t k_at = problem.kv.k_strides.offset(slot, item.head) + chunk * 8;
+      const std::int64_t v_at = problem.kv.v_strides.offset(slot, item.head) + chunk * 8;
       std::copy_n(static_cast<const Half*>(problem.kv.k) + k_at, 8, k.at(t, chunk));
       std::copy_n(static_cast<const Half*>(problem.kv.v) + v_at, 8, v.at(t, chunk));
     }
@@ -165,7 +165,7 @@ struct HeadTile {
 inline std::vector<FinishedRow> attend_on_tensor_cores(const AttentionProblem& problem, const WorkItem& item) {
   const AttentionParams& p = problem.params;
   const int dim = p.head_dim_qk, steps = dim / 16, rows = item.rows.size();
-  const int first_head = item.kv_head * p.group_size() + item.rows.begin;
+  const int first_head = item.head * p.group_size() + item.rows.begin;
   const auto* q = static_cast<const Half*>(problem.q.data) + (item.request * p.num_qo_heads + first_head) * dim;
   std::vector<Fragment<4>> queries;  // Q^T; heads beyond the item's rows are 0
   for (int i = 0; i < steps; ++i) {

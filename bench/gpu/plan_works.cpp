@@ -6,20 +6,23 @@
 
 #include "bench/gpu/api_decode.hpp"
 #include "bench/gpu/families.hpp"
+#include "core/plan.hpp"
 
 namespace flashladder::bench {
 namespace {
 
 // "" if the plan's queues hold every item once, and its items as many keys as there are.
 std::string check(const Plan& plan, const ladder::CaseSpec& spec) {
-  std::vector<int> queued(plan.items.size());
-  for (const std::int32_t item : plan.queue) ++queued[static_cast<std::size_t>(item)];
+  const PlanPart& part = plan.parts.at(0);
+  std::vector<int> queued(static_cast<std::size_t>(part.num_work()));
+  for (const std::int32_t item : part.queue) ++queued[static_cast<std::size_t>(item)];
   if (std::any_of(queued.begin(), queued.end(), [](int n) { return n != 1; })) return "an item is not in one queue";
   const auto heads = static_cast<std::size_t>(spec.params.num_kv_heads);
   const std::int32_t rows = spec.params.group_size();
   std::vector<std::int64_t> row_keys(spec.kv_lens.size() * heads);  // (packed row, key) pairs of each
-  for (const WorkItem& item : plan.items) {
-    const std::size_t at = static_cast<std::size_t>(item.request) * heads + static_cast<std::size_t>(item.kv_head);
+  for (std::int64_t w = 0; w < part.num_work(); ++w) {
+    const WorkItem item = part.work(w);
+    const std::size_t at = static_cast<std::size_t>(item.request) * heads + static_cast<std::size_t>(item.head);
     row_keys[at] += std::int64_t{1} * item.keys.size() * item.rows.size();
   }
   for (std::size_t at = 0; at < row_keys.size(); ++at) {

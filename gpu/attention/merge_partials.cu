@@ -24,7 +24,7 @@ __global__ void kernel(const __grid_constant__ DecodeParams p, const __grid_cons
     const MergeWeights<float> weights = merge(state, SoftmaxState<float>::from_lse_log2(lse_log2));
     value = value * weights.a + o * weights.b;
   }
-  const std::int64_t row = std::int64_t{m.request} * p.num_qo_heads + m.kv_head * p.group_size() + m.rows.begin + r;
+  const std::int64_t row = std::int64_t{m.request} * p.num_qo_heads + m.head * p.group_size() + m.rows.begin + r;
   write_output(p, row, head_dim, feature, state, value);
 }
 

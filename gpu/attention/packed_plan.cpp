@@ -31,47 +31,45 @@ void require_fits(const Plan& plan, const PackedShape& capacity, std::size_t out
     require(false, what, has, ("is more than the block's " + std::to_string(limit)).c_str());
   };
   at_most("plan.num_ctas", plan.num_ctas(), capacity.num_ctas);
-  at_most("plan.query_tile", plan.query_tile, capacity.query_tile);
-  at_most("plan.items", static_cast<std::int64_t>(plan.items.size()), capacity.items);
-  at_most("plan.merges", static_cast<std::int64_t>(plan.merges.size()), capacity.merges);
+  require(plan.parts.size() == 1, "plan.parts", plan.parts.size(), "must be one");
+  at_most("plan.query_tile", plan.parts[0].query_tile, capacity.query_tile);
+  at_most("plan.items", plan.num_work(), capacity.items);
+  at_most("plan.merges", plan.num_merges(), capacity.merges);
   at_most("plan.partial_rows", plan.partial_rows, capacity.partial_rows);
   require(out_bytes >= packed_bytes(capacity), "packed plan bytes", out_bytes, "are fewer than packed_bytes(capacity)");
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
   require(plan.partial_rows <= most, "plan.partial_rows", plan.partial_rows, "is more than 2^31 - 1");
-  const std::int64_t rows = std::int64_t{plan.batch} * plan.num_kv_heads * plan.group_size;
+  const std::int64_t rows = std::int64_t{plan.batch} * plan.num_qo_heads;
   require(rows <= most, "rows of q", rows, "are more than 2^31 - 1");
 }
 
-// The items in queue order. They are walked in the plan's order, in which requests and merges only ascend, so that where a
-// request's pages begin (what paged_kv_indptr says, since a valid table has no more pages than its tokens fill) and which
-// merge is an item's need no search.
+// The items in queue order. They are walked by request, so that where a request's pages begin (what paged_kv_indptr says,
+// since a valid table has no more pages than its tokens fill) needs no search.
 void pack_items(const Plan& plan, std::int32_t page_size, PackedItem* items) {
   thread_local std::vector<std::int32_t> place;  // [items]  kept, so that packing again allocates nothing
-  place.resize(plan.items.size());
-  for (std::size_t at = 0; at < plan.queue.size(); ++at) place[plan.queue[at]] = static_cast<std::int32_t>(at);
-  const std::int32_t heads = plan.num_kv_heads * plan.group_size;
+  const PlanPart& part = plan.parts.front();
+  place.resize(part.queue.size());
+  for (std::size_t at = 0; at < part.queue.size(); ++at) place[part.queue[at]] = static_cast<std::int32_t>(at);
   std::int64_t first_page = 0;
-  std::int32_t request = 0, merge = -1;
-  for (std::size_t i = 0; i < plan.items.size(); ++i) {
-    const WorkItem& item = plan.items[i];
+  std::int32_t request = 0;
+  for_each_work(part, [&](std::int32_t w) {
+    const WorkItem item = part.work(w);
     for (; request < item.request; ++request) {
       first_page += pages_for(plan.kv_lens[request], page_size);
       require(first_page <= std::numeric_limits<std::int32_t>::max(), "pages", first_page, "are more than 2^31 - 1");
     }
-    if (!item.whole() && (item.flags & WorkItem::first) != 0) ++merge;
-    items[place[i]] = {.row = item.request * heads + item.kv_head * plan.group_size + item.rows.begin,
-                       .rows = item.rows.size(), .kv_head = item.kv_head,
+    items[place[w]] = {.row = item.request * plan.num_qo_heads + item.head * part.pack + item.rows.begin,
+                       .rows = item.rows.size(), .kv_head = item.head,
                        .first_page = static_cast<std::int32_t>(first_page), .begin = item.keys.begin, .end = item.keys.end,
-                       .merge = item.whole() ? -1 : merge,
-                       .slot = item.whole() ? 0 : static_cast<std::int32_t>(item.partial_slot)};
-  }
+                       .merge = item.merge, .slot = item.whole() ? 0 : static_cast<std::int32_t>(item.partial_slot)};
+  });
 }
 
 }  // namespace
 
 PackedShape shape_of(const Plan& plan) {
-  return {.num_ctas = plan.num_ctas(), .query_tile = plan.query_tile, .items = static_cast<std::int64_t>(plan.items.size()),
-          .merges = static_cast<std::int64_t>(plan.merges.size()), .partial_rows = plan.partial_rows};
+  return {.num_ctas = plan.num_ctas(), .query_tile = plan.parts.at(0).query_tile, .items = plan.num_work(),
+          .merges = plan.num_merges(), .partial_rows = plan.partial_rows};
 }
 
 std::size_t packed_bytes(const PackedShape& shape) { return offsets(shape).end; }
@@ -90,19 +88,19 @@ PackedView view_of(const PackedShape& capacity, std::byte* packed) {
 void pack(const Plan& plan, std::int32_t page_size, const PackedShape& capacity, std::span<std::byte> out) {
   require_fits(plan, capacity, out.size());
   const PackedView view = view_of(capacity, out.data());
-  const std::int32_t heads = plan.num_kv_heads * plan.group_size;
+  const PlanPart& part = plan.parts.front();
   pack_items(plan, page_size, view.items);
   for (std::int32_t cta = 0; cta < capacity.num_ctas; ++cta) {
     PackedQueue queue;
-    if (cta < plan.num_ctas() && plan.queue_indptr[cta] < plan.queue_indptr[cta + 1]) {
-      queue = {view.items[plan.queue_indptr[cta]], plan.queue_indptr[cta] + 1, plan.queue_indptr[cta + 1]};
+    if (cta < plan.num_ctas() && part.queue_indptr[cta] < part.queue_indptr[cta + 1]) {
+      queue = {view.items[part.queue_indptr[cta]], part.queue_indptr[cta] + 1, part.queue_indptr[cta + 1]};
     }
     view.queues[cta] = queue;
   }
   std::int64_t counters = capacity.merges;
-  for (std::size_t i = 0; i < plan.merges.size(); ++i) {
-    const Merge& m = plan.merges[i];
-    view.merges[i] = {.row = m.request * heads + m.kv_head * plan.group_size + m.rows.begin, .rows = m.rows.size(),
+  for (std::int64_t i = 0; i < part.num_merges(); ++i) {
+    const Merge m = part.merge(i);
+    view.merges[i] = {.row = m.request * plan.num_qo_heads + m.head * part.pack + m.rows.begin, .rows = m.rows.size(),
                       .first_slot = static_cast<std::int32_t>(m.first_slot), .num_partials = m.num_partials,
                       .first_group = static_cast<std::int32_t>(counters)};
     counters += view.merges[i].num_groups();  // fewer than its partials, which are items

@@ -26,7 +26,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   using Element = typename Group::Element;
   const WorkItem item = plan.items[blockIdx.x];
   const std::int32_t rows = item.rows.size(), feature = Group::lane() * 8;
-  const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.kv_head * p.group_size() + item.rows.begin;
+  const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.head * p.group_size() + item.rows.begin;
   const auto* k = static_cast<const Element*>(p.k) + feature;
   const auto* v = static_cast<const Element*>(p.v) + feature;
 
@@ -45,8 +45,8 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
       keys[u] = values[u] = {};
       if (seen[u]) {
         const KvSlot slot = p.table.locate(item.request, token);
-        keys[u] = *reinterpret_cast<const uint4*>(k + p.k_strides.offset(slot, item.kv_head));
-        values[u] = *reinterpret_cast<const uint4*>(v + p.v_strides.offset(slot, item.kv_head));
+        keys[u] = *reinterpret_cast<const uint4*>(k + p.k_strides.offset(slot, item.head));
+        values[u] = *reinterpret_cast<const uint4*>(v + p.v_strides.offset(slot, item.head));
       }
     }
     mine.absorb(keys, values, seen, score);

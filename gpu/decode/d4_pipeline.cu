@@ -37,7 +37,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
                 round_stages = 32 / stage_tokens;  // stages that one TokenSlots serves
   const WorkItem item = plan.items[blockIdx.x];
   const std::int32_t rows = item.rows.size(), feature = Group::lane() * 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.kv_head * p.group_size() + item.rows.begin;
+  const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.head * p.group_size() + item.rows.begin;
   const auto* k = static_cast<const Element*>(p.k) + feature;
   const auto* v = static_cast<const Element*>(p.v) + feature;
   extern __shared__ __align__(16) unsigned char shared[];
@@ -50,7 +50,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
 
   const std::int32_t first_page = p.table.indptr[item.request];
   const auto slots_of_round = [&](std::int32_t n) {
-    return TokenSlots(p, first_page, item.kv_head, token_of_round(n), item.keys.end);
+    return TokenSlots(p, first_page, item.head, token_of_round(n), item.keys.end);
   };
   TokenSlots slots = slots_of_round(0), next = slots_of_round(1);
   const auto copy = [&](std::int32_t step) {  // in order: step 0, 1, 2 ...

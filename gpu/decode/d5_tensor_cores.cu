@@ -23,7 +23,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   using Element = typename S::Element;
   const WorkItem item = plan.items[blockIdx.x];
   const std::int32_t rows = item.rows.size(), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.kv_head * p.group_size() + item.rows.begin;
+  const std::int64_t row = std::int64_t{item.request} * p.num_qo_heads + item.head * p.group_size() + item.rows.begin;
   const auto* k = static_cast<const Element*>(p.k);
   const auto* v = static_cast<const Element*>(p.v);
   extern __shared__ __align__(128) unsigned char shared[];
@@ -34,7 +34,7 @@ kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PlannedPa
   const std::int32_t tiles = (first < keys ? div_up(keys - first, warps * round) : 0) * (round / tile_tokens);
   const std::int32_t first_page = p.table.indptr[item.request];
   const auto slots_of_round = [&](std::int32_t n) {
-    return TokenSlots(p, first_page, item.kv_head, first + n * warps * round + lane, keys);
+    return TokenSlots(p, first_page, item.head, first + n * warps * round + lane, keys);
   };
   TokenSlots slots = slots_of_round(0), next = slots_of_round(1);
   const auto copy = [&](std::int32_t step) {  // in order: step 0, 1, 2 ...
