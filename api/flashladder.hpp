@@ -2,6 +2,8 @@
 // the GPU. docs/api.md walks through it, examples/decode_batch.cpp uses it.
 #pragma once
 
+#include "api/version.hpp"
+
 #include "api/attention_config.hpp"
 #include "api/batch_decode.hpp"
 #include "api/batch_prefill.hpp"

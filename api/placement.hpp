@@ -1,6 +1,8 @@
 // Where a call runs: on the CPU, or on the GPU and which of its streams. Nothing here needs CUDA's headers or a GPU.
 #pragma once
 
+#include "api/version.hpp"  // first: it says which C++ this is
+
 #include <string>
 
 #include "core/device.hpp"

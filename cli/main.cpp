@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 
+#include "api/version.hpp"
 #include "cli/commands.hpp"
 #include "core/text.hpp"
 

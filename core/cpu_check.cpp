@@ -1,4 +1,5 @@
-// A program built with vector code for a better CPU than it meets says so, instead of dying of an illegal instruction.
+// A program of ours that was built with vector code for a better CPU than it meets says so, instead of dying of an illegal
+// instruction. Linked into the programs, never into the library: that may not end the program of its user.
 // Runs before main and before other constructors; this file alone is compiled for any x86-64 (core/meson.build), with
 // FLASHLADDER_NEEDS_... telling what the others were compiled for.
 #include <cstdio>

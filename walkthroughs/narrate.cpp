@@ -10,6 +10,7 @@
 #include <utility>
 #include <stdexcept>
 
+#include "api/version.hpp"
 #include "core/write_file.hpp"
 #include "ladder/arguments.hpp"
 
