@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Holds docs/*.md and README.md to the programs and the sources, so that no number in the text can be an old one.
+"""Holds docs/*.md and the READMEs to the programs and the sources, so that no number in the text can be an old one.
   ```text                 a block whose first line is `$ command` shows what the command prints. The command is flashladder
   $ walkthrough_02_x      or a walkthrough with its arguments; `...` alone on a line skips any number of lines, and without
   ...                     it the block begins and ends with the output. Several `$` in a block: one after the other.
   ```                     `$ command  # exit 2` expects that exit code, else 0. Other shell lines belong in ```sh blocks.
   ```cpp path/file.cpp    the lines stand in that file, one under the other; indentation of the whole block doesn't matter
   [text](target)          relative links and pictures exist; so do the headings that #anchors name
+  `folder/file.ext`       a file that the text names exists, from the root or from the page (cN_ and NN_ name none)
   docs/figures/NN_*.svg   is what walkthrough_NN --figures writes (2-decimal coordinates within 0.011, colours within 2)
   New words: a, b.        or a table `| word | ... |` under it: docs/glossary.md has each of them, as **a**
 Usage: docs_match.py SOURCE_ROOT BUILD_ROOT    exit 1 and file:line: reason for each mismatch    docs_match.py --selftest"""
@@ -13,6 +14,7 @@ import functools, os, pathlib, re, shlex, subprocess, sys, tempfile, textwrap
 
 FENCE = re.compile(r"^```(\w*) *(.*?)\s*$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+NAMED_FILE = re.compile(r"`((?!\S*\b(?:cN|NN)_)[\w.-]+/[\w./-]+\.(?:cpp|hpp|cuh?|py|md|jsonl|log|build|svg))`")
 NEW_WORDS = re.compile(r"New words: ([^.]+)\.")
 SVG_TOKEN = re.compile(r"#[0-9a-f]{6}|-?\d+(?:\.\d+)?")
 
@@ -75,6 +77,8 @@ class Docs:
       if not fence:
         links = LINK.findall(re.sub(r"`[^`]*`", "", lines[i]))
         yield from ((i + 1, reason) for target in links if (reason := self.wrong_link(page, target)))
+        yield from ((i + 1, f"there is no {name}") for name in NAMED_FILE.findall(lines[i])
+                    if not (self.source / name).exists() and not (page.parent / name).exists())
         i += 1
         continue
       end = next((j for j in range(i + 1, len(lines)) if lines[j].rstrip() == "```"), len(lines))
@@ -114,7 +118,8 @@ class Docs:
         yield f"docs/figures/{file.name}:1: the walkthrough writes another picture now; commit that one"
 
   def wrong(self):
-    pages = [p for p in [self.source / "README.md", *sorted((self.source / "docs").glob("*.md"))] if p.is_file()]
+    pages = [self.source / "README.md", self.source / "gpu" / "README.md", *sorted((self.source / "docs").glob("*.md"))]
+    pages = [p for p in pages if p.is_file()]
     glossary = self.source / "docs" / "glossary.md"
     found = [f"{p.relative_to(self.source)}:{line}: {reason}" for p in pages
              for line, reason in [*self.wrong_in(p), *self.wrong_words(p, glossary)]]
@@ -158,12 +163,14 @@ def selftest():
 [ "$1" = --figures ] && echo '<svg x="1.50"/>' > "$2/01_a.svg"
 echo one; echo two; echo three"""
   text, cpp, figure = "```text\n$ walkthrough_01_a\n%s\n```\n", "```cpp a.cpp\n%s\n```\n", "docs/figures/01_a.svg"
-  good = {"README.md": "# A b\n[x](docs/a.md#its-head) `[n](o)`\n", "a.cpp": "{\n  int a;\n    int b;\n}\n  int a;\n",
+  good = {"README.md": "# A b\n[x](docs/a.md#its-head) `[n](o)` `docs/a.md` `docs/NN_x.md`\n",
+          "a.cpp": "{\n  int a;\n    int b;\n}\n  int a;\n",
           "docs/glossary.md": "| word | means |\n|---|---|\n| **lse**, m | x |\n| **new word** | y |\n",
           "docs/a.md": "# Its head\nNew words: lse, new word. Rung\n| word | is |\n|---|---|\n| lse, new word | z |\n" + text % "one\n...\nthree" + text % "...\ntwo\n..." + cpp % "int a;\n  int b;" +
                        "```text\n$ walkthrough_01_a --bad  # exit 2\nno\n```\n", figure: '<svg x="1.51"/>\n'}
   bad = [{figure: '<svg x="1.6"/>\n'}, {figure: '<svg y="1.5"/>\n'}, {"docs/figures/01_b.svg": "<svg/>"},
-         {"README.md": "[x](docs/b.md)"}, {"README.md": "[x](docs/a.md#no-head)"}, {"README.md": "![x](docs/figures/c.svg)"}]
+         {"README.md": "[x](docs/b.md)"}, {"README.md": "[x](docs/a.md#no-head)"}, {"README.md": "![x](docs/figures/c.svg)"},
+         {"README.md": "see `docs/none.md`"}, {"gpu/README.md": "see `a/none.cuh`"}]
   bad += [{"docs/b.md": block} for block in [
       "New words: lse, m. R", "New words: lsd. R", "| word | is |\n|---|---|\n| lse | z |\n| lse, old word | z |\n",
       text % "one\ntwo", text % "two\nthree", text % "...\none\nthree\n...", text % "...\ntwo", text % "one\n...\none\n...",
