@@ -247,7 +247,7 @@ void the_rung(Narrator& n) {
                                                        .head_dim_vo = 64, .sm_scale = 0.125f}, .dtype = DType::f16});
   const Plan plan = planner::make_plan({.kv_lens = c.spec.kv_lens, .num_qo_heads = 8, .num_kv_heads = 2,
                                         .machine = {.num_sms = 6, .ctas_per_sm = 1}});
-  n.step("Six threads as six CTAs, each with its queue (%zu items in all, %zu merges), D5's tile loop, and the counter "
+  n.step("Six threads as six CTAs, each with its queue (%td items in all, %td merges), D5's tile loop, and the counter "
          "above. The last to arrive merges.", plan.num_work(), plan.num_merges());
   const ladder::RunResult below = run_rung(ladder::rung("C4"), c), queues = run_queues(c, plan);
   const ladder::Comparison worst = agree(c, queues, &below, ladder::make_oracle(c, DType::f16));

@@ -135,8 +135,8 @@ void graph(Narrator& n) {
         ladder::make_oracle(server.c));
     equal = equal && worst.ok(), still = still && graph.where_it_was_captured();
     for (std::size_t i = used; i < replayed.o.size(); ++i) untouched = untouched && std::isnan(replayed.o[i]);
-    rows.push_back({what, show(server.c.spec.kv_lens), text("%zu", graph.current_plan().items.size()),
-                    text("%zu", graph.current_plan().merges.size()),
+    rows.push_back({what, show(server.c.spec.kv_lens), text("%td", graph.current_plan().num_work()),
+                    text("%td", graph.current_plan().num_merges()),
                     used == replayed.o.size() ? text("%.3f", replayed.lse_log2[4 * 3]) : "not written"});
     return std::string();
   };
