@@ -1,9 +1,5 @@
 #include "api/operations.hpp"
 
-#include <algorithm>
-#include <vector>
-
-#include "core/error.hpp"
 #include "reference/append.hpp"
 #include "reference/merge_states.hpp"
 #include "reference/norm.hpp"
@@ -26,25 +22,21 @@ bool on_cpu(const On& on) {
   return on.device == Device::cpu;
 }
 
-void copy_to(const std::vector<std::int32_t>& from, std::span<std::int32_t> to) {
-  std::copy(from.begin(), from.end(), to.begin());
-}
-
 #ifdef FLASHLADDER_CUDA
 cudaStream_t stream_of(const On& on) { return static_cast<cudaStream_t>(on.stream); }
 #endif
 
 }  // namespace
 
-void merge_state(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const Tensor& s_b, const Tensor& v_out,
-                 const Tensor& s_out, const On& on) {
+void merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,
+                 const Tensor& v_out, const Tensor& s_out, const On& on) {
   if (on_cpu(on)) return reference::merge_state(v_a, s_a, v_b, s_b, v_out, s_out);
 #ifdef FLASHLADDER_CUDA
   gpu::merge_state(v_a, s_a, v_b, s_b, v_out, s_out, stream_of(on), on.enable_pdl);
 #endif
 }
 
-void merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_other, const Tensor& s_other,
+void merge_state_in_place(const Tensor& v, const Tensor& s, const ConstTensor& v_other, const ConstTensor& s_other,
                           std::span<const std::uint8_t> mask, const On& on) {
   if (on_cpu(on)) return reference::merge_state_in_place(v, s, v_other, s_other, mask);
 #ifdef FLASHLADDER_CUDA
@@ -52,24 +44,24 @@ void merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_othe
 #endif
 }
 
-void merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const Tensor& s_out, const On& on) {
+void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out, const On& on) {
   if (on_cpu(on)) return reference::merge_states(v, s, v_out, s_out);
 #ifdef FLASHLADDER_CUDA
   gpu::merge_states(v, s, v_out, s_out, stream_of(on), on.enable_pdl);
 #endif
 }
 
-void variable_length_merge_states(const Tensor& v, const Tensor& s, Indices indptr, const Tensor& v_out, const Tensor& s_out,
-                                  const On& on) {
+void variable_length_merge_states(const ConstTensor& v, const ConstTensor& s, Indices indptr, const Tensor& v_out,
+                                  const Tensor& s_out, const On& on) {
   if (on_cpu(on)) return reference::variable_length_merge_states(v, s, indptr, v_out, s_out);
 #ifdef FLASHLADDER_CUDA
   gpu::variable_length_merge_states(v, s, indptr, v_out, s_out, stream_of(on), on.enable_pdl);
 #endif
 }
 
-void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, Indices batch_indices, Indices positions,
-                           const PagedKvCache& paged_kv_cache, Indices paged_kv_indptr, Indices paged_kv_indices,
-                           Indices paged_kv_last_page_len, const On& on) {
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value, Indices batch_indices,
+                           Indices positions, const PagedKvCache& paged_kv_cache, Indices paged_kv_indptr,
+                           Indices paged_kv_indices, Indices paged_kv_last_page_len, const On& on) {
   if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, batch_indices, positions, paged_kv_cache,
                                             paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len);
 #ifdef FLASHLADDER_CUDA
@@ -80,13 +72,7 @@ void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value,
 
 void get_batch_indices_positions(Indices append_indptr, Indices seq_lens, std::span<std::int32_t> batch_indices,
                                  std::span<std::int32_t> positions, const On& on) {
-  require(positions.size() == batch_indices.size(), "positions size", positions.size(), "must be that of batch_indices");
-  if (on_cpu(on)) {
-    const auto nnz = static_cast<std::int32_t>(batch_indices.size());
-    const auto result = reference::get_batch_indices_positions(append_indptr, seq_lens, nnz);
-    copy_to(result.batch_indices, batch_indices);
-    return copy_to(result.positions, positions);
-  }
+  if (on_cpu(on)) return reference::get_batch_indices_positions(append_indptr, seq_lens, batch_indices, positions);
 #ifdef FLASHLADDER_CUDA
   gpu::get_batch_indices_positions(append_indptr, seq_lens, batch_indices, positions, stream_of(on), on.enable_pdl);
 #endif
@@ -94,21 +80,20 @@ void get_batch_indices_positions(Indices append_indptr, Indices seq_lens, std::s
 
 void get_seq_lens(Indices kv_indptr, Indices kv_last_page_len, std::int32_t page_size, std::span<std::int32_t> seq_lens,
                   const On& on) {
-  require(seq_lens.size() == kv_last_page_len.size(), "seq_lens size", seq_lens.size(), "must be that of kv_last_page_len");
-  if (on_cpu(on)) return copy_to(reference::get_seq_lens(kv_indptr, kv_last_page_len, page_size), seq_lens);
+  if (on_cpu(on)) return reference::get_seq_lens(kv_indptr, kv_last_page_len, page_size, seq_lens);
 #ifdef FLASHLADDER_CUDA
   gpu::get_seq_lens(kv_indptr, kv_last_page_len, page_size, seq_lens, stream_of(on), on.enable_pdl);
 #endif
 }
 
-void rmsnorm(const Tensor& input, const Tensor& weight, const Tensor& out, float eps, const On& on) {
+void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, const On& on) {
   if (on_cpu(on)) return reference::rmsnorm(input, weight, out, eps);
 #ifdef FLASHLADDER_CUDA
   gpu::rmsnorm(input, weight, out, eps, stream_of(on), on.enable_pdl);
 #endif
 }
 
-void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const Tensor& weight, float eps, const On& on) {
+void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps, const On& on) {
   if (on_cpu(on)) return reference::fused_add_rmsnorm(input, residual, weight, eps);
 #ifdef FLASHLADDER_CUDA
   gpu::fused_add_rmsnorm(input, residual, weight, eps, stream_of(on), on.enable_pdl);
@@ -125,11 +110,15 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, Indices pos_id
 }
 
 void apply_rope_with_cos_sin_cache_inplace(Indices positions, const Tensor& q, const Tensor& k,
-                                           const Tensor& cos_sin_cache, bool is_neox, const On& on) {
+                                           const ConstTensor& cos_sin_cache, bool is_neox, const On& on) {
   if (on_cpu(on)) return reference::apply_rope_with_cos_sin_cache_inplace(positions, q, k, cos_sin_cache, is_neox);
 #ifdef FLASHLADDER_CUDA
   gpu::apply_rope_with_cos_sin_cache_inplace(positions, q, k, cos_sin_cache, is_neox, stream_of(on), on.enable_pdl);
 #endif
+}
+
+std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta) {
+  return reference::make_cos_sin_cache(max_pos, rotary_dim, rope_scale, rope_theta);
 }
 
 }  // namespace flashladder::api

@@ -1,6 +1,10 @@
 // The operations around attention, on the CPU or the GPU: merging states, appending to a paged cache, RMSNorm, RoPE.
 //
-// All tensors and spans of a call lie on on.device. What each computes, to the rounding, is said in reference/.
+// All tensors and spans of a call lie on on.device. What each computes, to the rounding, is said in reference/, and what
+// numbers that are not finite give.
+// What a call writes must not share memory with anything else that it reads or writes. An output may be an input itself
+// (pointer, shape, strides, dtype) where that is said. Slices of one tensor that share no element are apart, such as q and
+// k of a fused QKV tensor. On the CPU calls allocate nothing, but where one is larger than all before it on its thread.
 // On the CPU every argument is checked, index arrays too. On the GPU a call only enqueues a kernel on on.stream, can be
 // captured, and checks shapes, dtypes and strides; what lies on the device can't be looked at: indptr, positions, batch
 // indices, page tables, masks. Dtypes: f32, f16, bf16; norm and RoPE on the GPU f16 and bf16. InputError says what is wrong,
@@ -9,6 +13,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "api/placement.hpp"
 #include "core/kv_cache.hpp"
@@ -18,23 +23,26 @@ namespace flashladder::api {
 
 // --- Merging attention over disjoint sets of keys (reference/merge_states.hpp) -------------------------------------------
 // A state is (v, s): normalised output and lse_log2, f32, base 2. v [n, num_heads, head_dim], s [n, num_heads].
-void merge_state(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const Tensor& s_b, const Tensor& v_out,
-                 const Tensor& s_out, const On& on = {});
+// v_out and s_out may be a state's own v and s.
+void merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,
+                 const Tensor& v_out, const Tensor& s_out, const On& on = {});
 // mask [n] or empty: rows whose byte is 0 are left untouched.
-void merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_other, const Tensor& s_other,
+void merge_state_in_place(const Tensor& v, const Tensor& s, const ConstTensor& v_other, const ConstTensor& s_other,
                           std::span<const std::uint8_t> mask = {}, const On& on = {});
 // v [n, num_states, num_heads, head_dim], s [n, num_states, num_heads]  ->  v_out [n, num_heads, head_dim], s_out
-void merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const Tensor& s_out, const On& on = {});
+void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out, const On& on = {});
 // v [sum, num_heads, head_dim], s [sum, num_heads]; row r of the result merges states indptr[r] .. indptr[r + 1] - 1.
-void variable_length_merge_states(const Tensor& v, const Tensor& s, std::span<const std::int32_t> indptr,
+void variable_length_merge_states(const ConstTensor& v, const ConstTensor& s, std::span<const std::int32_t> indptr,
                                   const Tensor& v_out, const Tensor& s_out, const On& on = {});
 
 // --- The paged cache (reference/append.hpp) ------------------------------------------------------------------------------
 // Row i goes to position positions[i] of request batch_indices[i]; -1: nowhere. The table already includes the new tokens.
+// A page that two requests hold is read only: on the CPU a row for it is refused (on the GPU it can't be seen).
 //   append_key, append_value [nnz, num_kv_heads, head_dim]; batch_indices, positions [nnz]
-void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
-                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
-                           std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                           const PagedKvCache& paged_kv_cache, std::span<const std::int32_t> paged_kv_indptr,
+                           std::span<const std::int32_t> paged_kv_indices,
                            std::span<const std::int32_t> paged_kv_last_page_len, const On& on = {});
 // append_indptr [batch + 1], seq_lens [batch] (lengths with the new tokens)  ->  batch_indices, positions [nnz]
 void get_batch_indices_positions(std::span<const std::int32_t> append_indptr, std::span<const std::int32_t> seq_lens,
@@ -46,9 +54,9 @@ void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::
 
 // --- RMSNorm (reference/norm.hpp) ----------------------------------------------------------------------------------------
 // input, out [n, d] or [n, num_heads, d]; weight [d]. out may be input.
-void rmsnorm(const Tensor& input, const Tensor& weight, const Tensor& out, float eps = 1e-6f, const On& on = {});
+void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps = 1e-6f, const On& on = {});
 // In place on input and residual [n, d]: residual += input, input = rmsnorm(that sum, before it was rounded).
-void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const Tensor& weight, float eps = 1e-6f,
+void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f,
                        const On& on = {});
 
 // --- RoPE in place (reference/rope_ops.hpp) ------------------------------------------------------------------------------
@@ -62,20 +70,24 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<cons
                                 const RopeOptions& options = {}, const On& on = {});
 // cos_sin_cache f32 [max_pos, rotary_dim]: cosines of a position's pairs, then their sines.
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
-                                           const Tensor& cos_sin_cache, bool is_neox = true, const On& on = {});
+                                           const ConstTensor& cos_sin_cache, bool is_neox = true, const On& on = {});
+// Such a cache on the host, with the angles of apply_rope_pos_ids_inplace: [max_pos * rotary_dim].
+std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale = 1,
+                                      float rope_theta = 10000);
 
-// --- RoPE and append at once (gpu/append/append.hpp) ---------------------------------------------------------------------
+// --- RoPE and append at once (reference/rope_append.hpp) -----------------------------------------------------------------
 // q is rotated in place, k on its way into its page; append_key keeps its bits. What apply_rope_*_inplace on q and a copy of
 // append_key and then append_paged_kv_cache give. A row with batch index -1 goes nowhere, and its q stays as it is.
 //   q [nnz, num_qo_heads, head_dim_qk]; positions are both the token's angle and its place in the request
-void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                         const PagedKvCache& paged_kv_cache, std::span<const std::int32_t> paged_kv_indptr,
                                         std::span<const std::int32_t> paged_kv_indices,
                                         std::span<const std::int32_t> paged_kv_last_page_len,
                                         const RopeOptions& options = {}, const On& on = {});
-void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
-                                                   const Tensor& cos_sin_cache, std::span<const std::int32_t> batch_indices,
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
+                                                   const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
+                                                   std::span<const std::int32_t> batch_indices,
                                                    std::span<const std::int32_t> positions,
                                                    const PagedKvCache& paged_kv_cache,
                                                    std::span<const std::int32_t> paged_kv_indptr,

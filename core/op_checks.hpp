@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 
 #include "core/kv_cache.hpp"
@@ -12,29 +13,55 @@
 
 namespace flashladder {
 
-void check_rmsnorm(const Tensor& input, const Tensor& weight, const Tensor& out, float eps);
-void check_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const Tensor& weight, float eps);
+// What is written lies apart from all else that the call reads or writes; where an operation works in place it may also be
+// the input itself (share_memory and check_same_or_apart in core/checks.hpp).
+void check_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps);
+void check_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps);
 
 // [n, d] as [n, 1, d].
-Tensor with_heads(const Tensor& t);
+template <class Void>
+BasicTensor<Void> with_heads(const BasicTensor<Void>& t) {
+  if (t.rank == 3) return t;
+  return {.data = t.data, .dtype = t.dtype, .rank = 3, .shape = {t.shape[0], 1, t.shape[1]},
+          .strides = {t.strides[0], 0, t.strides[1]}};
+}
 
-// q and k for RoPE: nnz tokens, one head_dim and dtype.
-void check_rope_heads(const Tensor& q, const Tensor& k, std::int64_t nnz);
+// RoPE in place: q and k of one token each entry of positions, one head_dim and dtype.
+void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, std::span<const std::int32_t> positions);
 // What rotary_dim (0: all of head_dim) comes to; also checks the numbers that make the frequencies.
 std::int32_t checked_rotary_dim(std::int32_t rotary_dim, std::int64_t head_dim, float rope_scale, float rope_theta);
 void check_rotary_dim(const char* argument, std::int64_t rotary_dim);
 void check_frequencies(float rope_scale, float rope_theta);
-void check_cos_sin_cache(const Tensor& cos_sin_cache, std::int64_t head_dim);
+// written: q, and k or the pools.
+struct Written {
+  const char* name;
+  Tensor tensor;
+};
+void check_cos_sin_cache(const ConstTensor& cos_sin_cache, std::int64_t head_dim, std::initializer_list<Written> written);
 
+// A batch's page table, three arrays on one device (core/page_table.hpp).
+struct PagedKvTable {
+  std::span<const std::int32_t> paged_kv_indptr;         // [batch + 1]
+  std::span<const std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]]; on a device it may be longer
+  std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
+};
 // append_key and append_value against the cache; both index arrays must have an entry for each row.
-void check_append(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
-                  std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache);
+void check_append(const ConstTensor& append_key, const ConstTensor& append_value,
+                  std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                  const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+// ... and q, which is rotated in place.
+void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
+                       std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                       const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+Tensor k_pool(const PagedKvCache& cache);  // [num_pages, page_size, num_kv_heads, head_dim_qk], whatever the layout
+Tensor v_pool(const PagedKvCache& cache);  // [num_pages, page_size, num_kv_heads, head_dim_vo]
 
-void check_merge_state(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const Tensor& s_b, const Tensor& v_out,
-                       const Tensor& s_out);
-void check_merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_other, const Tensor& s_other,
+void check_merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,
+                       const Tensor& v_out, const Tensor& s_out);
+void check_merge_state_in_place(const Tensor& v, const Tensor& s, const ConstTensor& v_other, const ConstTensor& s_other,
                                 std::span<const std::uint8_t> mask);
-void check_merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const Tensor& s_out);
-void check_variable_length_merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const Tensor& s_out);
+void check_merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out);
+void check_variable_length_merge_states(const ConstTensor& v, const ConstTensor& s, std::span<const std::int32_t> indptr,
+                                        const Tensor& v_out, const Tensor& s_out);
 
 }  // namespace flashladder

@@ -13,6 +13,7 @@
 namespace flashladder {
 
 enum class RopeStyle : std::uint8_t { neox, interleaved };
+constexpr RopeStyle style_of(bool interleave) { return interleave ? RopeStyle::interleaved : RopeStyle::neox; }
 
 struct RopePair {
   std::int32_t x, y;  // the two features that rotate together

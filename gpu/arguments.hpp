@@ -11,14 +11,19 @@
 namespace flashladder::gpu {
 
 // Dimensions fit int32, with room for the last block's threads.
-inline void require_int32_shape(const char* argument, const Tensor& t) {
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max() - 1023;
-  for (int i = 0; i < t.rank; ++i) {
-    require(t.shape[i] <= most, argument, t.shape[i], "has a dimension of more than 2^31 - 1024");
+inline constexpr std::int64_t most_int32_size = std::numeric_limits<std::int32_t>::max() - 1023;
+inline void require_int32_shape(const char* argument, const ConstTensor& t) {
+  for (std::size_t i = 0; i < static_cast<std::size_t>(t.rank); ++i) {
+    require(t.shape[i] <= most_int32_size, argument, t.shape[i], "has a dimension of more than 2^31 - 1024");
   }
 }
 
-inline void require_16_bits(const char* argument, const Tensor& t) {
+// The heads that a kernel counts through: those of all tensors of a token together.
+inline void require_int32_heads(const char* argument, std::int64_t heads) {
+  require(heads <= most_int32_size, argument, heads, "heads a token, those of all tensors together, are more than 2^31 - 1024");
+}
+
+inline void require_16_bits(const char* argument, const ConstTensor& t) {
   require(t.dtype == DType::f16 || t.dtype == DType::bf16, argument, name_of(t.dtype), "must be f16 or bf16 on the GPU");
 }
 

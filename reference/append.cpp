@@ -7,122 +7,161 @@
 
 #include "core/checks.hpp"
 #include "core/error.hpp"
-#include "core/op_checks.hpp"
-#include "core/page_table.hpp"
 #include "core/validate.hpp"
+#include "reference/append_rows.hpp"
+#include "reference/kept.hpp"
 
 namespace flashladder::reference {
 namespace {
 
+using Indices = std::span<const std::int32_t>;
 constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
 
-struct Write {
-  std::int64_t row;
-  std::int32_t request;
-  KvSlot slot;
-};
+bool earlier(const AppendedRow& a, const AppendedRow& b) {
+  return std::tie(a.slot.page, a.slot.entry, a.row) < std::tie(b.slot.page, b.slot.entry, b.row);
+}
 
-// Where every row goes; rows to skip are left out.
-std::vector<Write> locate_rows(const PageTable& table, std::span<const std::int32_t> batch_indices,
-                               std::span<const std::int32_t> positions) {
-  std::vector<Write> writes;
-  writes.reserve(batch_indices.size());
-  for (std::size_t i = 0; i < batch_indices.size(); ++i) {
-    const std::int32_t request = batch_indices[i], position = positions[i];
-    if (request == -1) continue;
-    const auto row = static_cast<std::int64_t>(i);
-    require(request >= 0 && request < table.num_requests, element("batch_indices", row).c_str(), request,
-            "must be a request of the page table, or -1 to skip the row");
-    require(position >= 0 && position < table.length(request), element("positions", row).c_str(), position,
-            "must be a token that the page table already includes", request);
-    writes.push_back({row, request, table.locate(request, position)});
-  }
-  return writes;
+[[noreturn]] void refuse(const AppendedRow& row, const std::string& rule) {
+  throw InputError(element("positions", row.row), std::to_string(row.position), rule, row.request);
 }
 
 // Sorted by slot, rows that collide are neighbours.
-void check_collisions(std::vector<Write> writes, std::span<const std::int32_t> positions) {
-  std::sort(writes.begin(), writes.end(), [](const Write& a, const Write& b) {
-    return std::tie(a.slot.page, a.slot.entry, a.row) < std::tie(b.slot.page, b.slot.entry, b.row);
-  });
-  for (std::size_t i = 1; i < writes.size(); ++i) {
-    const Write &a = writes[i - 1], &b = writes[i];
-    if (a.slot.page != b.slot.page) continue;
-    const std::string argument = element("positions", b.row), value = std::to_string(positions[b.row]);
-    const std::string page = "page " + std::to_string(b.slot.page), other = "row " + std::to_string(a.row);
-    if (a.request != b.request) {
-      throw InputError(argument, value, "must not write to " + page + ", to which " + other + " of request " +
-                       std::to_string(a.request) + " writes too: a shared page is read only", b.request);
-    }
-    if (a.slot == b.slot) throw InputError(argument, value, "must not be the slot of " + other + " too", b.request);
+void check_slots(std::span<const AppendedRow> sorted) {
+  for (std::size_t i = 1; i < sorted.size(); ++i) {
+    const AppendedRow &a = sorted[i - 1], &b = sorted[i];
+    if (a.slot != b.slot || a.request != b.request) continue;
+    refuse(b, "must not be the slot of row " + std::to_string(a.row) + " too");
   }
 }
 
-void copy_row(const Tensor& rows, std::int64_t row, void* pool, const KvStrides& strides, KvSlot slot) {
-  const auto bytes = static_cast<std::int64_t>(size_of(rows.dtype));
-  for (std::int32_t head = 0; head < rows.shape[1]; ++head) {
-    const auto* from = rows.data_as<const std::byte>() + (row * rows.strides[0] + head * rows.strides[1]) * bytes;
-    std::memcpy(static_cast<std::byte*>(pool) + strides.offset(slot, head) * bytes, from, rows.shape[2] * bytes);
+// Every page that the table holds against the pages that are written.
+void check_shared_pages(const PageTable& table, std::span<const AppendedRow> sorted) {
+  for (std::int32_t request = 0; request < table.num_requests; ++request) {
+    const std::int32_t first = table.first_page(request), pages = pages_for(table.length(request), table.page_size);
+    for (std::int32_t entry = first; entry < first + pages; ++entry) {
+      const AppendedRow page{.slot = table.locate_from(entry, 0)};
+      const auto found = std::lower_bound(sorted.begin(), sorted.end(), page, earlier);
+      if (found == sorted.end() || found->slot.page != page.slot.page || found->table_entry == entry) continue;
+      const std::string other = "request " + std::to_string(request);
+      refuse(*found, "must not write to page " + std::to_string(page.slot.page) + ", which " + other + " holds " +
+                         (request == found->request ? "in another place too" : "too") +
+                         ": a shared page is read only");
+    }
   }
 }
 
 }  // namespace
 
-void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
-                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
-                           std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
-                           std::span<const std::int32_t> paged_kv_last_page_len) {
-  const PagedKvCache& cache = paged_kv_cache;
-  check_append(append_key, append_value, batch_indices, positions, cache);
-  validate_page_table(paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, cache.page_size);
-  validate_page_ids(paged_kv_indptr, paged_kv_indices, cache.num_pages);
+PageTable checked_table(const PagedKvTable& t, const PagedKvCache& cache) {
+  validate_page_table(t.paged_kv_indptr, t.paged_kv_indices, t.paged_kv_last_page_len, cache.page_size);
+  validate_page_ids(t.paged_kv_indptr, t.paged_kv_indices, cache.num_pages);
+  return {t.paged_kv_indptr.data(), t.paged_kv_indices.data(), t.paged_kv_last_page_len.data(), cache.page_size,
+          static_cast<std::int32_t>(t.paged_kv_last_page_len.size())};
+}
 
-  const PageTable table{paged_kv_indptr.data(), paged_kv_indices.data(), paged_kv_last_page_len.data(), cache.page_size,
-                        static_cast<std::int32_t>(paged_kv_last_page_len.size())};
-  const std::vector<Write> writes = locate_rows(table, batch_indices, positions);
-  check_collisions(writes, positions);
-  for (const Write& w : writes) {
-    copy_row(append_key, w.row, cache.k, cache.k_strides, w.slot);
-    copy_row(append_value, w.row, cache.v, cache.v_strides, w.slot);
+std::span<const AppendedRow> checked_rows(const PageTable& table, Indices batch_indices, Indices positions) {
+  const std::span<AppendedRow> rows = kept<AppendedRow, struct Rows>(static_cast<std::int64_t>(batch_indices.size()));
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < batch_indices.size(); ++i) {
+    const std::int32_t request = batch_indices[i], position = positions[i];
+    if (request == -1) continue;
+    const auto row = static_cast<std::int64_t>(i);
+    require_element(request >= 0 && request < table.num_requests, "batch_indices", row, request,
+                    "must be a request of the page table, or -1 to skip the row");
+    require_element(position >= 0 && position < table.length(request), "positions", row, position,
+                    "must be a token that the page table already includes", request);
+    const std::int32_t entry = table.first_page(request) + pages_for(position + 1, table.page_size) - 1;
+    rows[count++] = {row, request, position, table.locate(request, position), entry};
+  }
+  const std::span<AppendedRow> sorted = kept<AppendedRow, struct Sorted>(static_cast<std::int64_t>(count));
+  std::copy_n(rows.begin(), count, sorted.begin());
+  std::sort(sorted.begin(), sorted.end(), earlier);
+  check_slots(sorted);
+  check_shared_pages(table, sorted);
+  return rows.first(count);
+}
+
+void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, std::int64_t first_feature) {
+  const auto bytes = static_cast<std::int64_t>(size_of(rows.dtype));
+  const auto length = static_cast<std::size_t>((rows.shape[2] - first_feature) * bytes);
+  for (std::int64_t head = 0; head < rows.shape[1]; ++head) {
+    const std::int64_t from = head_offset(rows, to.row, head) + first_feature;
+    std::memcpy(pool.data_as<std::byte>() + (pool_offset(pool, to.slot, head) + first_feature) * bytes,
+                rows.data_as<const std::byte>() + from * bytes, length);
   }
 }
 
-BatchIndicesPositions get_batch_indices_positions(std::span<const std::int32_t> append_indptr,
-                                                  std::span<const std::int32_t> seq_lens, std::int32_t nnz) {
-  const auto batch = static_cast<std::int32_t>(seq_lens.size());
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value, Indices batch_indices,
+                           Indices positions, const PagedKvCache& paged_kv_cache, Indices paged_kv_indptr,
+                           Indices paged_kv_indices, Indices paged_kv_last_page_len) {
+  const PagedKvTable arrays{paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len};
+  check_append(append_key, append_value, batch_indices, positions, paged_kv_cache, arrays);
+  const PageTable table = checked_table(arrays, paged_kv_cache);
+  const Tensor k = k_pool(paged_kv_cache), v = v_pool(paged_kv_cache);
+  for (const AppendedRow& row : checked_rows(table, batch_indices, positions)) {
+    copy_row(append_key, row, k);
+    copy_row(append_value, row, v);
+  }
+}
+
+void get_batch_indices_positions(Indices append_indptr, Indices seq_lens, std::span<std::int32_t> batch_indices,
+                                 std::span<std::int32_t> positions) {
+  const auto batch = static_cast<std::int64_t>(seq_lens.size()), nnz = static_cast<std::int64_t>(batch_indices.size());
   check_span("seq_lens", seq_lens, batch);
   check_indptr("append_indptr", append_indptr, batch);
-  require(nnz >= append_indptr.back(), "nnz", nnz, "must be at least the last entry of append_indptr");
-  for (std::int32_t b = 0; b < batch; ++b) {
+  check_span("batch_indices", batch_indices, nnz);
+  check_span("positions", positions, nnz);
+  check_index_output("batch_indices", batch_indices, {{"append_indptr", append_indptr}, {"seq_lens", seq_lens}});
+  check_index_output("positions", positions,
+                     {{"append_indptr", append_indptr}, {"seq_lens", seq_lens}, {"batch_indices", batch_indices}});
+  require(nnz >= append_indptr.back(), "batch_indices size", nnz, "must be at least the last entry of append_indptr");
+  for (std::size_t b = 0; b < seq_lens.size(); ++b) {
     require(append_indptr[b + 1] - append_indptr[b] <= seq_lens[b], "seq_lens", seq_lens[b],
-            "must include the appended tokens", b);
+            "must include the appended tokens", static_cast<int>(b));
   }
-  BatchIndicesPositions rows{std::vector<std::int32_t>(nnz, -1), std::vector<std::int32_t>(nnz, 0)};
-  for (std::int32_t b = 0; b < batch; ++b) {
-    for (std::int32_t i = append_indptr[b]; i < append_indptr[b + 1]; ++i) {
-      rows.batch_indices[i] = b;
-      rows.positions[i] = seq_lens[b] - (append_indptr[b + 1] - i);
+  std::fill(batch_indices.begin(), batch_indices.end(), -1);
+  std::fill(positions.begin(), positions.end(), 0);
+  for (std::size_t b = 0; b < seq_lens.size(); ++b) {
+    const std::int32_t end = append_indptr[b + 1];
+    for (std::int32_t i = append_indptr[b]; i < end; ++i) {
+      batch_indices[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(b);
+      positions[static_cast<std::size_t>(i)] = seq_lens[b] - (end - i);
     }
   }
+}
+
+BatchIndicesPositions get_batch_indices_positions(Indices append_indptr, Indices seq_lens, std::int32_t nnz) {
+  require(nnz >= 0, "nnz", nnz, "must not be negative");
+  BatchIndicesPositions rows{std::vector<std::int32_t>(static_cast<std::size_t>(nnz)),
+                             std::vector<std::int32_t>(static_cast<std::size_t>(nnz))};
+  get_batch_indices_positions(append_indptr, seq_lens, rows.batch_indices, rows.positions);
   return rows;
 }
 
-std::vector<std::int32_t> get_seq_lens(std::span<const std::int32_t> kv_indptr,
-                                       std::span<const std::int32_t> kv_last_page_len, std::int32_t page_size) {
+void get_seq_lens(Indices kv_indptr, Indices kv_last_page_len, std::int32_t page_size, std::span<std::int32_t> seq_lens) {
   require(page_size >= 1, "page_size", page_size, "must be at least 1");
-  const auto batch = static_cast<std::int32_t>(kv_last_page_len.size());
+  const auto batch = static_cast<std::int64_t>(kv_last_page_len.size());
   check_span("kv_last_page_len", kv_last_page_len, batch);
   check_indptr("kv_indptr", kv_indptr, batch);
-  for (std::int32_t b = 0; b < batch; ++b) {
+  check_span("seq_lens", seq_lens, batch);
+  check_index_output("seq_lens", seq_lens, {{"kv_indptr", kv_indptr}, {"kv_last_page_len", kv_last_page_len}});
+  for (std::size_t b = 0; b < seq_lens.size(); ++b) {
     const std::int64_t pages = kv_indptr[b + 1] - kv_indptr[b], last = kv_last_page_len[b];
     if (pages == 0) continue;
-    require(last >= 1 && last <= page_size, "kv_last_page_len", last, "must be 1 .. page_size", b);
+    const int request = static_cast<int>(b);
+    require(last >= 1 && last <= page_size, "kv_last_page_len", last, "must be 1 .. page_size", request);
     const std::int64_t tokens = (pages - 1) * page_size + last;
-    require(tokens <= int32_max, "kv_indptr", tokens, "must not make a request longer than 2^31 - 1 tokens", b);
+    if (tokens <= int32_max) continue;
+    throw InputError("kv_indptr", std::to_string(pages) + " pages",
+                     "must not make a request of more than 2^31 - 1 tokens: these are " + std::to_string(tokens), request);
   }
-  const PageTable table{kv_indptr.data(), nullptr, kv_last_page_len.data(), page_size, batch};
-  std::vector<std::int32_t> lengths(batch);
-  for (std::int32_t b = 0; b < batch; ++b) lengths[b] = table.length(b);
+  const PageTable table{kv_indptr.data(), nullptr, kv_last_page_len.data(), page_size, static_cast<std::int32_t>(batch)};
+  for (std::int32_t b = 0; b < table.num_requests; ++b) seq_lens[static_cast<std::size_t>(b)] = table.length(b);
+}
+
+std::vector<std::int32_t> get_seq_lens(Indices kv_indptr, Indices kv_last_page_len, std::int32_t page_size) {
+  std::vector<std::int32_t> lengths(kv_last_page_len.size());
+  get_seq_lens(kv_indptr, kv_last_page_len, page_size, lengths);
   return lengths;
 }
 

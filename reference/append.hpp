@@ -11,30 +11,37 @@
 
 namespace flashladder::reference {
 
-// Row i goes to position positions[i] of request batch_indices[i]; bits are copied, so all dtypes are the cache's.
+// Row i goes to position positions[i] of request batch_indices[i]; bits are copied, those of NaNs too, so all dtypes are the
+// cache's.
 //   append_key [nnz, num_kv_heads, head_dim_qk], append_value [nnz, num_kv_heads, head_dim_vo]
 //   batch_indices, positions [nnz]
 // The page table must already include the new tokens. A row whose batch index is -1 is skipped and not read.
 // Throws InputError, and has then written nothing, for shapes and dtypes that are not the cache's, an invalid page table or
-// page id, a request or position that the table does not have, two rows for one slot, and two requests that both write to
-// one page (a shared page is read only).
-void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
-                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
-                           std::span<const std::int32_t> paged_kv_indptr, std::span<const std::int32_t> paged_kv_indices,
+// page id, a request or position that the table does not have, two rows for one slot, a row for a page that another request
+// holds too (a shared page is read only), and pools that share memory with each other or with anything that is read.
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                           const PagedKvCache& paged_kv_cache, std::span<const std::int32_t> paged_kv_indptr,
+                           std::span<const std::int32_t> paged_kv_indices,
                            std::span<const std::int32_t> paged_kv_last_page_len);
-
-struct BatchIndicesPositions {
-  std::vector<std::int32_t> batch_indices, positions;  // [nnz] each
-};
 
 // The two arrays above for a ragged batch: rows append_indptr[b] .. append_indptr[b + 1] - 1 are the *last* tokens of
 // request b, whose length with them is seq_lens[b]. Rows from append_indptr[batch] on (padding): batch index -1, position 0.
-// Throws InputError for a bad append_indptr [batch + 1], more than nnz rows, or more rows than the request is long.
+// batch_indices, positions [nnz]. Throws InputError for a bad append_indptr [batch + 1], more than nnz rows, or more rows
+// than the request is long.
+void get_batch_indices_positions(std::span<const std::int32_t> append_indptr, std::span<const std::int32_t> seq_lens,
+                                 std::span<std::int32_t> batch_indices, std::span<std::int32_t> positions);
+struct BatchIndicesPositions {
+  std::vector<std::int32_t> batch_indices, positions;  // [nnz] each
+};
 BatchIndicesPositions get_batch_indices_positions(std::span<const std::int32_t> append_indptr,
                                                   std::span<const std::int32_t> seq_lens, std::int32_t nnz);
 
-// Tokens of each request. One without pages has 0, whatever its kv_last_page_len says (as PageTable::length; FlashInfer's
-// function of this name returns the kv_last_page_len then). Throws InputError unless the arrays make a page table.
+// Tokens of each request, seq_lens [batch]. One without pages has 0, whatever its kv_last_page_len says (as
+// PageTable::length; FlashInfer's function of this name returns the kv_last_page_len then). Throws InputError unless the
+// arrays make a page table.
+void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::int32_t> kv_last_page_len,
+                  std::int32_t page_size, std::span<std::int32_t> seq_lens);
 std::vector<std::int32_t> get_seq_lens(std::span<const std::int32_t> kv_indptr,
                                        std::span<const std::int32_t> kv_last_page_len, std::int32_t page_size);
 

@@ -60,7 +60,7 @@ inline void store_row(const float* values, std::int64_t n, Half* row) {
 #endif
 
 // The same on a tensor's memory: n dense elements from `offset` (in elements) on.
-inline void load_row(const Tensor& t, std::int64_t offset, std::int64_t n, float* out) {
+inline void load_row(const ConstTensor& t, std::int64_t offset, std::int64_t n, float* out) {
   visit_dtype(t.dtype, [&]<class Element>(Element) { load_row(t.data_as<const Element>() + offset, n, out); });
 }
 inline void store_row(const float* values, std::int64_t n, const Tensor& t, std::int64_t offset) {

@@ -1,55 +1,74 @@
 #include "reference/norm.hpp"
 
-#include <Eigen/Core>
-
+#include <array>
 #include <cmath>
 
 #include "core/op_checks.hpp"
 #include "reference/element_io.hpp"
+#include "reference/kept.hpp"
 
 namespace flashladder::reference {
 namespace {
 
-// Eigen's arrays are aligned alike in every run, so their sums are formed in the same order: same input, same bits.
-using Row = Eigen::ArrayXf;  // [d]
+using Row = std::span<float>;  // [d]
 
-Row normalised(const Row& x, const Row& weight, float eps) {
-  return x * (1.0f / std::sqrt(x.square().mean() + eps)) * weight;
+// Eight sums side by side, joined at the end: vector code, and the same bits wherever the row lies.
+double sum_of_squares(Row x) {
+  std::array<double, 8> sums{};
+  std::size_t i = 0;
+  for (; i + sums.size() <= x.size(); i += sums.size()) {
+    for (std::size_t lane = 0; lane < sums.size(); ++lane) {
+      const double value = x[i + lane];
+      sums[lane] += value * value;
+    }
+  }
+  for (; i < x.size(); ++i) sums[0] += double{x[i]} * double{x[i]};
+  double total = 0;
+  for (double sum : sums) total += sum;
+  return total;
 }
 
-Row load_weight(const Tensor& weight) {
-  Row w(weight.shape[0]);
-  load_row(weight, 0, w.size(), w.data());
+// x becomes its norm.
+void normalise(Row x, Row weight, float eps) {
+  const double mean = sum_of_squares(x) / static_cast<double>(x.size()) + double{eps};
+  const double scale = mean == 0 ? 0 : 1 / std::sqrt(mean);  // a NaN mean stays NaN
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(double{x[i]} * scale * double{weight[i]});
+}
+
+Row load_weight(const ConstTensor& weight) {
+  const Row w = kept<float, struct Weight>(weight.shape[0]);
+  load_row(weight, 0, weight.shape[0], w.data());
   return w;
 }
 
 }  // namespace
 
-void rmsnorm(const Tensor& input, const Tensor& weight, const Tensor& out, float eps) {
+void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {
   check_rmsnorm(input, weight, out, eps);
-  const Tensor from = with_heads(input), to = with_heads(out);
-  const Row w = load_weight(weight);
-  Row x(w.size());
+  const ConstTensor from = with_heads(input);
+  const Tensor to = with_heads(out);
+  const std::int64_t d = from.shape[2];
+  const Row w = load_weight(weight), x = kept<float, struct Normalised>(d);
   for (std::int64_t i = 0; i < from.shape[0]; ++i) {
     for (std::int64_t h = 0; h < from.shape[1]; ++h) {
-      load_row(from, i * from.strides[0] + h * from.strides[1], x.size(), x.data());
-      const Row y = normalised(x, w, eps);
-      store_row(y.data(), y.size(), to, i * to.strides[0] + h * to.strides[1]);
+      load_row(from, i * from.strides[0] + h * from.strides[1], d, x.data());
+      normalise(x, w, eps);
+      store_row(x.data(), d, to, i * to.strides[0] + h * to.strides[1]);
     }
   }
 }
 
-void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const Tensor& weight, float eps) {
+void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps) {
   check_fused_add_rmsnorm(input, residual, weight, eps);
-  const Row w = load_weight(weight);
-  Row x(w.size()), r(w.size());
+  const std::int64_t d = input.shape[1];
+  const Row w = load_weight(weight), t = kept<float, struct Sum>(d), r = kept<float, struct Residual>(d);
   for (std::int64_t i = 0; i < input.shape[0]; ++i) {
-    load_row(input, i * input.strides[0], x.size(), x.data());
-    load_row(residual, i * residual.strides[0], r.size(), r.data());
-    const Row t = x + r;
-    store_row(t.data(), t.size(), residual, i * residual.strides[0]);
-    const Row y = normalised(t, w, eps);
-    store_row(y.data(), y.size(), input, i * input.strides[0]);
+    load_row(input, i * input.strides[0], d, t.data());
+    load_row(residual, i * residual.strides[0], d, r.data());
+    for (std::size_t x = 0; x < t.size(); ++x) t[x] += r[x];
+    store_row(t.data(), d, residual, i * residual.strides[0]);
+    normalise(t, w, eps);
+    store_row(t.data(), d, input, i * input.strides[0]);
   }
 }
 

@@ -152,7 +152,7 @@ TEST_CASE("on the CPU the cache operations are the references") {
                                    paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD), kv_indptr, indices, last);
   CHECK((k.same() && v.same()));
   std::vector<std::int32_t> short_span(2);
-  CHECK_THROWS_WITH_AS(get_seq_lens(kv_indptr, last, 4, short_span), "seq_lens size = 2: must be that of kv_last_page_len",
+  CHECK_THROWS_WITH_AS(get_seq_lens(kv_indptr, last, 4, short_span), "seq_lens = 2 entries: must have 3 entries",
                        InputError);
 }
 
@@ -184,7 +184,7 @@ TEST_CASE("RoPE and append at once are the two references; what is refused chang
         ops_test::check_refused("positions[3]", written, [&] { fused(q.a.t()); }, request);
       }
       positions[3] = 3;
-      ops_test::check_refused("k", written, [&] { fused(key.a.t()); });
+      ops_test::check_refused("q", written, [&] { fused(key.a.t()); });  // one tensor
       ops_test::check_refused("q", written, [&] { fused(cos_sin); });
       fused(q.a.t());
       Padded q_rotated(t, {4, 6, 32});

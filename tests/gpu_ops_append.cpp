@@ -18,7 +18,7 @@ struct DeviceBatch {
 
   explicit DeviceBatch(const AppendBatch& b)
       : indptr(b.indptr), indices(b.indices), last(b.last), requests(b.requests), positions(b.positions) {}
-  gpu::PagedKvTable table() const { return {indptr.span(), indices.span(), last.span()}; }
+  PagedKvTable table() const { return {indptr.span(), indices.span(), last.span()}; }
 };
 
 // Pools on the device, all NaN.

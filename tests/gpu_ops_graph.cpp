@@ -36,7 +36,7 @@ class Chain {
   void enqueue(cudaStream_t stream, bool pdl) {
     for (const auto& [to, from] : {std::pair{&x_, &x0_}, {&residual_, &residual0_}, {&k_, &k0_}}) to->copy(*from, stream);
     const Tensor q = contiguous(x_.t().data, DType::bf16, {nnz_, q_heads, dim});
-    const gpu::PagedKvTable table{indptr_.span(), indices_.span(), last_.span()};
+    const PagedKvTable table{indptr_.span(), indices_.span(), last_.span()};
     const PagedKvCache cache = pools_.cache(pool_.t(), nullptr);
     gpu::get_seq_lens(indptr_.span(), last_.span(), cache.page_size, lens_.span(), stream, pdl);
     gpu::fused_add_rmsnorm(x_.t(), residual_.t(), weight_.t(), 1e-6f, stream, pdl);

@@ -148,7 +148,7 @@ TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
   Padded pages(DType::f16, {8, 2, 16, 1, 600}), value(DType::f16, {4, 1, 600});
   const PagedKvCache kv = paged_kv_cache(pages.t(), KvLayout::NHD);
   const std::vector<std::int32_t> indptr{0, 1}, indices{3}, last{4};
-  const gpu::PagedKvTable table{indptr, indices, last}, short_table{indptr, indices, {}};
+  const PagedKvTable table{indptr, indices, last}, short_table{indptr, indices, {}};
   check_refused("append_value", {&pages}, [&] {
     gpu::append_paged_kv_cache(k.t(), q.t(), pos, pos, kv, table, nullptr);
   });
@@ -158,7 +158,7 @@ TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
   check_refused("paged_kv_indptr", {&pages}, [&] {
     gpu::append_paged_kv_cache(k.t(), value.t(), pos, pos, kv, short_table, nullptr);
   });
-  check_refused("k", {&pages}, [&] {  // q and append_key are one tensor
+  check_refused("q", {&pages}, [&] {  // q and append_key are one tensor
     gpu::rope_with_cos_sin_cache_append_paged_kv_cache(k.t(), k.t(), value.t(), cache.t(), true, pos, pos, kv, table,
                                                        nullptr);
   });

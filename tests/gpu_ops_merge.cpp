@@ -212,6 +212,45 @@ TEST_CASE("variable_length_merge_states on the GPU: rows without states and with
   check_variable({.n = 900, .heads = 8, .dim = 64}, 5, 4);
 }
 
+TEST_CASE("merges on the GPU: states of any lse") {
+  constexpr double nan = NAN;
+  struct State {
+    double v, s;
+  };
+  const State all[] = {{0, infinity}, {2, 3},   {2, infinity}, {nan, -infinity},
+                       {7, -infinity}, {7, nan}, {nan, 1},      {infinity, 1}};
+  constexpr std::int64_t kinds = std::size(all), n = kinds * kinds, dim = 8;
+  Padded v_a(DType::f32, {n, 1, dim}), s_a(DType::f32, {n, 1}), v_b(DType::f32, {n, 1, dim}), s_b(DType::f32, {n, 1});
+  Padded both(DType::f32, {n, 2, 1, dim}), both_s(DType::f32, {n, 2, 1});
+  for (std::int64_t i = 0; i < n; ++i) {  // every pair
+    const State a = all[i / kinds], b = all[i % kinds];
+    s_a.set(i, a.s), s_b.set(i, b.s), both_s.set(2 * i, a.s), both_s.set(2 * i + 1, b.s);
+    for (std::int64_t x = 0; x < dim; ++x) {
+      v_a.set(i * dim + x, a.v), v_b.set(i * dim + x, b.v);
+      both.set((2 * i) * dim + x, a.v), both.set((2 * i + 1) * dim + x, b.v);
+    }
+  }
+  Padded v(DType::f32, {n, 1, dim}), s(DType::f32, {n, 1}), cpu_v(DType::f32, {n, 1, dim}), cpu_s(DType::f32, {n, 1});
+  reference::merge_state(v_a.t(), s_a.t(), v_b.t(), s_b.t(), cpu_v.t(), cpu_s.t());
+  const auto check = [&](const OnDevice& v_out, const OnDevice& s_out) {
+    v_out.fetch(v);
+    s_out.fetch(s);
+    const auto same = [](double x, double y) { return std::isnan(y) ? std::isnan(x) : x == y || std::abs(x - y) <= 8 * u; };
+    for (std::int64_t i = 0; i < n; ++i) {
+      INFO("states ", i / kinds, " and ", i % kinds);
+      CHECK(same(s.get(i), cpu_s.get(i)));
+      for (std::int64_t x = 0; x < dim; ++x) CHECK(same(v.get(i * dim + x), cpu_v.get(i * dim + x)));
+    }
+  };
+  const OnDevice va(v_a), sa(s_a), vb(v_b), sb(s_b), vs(both), ss(both_s), v_out(v), s_out(s);
+  gpu::merge_state(va.t(), sa.t(), vb.t(), sb.t(), v_out.t(), s_out.t(), nullptr);
+  check(v_out, s_out);
+  gpu::merge_states(vs.t(), ss.t(), v_out.t(), s_out.t(), nullptr);
+  check(v_out, s_out);
+  gpu::merge_state_in_place(va.t(), sa.t(), vb.t(), sb.t(), {}, nullptr);
+  check(va, sa);
+}
+
 TEST_CASE("merges on the GPU: random cases") {
   const int cases = test::options().cases > 0 ? test::options().cases : 40;
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);

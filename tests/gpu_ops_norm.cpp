@@ -2,6 +2,7 @@
 #include "gpu/norm/norm.hpp"
 #include "reference/norm.hpp"
 #include "tests/gpu_ops_data.hpp"
+#include "tests/norm_extreme.hpp"
 #include "tests/options.hpp"
 
 using namespace flashladder;
@@ -119,6 +120,41 @@ TEST_CASE("fused_add_rmsnorm on the GPU: the residual is rounded and the norm ta
   }
   for (const NormCase& c : big) {
     if (c.heads == 0) check_fused_case(c.d % 3 == 0 ? DType::bf16 : DType::f16, c, 5);
+  }
+}
+
+// Every kind of group: parts of a warp, warps, blocks, with one to four pieces a lane, and rows that are read twice.
+TEST_CASE("norms on the GPU: rows of any numbers equal long double") {
+  for (const DType dtype : gpu_dtypes) {
+    for (const ExtremeRow& row : extreme_rows(dtype)) {
+      for (const auto& [d, pad] : {std::pair{8, 8}, {64, 8}, {264, 8}, {520, 8}, {1032, 8}, {4096, 8}, {16384, 8},
+                                   {16392, 8}, {61, 3}, {1, 1}}) {
+        INFO(name_of(dtype), " ", row.what, " d ", d);
+        const ExtremeRows rows(dtype, row, d, pad);
+        Padded got(dtype, {3, d}, pad), got_residual(dtype, {3, d}, pad), sums(DType::f32, {3, d});
+        const OnDevice x(rows.x), w(rows.weight), out(got);
+        gpu::rmsnorm(x.t(), w.t(), out.t(), row.eps, nullptr);
+        out.fetch(got);
+        rows.check(rows.x, got);
+        Padded half(dtype, {3, d}, pad), rounded_sums(dtype, {3, d}, pad);
+        for (std::int64_t i = 0; i < 3 * d; ++i) {
+          half.set(i, rows.x.get(i) / 2);
+          sums.set(i, static_cast<float>(rows.x.get(i)) + static_cast<float>(half.get(i)));
+          rounded_sums.set(i, sums.get(i));
+        }
+        const OnDevice input(rows.x), residual(half);
+        gpu::fused_add_rmsnorm(input.t(), residual.t(), w.t(), row.eps, nullptr);
+        input.fetch(got);
+        residual.fetch(got_residual);
+        rows.check(sums, got);
+        std::int64_t wrong = 0;  // any NaN is as good as another
+        for (std::int64_t i = 0; i < 3 * d; ++i) {
+          const double a = got_residual.get(i), b = rounded_sums.get(i);
+          wrong += a != b && !(std::isnan(a) && std::isnan(b));
+        }
+        CHECK(wrong == 0);
+      }
+    }
   }
 }
 

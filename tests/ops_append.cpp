@@ -5,6 +5,7 @@
 #include "reference/append.hpp"
 #include "reference/element_io.hpp"
 #include "tests/ops_data.hpp"
+#include "tests/refusal.hpp"
 
 using namespace flashladder;
 using namespace ops_test;
@@ -152,7 +153,8 @@ TEST_CASE("get_batch_indices_positions: appended rows are the last tokens of the
   const auto none = reference::get_batch_indices_positions(Ints{0}, {}, 2);
   CHECK(none.batch_indices == Ints{-1, -1});
 
-  check_refused("nnz", {}, [&] { reference::get_batch_indices_positions(indptr, lens, 5); });
+  check_refused("batch_indices size", {}, [&] { reference::get_batch_indices_positions(indptr, lens, 5); });
+  check_refused("nnz", {}, [&] { reference::get_batch_indices_positions(indptr, lens, -1); });
   check_refused("seq_lens", {}, [&] { reference::get_batch_indices_positions(indptr, Ints{7, 4, 2, 1}, 8); }, 2);
   check_refused("append_indptr", {}, [&] { reference::get_batch_indices_positions(indptr, Ints{7, 4, 3}, 8); });
   check_refused("append_indptr", {}, [&] { reference::get_batch_indices_positions(Ints{1, 2}, Ints{7}, 8); });
@@ -206,7 +208,8 @@ TEST_CASE("append: bad arguments are refused by name and request and nothing is 
   };
   refused("append_key", [&](Call& c) { c.key = floats.key.t(); });
   refused("append_value", [&](Call& c) { c.value = floats.value.t(); });
-  refused("append_key", [&](Call& c) { c.key = two.key.t(); });
+  refused("append_value", [&](Call& c) { c.key = two.key.t(); });  // of another number of rows
+  refused("batch_indices", [&](Call& c) { c.requests.pop_back(); });
   refused("append_value", [&](Call& c) { c.value = rows.key.t(); });  // head_dim
   refused("positions", [&](Call& c) { c.positions.pop_back(); });
   refused("batch_indices[1]", [&](Call& c) { c.requests[1] = 3; });
@@ -215,8 +218,8 @@ TEST_CASE("append: bad arguments are refused by name and request and nothing is 
   refused("positions[0]", [&](Call& c) { c.positions[0] = -1; }, 0);
   refused("positions[2]", [&](Call& c) { c.requests[2] = 1; }, 1);       // a request without pages
   refused("positions[2]", [&](Call& c) { c.positions[2] = 1; }, 2);      // twice the same slot
-  refused("positions[1]", [&](Call& c) { c.batch.indices[3] = 4; c.positions[1] = 0; }, 2);  // twice, by two requests
-  refused("positions[1]", [&](Call& c) { c.batch.indices[3] = 4; }, 2);  // one page, two writing requests
+  refused("positions[0]", [&](Call& c) { c.batch.indices[3] = 4; c.positions[1] = 0; }, 0);  // twice, by two requests
+  refused("positions[0]", [&](Call& c) { c.batch.indices[3] = 4; }, 0);  // one page, two writing requests
   refused("paged_kv_indices[1]", [&](Call& c) { c.batch.indices[1] = pages; }, 0);
   refused("paged_kv_indices[4]", [&](Call& c) { c.batch.indices[4] = -1; }, 2);
   refused("paged_kv_indptr[2]", [&](Call& c) { c.batch.indptr[2] = 2; }, 1);
@@ -225,11 +228,55 @@ TEST_CASE("append: bad arguments are refused by name and request and nothing is 
   refused("paged_kv_cache.num_kv_heads", [&](Call& c) { c.cache.num_kv_heads = 0; });
   refused("paged_kv_cache.k", [&](Call& c) { c.cache.k = nullptr; });
   refused("paged_kv_cache.v", [&](Call& c) { c.cache.v_strides.head = 0; });
+}
 
-  // A page that another request only reads may be written: sharing is the pool's business.
+TEST_CASE("append: a page that a second request holds too is read only and the message names both") {
+  const Rows rows(DType::f16, 2);
+  Pools pools(DType::f16, KvLayout::NHD);
   Batch shared;
-  shared.indices[3] = 6;
-  append_paged_kv_cache(two.key.t(), two.value.t(), Ints{0, 2}, Ints{1, 3}, pools.cache(), shared.indptr, shared.indices,
-                        shared.last);
-  CHECK(pools.k.get(pools.index({6, 1}, 0, dim_k)) == two.key.get(0));
+  const auto message = [&](const Ints& requests, const Ints& positions) {
+    return test::refusal([&] {
+      append_paged_kv_cache(rows.key.t(), rows.value.t(), requests, positions, pools.cache(), shared.indptr, shared.indices,
+                            shared.last);
+    });
+  };
+  shared.indices[3] = 6;  // request 2 begins with the first page of request 0
+  CHECK(message({2, 0}, {3, 1}) ==
+        "positions[1] = 1 (request 0): must not write to page 6, which request 2 holds too: a shared page is read only");
+  CHECK(message({2, -1}, {0, 0}) ==
+        "positions[0] = 0 (request 2): must not write to page 6, which request 0 holds too: a shared page is read only");
+  const std::vector<unsigned char> untouched(pools.k.bytes().size(), 0xff);
+  CHECK(pools.k.bytes() == untouched);
+  CHECK(message({2, 0}, {3, 6}) == "accepted");  // the pages behind the shared one are their own
+  CHECK(pools.k.get(pools.index({4, 0}, 0, dim_k)) == rows.key.get(heads * dim_k));
+  shared.indices = {6, 1, 6, 0, 7};  // one request, one page in two places
+  CHECK(message({0, -1}, {6, 0}) ==
+        "positions[0] = 6 (request 0): must not write to page 6, which request 0 holds in another place too: "
+        "a shared page is read only");
+}
+
+TEST_CASE("append: the bits of every NaN are kept") {
+  for (const DType dtype : all_dtypes) {
+    const std::size_t row_bytes = heads * dim_k * size_of(dtype);
+    Pools pools(dtype, KvLayout::NHD);
+    std::vector<unsigned char> key(2 * row_bytes), value(2 * heads * dim_v * size_of(dtype));
+    std::mt19937 random(5);
+    for (auto* bytes : {&key, &value}) {
+      for (std::size_t i = 0; i < bytes->size(); ++i) {  // NaNs, quiet and signalling, of any payload and sign
+        const bool top = (i + 1) % size_of(dtype) == 0;
+        (*bytes)[i] = static_cast<unsigned char>(top ? random() % 2 << 7 | 0x7f : random() % 0x7f + 0x81);
+      }
+    }
+    append_paged_kv_cache(contiguous(key.data(), dtype, {2, heads, dim_k}),
+                          contiguous(value.data(), dtype, {2, heads, dim_v}), Ints{0, 2}, Ints{4, 0}, pools.cache(),
+                          Batch{}.indptr, Batch{}.indices, Batch{}.last);
+    for (const auto& [row, slot] : {std::pair(0, Walked{1, 1}), std::pair(1, Walked{0, 0})}) {
+      for (int h = 0; h < heads; ++h) {
+        const KvStrides s = pools.cache().k_strides;
+        const auto* stored = static_cast<const unsigned char*>(pools.cache().k) +
+                             s.offset({slot.page, slot.entry}, h) * static_cast<std::int64_t>(size_of(dtype));
+        CHECK(std::memcmp(stored, key.data() + row * row_bytes + h * row_bytes / heads, row_bytes / heads) == 0);
+      }
+    }
+  }
 }

@@ -256,7 +256,7 @@ TEST_CASE("RoPE: bad arguments are refused by name and nothing is written") {
       reference::apply_rope_pos_ids_inplace(qk.q.t(), qk.k.t(), pos, rotary_dim, false, scale, theta);
     });
   };
-  rope("q", {0, 1, 2}, 0, 1, 1e4f);
+  rope("pos_ids", {0, 1, 2}, 0, 1, 1e4f);
   rope("pos_ids[3]", {0, 1, 2, -1}, 0, 1, 1e4f);
   rope("rotary_dim", {0, 1, 2, 3}, 7, 1, 1e4f);
   rope("rotary_dim", {0, 1, 2, 3}, 18, 1, 1e4f);

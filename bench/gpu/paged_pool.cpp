@@ -67,7 +67,7 @@ void PagedPool::download(std::int32_t place, ladder::Case& into) const {
   into.paged_kv_last_page_len = last_page_len_;
 }
 
-gpu::PagedKvTable PagedPool::device_table() const {
+PagedKvTable PagedPool::device_table() const {
   return {span_of(device_indptr_), span_of(device_indices_), span_of(device_last_page_len_)};
 }
 

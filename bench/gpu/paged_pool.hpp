@@ -7,12 +7,9 @@
 #include <vector>
 
 #include "core/kv_cache.hpp"
+#include "core/op_checks.hpp"
 #include "gpu/device_buffer.hpp"
 #include "ladder/cases/case.hpp"
-
-namespace flashladder::gpu {
-struct PagedKvTable;  // gpu/append/append.hpp
-}
 
 namespace flashladder::bench {
 
@@ -30,7 +27,7 @@ class PagedPool {
   std::int64_t row_of(std::int32_t request, std::int32_t token, int which) const;
 
   void download(std::int32_t place, ladder::Case& into) const;  // cache and page table
-  gpu::PagedKvTable device_table() const;
+  PagedKvTable device_table() const;
   std::int32_t num_pages() const { return indptr_.back(); }
 
  private:

@@ -1,10 +1,11 @@
 // append_paged_kv_cache: new keys and values go to the slots that the page table gives them. Must equal
 // reference/append.cpp.
 // grid   tokens x heads x pieces      block  lane x head x row, a warp for each row      no shared memory
-// A row is a token's K, or its V: pieces of 16 bytes of all its heads. A power of two of lanes shares a head, so that a warp
-// has several heads beside one another, four times over; a row of more heads or features is spread over blocks along y, z.
-// Finding the page is a chain of three loads: batch index and position, indptr, page id. The pieces that are copied do not
-// depend on it: they are asked for first, and are there when the address is.
+// A row is a token's K, or its V: all its heads, in pieces of 16 bytes. A power of two of lanes shares a head, so that a
+// warp works on several heads side by side, and each lane on heads_at_once such heads. Rows with more heads or features than
+// that are spread over blocks along y and z. Finding the page takes three loads, one after the other: batch index and
+// position, indptr, page id. The pieces that are copied do not depend on them: their loads start first and are complete when
+// the address is known.
 #include "gpu/append/append.hpp"
 
 #include <algorithm>
@@ -26,16 +27,16 @@ namespace {
 
 constexpr int warp = 32, tokens_in_block = 2, heads_at_once = 4;
 
-// Small blocks: 65536 tokens of 8 heads take 133.7 us, in blocks of 256 threads 135.9. No cache policy: without allocation
-// in L1 the kernel before this one took 5 us longer for them, with streaming stores 1.4.
+// Small blocks, and loads and stores without a cache policy: larger blocks, loads that are not allocated in L1 and streaming
+// stores were all slower (docs/measurements/h200-ops.md).
 template <class Piece>
 __global__ void __launch_bounds__(2 * tokens_in_block * warp) kernel(const __grid_constant__ AppendParams p) {
   const auto token = static_cast<std::int32_t>(blockIdx.x * tokens_in_block + threadIdx.z / 2);  // at most nnz + 1
   const bool is_v = threadIdx.z % 2 == 1;
-  const auto at = static_cast<std::int32_t>(blockIdx.z * blockDim.x + threadIdx.x);  // piece of each of this lane's heads
+  const auto at = static_cast<std::int32_t>(blockIdx.z * blockDim.x + threadIdx.x);  // this lane's piece of each head
   const auto step = static_cast<std::int32_t>(blockDim.y);
   const auto first = static_cast<std::int32_t>(blockIdx.y * blockDim.y * heads_at_once + threadIdx.y);
-  griddepcontrol_wait();  // rows and index arrays may be in the making, and the pages in use, in front of us
+  griddepcontrol_wait();  // the previous kernel on the stream may still write rows and index arrays, or read the pages
   griddepcontrol_launch_dependents();
   if (token >= p.nnz) return;
   const std::int32_t request = p.batch_indices[token], position = p.positions[token];
@@ -48,8 +49,8 @@ __global__ void __launch_bounds__(2 * tokens_in_block * warp) kernel(const __gri
   for (int i = 0; i < heads_at_once; ++i, from += from_step) {
     if (first + i * step < heads) pieces[i] = *from;
   }
-  __syncwarp();  // keeps the loads above the exit: ptxas would put them below it, behind the chain (5.34 us for 5.18)
-  if (request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
+  __syncwarp();  // closes no hazard: without it ptxas moves the loads below the exit, where they wait for the batch index
+  if (request < 0) return;  // a row of padding: its position and what was loaded of it mean nothing
   const KvStrides& strides = is_v ? p.v_strides : p.k_strides;
   const KvSlot slot = p.table.locate(request, position);
   Piece* to = static_cast<Piece*>(is_v ? p.v_pool : p.k_pool) + strides.offset(slot, first) + at;
@@ -93,11 +94,12 @@ void launch_append(AppendParams p, std::int64_t element_bytes, cudaStream_t stre
 
 }  // namespace
 
-void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
-                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
-                           const PagedKvTable& table, cudaStream_t stream, bool enable_pdl) {
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                           const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
+                           bool enable_pdl) {
   const PagedKvCache& cache = paged_kv_cache;
-  check_append(append_key, append_value, batch_indices, positions, cache);
+  check_append(append_key, append_value, batch_indices, positions, cache, table);
   require_int32_shape("append_key", append_key);
   check_table(table);
   const AppendParams p{.k = head_rows(append_key), .v = head_rows(append_value), .k_pool = cache.k, .v_pool = cache.v,

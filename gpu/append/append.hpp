@@ -5,11 +5,11 @@
 // spans, whose sizes are checked. All functions only enqueue a kernel on `stream`: no allocation, no synchronisation; they
 // can be captured, and with batch index -1 for rows of padding one capture serves smaller batches. They throw InputError,
 // with nothing enqueued, for shapes, dtypes and strides that the CPU reference refuses, and CudaError if a launch fails.
-// What lies on the device is not checked, and undefined behaviour if wrong: batch indices (-1 .. requests - 1), positions
-// (tokens that the page table already includes), the page table and its page ids, append_indptr. No two rows may go to one
-// slot. (validate_page_table and the reference's checks are for whoever has these arrays on the host.)
+// What lies on the device cannot be checked, and wrong entries are undefined behaviour: batch indices (-1 .. requests - 1),
+// positions (tokens that the page table already includes), the page table and its page ids, append_indptr. No two rows may
+// go to one slot, and none to a page that two requests hold. (The CPU reference checks all of it.)
 //
-// enable_pdl: may start before the kernel in front on the stream has ended, and waits for it before it reads anything.
+// enable_pdl: may start before the previous kernel on the stream has ended, and waits for it before it reads anything.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -18,16 +18,10 @@
 #include <span>
 
 #include "core/kv_cache.hpp"
+#include "core/op_checks.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::gpu {
-
-// A batch's page table in device memory (core/page_table.hpp).
-struct PagedKvTable {
-  std::span<const std::int32_t> paged_kv_indptr;         // [batch + 1]
-  std::span<const std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]] or longer
-  std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
-};
 
 // Row i goes to position positions[i] of request batch_indices[i]; bits are copied, so all dtypes (f32, f16 or bf16) are the
 // cache's.
@@ -35,21 +29,22 @@ struct PagedKvTable {
 //   batch_indices, positions [nnz]
 // A row whose batch index is -1 goes nowhere; its key, value and position may hold anything.
 // Compulsory bytes: nnz (2 num_kv_heads (head_dim_qk + head_dim_vo) e + 8), e bytes an element.
-void append_paged_kv_cache(const Tensor& append_key, const Tensor& append_value, std::span<const std::int32_t> batch_indices,
-                           std::span<const std::int32_t> positions, const PagedKvCache& paged_kv_cache,
-                           const PagedKvTable& table, cudaStream_t stream, bool enable_pdl = false);
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                           const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
+                           bool enable_pdl = false);
 
 // The same for f16 and bf16, with k rotated to its position on its way into the page, and q [nnz, num_qo_heads,
 // head_dim_qk] rotated in place; append_key itself keeps its bits. Equals apply_rope_*_inplace(q, append_key) and then
 // append_paged_kv_cache, bit for bit. Rows with batch index -1 are not rotated either. (Arguments: gpu/rope/rope.hpp.)
 // Compulsory bytes: those of the append, 4 nnz num_qo_heads rotary_dim, and 4 rotary_dim for each row of the cache used.
-void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
-                                                   const Tensor& cos_sin_cache, bool is_neox,
-                                                   std::span<const std::int32_t> batch_indices,
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
+                                                   const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
+                                                   bool is_neox, std::span<const std::int32_t> batch_indices,
                                                    std::span<const std::int32_t> positions,
                                                    const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
                                                    cudaStream_t stream, bool enable_pdl = false);
-void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                         const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,

@@ -1,4 +1,5 @@
-// What the copying append is given. It moves pieces (16 bytes, or one element) and knows no dtype: strides are in pieces.
+// What the append without RoPE is given. It moves pieces (16 bytes, or one element) and knows no dtype: all strides and dims
+// count pieces.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@
 namespace flashladder::gpu {
 
 struct AppendParams {
-  HeadRows k, v;                                 // the new rows; dim, too, in pieces
+  HeadRows k, v;                                 // the new rows
   void* k_pool = nullptr;
   void* v_pool = nullptr;
   KvStrides k_strides, v_strides;

@@ -15,16 +15,16 @@ LaunchShape one_thread_each(std::size_t entries, bool enable_pdl) {
   return {.grid = blocks, .block = threads, .programmatic = enable_pdl};
 }
 
-// The request of row i is the last one that begins at or before i: those without rows begin where the next one does. Found
-// by halving, so that the time does not depend on how rows are spread over requests.
+// The request of row i is the last one that begins at or before i (a request without rows begins where the next one does).
+// Binary search finds it, so that the time does not depend on how rows are spread over requests.
 __global__ void rows_kernel(const std::int32_t* append_indptr, const std::int32_t* seq_lens, std::int32_t batch,
                             std::int32_t* batch_indices, std::int32_t* positions, std::int64_t nnz) {
   const std::int64_t i = std::int64_t{blockIdx.x} * threads + threadIdx.x;
-  griddepcontrol_wait();  // the arrays may be in the making in front of us, and the results in use
+  griddepcontrol_wait();  // the previous kernel on the stream may still write the arrays, or read the results
   griddepcontrol_launch_dependents();
   if (i >= nnz) return;
   const bool padding = i >= append_indptr[batch];
-  std::int32_t low = 0, high = padding ? 0 : batch;  // row i is in one of the requests low .. high - 1
+  std::int32_t low = 0, high = padding ? 0 : batch;  // row i belongs to one of the requests low .. high - 1
   while (high - low > 1) {
     const std::int32_t middle = low + (high - low) / 2;
     (append_indptr[middle] <= i ? low : high) = middle;
@@ -35,7 +35,7 @@ __global__ void rows_kernel(const std::int32_t* append_indptr, const std::int32_
 
 __global__ void lengths_kernel(const __grid_constant__ PageTable table, std::int32_t* seq_lens) {
   const std::int64_t r = std::int64_t{blockIdx.x} * threads + threadIdx.x;
-  griddepcontrol_wait();  // the page table may be in the making in front of us, and the lengths in use
+  griddepcontrol_wait();  // the previous kernel on the stream may still write the page table, or read the lengths
   griddepcontrol_launch_dependents();
   if (r < table.num_requests) seq_lens[r] = table.length(static_cast<std::int32_t>(r));
 }

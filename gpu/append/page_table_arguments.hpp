@@ -1,4 +1,4 @@
-// A page table that lies on the device: its sizes are checked, its entries can't be.
+// A page table on the device: the sizes of its arrays are checked, its entries cannot be.
 #pragma once
 
 #include "core/checks.hpp"

@@ -1,5 +1,5 @@
-// rope_*_append_paged_kv_cache: gpu/rope/rope_kernel.cuh: q is rotated in place, k on its way into its page,
-// v is copied beside it. Saves a launch, and one writing and reading of k.
+// rope_*_append_paged_kv_cache, by the kernels of gpu/rope/rope_kernel.cuh: q is rotated in place, k on its way into its
+// page, and v is copied beside it. Beside RoPE and then append this saves a launch, and k is written and read once less.
 #include "core/checks.hpp"
 #include "core/op_checks.hpp"
 #include "gpu/append/append.hpp"
@@ -10,20 +10,21 @@
 namespace flashladder::gpu {
 namespace {
 
-// What is to be appended, and where: all arguments but the angles.
+// All arguments but the angles: what is appended, and where.
 struct Rows {
-  const Tensor &q, &append_key, &append_value;
+  const Tensor& q;
+  const ConstTensor &append_key, &append_value;
   std::span<const std::int32_t> batch_indices, positions;
   const PagedKvCache& cache;
   const PagedKvTable& table;
 };
 
 void check_rows(const Rows& r) {
-  check_append(r.append_key, r.append_value, r.batch_indices, r.positions, r.cache);
-  check_rope_heads(r.q, r.append_key, static_cast<std::int64_t>(r.positions.size()));
+  check_rope_append(r.q, r.append_key, r.append_value, r.batch_indices, r.positions, r.cache, r.table);
   require_16_bits("q", r.q);
   require_int32_shape("q", r.q);
   require_int32_shape("append_key", r.append_key);
+  require_int32_heads("append_key", r.q.shape[1] + 2 * r.append_key.shape[1]);
   check_table(r.table);
 }
 
@@ -49,21 +50,22 @@ void launch_call(const RopeCall& call, bool angles_aligned, const Angles& angles
 
 }  // namespace
 
-void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
-                                                   const Tensor& cos_sin_cache, bool is_neox,
-                                                   std::span<const std::int32_t> batch_indices,
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
+                                                   const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
+                                                   bool is_neox, std::span<const std::int32_t> batch_indices,
                                                    std::span<const std::int32_t> positions,
                                                    const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
                                                    cudaStream_t stream, bool enable_pdl) {
   const Rows rows{q, append_key, append_value, batch_indices, positions, paged_kv_cache, table};
   check_rows(rows);
-  check_cos_sin_cache(cos_sin_cache, q.shape[2]);
+  check_cos_sin_cache(cos_sin_cache, q.shape[2], {{"q", q}, {"paged_kv_cache.k", k_pool(paged_kv_cache)},
+                                                  {"paged_kv_cache.v", v_pool(paged_kv_cache)}});
   const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
   launch_call(rope_call(rows, rotary_dim, !is_neox, stream, enable_pdl), is_aligned(cos_sin_cache),
               cached_angles(cos_sin_cache));
 }
 
-void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const Tensor& append_key, const Tensor& append_value,
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                         const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,

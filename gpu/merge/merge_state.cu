@@ -25,7 +25,7 @@ kernel(const __grid_constant__ PairParams p, const __grid_constant__ MergeShape 
   const std::int64_t pair = std::int64_t{blockIdx.x} * shape.pairs + threadIdx.x / shape.lanes;
   const std::int32_t lane = threadIdx.x % shape.lanes;
   const auto row = static_cast<std::int32_t>(pair / p.num_heads), head = static_cast<std::int32_t>(pair % p.num_heads);
-  griddepcontrol_wait();  // both states may be in the making, and the output in use, in front of us
+  griddepcontrol_wait();  // the previous kernel on the stream may still write both states, or read the output
   griddepcontrol_launch_dependents();
   const bool mine = row < p.rows && (p.mask == nullptr || p.mask[row] != 0);
   SoftmaxState<float> state, other;
@@ -35,7 +35,7 @@ kernel(const __grid_constant__ PairParams p, const __grid_constant__ MergeShape 
   }
   __syncthreads();  // every lane has read s before one of them overwrites it, where the output is an input
   if (!mine) return;
-  const bool no_a = state.d == 0, no_b = other.d == 0;  // their v may be NaN: selected away, not multiplied
+  const bool no_a = state.d == 0, no_b = other.d == 0;  // has seen no key: its v may be NaN and must not be multiplied
   const MergeWeights<float> weights = merge(state, other);
   const float inverse_d = state.inverse_d();
   for (std::int32_t i = lane * width; i < p.head_dim; i += shape.lanes * width) {
@@ -58,8 +58,8 @@ void launch_pair(const PairParams& p, bool vector, cudaStream_t stream, bool ena
          {.grid = shape.blocks(rows_and_heads), .block = shape.threads(), .programmatic = enable_pdl}, stream, p, shape);
 }
 
-PairParams pair_params(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const Tensor& s_b, const Tensor& v_out,
-                       const Tensor& s_out) {
+PairParams pair_params(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,
+                       const Tensor& v_out, const Tensor& s_out) {
   require_int32_shape("v_a", v_a);
   return {.a = state_rows(v_a, s_a), .b = state_rows(v_b, s_b), .out = state_rows(v_out, s_out),
           .rows = static_cast<std::int32_t>(v_a.shape[0]), .num_heads = static_cast<std::int32_t>(v_a.shape[1]),
@@ -68,14 +68,14 @@ PairParams pair_params(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, 
 
 }  // namespace
 
-void merge_state(const Tensor& v_a, const Tensor& s_a, const Tensor& v_b, const Tensor& s_b, const Tensor& v_out,
-                 const Tensor& s_out, cudaStream_t stream, bool enable_pdl) {
+void merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,
+                 const Tensor& v_out, const Tensor& s_out, cudaStream_t stream, bool enable_pdl) {
   check_merge_state(v_a, s_a, v_b, s_b, v_out, s_out);
   const bool vector = is_vector(v_a) && is_vector(v_b) && is_vector(v_out);
   launch_pair(pair_params(v_a, s_a, v_b, s_b, v_out, s_out), vector, stream, enable_pdl);
 }
 
-void merge_state_in_place(const Tensor& v, const Tensor& s, const Tensor& v_other, const Tensor& s_other,
+void merge_state_in_place(const Tensor& v, const Tensor& s, const ConstTensor& v_other, const ConstTensor& s_other,
                           std::span<const std::uint8_t> mask, cudaStream_t stream, bool enable_pdl) {
   check_merge_state_in_place(v, s, v_other, s_other, mask);
   PairParams p = pair_params(v, s, v_other, s_other, v, s);

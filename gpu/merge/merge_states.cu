@@ -1,7 +1,8 @@
 // merge_states and variable_length_merge_states: any number of states become one. Must equal reference/merge_states.cpp.
 // grid   blocks of (row, head) pairs      block  pair x way x lane      shared memory  the ways' results
-// Four states are on their way for each thread. Where rows are few and states many, ways share out a row's states: each
-// merges a run of them in slot order, and the first then merges the runs, in slot order too.
+// Each thread has the loads of four states in flight. Where rows are few and states many, several groups of threads (ways)
+// share the states of a row: each way merges a run of them in slot order, and the first way then merges the runs, in slot
+// order too.
 #include <algorithm>
 
 #include "core/checks.hpp"
@@ -32,7 +33,7 @@ struct Merged {
   SoftmaxState<float> state;
   Values<width> o = {};  // not divided by state.d yet
 
-  // o_next belongs to `next`; of a state that has seen nothing it may be NaN, and is selected away.
+  // o_next belongs to `next`. If that state has seen nothing, o_next may be NaN and must not be multiplied.
   __device__ void add(SoftmaxState<float> next, const Values<width>& o_next) {
     const bool nothing = next.d == 0;
     const MergeWeights<float> weights = merge(state, next);
@@ -51,7 +52,7 @@ __device__ Merged<width> merge_run(const StatesParams& p, const Element* v, cons
     float lse_log2[in_flight];
 #pragma unroll
     for (int u = 0; u < in_flight; ++u) {
-      const std::int32_t state = min(first + u, end - 1);  // the last one again is loaded, and not added
+      const std::int32_t state = min(first + u, end - 1);  // beyond the end, the last one is loaded again and not added
       lse_log2[u] = s[state * p.s_state];
       o[u] = load_stored<Element, width>(v, state * p.v_state);
     }
@@ -63,14 +64,15 @@ __device__ Merged<width> merge_run(const StatesParams& p, const Element* v, cons
   return merged;
 }
 
+// Two blocks an SM: without the 2 ptxas aims at three, which leaves too few registers, and spills.
 template <class Element, int width>
-__global__ void __launch_bounds__(most_threads)
+__global__ void __launch_bounds__(most_threads, 2)
 kernel(const __grid_constant__ StatesParams p, const __grid_constant__ MergeShape shape) {
   __shared__ Merged<width> runs[most_threads];  // [pair, way, lane]: where ways join
   const std::int32_t lane = threadIdx.x % shape.lanes, way = threadIdx.x / shape.lanes % shape.ways;
   const std::int64_t pair = std::int64_t{blockIdx.x} * shape.pairs + threadIdx.x / (shape.lanes * shape.ways);
   const std::int64_t row = pair / p.num_heads, head = pair % p.num_heads;
-  griddepcontrol_wait();  // the states may be in the making, and the output in use, in front of us
+  griddepcontrol_wait();  // the previous kernel on the stream may still write the states, or read the output
   griddepcontrol_launch_dependents();
   const bool mine = row < p.rows;
   const std::int32_t begin = !mine || p.indptr == nullptr ? 0 : p.indptr[row];
@@ -88,12 +90,12 @@ kernel(const __grid_constant__ StatesParams p, const __grid_constant__ MergeShap
     }
     if (shape.ways > 1) {
       runs[threadIdx.x] = merged;
-      __syncthreads();  // every way's run is there before the first way reads them
+      __syncthreads();  // every way has written its run before the first way reads them
       for (std::int32_t w = 1; way == 0 && w < shape.ways; ++w) {
         const Merged<width>& run = runs[threadIdx.x + w * shape.lanes];
         merged.add(run.state, run.o);
       }
-      __syncthreads();  // and is read before the next features overwrite it
+      __syncthreads();  // the first way has read the runs before those of the next features overwrite them
     }
     if (!has || way != 0) continue;
     const float inverse_d = merged.state.inverse_d();
@@ -112,7 +114,7 @@ void launch_states(const StatesParams& p, std::int64_t states, bool vector, cuda
          {.grid = shape.blocks(rows_and_heads), .block = shape.threads(), .programmatic = enable_pdl}, stream, p, shape);
 }
 
-void launch_states(StatesParams p, const Tensor& v, const Tensor& v_out, const Tensor& s_out, std::int64_t states,
+void launch_states(StatesParams p, const ConstTensor& v, const Tensor& v_out, const Tensor& s_out, std::int64_t states,
                    cudaStream_t stream, bool enable_pdl) {
   require_int32_shape("v", v);
   require_int32_shape("v_out", v_out);
@@ -128,21 +130,19 @@ void launch_states(StatesParams p, const Tensor& v, const Tensor& v_out, const T
 
 }  // namespace
 
-void merge_states(const Tensor& v, const Tensor& s, const Tensor& v_out, const Tensor& s_out, cudaStream_t stream,
-                  bool enable_pdl) {
+void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out,
+                  cudaStream_t stream, bool enable_pdl) {
   check_merge_states(v, s, v_out, s_out);
-  StatesParams p{.in = {v.data, s.data_as<float>(), v.dtype, v.strides[0], v.strides[2], s.strides[0], s.strides[2]},
-                 .v_state = v.strides[1], .s_state = s.strides[1],
-                 .num_states = static_cast<std::int32_t>(v.shape[1])};
+  const StatesParams p{.in = state_rows(v, s, 2), .v_state = v.strides[1], .s_state = s.strides[1],
+                       .num_states = static_cast<std::int32_t>(v.shape[1])};
   launch_states(p, v, v_out, s_out, v.shape[1], stream, enable_pdl);
 }
 
-void variable_length_merge_states(const Tensor& v, const Tensor& s, std::span<const std::int32_t> indptr,
+void variable_length_merge_states(const ConstTensor& v, const ConstTensor& s, std::span<const std::int32_t> indptr,
                                   const Tensor& v_out, const Tensor& s_out, cudaStream_t stream, bool enable_pdl) {
-  check_variable_length_merge_states(v, s, v_out, s_out);
-  check_span("indptr", indptr, v_out.shape[0] + 1);
-  StatesParams p{.in = {v.data, s.data_as<float>(), v.dtype, 0, v.strides[1], 0, s.strides[1]},
-                 .v_state = v.strides[0], .s_state = s.strides[0], .indptr = indptr.data()};
+  check_variable_length_merge_states(v, s, indptr, v_out, s_out);
+  StatesParams p{.in = state_rows(v, s), .v_state = v.strides[0], .s_state = s.strides[0], .indptr = indptr.data()};
+  p.in.v_row = p.in.s_row = 0;  // a row's states are counted from the first of all
   launch_states(p, v, v_out, s_out, v.shape[0] / std::max<std::int64_t>(v_out.shape[0], 1), stream, enable_pdl);
 }
 

@@ -1,4 +1,4 @@
-// A few neighbouring elements of a v tensor, in float: `width` of them are one access of 8 or 16 bytes, or one element.
+// A few neighbouring elements of a v tensor, in float. `width` elements are one access of 8 or 16 bytes; or width is 1.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ struct Values {
   float at[width];
 };
 
-// As they lie in memory, so that many can be on their way before the first is converted.
+// The elements as they lie in memory, so that many loads can be in flight before the first is converted.
 template <class Element, int width>
 struct alignas(sizeof(Element) * width) Stored {
   Element at[width];

@@ -1,4 +1,5 @@
-// The instances of the norm kernels, all of them: dtype x (part of a warp, block) x chunks, and the walking one.
+// All instances of the norm kernels. Rows in registers: dtype x (a part of a warp or a block for a row) x chunks. Rows that
+// are read twice: dtype x (one element or sixteen bytes at a time).
 #pragma once
 
 #include "gpu/device.hpp"

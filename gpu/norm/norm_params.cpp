@@ -11,14 +11,15 @@
 namespace flashladder::gpu {
 namespace {
 
-constexpr int elements = 8;                  // in 16 bytes
-constexpr int threads_in_sm = 768;           // at work at once, about
+constexpr int elements = 8;         // of 16 bytes
+constexpr int threads_in_sm = 768;  // that run at the same time, about: the kernels' registers allow no more
 
-// Heads that lie one stride after the other, also from token to token, are rows like any others: no division in the kernel.
-NormRows rows_of(const Tensor& t, bool flat) {
-  return {t.data, flat && t.shape[1] > 1 ? t.strides[1] : t.strides[0], t.strides[1]};
+// If the first head of a token follows the last head of the token before it at the same distance as heads follow each other,
+// all heads are rows with one stride, and the kernel needs no division to find a row.
+NormRows rows_of(const ConstTensor& t, bool flat) {
+  return {const_cast<void*>(t.data), flat && t.shape[1] > 1 ? t.strides[1] : t.strides[0], t.strides[1]};
 }
-bool is_flat(const Tensor& t) { return t.shape[1] == 1 || t.strides[0] == t.shape[1] * t.strides[1]; }
+bool is_flat(const ConstTensor& t) { return t.shape[1] == 1 || t.strides[0] == t.shape[1] * t.strides[1]; }
 
 bool aligned(const NormRows& rows) {
   return reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0 && rows.stride % elements == 0 && rows.head % elements == 0;
@@ -28,10 +29,10 @@ int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 
-NormParams norm_params(const Tensor& input, const Tensor& out, const Tensor& weight, float eps) {
+NormParams norm_params(const ConstTensor& input, const Tensor& out, const ConstTensor& weight, float eps) {
   require_16_bits("input", input);
   require_int32_shape("input", input);
-  const Tensor from = with_heads(input), to = with_heads(out);
+  const ConstTensor from = with_heads(input), to = with_heads(out);
   const std::int64_t rows = from.shape[0] * from.shape[1];
   require(rows <= std::numeric_limits<std::int32_t>::max(), "input", rows, "has more than 2^31 - 1 rows");
   const bool flat = is_flat(from) && is_flat(to);
@@ -49,7 +50,7 @@ NormShape norm_shape(const NormParams& p, bool add, int multiprocessors) {
   shape.aligned = p.d % elements == 0 && aligned(p.input) && aligned(p.out) && aligned(p.residual) &&
                   reinterpret_cast<std::uintptr_t>(p.weight) % 16 == 0;
   shape.in_registers = shape.aligned && pieces <= most_norm_pieces;
-  // Few rows: the time is one load, one sum and one store, and the SMs have threads enough.
+  // With few rows all threads run at the same time, and the time is that of one load, one sum and one store.
   const bool few = std::int64_t{p.rows} * pieces <= threads_at_work;
   if (!shape.in_registers) {
     shape.threads = std::clamp(round_up(shape.aligned ? pieces : p.d, 32), 32, 1024);
@@ -62,9 +63,8 @@ NormShape norm_shape(const NormParams& p, bool add, int multiprocessors) {
     shape.threads = few ? 64 : most_norm_threads(false);
     shape.rows_in_block = shape.threads / shape.lanes * norm_rows_at_once(false, add, shape.chunks);
   } else {
-    // Two pieces a thread where that makes up to 256 threads, four in longer rows: rmsnorm 65536 x 4096 takes 252 us with
-    // two and 257 with four. A fused add has two tensors to wait for, which goes better in few threads: 514 us with four
-    // pieces, 527 with one.
+    // Two pieces a thread where that makes at most 256 threads, and four in longer rows. A fused add has two tensors to wait
+    // for and is faster with four pieces in fewer threads. (docs/measurements/h200-ops.md, second round.)
     shape.wide = true;
     shape.chunks = pieces <= (few ? 1024 : add ? 0 : 512) ? 2 : 4;
     shape.lanes = shape.threads = round_up((pieces + shape.chunks - 1) / shape.chunks, 32);

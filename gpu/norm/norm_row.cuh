@@ -1,20 +1,21 @@
-// RMSNorm with one read: a row stays in the registers of its lanes from the load to the store. For rmsnorm and, with `add`,
-// fused_add_rmsnorm; must equal reference/norm.cpp up to the order of one sum.
-// grid   rows / rows_in_block blocks      block  groups of lanes, each with a row (short ones: two rows)
-// shared memory  a sum a warp (wide)
-//  - A group of lanes is part of a warp, which adds by shuffles, or (wide) a block, with one barrier.
-//  - Lanes load 16 bytes at a time, two to eight times before they wait. Blocks are short and many: while one sums, others
-//    load; what the SMs touch at one time is near together in memory.
-//  - Registers decide how many blocks are at work. So pieces stay packed, and where a lane has many pieces, it loads the
-//    weight (from the caches) only when the sum is known.
+// RMSNorm that reads a row once: the row stays in the registers of its lanes from the load to the store. For rmsnorm and,
+// with `add`, for fused_add_rmsnorm. Must equal reference/norm.cpp up to the order of one sum.
+// grid   rows / rows_in_block blocks      block  groups of lanes, each with a row (short rows: with two)
+// shared memory  one sum for each warp (wide)
+//  - A group of lanes is a part of a warp and adds by shuffles, or (wide) it is a block and adds with one barrier.
+//  - A lane starts all its loads, two to eight of 16 bytes, before it waits for the first. A block ends after its rows, so
+//    that there are many short ones: while one sums, others load, and the SMs touch neighbouring memory at any one time.
+//  - Registers decide how many blocks an SM holds. So a lane keeps its pieces as they were loaded, two elements a register,
+//    and where it has many pieces it loads the weight, which is in the caches, only when the sum is known.
 // Tensors: x, y, residual [rows, d], weight [d]; lane l of a group holds pieces l, l + lanes, ... of eight elements.
-// docs/measurements/h200-ops.md has what was tried.
+// What was tried is in docs/measurements/h200-ops.md.
 #pragma once
 
 #include <cstdint>
 
 #include "gpu/element.cuh"
 #include "gpu/norm/norm_params.hpp"
+#include "gpu/norm/norm_scale.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 #include "gpu/warp.cuh"
 
@@ -27,12 +28,12 @@ __device__ inline std::int64_t offset(const NormRows& rows, std::uint32_t r, std
   return token * rows.stride + (r - token * num_heads) * rows.head;
 }
 
-// What each warp has summed, and zeros up to a multiple of four: they are read as float4.
+// The sum of each warp, and zeros behind them up to a multiple of four, because they are read as float4.
 struct alignas(16) WarpSums {
   float of[32 + 4];
 };
 
-// The sum over the block, the same bits in every thread. One barrier, so a warp may still read `sums` when another returns.
+// The sum over the block, the same bits in every thread. When a warp returns, others may still read `sums`.
 __device__ inline float block_sum(float value, WarpSums& sums) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(all_lanes, value, distance);
@@ -48,14 +49,27 @@ __device__ inline float block_sum(float value, WarpSums& sums) {
   return total;
 }
 
+// The largest of values >= 0 over the block, in every thread. `sums` may still be read from before, and is free afterwards.
+__device__ inline float block_largest(float value, WarpSums& sums) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) value = fmaxf(value, __shfl_xor_sync(all_lanes, value, distance));
+  __syncthreads();  // every warp has read what was there
+  if (threadIdx.x % 32 == 0) sums.of[threadIdx.x / 32] = value;
+  __syncthreads();  // every warp's largest is written
+#pragma unroll 1
+  for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) value = fmaxf(value, sums.of[warp]);
+  __syncthreads();  // every warp has read all of them
+  return value;
+}
+
 // What a lane holds of its rows, as it was loaded.
 template <bool add, int rows_at_once, int chunks>
 struct RowPieces {
   uint4 x[rows_at_once][chunks], residual[add ? rows_at_once : 1][add ? chunks : 1];
 };
 
-// From here on the compiler can't know that a piece is what it was, and converts it to float again where it needs it. Else
-// it would carry the floats along from the sum to the store: twice the registers.
+// Makes the compiler convert the pieces to float again wherever they are used after this. It cannot know that the statement
+// leaves them as they are. Without it the compiler would keep the floats of the sum until the store, in twice the registers.
 template <int n>
 __device__ void keep_packed(uint4 (&pieces)[n]) {
 #pragma unroll
@@ -68,14 +82,14 @@ struct NormLanes {
   using Pieces = RowPieces<add, rows_at_once, chunks>;
 
   const NormParams& p;
-  int groups;  // of this block; row r of a lane is `groups` rows behind row r - 1
-  int lane, lanes;
-  std::uint32_t row;  // the lane's first
+  int groups;         // of this block; row r of a lane comes `groups` rows after its row r - 1
+  int lane, lanes;    // in the group
+  std::uint32_t row;  // the lane's first row
 
   __device__ bool has(int c) const { return (lane + c * lanes) * 8 < p.d; }
   __device__ bool has(int r, int c) const { return (wide || row + r * groups < p.rows) && has(c); }
 
-  // Neither this nor the store names a cache policy: evict-first loads took 2 % longer at 65536 x 4096.
+  // Loads and stores name no cache policy: evict-first loads were slower (docs/measurements/h200-ops.md).
   __device__ uint4 load(const NormRows& rows, int r, int c) const {
     if (!has(r, c)) return {};
     const auto* from = static_cast<const Element*>(rows.data) + offset(rows, row + r * groups, p.num_heads);
@@ -104,7 +118,12 @@ struct NormLanes {
     }
   }
 
-  // What is normalised, in float: of a fused add the sum that is not rounded.
+  __device__ void keep_packed(Pieces& pieces, int r) const {
+    gpu::keep_packed(pieces.x[r]);
+    if constexpr (add) gpu::keep_packed(pieces.residual[r]);
+  }
+
+  // What is normalised, in float. Of a fused add it is the sum that is not rounded.
   __device__ Float8 values(const Pieces& pieces, int r, int c) const {
     Float8 x = to_floats<Element>(pieces.x[r][c]);
     if constexpr (add) {
@@ -115,7 +134,8 @@ struct NormLanes {
     return x;
   }
 
-  // Squares of this lane's pieces. The residual is stored here, so that it is on its way while the block sums.
+  // The sum of squares of this lane's pieces. The residual is stored here, so that the store is in flight while the block
+  // sums.
   __device__ void sum_over_lane(const Pieces& pieces, float (&squares)[rows_at_once]) const {
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
@@ -139,17 +159,71 @@ struct NormLanes {
     }
   }
 
-  __device__ void store_norm(const Pieces& pieces, const uint4 (&weight)[chunks],
-                             const float (&squares)[rows_at_once]) const {
+  __device__ void store_norm(Pieces& pieces, const uint4 (&weight)[chunks], const float (&squares)[rows_at_once],
+                             WarpSums& sums) const {
+    float mean[rows_at_once];
+    bool in_range = true;
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
-      const float scale = rsqrtf(squares[r] * p.inverse_d + p.eps);
+      mean[r] = squares[r] * p.inverse_d + p.eps;
+      in_range = in_range && is_in_range(mean[r]);
+    }
+    if constexpr (may_leave_range<Element>) {
+      // All lanes of the warp, or of the block, go the same way: they share the sums.
+      if (wide ? !in_range : __any_sync(all_lanes, !in_range)) return store_norm_of_any(pieces, weight, sums);
+    }
+#pragma unroll
+    for (int r = 0; r < rows_at_once; ++r) store_row(pieces, weight, r, norm_scale(mean[r]));
+  }
+
+  __device__ void store_row(const Pieces& pieces, const uint4 (&weight)[chunks], int r, float scale) const {
+#pragma unroll
+    for (int c = 0; c < chunks; ++c) {
+      const Float8 w = to_floats<Element>(weight[c]);
+      Float8 y = values(pieces, r, c);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * scale * w.at[i];
+      store(p.out, r, c, y);
+    }
+  }
+
+  // Rows whose squares leave the range of float (gpu/norm/norm_scale.cuh).
+  __device__ void store_norm_of_any(Pieces& pieces, const uint4 (&weight)[chunks], WarpSums& sums) const {
+#pragma unroll
+    for (int r = 0; r < rows_at_once; ++r) {
+      keep_packed(pieces, r);
+      float largest = 0;
+#pragma unroll
+      for (int c = 0; c < chunks; ++c) {
+        const Float8 x = values(pieces, r, c);
+#pragma unroll
+        for (float value : x.at) largest = fmaxf(largest, fabsf(value));
+      }
+      if constexpr (wide) {
+        largest = block_largest(largest, sums);
+      } else {
+        for (int distance = lanes / 2; distance > 0; distance /= 2) {
+          largest = fmaxf(largest, __shfl_xor_sync(all_lanes, largest, distance));
+        }
+      }
+      const float power = power_for(largest, p.eps);
+      keep_packed(pieces, r);
+      float squares[rows_at_once] = {};
+#pragma unroll
+      for (int c = 0; c < chunks; ++c) {
+        const Float8 x = values(pieces, r, c);
+#pragma unroll
+        for (float value : x.at) squares[0] += value * power * (value * power);
+      }
+      sum_over_group(squares, sums);
+      const float scale = norm_scale(squares[0] * p.inverse_d + p.eps * power * power);
+      keep_packed(pieces, r);
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
         const Float8 w = to_floats<Element>(weight[c]);
         Float8 y = values(pieces, r, c);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * scale * w.at[i];
+        for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * power * scale * w.at[i];
         store(p.out, r, c, y);
       }
     }
@@ -167,7 +241,8 @@ norm_kernel(const __grid_constant__ NormParams p, int lanes) {
   constexpr bool weight_last = norm_weight_last(wide, chunks);
   uint4 weight[chunks];
   if constexpr (!weight_last) at.load_weight(weight);
-  griddepcontrol_wait();  // the weight alone is nobody's output; x, residual and out may still be in use in front of us
+  // The previous kernel on the stream may still write x and residual, or read out. Nobody writes the weight.
+  griddepcontrol_wait();
   griddepcontrol_launch_dependents();
   typename Lanes::Pieces pieces;
   at.load(pieces);
@@ -177,11 +252,8 @@ norm_kernel(const __grid_constant__ NormParams p, int lanes) {
   if constexpr (weight_last) at.load_weight(weight);
   keep_packed(weight);
 #pragma unroll
-  for (int r = 0; r < Lanes::rows_at_once; ++r) {
-    keep_packed(pieces.x[r]);
-    if constexpr (add) keep_packed(pieces.residual[r]);
-  }
-  at.store_norm(pieces, weight, squares);
+  for (int r = 0; r < Lanes::rows_at_once; ++r) at.keep_packed(pieces, r);
+  at.store_norm(pieces, weight, squares, sums);
 }
 
 }  // namespace flashladder::gpu

@@ -1,6 +1,6 @@
-// RMSNorm of rows that are not made of 16-byte pieces, or are too long for registers: a block walks its row once to sum and
-// once to write. The second walk finds most of the row in the caches. Must equal reference/norm.cpp.
-// grid   blocks step over the rows      block  one row       shared memory  two sums a warp
+// RMSNorm of rows that are not made of 16-byte pieces, or that are too long for registers: a block reads its row once to sum
+// and a second time to write, when it finds most of the row in the caches. Must equal reference/norm.cpp.
+// grid   block b has rows b, b + blocks, ...      block  one row at a time      shared memory  two sums for each warp
 #pragma once
 
 #include "gpu/norm/norm_row.cuh"
@@ -27,17 +27,19 @@ struct EightElements : Float8 {
 template <class Element, class Values, bool add>
 __global__ void __launch_bounds__(1024) norm_walk_kernel(const __grid_constant__ NormParams p) {
   using Stored = typename Values::Stored;
-  __shared__ WarpSums sums[2];  // by turns: a warp in the next row leaves alone what another still reads of this one
+  // Two of them, which rows use in turn: while one warp already sums the next row, others may still read the sums of this
+  // one.
+  __shared__ WarpSums sums[2];
   const auto row_of = [&](const NormRows& rows, std::uint32_t row) {
     return reinterpret_cast<Stored*>(static_cast<Element*>(rows.data) + offset(rows, row, p.num_heads));
   };
   const auto* weight = static_cast<const Stored*>(p.weight);
   const int pieces = p.d / Values::elements;
-  griddepcontrol_wait();  // x, residual and out may still be in use in front of us
+  griddepcontrol_wait();  // the previous kernel on the stream may still write x and residual, or read out
   griddepcontrol_launch_dependents();
   int round = 0;
   for (std::uint32_t row = blockIdx.x; row < p.rows; row += gridDim.x, ++round) {
-    // x and y may be the same row: a thread reads a piece, in both walks, before it writes that piece
+    // x and y may be the same row: a thread reads a piece for the last time just before it writes that piece.
     const Stored* x = row_of(p.input, row);
     Stored *y = row_of(p.out, row), *residual = add ? row_of(p.residual, row) : nullptr;
     const auto values_of = [&](int i) {
@@ -55,13 +57,30 @@ __global__ void __launch_bounds__(1024) norm_walk_kernel(const __grid_constant__
 #pragma unroll
       for (float value : values.at) squares += value * value;
     }
-    const float scale = rsqrtf(block_sum(squares, sums[round % 2]) * p.inverse_d + p.eps);
+    float mean = block_sum(squares, sums[round % 2]) * p.inverse_d + p.eps, power = 1;
+    if (may_leave_range<Element> && !is_in_range(mean)) {  // the whole block (gpu/norm/norm_scale.cuh)
+      float largest = 0;
+      for (int i = threadIdx.x; i < pieces; i += blockDim.x) {
+        const Values values = values_of(i);
+#pragma unroll
+        for (float value : values.at) largest = fmaxf(largest, fabsf(value));
+      }
+      power = power_for(block_largest(largest, sums[round % 2]), p.eps);
+      squares = 0;
+      for (int i = threadIdx.x; i < pieces; i += blockDim.x) {
+        const Values values = values_of(i);
+#pragma unroll
+        for (float value : values.at) squares += value * power * (value * power);
+      }
+      mean = block_sum(squares, sums[round % 2]) * p.inverse_d + p.eps * power * power;
+    }
+    const float scale = norm_scale(mean);
     for (int i = threadIdx.x; i < pieces; i += blockDim.x) {
       Values values = values_of(i);
       const Values w = Values::from(weight[i]);
       if constexpr (add) residual[i] = values.rounded();  // the norm goes on with the sum that is not rounded
 #pragma unroll
-      for (int e = 0; e < Values::elements; ++e) values.at[e] = values.at[e] * scale * w.at[e];
+      for (int e = 0; e < Values::elements; ++e) values.at[e] = values.at[e] * power * scale * w.at[e];
       y[i] = values.rounded();
     }
   }

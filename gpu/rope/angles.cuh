@@ -1,5 +1,7 @@
-// Where a token's rotations come from: a cache of cosines and sines, or the position itself. Both give one pair's rotation,
-// or those of four pairs from `pair` on, a multiple of four, as entries `at` .. of a lane's.
+// Where a token's rotations come from: a cache of cosines and sines, or the position itself.
+//   rotation(position, pair, ...)      the rotation of one pair
+//   four(position, pair, ..., at, r)   those of pairs `pair` .. `pair` + 3 (`pair` is a multiple of four), written to
+//                                      entries at .. at + 3 of r
 #pragma once
 
 #include "gpu/rope/rotate.cuh"

@@ -1,5 +1,5 @@
-// apply_rope_*_inplace: gpu/rope/rope_in_place.cuh, and what its pieces can't serve by gpu/rope/rope_kernel.cuh's elements.
-// Instances: dtype x style x angles x pairs of a lane.
+// apply_rope_*_inplace: the kernel of gpu/rope/rope_in_place.cuh, or, for shapes that it cannot load in pieces,
+// rope_elements_kernel of gpu/rope/rope_kernel.cuh. Instances: dtype x style x angles x pairs a lane.
 #include "gpu/rope/rope.hpp"
 
 #include "core/checks.hpp"
@@ -49,21 +49,21 @@ void launch_in_place(const RopeCall& call, bool angles_aligned, const Angles& an
   launch_in_place<BFloat16>(call, angles_aligned, angles);
 }
 
-void check_rope(const Tensor& q, const Tensor& k, const char* argument, std::span<const std::int32_t> positions) {
-  const auto nnz = static_cast<std::int64_t>(positions.size());
-  check_rope_heads(q, k, nnz);
+void check_on_gpu(const Tensor& q, const Tensor& k, const char* argument, std::span<const std::int32_t> positions) {
+  check_rope(q, k, argument, positions);
   require_16_bits("q", q);
   require_int32_shape("q", q);
   require_int32_shape("k", k);
-  check_span(argument, positions, nnz);
+  require_int32_heads("k", q.shape[1] + k.shape[1]);
 }
 
 }  // namespace
 
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
-                                           const Tensor& cos_sin_cache, bool is_neox, cudaStream_t stream, bool enable_pdl) {
-  check_rope(q, k, "positions", positions);
-  check_cos_sin_cache(cos_sin_cache, q.shape[2]);
+                                           const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
+                                           bool enable_pdl) {
+  check_on_gpu(q, k, "positions", positions);
+  check_cos_sin_cache(cos_sin_cache, q.shape[2], {{"q", q}, {"k", k}});
   const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
   launch_in_place(rope_call(q, k, positions, rotary_dim, style_of(!is_neox), stream, enable_pdl), is_aligned(cos_sin_cache),
                   cached_angles(cos_sin_cache));
@@ -72,7 +72,7 @@ void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positio
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
                                 std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                 cudaStream_t stream, bool enable_pdl) {
-  check_rope(q, k, "pos_ids", pos_ids);
+  check_on_gpu(q, k, "pos_ids", pos_ids);
   const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta);
   launch_in_place(rope_call(q, k, pos_ids, rotated, style_of(interleave), stream, enable_pdl), true,
                   ComputedAngles{rope_turns(rotated, rope_scale, rope_theta)});

@@ -1,5 +1,6 @@
 // RoPE on the GPU, in place, q and k in one launch: each head of token i is rotated to the token's position, as
-// reference/rope_ops.hpp has it (core/rope.hpp has the formula).
+// reference/rope_ops.hpp has it (core/rope.hpp has the formula). q and k must not share memory, with each other or with
+// anything that is read.
 //
 //   q [nnz, num_qo_heads, head_dim], k [nnz, num_kv_heads, head_dim]   device; f16 or bf16, one dtype; dense along head_dim
 // Only the first rotary_dim features of a head rotate; the others keep their bits. Arithmetic is float, rounded once. Where
@@ -9,7 +10,7 @@
 // refuses, but for the positions, which lie on the device: one that is negative, or no row of the cache, is undefined
 // behaviour. Throws CudaError if the launch fails.
 //
-// enable_pdl: may start before the kernel in front on the stream has ended, and waits for it before it reads anything.
+// enable_pdl: may start before the previous kernel on the stream has ended, and waits for it before it reads anything.
 // Compulsory bytes: 4 nnz (num_qo_heads + num_kv_heads) rotary_dim to read and write, 4 nnz of positions, and with a cache
 // 4 rotary_dim for each row of it that is used.
 #pragma once
@@ -26,7 +27,7 @@ namespace flashladder::gpu {
 // cos_sin_cache f32 [max_pos, rotary_dim], device: row p has the cosines of position p's pairs, then their sines.
 // positions [nnz], device, 0 .. max_pos - 1.
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
-                                           const Tensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
+                                           const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
                                            bool enable_pdl = false);
 
 // pos_ids [nnz], device, >= 0. rotary_dim even, at most head_dim and 512; 0 = head_dim. interleave: pairs (2 k, 2 k + 1),

@@ -1,13 +1,12 @@
-// RoPE on q and k where they lie: a thread rotates `pairs` neighbouring pairs of one head and is done.
+// RoPE on q and k in place: a thread rotates `pairs` neighbouring pairs of one head, and has no other work.
 // Must equal reference/rope_ops.cpp.
 // grid   tokens x heads        block  lane x head x token, see in_place_shape
 // shared memory  none, or the rotations of the block's tokens (computed angles)
 //   neox          pieces of `pairs` elements, at pairs lane and rotary_dim / 2 + pairs lane
 //   interleaved   2 pairs elements, at 2 pairs lane
-// There is no division, no loop over heads, and few lanes are without work. Against a kernel that keeps the rotations for
-// three heads at once (rope_kernel.cuh), 32/8 heads of 128, neox: 5.15 us for 5.98 with 64 tokens, 23.2 for 24.4 with 4096,
-// level with 65536. Angles that are computed are computed once for all heads of a token that are in the block: in every
-// head, 65536 tokens take 461 us.
+// There is no division and no loop over heads, and few lanes are without work; for few tokens that is faster than to keep
+// the rotations for several heads, as rope_kernel.cuh does (docs/measurements/h200-ops.md). Where angles are computed, the
+// block computes them once for all heads that it has of a token, and shares them through shared memory.
 #pragma once
 
 #include "gpu/ptx/griddepcontrol.cuh"
@@ -16,7 +15,8 @@
 
 namespace flashladder::gpu {
 
-// The rotations of the block's tokens by their place in the block, as a cache. All threads. rows: [tokens, rotary_dim].
+// Computes the rotations of the block's tokens into rows [tokens of the block, rotary_dim], and returns them as a cache
+// whose positions are the tokens' places in the block. Every thread of the block has to call it.
 __device__ inline CachedAngles compute_once(const ComputedAngles& angles, std::int32_t position, std::int32_t rotary_dim,
                                             float* rows) {
   float* row = rows + threadIdx.z * rotary_dim;
@@ -25,7 +25,7 @@ __device__ inline CachedAngles compute_once(const ComputedAngles& angles, std::i
     row[i] = one.cos;
     row[rotary_dim / 2 + i] = one.sin;
   }
-  __syncthreads();  // every pair of every token is there
+  __syncthreads();  // every pair of every token is written before a lane reads it
   return {rows, rotary_dim};
 }
 
@@ -36,7 +36,7 @@ rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_const
   const auto head = static_cast<std::int32_t>(blockIdx.y * blockDim.y + threadIdx.y);
   const auto token = static_cast<std::int32_t>(blockIdx.x * blockDim.z + threadIdx.z);  // at most nnz + 63
   const bool there = token < p.nnz && head < p.num_heads;
-  griddepcontrol_wait();  // q, k and positions may be in the making in front of us
+  griddepcontrol_wait();  // the previous kernel on the stream may still write q, k and positions
   griddepcontrol_launch_dependents();
   if (!Angles::computed && !there) return;
   const std::int32_t position = token < p.nnz ? p.positions[token] : 0;
@@ -60,7 +60,7 @@ rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_const
     for (int i = 0; i < pairs; i += 4) cache.four(row, pairs * lane + i, p.rotary_dim, i, rotations);
   };
   if constexpr (Angles::computed) {
-    __shared__ __align__(16) float rows[2 * pairs * in_place_threads];  // of the block's tokens: a thread has `pairs` pairs
+    __shared__ __align__(16) float rows[2 * pairs * in_place_threads];  // a token's lanes have `pairs` pairs each
     const CachedAngles cache = compute_once(angles, position, p.rotary_dim, rows);
     if (!there) return;
     rotations_from(cache, static_cast<std::int32_t>(threadIdx.z));

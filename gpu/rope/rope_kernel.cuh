@@ -1,11 +1,12 @@
 // RoPE and append in one kernel: q's heads are rotated in place, k's on their way into their page, and v's are copied beside
-// them. Must equal reference/rope_ops.cpp and reference/append.cpp.
+// them. Must equal reference/rope_append.cpp.
 // grid   blocks of tokens      block  lane x slot x token, see TokenShape      no shared memory
-//  - A lane holds two pieces of 16 bytes of a head and their eight rotations: pieces whose features rotate together (neox),
-//    or simply two (interleaved). The rotations stay in registers while the lane goes through the heads of its slot.
-//  - The loads of several heads are on their way before the first is rotated, and before the position and the page, on which
-//    the rotations and the destination depend, have come.
-// rope_elements_kernel is for what pieces can't serve, and does RoPE in place alone too (batch_indices null).
+//  - A lane holds two pieces of 16 bytes of a head and their eight rotations. In neox the two pieces hold the features that
+//    rotate together; interleaved, each piece holds whole pairs. The rotations stay in registers while the lane goes through
+//    the heads of its slot.
+//  - The loads of several heads are in flight before the first is rotated. They do not depend on the position and the page,
+//    so they also start before these two have arrived.
+// rope_elements_kernel takes shapes that cannot be loaded in pieces, with the append or in place alone (batch_indices null).
 // Tensors: q, k, v [nnz, num_heads, dim], 16-bit; pages as core/kv_cache.hpp has them.
 #pragma once
 
@@ -22,7 +23,7 @@ struct TokenLane {
 };
 __device__ inline std::int32_t slots() { return static_cast<std::int32_t>(blockDim.y); }
 
-// Where k and v of one token go, in elements of the pools; head by head.
+// Where k and v of one token go: offsets of its head 0 in the pools, in elements.
 struct KvDestination {
   std::int64_t k = 0, v = 0;
 
@@ -57,7 +58,8 @@ struct Head {
   }
 };
 
-// The two pieces of a lane. The features that rotate and those that do not are each cut into two halves, lane by lane.
+// The two pieces of a lane. The features that rotate are cut into two halves, and so are those that do not: lane by lane,
+// one piece is in the first half and the other in the second.
 struct TwoPieces {
   std::int32_t a = 0, b = 0;  // first elements; b < 0: nothing for this lane
   bool rotates = false;
@@ -74,7 +76,7 @@ struct TwoPieces {
   }
 };
 
-// Of a lane's eight pairs, the first of half i (0, 1). Interleaved, each piece has four.
+// A lane's eight pairs are two times four. The first pair of the four with number i (0, 1); interleaved, piece i has them.
 template <RopeStyle style>
 __device__ inline std::int32_t first_pair(std::int32_t lane, int i, std::int32_t rotary_dim) {
   return style == RopeStyle::neox ? 8 * lane + 4 * i : 4 * lane + i * (rotary_dim / 4);
@@ -88,7 +90,8 @@ struct HeadsAtOnce {
   const TwoPieces &qk, &v;
   std::uint32_t words[heads_at_once][8];  // piece a, then piece b
 
-  // work(head, the lane's pieces of it, its words): those of the step's heads that the lane has pieces of.
+  // Calls work(head, where the lane's two pieces of it are, their words) for each head of the step that the lane has pieces
+  // of.
   template <class Work>
   __device__ void each(std::int32_t first, const Work& work) {
 #pragma unroll
@@ -123,19 +126,19 @@ struct HeadsAtOnce {
   }
 };
 
-// launch_bounds: 72 registers. In 64 the append of 65536 tokens, 32/8 heads, takes 425 us, in 72 it takes 408, in 80 413.
+// Seven blocks an SM leave a thread 72 registers: with 64 it is slower, with 80 as well (docs/measurements/h200-ops.md).
 template <class Element, RopeStyle style, class Angles>
 __global__ void __launch_bounds__(rope_threads, 7)
 rope_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ Angles angles) {
   const TokenLane at;
   const TwoPieces qk = TwoPieces::of(at.lane, p.rotary_dim, p.q.dim), v = TwoPieces::of(at.lane, 0, p.v.dim);
-  griddepcontrol_wait();  // q, k, v, positions may be in the making, and the pages in use, in front of us
+  griddepcontrol_wait();  // the previous kernel on the stream may still write q, k, v and positions, or read the pages
   griddepcontrol_launch_dependents();
   if (at.token >= p.nnz) return;
   const std::int32_t request = p.batch_indices[at.token], position = p.positions[at.token];
   HeadsAtOnce<Element, style, rope_heads_at_once> heads{p, at, qk, v};
   heads.load(at.slot);
-  if (request < 0) return;  // a row of padding: what was loaded is nothing, nor is its position
+  if (request < 0) return;  // a row of padding: its position and what was loaded of it mean nothing
   Rotations<8> rotations;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -150,12 +153,12 @@ rope_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ Angles
   }
 }
 
-// Any rotary_dim and any alignment: a lane takes a pair, or one feature that does not rotate, at a time.
+// Any rotary_dim and any alignment: a lane takes one pair at a time, or one feature that does not rotate.
 template <class Element, class Angles>
 __global__ void __launch_bounds__(rope_threads)
 rope_elements_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ Angles angles, RopeStyle style) {
   const TokenLane at;
-  griddepcontrol_wait();  // q, k, v, positions may be in the making, and the pages in use, in front of us
+  griddepcontrol_wait();  // the previous kernel on the stream may still write q, k, v and positions, or read the pages
   griddepcontrol_launch_dependents();
   if (at.token >= p.nnz) return;
   const bool in_place = p.batch_indices == nullptr;

@@ -1,5 +1,5 @@
-// A call of a RoPE kernel, and the instances of gpu/rope/rope_kernel.cuh: dtype x style x angles with the append, and dtype
-// x angles of the one for odd shapes, in place too.
+// A call of a RoPE kernel, and the instances of gpu/rope/rope_kernel.cuh: dtype x style x angles of rope_kernel, and dtype x
+// angles of rope_elements_kernel.
 #pragma once
 
 #include <algorithm>
@@ -17,13 +17,11 @@ struct RopeCall {
   bool enable_pdl = false;
 };
 
-inline RopeStyle style_of(bool interleave) { return interleave ? RopeStyle::interleaved : RopeStyle::neox; }
-
 // A lane loads four cosines, or sines, at once.
-inline bool is_aligned(const Tensor& cos_sin_cache) {
+inline bool is_aligned(const ConstTensor& cos_sin_cache) {
   return reinterpret_cast<std::uintptr_t>(cos_sin_cache.data) % 16 == 0 && cos_sin_cache.strides[0] % 4 == 0;
 }
-inline CachedAngles cached_angles(const Tensor& cos_sin_cache) {
+inline CachedAngles cached_angles(const ConstTensor& cos_sin_cache) {
   return {cos_sin_cache.data_as<const float>(), cos_sin_cache.strides[0]};
 }
 

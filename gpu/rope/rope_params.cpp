@@ -9,7 +9,8 @@ namespace {
 
 constexpr int element_bytes = 2, elements = 16 / element_bytes, threads_of_multiprocessor = 2048;
 
-// Can lanes of `pairs` pairs move whole pieces? Neox: of one side of a pair; interleaved: of both.
+// Can a lane with `pairs` pairs load and store them in whole pieces? In neox a piece holds one feature of each pair,
+// interleaved it holds both.
 bool in_pieces(const HeadRows& q, const HeadRows& k, std::int32_t rotary_dim, RopeStyle style, std::int32_t pairs) {
   const std::int32_t bytes = std::min(16, (style == RopeStyle::neox ? 1 : 2) * pairs * element_bytes);
   const std::int32_t lanes = rotary_dim / (2 * pairs);
@@ -19,8 +20,9 @@ bool in_pieces(const HeadRows& q, const HeadRows& k, std::int32_t rotary_dim, Ro
 
 }  // namespace
 
-HeadRows head_rows(const Tensor& t) {
-  return {t.data, t.strides[0], t.strides[1], static_cast<std::int32_t>(t.shape[1]), static_cast<std::int32_t>(t.shape[2])};
+HeadRows head_rows(const ConstTensor& t) {
+  return {const_cast<void*>(t.data), t.strides[0], t.strides[1], static_cast<std::int32_t>(t.shape[1]),
+          static_cast<std::int32_t>(t.shape[2])};
 }
 
 bool is_aligned(const void* data, int bytes) {

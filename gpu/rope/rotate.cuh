@@ -1,4 +1,4 @@
-// 2 n elements in registers, n 32-bit words, and the rotations of their n pairs. Which elements are a pair:
+// n pairs of elements in registers, as n words of 32 bits, and the n rotations of these pairs. Which elements are a pair:
 //   neox          element i of the first half and element i of the second
 //   interleaved   elements 2 i and 2 i + 1
 #pragma once
@@ -13,7 +13,8 @@ struct Rotations {
   float cos[pairs], sin[pairs];
 };
 
-// 2, 4 or 8 words, 16 bytes at a time if there are so many. `from` and `to` are multiples of that.
+// Loads and stores of 2, 4 or 8 words: two as one access of 8 bytes, more in accesses of 16. `from` and `to` are multiples
+// of that.
 template <int count>
 __device__ inline void load_words(const void* from, std::uint32_t* words) {
   if constexpr (count == 2) {

@@ -1,7 +1,8 @@
-// Angles of RoPE as whole numbers. A position turns pair k by position * frequency(k) / 2 pi turns, of which only the part
-// behind the point matters. In units of 2^-64 turn a product of 64-bit integers drops the whole turns by itself: the range
-// reduction is exact, costs one multiplication and works at any position; floats would first lose their digits, and doubles
-// are slow on most GPUs. per_position is off by less than one unit, so an angle by less than position * 2^-64 turn.
+// Angles of RoPE as whole numbers. A position turns pair k by position * frequency(k) / (2 pi) turns, and only the fraction
+// of a turn matters. In units of 2^-64 turn the product of two 64-bit integers drops the whole turns by itself: the range
+// reduction is exact, costs one multiplication and works at any position. (In float a large angle has no digits left for the
+// fraction, and double is slow on most GPUs.) per_position is off by less than one unit, and so an angle by less than
+// position * 2^-64 turn.
 #pragma once
 
 #include <cmath>
@@ -17,12 +18,12 @@ struct RopeTurns {
   std::uint64_t per_position[most_pairs] = {};        // [rotary_dim / 2], 2^-64 turn
 };
 
-// frequency(k) of core/rope.hpp. Remembers the last table of the calling thread: layers of a model ask for one again and
-// again. Throws InputError for more than most_pairs.
+// The table of frequency(k) of core/rope.hpp. Each thread keeps the last one, because all layers of a model ask for the
+// same. Throws InputError for more than most_pairs.
 const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rope_theta);
 
-// The rotation by position * per_position. Errors: 2^-34 turn of the bits that are cut off, the rounding to float of at most
-// an eighth of a turn, and those of the sine and cosine there.
+// The rotation by position * per_position. Its errors: 2^-34 turn, because the bits below are cut off; the rounding of the
+// rest, at most an eighth of a turn, to float; and those of the sine and cosine of that rest.
 FL_HD inline Rotation<float> rotation_by(std::int32_t position, std::uint64_t per_position) {
   const std::uint64_t turns = static_cast<std::uint64_t>(static_cast<std::uint32_t>(position)) * per_position;
   const std::uint64_t from_eighth = turns + (std::uint64_t{1} << 61);  // quadrants begin an eighth of a turn early

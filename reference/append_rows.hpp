@@ -1,0 +1,43 @@
+// What append and RoPE + append have in common: their rows, checked and located before the first is written.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/kv_cache.hpp"
+#include "core/op_checks.hpp"
+#include "core/page_table.hpp"
+#include "core/tensor.hpp"
+
+namespace flashladder::reference {
+
+struct AppendedRow {
+  std::int64_t row = 0;  // of append_key and append_value
+  std::int32_t request = 0, position = 0;
+  KvSlot slot;
+  std::int32_t table_entry = 0;  // the index of the slot's page in the table's indices
+};
+
+// The page table of the arrays, which are checked, page ids too.
+PageTable checked_table(const PagedKvTable& table, const PagedKvCache& cache);
+
+// Where every row goes, in order; rows to skip are left out. Throws InputError for a request or a position that the table
+// does not have, two rows for one slot, and a row for a page that the table holds in another place too: it is shared, and so
+// read only. Valid until the thread asks again.
+std::span<const AppendedRow> checked_rows(const PageTable& table, std::span<const std::int32_t> batch_indices,
+                                          std::span<const std::int32_t> positions);
+
+// All heads of rows [nnz, num_kv_heads, head_dim] to a pool [num_pages, page_size, num_kv_heads, head_dim], features from
+// first_feature on.
+void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, std::int64_t first_feature = 0);
+
+// The head's first element in the pool, or in the rows.
+inline std::int64_t pool_offset(const Tensor& pool, const KvSlot& slot, std::int64_t head) {
+  return slot.page * pool.strides[0] + slot.entry * pool.strides[1] + head * pool.strides[2];
+}
+template <class Void>
+std::int64_t head_offset(const BasicTensor<Void>& rows, std::int64_t row, std::int64_t head) {
+  return row * rows.strides[0] + head * rows.strides[1];
+}
+
+}  // namespace flashladder::reference
