@@ -50,7 +50,7 @@ void draw_logits(Canvas& canvas, const Strip& strip, std::span<const SoftmaxStep
     for (const double logit : steps[s].logits) {
       x += spacing;
       if (!std::isfinite(logit)) continue;
-      canvas.circle({x, strip.y(logit)}, 3, {.fill = sky, .stroke = blue}, steps[s].label + ": logit " + label(logit));
+      canvas.circle({x, strip.y(logit)}, 3, {.fill = sky, .stroke = blue}, steps[s].label + ": x = " + label(logit));
     }
   }
 }
@@ -96,8 +96,8 @@ Svg softmax_timeline(std::span<const SoftmaxStep> steps, const Caption& caption)
   const Strip logits{{left, top, inner, 150}, column, low, high};
   const Strip sums{{left, top + 162, inner, 90}, column, 0, 1.3 * (largest_d > 0 ? largest_d : 1)};
   const Strip weights{{left, top + 264, inner, 90}, column, 0, 1.3};
-  draw_strip_frame(canvas, logits, "m", "running maximum (line) of the logits (dots), log2 units");
-  draw_strip_frame(canvas, sums, "d", "sum of 2^(logit - m)");
+  draw_strip_frame(canvas, logits, "m", "running maximum (line) of x (dots): logits in log2 units");
+  draw_strip_frame(canvas, sums, "d", "sum of 2^(x - m)");
   draw_strip_frame(canvas, weights, "rescale", "2^(old m - new m): what old d and o are multiplied by");
   draw_maximum(canvas, logits, steps);
   draw_logits(canvas, logits, steps);

@@ -23,8 +23,8 @@ void the_batch(Narrator& n, std::span<const std::int32_t> kv_lens) {
   const PlanInputs in = inputs(kv_lens, SplitPolicy::none);
   const Plan plan = make_plan(in);
   const std::int32_t total = std::accumulate(kv_lens.begin(), kv_lens.end(), 0), longest = std::ranges::max(kv_lens);
-  n.step("Sixteen requests decode: each has one query against 512 to %d keys, %d in all; 4 query heads share 1 KV head. The "
-         "machine runs %d CTAs at a time. A CTA's time goes into reading keys and values, so cost is counted in keys, plus "
+  n.step("Sixteen requests decode: each has one query against 512 to %d keys, %d in all; 4 query heads share 1 KV head, "
+         "head_dim 64. The machine runs %d CTAs at a time. A CTA's time goes into reading keys and values, so cost is counted in keys, plus "
          "%.0f for what every work item costs (load q, fill the pipeline, write).", longest, total, num_ctas,
          in.cost.per_item);
   n.step("One CTA a request, as a first kernel has it: the total is %.0f, an equal share would be %.0f, but "
@@ -41,7 +41,8 @@ void packed_rows(Narrator& n, std::span<const std::int32_t> kv_lens) {
   n.block(show_packed_rows(4, 8));
   const double bytes = std::accumulate(kv_lens.begin(), kv_lens.end(), 0.0) * 64 * 2 * 2 / 1048576;
   n.say("Our batch in 16 bits then reads %.1f MiB of K and V instead of %.1f, once for each head. And a matrix unit, which "
-        "multiplies tiles of 16 rows or more, has 4 rows to work on instead of 1. A tile never holds rows of two KV heads.",
+        "multiplies matrices of a fixed size, has 4 heads to fill them with instead of 1. A tile never holds rows of two KV "
+        "heads.",
         bytes, 4 * bytes);
   const auto tile = [](planner::Phase phase, int group) { return planner::default_query_tile(phase, group); };
   n.step("How many rows a tile has depends on the operation and the group alone: decode %d (the group), prefill %d. Were it "
@@ -72,7 +73,7 @@ void policies(Narrator& n, std::span<const std::int32_t> kv_lens) {
   }
   n.step("none: not at all. fixed: every 2048 keys. count: the smallest chunk whose items still fit the grid; 16 tiles fill "
          "8 CTAs already, so here it cuts nothing. target: the largest of 512, 1024, 2048, 4096 that gives at least %td "
-         "items. balanced: all tiles in one line, cut where an equal share of the work ends.",
+         "items, here 4 for each CTA. balanced: all tiles in one line, cut where an equal share of the work ends.",
          inputs(kv_lens, SplitPolicy::target).target_units);
   n.table({"policy", "chunk", "items", "makespan", "used %", "tail", "merges", "partials", "workspace"}, rows);
   n.say("used: mean load / makespan. tail: makespan - mean load, the time an average CTA waits for the last. partials: rows "
@@ -82,8 +83,8 @@ void policies(Narrator& n, std::span<const std::int32_t> kv_lens) {
     n.block(rows[p][0] + "\n" + show_lanes(plans[p], costs[p], unit));
     panels.push_back({rows[p][0], &plans[p], costs[p]});
   }
-  n.say("A character is %.0f keys. A letter is a request (P is the longest): capital for a whole tile, small for a part of "
-        "one, which a merge joins to the others. Dots: nothing to do.", unit);
+  n.say("A character is %.0f keys. A letter is a request (P is the longest): capital for a whole tile, small for a piece "
+        "of one, which a merge joins to the others. Dots: nothing to do.", unit);
   n.figure("policies", policies_picture(panels, 1, {.title = "One batch, five policies"}), "Who runs what, and how long");
   n.check_that("balanced ends first, within 1 % of an equal share", planner::summarize(plans.back()).utilisation > 0.99);
   const Plan two = make_plan(inputs(kv_lens.last(2), SplitPolicy::count));
@@ -92,7 +93,7 @@ void policies(Narrator& n, std::span<const std::int32_t> kv_lens) {
 }
 
 void partials(Narrator& n, std::span<const std::int32_t> kv_lens) {
-  n.section("Where the parts meet again");
+  n.section("Where the pieces meet again");
   const Plan plan = make_plan(inputs(kv_lens, SplitPolicy::balanced));
   n.step("The items of the longest request (15) under balanced. flags: 1 = holds the first keys of its tile, 2 = the last. "
          "Rows and keys are counted in the request, so masks and positions need not know about cuts.");
