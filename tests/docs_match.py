@@ -8,6 +8,7 @@
   [text](target)          relative links and pictures exist; so do the headings that #anchors name
   `folder/file.ext`       a file that the text names exists, from the root or from the page (cN_ and NN_ name none)
   docs/figures/NN_*.svg   is what walkthrough_NN --figures writes (2-decimal coordinates within 0.011, colours within 2)
+  <!-- decode table       README's times are those of docs/measurements/h200-decode-peers.md, its percentages theirs
   New words: a, b.        or a table `| word | ... |` under it: docs/glossary.md has each of them, as **a**
 Usage: docs_match.py SOURCE_ROOT BUILD_ROOT    exit 1 and file:line: reason for each mismatch    docs_match.py --selftest"""
 import functools, os, pathlib, re, shlex, subprocess, sys, tempfile, textwrap
@@ -117,13 +118,31 @@ class Docs:
       elif not same_picture(file.read_text(), written[file.name]):
         yield f"docs/figures/{file.name}:1: the walkthrough writes another picture now; commit that one"
 
+  def wrong_times(self):
+    """README's decode table: its case, D6, plain read and FlashInfer against the columns work, our us, floor us, its us."""
+    readme, peers = self.source / "README.md", self.source / "docs" / "measurements" / "h200-decode-peers.md"
+    if "<!-- decode table" not in readme.read_text():
+      return
+    cells = lambda line: [cell.strip() for cell in line.strip("|\n").split("|")]
+    number = lambda cell: float(cell.split()[0])
+    rows = [cells(line) for line in peers.read_text().splitlines() if line.startswith("| ")]
+    measured = {row[0]: (number(row[4]), number(row[8]), number(row[3])) for row in rows
+                if len(row) > 8 and row[1] in ("events", "graph") and row[8] != "-"}
+    lines = readme.read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("<!-- decode table"))
+    for i in range(first + 3, next(i for i, line in enumerate(lines) if line.startswith("<!-- end of decode table"))):
+      _, case, ours, plain, share, theirs = cells(lines[i])
+      wanted = measured.get(case)
+      if wanted != (number(ours), number(plain), number(theirs)) or round(100 * wanted[1] / wanted[0]) != number(share):
+        yield f"README.md:{i + 1}: `{case}` is {wanted} there (D6, plain read, FlashInfer in us)"
+
   def wrong(self):
     pages = [self.source / "README.md", self.source / "gpu" / "README.md", *sorted((self.source / "docs").glob("*.md"))]
     pages = [p for p in pages if p.is_file()]
     glossary = self.source / "docs" / "glossary.md"
     found = [f"{p.relative_to(self.source)}:{line}: {reason}" for p in pages
              for line, reason in [*self.wrong_in(p), *self.wrong_words(p, glossary)]]
-    return found + list(self.wrong_figures()) if pages else ["there are no documents"]
+    return found + [*self.wrong_times(), *self.wrong_figures()] if pages else ["there are no documents"]
 
 
 def first_miss(block, have):
@@ -166,11 +185,16 @@ echo one; echo two; echo three"""
   good = {"README.md": "# A b\n[x](docs/a.md#its-head) `[n](o)` `docs/a.md` `docs/NN_x.md`\n",
           "a.cpp": "{\n  int a;\n    int b;\n}\n  int a;\n",
           "docs/glossary.md": "| word | means |\n|---|---|\n| **lse**, m | x |\n| **new word** | y |\n",
-          "docs/a.md": "# Its head\nNew words: lse, new word. Rung\n| word | is |\n|---|---|\n| lse, new word | z |\n" + text % "one\n...\nthree" + text % "...\ntwo\n..." + cpp % "int a;\n  int b;" +
+          "docs/a.md": "# Its head\nNew words: lse, new word. Rung\n| word | is |\n|---|---|\n| lse, new word | z |\n" +
+                       text % "one\n...\nthree" + text % "...\ntwo\n..." + cpp % "int a;\n  int b;" +
                        "```text\n$ walkthrough_01_a --bad  # exit 2\nno\n```\n", figure: '<svg x="1.51"/>\n'}
   bad = [{figure: '<svg x="1.6"/>\n'}, {figure: '<svg y="1.5"/>\n'}, {"docs/figures/01_b.svg": "<svg/>"},
          {"README.md": "[x](docs/b.md)"}, {"README.md": "[x](docs/a.md#no-head)"}, {"README.md": "![x](docs/figures/c.svg)"},
          {"README.md": "see `docs/none.md`"}, {"gpu/README.md": "see `a/none.cuh`"}]
+  table = "<!-- decode table -->\n| a |\n|---|\n| a | B1 | TIME us | 9 us | 90 % | 12 us |\n<!-- end of decode table -->\n"
+  good["README.md"] += table.replace("TIME", "10")
+  good["docs/measurements/h200-decode-peers.md"] = "| B1 | events | FI | 12 (11-13) | 10 (9-11) | 1 | 2 % | 3 % | 9 |\n"
+  bad += [{"README.md": table.replace("TIME", time)} for time in ("11", "10.1")]
   bad += [{"docs/b.md": block} for block in [
       "New words: lse, m. R", "New words: lsd. R", "| word | is |\n|---|---|\n| lse | z |\n| lse, old word | z |\n",
       text % "one\ntwo", text % "two\nthree", text % "...\none\nthree\n...", text % "...\ntwo", text % "one\n...\none\n...",
