@@ -8,6 +8,7 @@
   [text](target)          relative links and pictures exist; so do the headings that #anchors name
   `folder/file.ext`       a file that the text names exists, from the root or from the page (cN_ and NN_ name none)
   docs/figures/NN_*.svg   is what walkthrough_NN --figures writes (2-decimal coordinates within 0.011, colours within 2)
+  `tests/x.cpp`, "name"   that file has a TEST_CASE of this name; mutants `a`, `b`: tests/mutants.cpp has them
   <!-- decode table       README's times are those of docs/measurements/h200-decode-peers.md, its percentages theirs
   New words: a, b.        or a table `| word | ... |` under it: docs/glossary.md has each of them, as **a**
 Usage: docs_match.py SOURCE_ROOT BUILD_ROOT    exit 1 and file:line: reason for each mismatch    docs_match.py --selftest"""
@@ -16,6 +17,8 @@ import functools, os, pathlib, re, shlex, subprocess, sys, tempfile, textwrap
 FENCE = re.compile(r"^```(\w*) *(.*?)\s*$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?!\S*\b(?:cN|NN)_)[\w.-]+/[\w./-]+\.(?:cpp|hpp|cuh?|py|md|jsonl|log|build|svg))`")
+TEST_NAMES = re.compile(r'`(tests/\w+\.cpp)`((?:(?:,| and)? "[^"]+")+)')
+MUTANTS = re.compile(r"[mM]utants? ((?:`\w+`(?:, | and )?)+)")
 NEW_WORDS = re.compile(r"New words: ([^.]+)\.")
 SVG_TOKEN = re.compile(r"#[0-9a-f]{6}|-?\d+(?:\.\d+)?")
 
@@ -118,6 +121,17 @@ class Docs:
       elif not same_picture(file.read_text(), written[file.name]):
         yield f"docs/figures/{file.name}:1: the walkthrough writes another picture now; commit that one"
 
+  def wrong_tests(self, page):
+    """Tests and mutants that the page names and that are not there."""
+    have = functools.cache(lambda path: (self.source / path).read_text() if (self.source / path).is_file() else "")
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+      for path, names in TEST_NAMES.findall(line):
+        yield from ((number, f"{path} has no TEST_CASE \"{name}\"") for name in re.findall(r'"([^"]+)"', names)
+                    if not re.search(r'TEST_CASE(_TEMPLATE)?\("' + re.escape(name) + '"', have(path)))
+      for names in MUTANTS.findall(line):
+        yield from ((number, f"tests/mutants.cpp has no mutant `{name}`") for name in re.findall(r"`(\w+)`", names)
+                    if f"FL_MUTANT({name})" not in have("tests/mutants.cpp"))
+
   def wrong_times(self):
     """README's decode table: its case, D6, plain read and FlashInfer against the columns work, our us, floor us, its us."""
     readme, peers = self.source / "README.md", self.source / "docs" / "measurements" / "h200-decode-peers.md"
@@ -141,7 +155,7 @@ class Docs:
     pages = [p for p in pages if p.is_file()]
     glossary = self.source / "docs" / "glossary.md"
     found = [f"{p.relative_to(self.source)}:{line}: {reason}" for p in pages
-             for line, reason in [*self.wrong_in(p), *self.wrong_words(p, glossary)]]
+             for line, reason in [*self.wrong_in(p), *self.wrong_words(p, glossary), *self.wrong_tests(p)]]
     return found + [*self.wrong_times(), *self.wrong_figures()] if pages else ["there are no documents"]
 
 
@@ -186,6 +200,7 @@ echo one; echo two; echo three"""
           "a.cpp": "{\n  int a;\n    int b;\n}\n  int a;\n",
           "docs/glossary.md": "| word | means |\n|---|---|\n| **lse**, m | x |\n| **new word** | y |\n",
           "docs/a.md": "# Its head\nNew words: lse, new word. Rung\n| word | is |\n|---|---|\n| lse, new word | z |\n" +
+                       "`tests/t.cpp`, \"a b\" and \"c\"; mutants `m`, `n`\n" +
                        text % "one\n...\nthree" + text % "...\ntwo\n..." + cpp % "int a;\n  int b;" +
                        "```text\n$ walkthrough_01_a --bad  # exit 2\nno\n```\n", figure: '<svg x="1.51"/>\n'}
   bad = [{figure: '<svg x="1.6"/>\n'}, {figure: '<svg y="1.5"/>\n'}, {"docs/figures/01_b.svg": "<svg/>"},
@@ -194,6 +209,9 @@ echo one; echo two; echo three"""
   table = "<!-- decode table -->\n| a |\n|---|\n| a | B1 | TIME us | 9 us | 90 % | 12 us |\n<!-- end of decode table -->\n"
   good["README.md"] += table.replace("TIME", "10")
   good["docs/measurements/h200-decode-peers.md"] = "| B1 | events | FI | 12 (11-13) | 10 (9-11) | 1 | 2 % | 3 % | 9 |\n"
+  good["tests/t.cpp"] = 'TEST_CASE("a b") {}\nTEST_CASE_TEMPLATE("c", T, float) {}\n'
+  good["tests/mutants.cpp"] = "FL_MUTANT(m)\nFL_MUTANT(n)\n"
+  bad += [{"docs/b.md": line} for line in ('`tests/t.cpp`, "a"', '`tests/t.cpp`, "c", "d"', "mutant `o`", "mutants `m`, `mm`")]
   bad += [{"README.md": table.replace("TIME", time)} for time in ("11", "10.1")]
   bad += [{"docs/b.md": block} for block in [
       "New words: lse, m. R", "New words: lsd. R", "| word | is |\n|---|---|\n| lse | z |\n| lse, old word | z |\n",
