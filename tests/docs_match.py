@@ -211,7 +211,7 @@ echo one; echo two; echo three"""
   good["docs/measurements/h200-decode-peers.md"] = "| B1 | events | FI | 12 (11-13) | 10 (9-11) | 1 | 2 % | 3 % | 9 |\n"
   good["tests/t.cpp"] = 'TEST_CASE("a b") {}\nTEST_CASE_TEMPLATE("c", T, float) {}\n'
   good["tests/mutants.cpp"] = "FL_MUTANT(m)\nFL_MUTANT(n)\n"
-  bad += [{"docs/b.md": line} for line in ('`tests/t.cpp`, "a"', '`tests/t.cpp`, "c", "d"', "mutant `o`", "mutants `m`, `mm`")]
+  bad += [{"docs/b.md": x} for x in ('`tests/t.cpp`, "a"', '`tests/t.cpp`, "c", "d"', "mutant `o`", "mutants `m`, `p`")]
   bad += [{"README.md": table.replace("TIME", time)} for time in ("11", "10.1")]
   bad += [{"docs/b.md": block} for block in [
       "New words: lse, m. R", "New words: lsd. R", "| word | is |\n|---|---|\n| lse | z |\n| lse, old word | z |\n",
