@@ -10,6 +10,7 @@
 #include "core/attention_problem.hpp"
 #include "core/plan.hpp"
 #include "core/range.hpp"
+#include "planner/plan_inputs.hpp"
 
 namespace flashladder::api {
 

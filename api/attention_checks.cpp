@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "core/validate.hpp"
+#include "planner/plan_inputs.hpp"
 
 namespace flashladder::api {
 namespace {

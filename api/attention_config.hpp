@@ -9,12 +9,12 @@
 
 #include "api/placement.hpp"
 #include "core/attention_params.hpp"
+#include "core/split_policy.hpp"
 #include "core/tensor.hpp"
-#include "planner/plan_inputs.hpp"
 
 namespace flashladder::api {
 
-using planner::SplitPolicy;
+using flashladder::SplitPolicy;
 
 struct HeadShape {
   std::int32_t num_qo_heads = 0, num_kv_heads = 0;  // any group size

@@ -14,12 +14,12 @@ BatchLengths page_lists(Indices qo_indptr, Indices paged_kv_indptr, Indices page
   return {.qo_indptr = qo_indptr, .paged_kv_indptr = paged_kv_indptr, .paged_kv_last_page_len = paged_kv_last_page_len};
 }
 
-AttentionSession session(const AttentionConfig& config, bool ragged) {
-  return {config, {.decode = false, .ragged = ragged}};
-}
+using Kind = AttentionSession::Kind;
+const Kind paged{.decode = false}, ragged{.decode = false, .ragged = true};
+Kind graph_of(const AttentionLimits& limits) { return {.decode = false, .graph = limits}; }
 
-std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, bool ragged, const Workspace& workspace) {
-  auto made = std::make_unique<AttentionSession>(session(config, ragged));
+std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, const Kind& kind, const Workspace& workspace) {
+  auto made = std::make_unique<AttentionSession>(config, kind);
   made->attach(workspace);
   return made;
 }
@@ -28,18 +28,18 @@ std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, bool r
 
 WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, Indices qo_indptr,
                                                              Indices paged_kv_indptr, Indices paged_kv_last_page_len) {
-  return session(config, false).bytes_for(page_lists(qo_indptr, paged_kv_indptr, paged_kv_last_page_len));
+  return AttentionSession(config, paged).bytes_for(page_lists(qo_indptr, paged_kv_indptr, paged_kv_last_page_len));
 }
 WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, Indices qo_indptr,
                                                              const BlockTableLengths& lengths) {
-  return session(config, false).bytes_for({.qo_indptr = qo_indptr, .block_table = lengths});
+  return AttentionSession(config, paged).bytes_for({.qo_indptr = qo_indptr, .block_table = lengths});
 }
 WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
-  return session(config, false).bytes_for(limits);
+  return AttentionSession(config, paged).bytes_for(limits);
 }
 
 BatchPrefillWithPagedKVCache::BatchPrefillWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace)
-    : session_(attached(config, false, workspace)) {}
+    : session_(attached(config, paged, workspace)) {}
 BatchPrefillWithPagedKVCache::~BatchPrefillWithPagedKVCache() = default;
 BatchPrefillWithPagedKVCache::BatchPrefillWithPagedKVCache(BatchPrefillWithPagedKVCache&&) noexcept = default;
 BatchPrefillWithPagedKVCache& BatchPrefillWithPagedKVCache::operator=(BatchPrefillWithPagedKVCache&&) noexcept = default;
@@ -61,16 +61,48 @@ void BatchPrefillWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, 
 
 const Plan& BatchPrefillWithPagedKVCache::current_plan() const { return session_->current_plan(); }
 
+WorkspaceBytes CUDAGraphBatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config,
+                                                                      const AttentionLimits& limits) {
+  return AttentionSession(config, graph_of(limits)).bytes_for(limits);
+}
+
+CUDAGraphBatchPrefillWithPagedKVCache::CUDAGraphBatchPrefillWithPagedKVCache(const AttentionConfig& config,
+                                                                             const AttentionLimits& limits,
+                                                                             const Workspace& workspace)
+    : session_(attached(config, graph_of(limits), workspace)) {}
+CUDAGraphBatchPrefillWithPagedKVCache::~CUDAGraphBatchPrefillWithPagedKVCache() = default;
+CUDAGraphBatchPrefillWithPagedKVCache::CUDAGraphBatchPrefillWithPagedKVCache(
+    CUDAGraphBatchPrefillWithPagedKVCache&&) noexcept = default;
+CUDAGraphBatchPrefillWithPagedKVCache& CUDAGraphBatchPrefillWithPagedKVCache::operator=(
+    CUDAGraphBatchPrefillWithPagedKVCache&&) noexcept = default;
+
+void CUDAGraphBatchPrefillWithPagedKVCache::plan(Indices qo_indptr, Indices paged_kv_indptr, Indices paged_kv_indices,
+                                                 Indices paged_kv_last_page_len, Stream stream, Device indices_on) {
+  session_->plan(page_lists(qo_indptr, paged_kv_indptr, paged_kv_last_page_len), paged_kv_indices, indices_on, stream);
+}
+void CUDAGraphBatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockTableLengths& lengths, Indices block_tables,
+                                                 Stream stream, Device indices_on) {
+  session_->plan({.qo_indptr = qo_indptr, .block_table = lengths}, block_tables, indices_on, stream);
+}
+
+void CUDAGraphBatchPrefillWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output,
+                                                Stream stream, std::span<const float> sinks,
+                                                std::span<const std::uint8_t> custom_mask) {
+  session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .custom_mask = custom_mask}, stream);
+}
+
+const Plan& CUDAGraphBatchPrefillWithPagedKVCache::current_plan() const { return session_->current_plan(); }
+
 WorkspaceBytes BatchPrefillWithRaggedKVCache::workspace_bytes(const AttentionConfig& config, Indices qo_indptr,
                                                               Indices kv_indptr) {
-  return session(config, true).bytes_for({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr});
+  return AttentionSession(config, ragged).bytes_for({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr});
 }
 WorkspaceBytes BatchPrefillWithRaggedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
-  return session(config, true).bytes_for(limits);
+  return AttentionSession(config, ragged).bytes_for(limits);
 }
 
 BatchPrefillWithRaggedKVCache::BatchPrefillWithRaggedKVCache(const AttentionConfig& config, const Workspace& workspace)
-    : session_(attached(config, true, workspace)) {}
+    : session_(attached(config, ragged, workspace)) {}
 BatchPrefillWithRaggedKVCache::~BatchPrefillWithRaggedKVCache() = default;
 BatchPrefillWithRaggedKVCache::BatchPrefillWithRaggedKVCache(BatchPrefillWithRaggedKVCache&&) noexcept = default;
 BatchPrefillWithRaggedKVCache& BatchPrefillWithRaggedKVCache::operator=(BatchPrefillWithRaggedKVCache&&) noexcept = default;

@@ -1,8 +1,8 @@
 // Batch prefill and append by plan and run: many queries a request, over a paged or a ragged KV cache.
 //
 // Request b's queries are the *last* qo_len(b) tokens of its sequence, whose keys and values are in the cache already: a
-// whole prompt has qo_len = kv_len, a chunk of a prompt or a draft of a few tokens less, and one query a request is a decode.
-// With logits.mask = causal query i sees the keys up to its own.
+// whole prompt has qo_len = kv_len, a chunk of a prompt or a draft of a few tokens less, and one query a request is a
+// decode. With logits.mask = causal query i sees the keys up to its own. A whole program: examples/chunked_prefill.cpp.
 //
 // Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the CPU today; on the GPU
 // the constructor says that it comes.
@@ -51,6 +51,34 @@ class BatchPrefillWithPagedKVCache {
   //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
   void run(const Tensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids, const AttentionOutput& output,
            Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+
+  const Plan& current_plan() const;
+
+ private:
+  std::unique_ptr<AttentionSession> session_;
+};
+
+// The same for CUDA graphs: made for limits, captured once, planned again for every batch within them, replayed. All that
+// CUDAGraphBatchDecodeWithPagedKVCache says holds here; q and o have max_nnz_qo rows. A custom mask has as many bytes as the
+// batch that is planned asks for.
+class CUDAGraphBatchPrefillWithPagedKVCache {
+ public:
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
+
+  CUDAGraphBatchPrefillWithPagedKVCache(const AttentionConfig& config, const AttentionLimits& limits,
+                                        const Workspace& workspace);
+  ~CUDAGraphBatchPrefillWithPagedKVCache();
+  CUDAGraphBatchPrefillWithPagedKVCache(CUDAGraphBatchPrefillWithPagedKVCache&&) noexcept;
+  CUDAGraphBatchPrefillWithPagedKVCache& operator=(CUDAGraphBatchPrefillWithPagedKVCache&&) noexcept;
+
+  void plan(std::span<const std::int32_t> qo_indptr, std::span<const std::int32_t> paged_kv_indptr,
+            std::span<const std::int32_t> paged_kv_indices, std::span<const std::int32_t> paged_kv_last_page_len,
+            Stream stream = nullptr, Device indices_on = Device::cpu);
+  void plan(std::span<const std::int32_t> qo_indptr, const BlockTableLengths& lengths,
+            std::span<const std::int32_t> block_tables, Stream stream = nullptr, Device indices_on = Device::cpu);
+
+  void run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
+           std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
 

@@ -8,7 +8,6 @@
 namespace flashladder::planner {
 namespace {
 
-constexpr std::array policy_names{"none", "fixed", "count", "target", "balanced"};
 constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
 
 void validate_lengths(const PlanInputs& in) {
@@ -50,8 +49,6 @@ void validate_cost(const CostModel& cost) {
 }
 
 }  // namespace
-
-const char* name_of(SplitPolicy policy) { return policy_names[static_cast<std::size_t>(policy)]; }
 
 SplitPolicy split_policy_from(std::string_view name) {
   for (SplitPolicy policy : all_policies) {

@@ -19,13 +19,14 @@
 
 #include "core/attention_params.hpp"
 #include "core/range.hpp"
+#include "core/split_policy.hpp"
 
 namespace flashladder::planner {
 
-enum class SplitPolicy : std::uint8_t { none, fixed, count, target, balanced };
+using flashladder::name_of;
+using flashladder::SplitPolicy;
 inline constexpr std::array all_policies{SplitPolicy::none, SplitPolicy::fixed, SplitPolicy::count, SplitPolicy::target,
                                          SplitPolicy::balanced};
-const char* name_of(SplitPolicy policy);
 SplitPolicy split_policy_from(std::string_view name);  // InputError lists the names
 
 // Chunk sizes of policy target, in keys. An item's tier is the index of the smallest one that holds its keys.

@@ -1,0 +1,14 @@
+// Where the planner cuts a request's keys into pieces that may run at the same time: planner/plan_inputs.hpp explains each.
+#pragma once
+
+#include <cstdint>
+
+namespace flashladder {
+
+enum class SplitPolicy : std::uint8_t { none, fixed, count, target, balanced };
+constexpr const char* name_of(SplitPolicy p) {
+  constexpr const char* names[] = {"none", "fixed", "count", "target", "balanced"};
+  return names[static_cast<int>(p)];
+}
+
+}  // namespace flashladder
