@@ -40,8 +40,11 @@ struct AttentionProblem {
   std::int32_t batch() const {
     return static_cast<std::int32_t>(has_block_table() ? seq_lens.size() : paged_kv_last_page_len.size());
   }
-  Range queries(std::int32_t b) const { return {qo_indptr[b], qo_indptr[b + 1]}; }
-  std::int32_t qo_len(std::int32_t b) const { return qo_indptr[b + 1] - qo_indptr[b]; }
+  Range queries(std::int32_t b) const {
+    const auto at = static_cast<std::size_t>(b);
+    return {qo_indptr[at], qo_indptr[at + 1]};
+  }
+  std::int32_t qo_len(std::int32_t b) const { return queries(b).size(); }
   std::int32_t kv_len(std::int32_t b) const { return page_table().length(b); }
   std::int32_t max_pages() const {  // entries of a row of block_tables
     return seq_lens.empty() ? 0 : static_cast<std::int32_t>(block_tables.size() / seq_lens.size());

@@ -90,7 +90,7 @@ struct PlanInputs {
   std::optional<CaptureLimits> capture{};  // a plan outside of it is refused
 
   std::int32_t batch() const { return static_cast<std::int32_t>(kv_lens.size()); }
-  std::int32_t qo_len(std::int32_t b) const { return qo_lens.empty() ? 1 : qo_lens[b]; }
+  std::int32_t qo_len(std::int32_t b) const { return qo_lens.empty() ? 1 : qo_lens[static_cast<std::size_t>(b)]; }
   std::int32_t group_size() const { return num_qo_heads / num_kv_heads; }
   std::int32_t packed_heads() const { return pack > 0 ? pack : group_size(); }
   std::int32_t num_heads(std::int32_t packed) const { return num_qo_heads / packed; }

@@ -13,6 +13,7 @@ def broken(root, flashladder, example, compiler):
   if not ours and b"AVX2" in pathlib.Path(flashladder).read_bytes():
     yield f"{flashladder} has lost its start-up check"
   says = subprocess.run([flashladder, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+  strict = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Werror"]  # a user's warnings stay the user's
   with tempfile.TemporaryDirectory() as folder:
     source = pathlib.Path(folder) / "user.cpp"
     source.write_text('#include "api/flashladder.hpp"\n'
@@ -20,7 +21,7 @@ def broken(root, flashladder, example, compiler):
                       f'static_assert(sizeof(FLASHLADDER_VERSION) == sizeof("{says}"));\n'
                       f'constexpr bool same(const char* a, const char* b) {{ return *a == *b && (!*a || same(a + 1, b + 1)); }}\n'
                       f'static_assert(same(FLASHLADDER_VERSION, "{says}"));\n')
-    compile_as = lambda language: subprocess.run([*compiler, f"-std={language}", "-fsyntax-only", f"-I{root}", source],
+    compile_as = lambda language: subprocess.run([*compiler, f"-std={language}", *strict, "-fsyntax-only", f"-I{root}", source],
                                                  capture_output=True, text=True)
     if (result := compile_as("c++20")).returncode != 0:
       yield f"a program with the version {says} does not compile: {result.stderr}"
