@@ -175,3 +175,36 @@ TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
   check_refused("v", {&v}, [&] { gpu::merge_states(v.t(), s.t(), v.t(), s.t(), nullptr); });
   check_refused("indptr", {&v}, [&] { gpu::variable_length_merge_states(v.t(), s.t(), indptr, v.t(), s.t(), nullptr); });
 }
+
+// One rule for both devices (tests/ops_memory.cpp): here, that each function asks for it.
+TEST_CASE("operations on the GPU refuse memory that overlaps by a part") {
+  Padded x(DType::f16, {4, 8}, 0), w(DType::f16, {8});
+  const auto rows = [&](std::int64_t first) { return contiguous(x.t().data_as<Half>() + 8 * first, DType::f16, {2, 8}); };
+  check_refused("out", {&x}, [&] { gpu::rmsnorm(rows(0), w.t(), rows(1), 1e-6f, nullptr); });
+  check_refused("residual", {&x}, [&] { gpu::fused_add_rmsnorm(rows(0), rows(1), w.t(), 1e-6f, nullptr); });
+  Padded qkv(DType::f16, {4, 3, 32}, 0), cache(DType::f32, {9, 32});
+  const auto heads = [&](std::int64_t first, std::int64_t count) {
+    return strided(qkv.t().data_as<Half>() + 32 * first, DType::f16, {4, count, 32}, {96, 32, 1});
+  };
+  const std::vector<std::int32_t> pos(4, 0);
+  check_refused("k", {&qkv}, [&] {
+    gpu::apply_rope_pos_ids_inplace(heads(0, 2), heads(1, 1), pos, 0, false, 1, 1e4f, nullptr);
+  });
+  Padded pool(DType::f16, {8, 16, 1, 32});
+  const std::vector<std::int32_t> indptr{0, 1}, indices{3}, last{4};
+  const PagedKvTable table{indptr, indices, last};
+  const auto kv = [&](const Tensor& k, const Tensor& v) { return paged_kv_cache(k, v, KvLayout::NHD); };
+  check_refused("paged_kv_cache.v", {&pool}, [&] {
+    gpu::append_paged_kv_cache(heads(1, 1), heads(2, 1), pos, pos, kv(pool.t(), pool.t()), table, nullptr);
+  });
+  Padded other(DType::f16, {8, 16, 1, 32});
+  check_refused("q", {&qkv}, [&] {
+    gpu::rope_with_cos_sin_cache_append_paged_kv_cache(heads(0, 2), heads(1, 1), heads(2, 1), cache.t(), true, pos, pos,
+                                                       kv(pool.t(), other.t()), table, nullptr);
+  });
+  Padded v(DType::f32, {6, 2, 8}, 0), s(DType::f32, {6, 2}, 0);
+  const auto v_at = [&](std::int64_t row) { return contiguous(v.t().data_as<float>() + 16 * row, DType::f32, {3, 2, 8}); };
+  const auto s_at = [&](std::int64_t row) { return contiguous(s.t().data_as<float>() + 2 * row, DType::f32, {3, 2}); };
+  check_refused("v_out", {&v}, [&] { gpu::merge_state(v_at(0), s_at(0), v_at(0), s_at(0), v_at(1), s_at(3), nullptr); });
+  check_refused("s", {&v}, [&] { gpu::merge_state_in_place(v_at(0), s_at(0), v_at(3), s_at(1), {}, nullptr); });
+}
