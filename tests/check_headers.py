@@ -78,7 +78,7 @@ def main(arguments):
   rest = [header for header in headers if header not in known]
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     failures = [text for text in pool.map(lambda header: compile_alone(compiler, header), rest) if text]
-  print(f"{len(headers) - len(failures)} of {len(headers)} headers compile alone ({len(headers) - len(rest)} begin a source)")
+  print(f"{len(headers) - len(failures)} of {len(headers)} headers compile alone; {len(headers) - len(rest)} begin a source")
   return "\n".join(failures)
 
 
