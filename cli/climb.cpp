@@ -58,7 +58,8 @@ void climb_rungs(Climb& climb, bool quiet) {
     progress.say(rung.name + ": " + rung.idea);
     const ladder::RunResult& result = results[rung.name] = run_rung(
         rung, c, climb.settings, [](const std::function<void()>& run) { return bench::median_ms(climb_rounds, run); });
-    const auto below = results.find(rung.must_equal);
+    const ladder::Rung* stands_on = rung_below(rung, c.spec);
+    const auto below = stands_on == nullptr ? results.end() : results.find(stands_on->name);
     Step step{.rung = &rung, .milliseconds = result.milliseconds,
               .agreement = agree(c, result, below == results.end() ? nullptr : &below->second, oracles.of(rung)),
               .expected = {}, .has_expected = has_expected(c)};

@@ -66,8 +66,8 @@ void verify_case(const Case& c, const ladder::Settings& settings, std::vector<Ta
       if (tally.refused.empty()) tally.refused = c.spec.name + ": " + support.reason;
       continue;
     }
-    const bool has_below = !rung.must_equal.empty() && ladder::rung(rung.must_equal).supports(c.spec);
-    const RunResult* below = has_below ? &result_of(ladder::rung(rung.must_equal)) : nullptr;
+    const Rung* stands_on = rung_below(rung, c.spec);
+    const RunResult* below = stands_on == nullptr ? nullptr : &result_of(*stands_on);
     const RunResult& result = result_of(rung);
     count(tally, c, agree(c, result, below, oracles.of(rung)));
     if (has_expected(c)) count(tally, c, compare_with_expected(c, result, oracles.of(rung).tolerance));

@@ -1,7 +1,6 @@
 #include "gpu/device_problem.hpp"
 
 #include <algorithm>
-#include <vector>
 
 #include "core/error.hpp"
 #include "core/validate.hpp"
@@ -35,6 +34,8 @@ DeviceProblem::DeviceProblem(const AttentionProblem& host) : view_(host) {
   view_.paged_kv_indptr = upload(host.paged_kv_indptr, kv_indptr_);
   view_.paged_kv_indices = upload(host.paged_kv_indices, kv_indices_);
   view_.paged_kv_last_page_len = upload(host.paged_kv_last_page_len, last_page_len_);
+  view_.block_tables = upload(host.block_tables, block_tables_);
+  view_.seq_lens = upload(host.seq_lens, seq_lens_);
   view_.custom_mask = upload(host.custom_mask, mask_);
   view_.sinks = upload(host.sinks, sinks_);
 }
@@ -56,19 +57,6 @@ void DeviceProblem::upload_cache(const PagedKvCache& kv) {
     view_.kv.k = k_.data();
     view_.kv.v = v_.data();
   }
-}
-
-DevicePlan::DevicePlan(const Plan& plan) : partial_rows(plan.partial_rows), query_tile(plan.parts.at(0).query_tile) {
-  require(plan.parts.size() == 1, "plan.parts", plan.parts.size(), "must be one");
-  const PlanPart& part = plan.parts.front();
-  std::vector<WorkItem> items;
-  std::vector<Merge> merges;
-  for_each_work(part, [&](std::int32_t w) { items.push_back(part.work(w)); });
-  for (std::int64_t m = 0; m < part.num_merges(); ++m) merges.push_back(part.merge(m));
-  num_items = part.num_work();
-  num_merges = part.num_merges();
-  items_ = DeviceBuffer(items.data(), items.size() * sizeof(WorkItem));
-  merges_ = DeviceBuffer(merges.data(), merges.size() * sizeof(Merge));
 }
 
 }  // namespace flashladder::gpu

@@ -1,4 +1,4 @@
-// 16-bit elements in registers: one at a time, or the eight of a 16-byte load.
+// Elements in registers: one at a time (f32 too), or the eight 16-bit ones of a 16-byte load.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -10,12 +10,17 @@
 
 namespace flashladder::gpu {
 
+__device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(Half x) { return __half2float(__ushort_as_half(x.bits)); }
 __device__ inline float to_float(BFloat16 x) { return __uint_as_float(std::uint32_t{x.bits} << 16); }
 
 // Rounded to nearest, ties to even.
 template <class Element>
 __device__ inline Element from_float(float x);
+template <>
+__device__ inline float from_float<float>(float x) {
+  return x;
+}
 template <>
 __device__ inline Half from_float<Half>(float x) {
   Half h;

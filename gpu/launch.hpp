@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <source_location>
@@ -18,7 +19,8 @@ struct LaunchShape {
   unsigned grid_y = 1, grid_z = 1;
   dim3 block;             // threads
   std::size_t shared_bytes = 0;  // dynamic
-  bool programmatic = false;     // may start before the kernel ahead of it ends: gpu/ptx/griddepcontrol.cuh
+  unsigned cluster = 1;          // blocks along x that share a cluster (sm_90 and newer)
+  bool programmatic = false;     // may start before the previous kernel on the stream ends: gpu/ptx/griddepcontrol.cuh
   std::source_location where = std::source_location::current();  // who launches, for the error
 };
 
@@ -36,11 +38,18 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &early;
-  config.numAttrs = shape.programmatic && has_programmatic_launch() ? 1 : 0;
+  std::array<cudaLaunchAttribute, 2> attributes{};
+  config.attrs = attributes.data();
+  if (shape.programmatic && has_programmatic_launch()) {
+    cudaLaunchAttribute& early = attributes[config.numAttrs++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {shape.cluster, 1, 1};
+  }
   check(cudaLaunchKernelEx(&config, kernel, params...), shape.where);
 }
 

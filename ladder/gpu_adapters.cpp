@@ -7,38 +7,38 @@
 #include "core/error.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
-#include "gpu/device_problem.hpp"
+#include "gpu/device_buffer.hpp"
+#include "gpu/prefill/prefill.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::ladder {
 namespace {
 
-using gpu::DecodeCall;
+using gpu::AttentionCall;
 using gpu::DeviceBuffer;
 
-Support decode_on_gpu(const CaseSpec& spec) {
-  for (std::int32_t b = 0; b < spec.batch(); ++b) {
+Support supports(const GpuRung& about, const CaseSpec& spec) {
+  for (std::int32_t b = 0; about.one_query && b < spec.batch(); ++b) {
     if (spec.qo_lens[b] != 1) {
       return {"request " + std::to_string(b) + " has " + std::to_string(spec.qo_lens[b]) +
               " queries, a decode rung takes one of each"};
     }
   }
-  if (spec.block_table) return {"a block table is not supported by this rung"};
-  const std::string reason = gpu::why_no_decode(spec.params, spec.dtype);
-  return {reason.empty() ? gpu::why_no_device() : reason + " is not supported by this rung"};
+  const std::string reason = about.why_not(spec.params, spec.dtype);
+  return {reason.empty() ? gpu::why_no_device() : "this rung does not compute " + reason};
 }
 
-Rung gpu_rung(std::string name, std::string idea, std::string teaches, std::string must_equal) {
-  return {.name = std::move(name), .op = Op::attention, .idea = std::move(idea), .teaches = std::move(teaches),
-          .device = Device::gpu, .must_equal = std::move(must_equal), .p_dtype = DType::f32, .supports = decode_on_gpu,
+Rung gpu_rung(const GpuRung& about) {
+  return {.name = about.name, .op = Op::attention, .idea = about.idea, .teaches = about.teaches, .device = Device::gpu,
+          .must_equal = about.must_equal, .p_dtype = DType::f32, .p_as_kv = about.p_as_kv,
+          .supports = [about](const CaseSpec& spec) { return supports(about, spec); },
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
 }
 
-Rung direct_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal,
-                   void (*attend)(const DecodeCall&, cudaStream_t)) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(teaches), std::move(must_equal));
+Rung direct_on_gpu(const GpuRung& about, void (*attend)(const AttentionCall&, cudaStream_t)) {
+  Rung rung = gpu_rung(about);
   rung.prepare = [attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
-    return [attend, call = gpu::decode_call(buffers.problem, buffers.output)](void* stream) {
+    return [attend, call = gpu::attention_call(buffers.problem, buffers.output)](void* stream) {
       attend(call, static_cast<cudaStream_t>(stream));
     };
   };
@@ -55,98 +55,90 @@ std::int32_t quickest_chunk(planner::PlanInputs inputs) {
     inputs.chunk_size = chunk;
     const Plan plan = planner::make_plan(inputs);
     std::int32_t partials = 0;
-    for (const Merge& m : plan.parts.front().merges) partials = std::max(partials, m.num_partials);
+    for (const PlanPart& part : plan.parts) {
+      for (const Merge& m : part.merges) partials = std::max(partials, m.num_partials);
+    }
     const float cost = plan.makespan + keys_per_partial * static_cast<float>(partials);
     if (chunk == 0 || cost < least) best = chunk, least = cost;
   }
   return best;
 }
 
+GpuPlanShape lane_groups_plan_shape(const AttentionParams& p) { return {gpu::lane_groups_grid(p.group_size()), false}; }
+GpuPlanShape p1_plan_shape(const AttentionParams& p) { return {gpu::p1::grid(p), false}; }
+
+void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
+               cudaStream_t stream) {
+  gpu::d6::attend(call, shape, packed, partials, stream);
+}
+
 }  // namespace
 
-planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid) {
+GpuPlanShape d5_plan_shape(const AttentionParams& p) { return {gpu::d5::grid(p.head_dim_qk), false}; }
+GpuPlanShape d6_plan_shape(const AttentionParams& p) { return {gpu::d6::grid(p.head_dim_qk, gpu::variant_of(p)), true}; }
+
+planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, const GpuPlanShape& shape) {
   const AttentionParams& p = spec.params;
-  const std::int32_t group = p.group_size();
-  planner::PlanInputs inputs{.kv_lens = spec.kv_lens,
-                             .num_qo_heads = p.num_qo_heads,
-                             .num_kv_heads = p.num_kv_heads,
-                             .head_dim_qk = p.head_dim_qk,
-                             .head_dim_vo = p.head_dim_vo,
-                             .page_size = spec.page_size,
-                             .query_tile = div_up(group, div_up(group, grid.most_rows)),
-                             .policy = settings.policy,
-                             .chunk_size = settings.chunk_size,
+  const bool decode = std::all_of(spec.qo_lens.begin(), spec.qo_lens.end(), [](std::int32_t len) { return len == 1; });
+  const std::int32_t most = shape.grid.query_tile, group = p.group_size();
+  planner::PlanInputs inputs{.kv_lens = spec.kv_lens, .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
+                             .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size,
+                             .mask = p.mask, .window_left = p.window_left,
+                             .query_tile = decode ? div_up(group, div_up(group, most)) : most,
+                             .policy = settings.policy, .chunk_size = settings.chunk_size,
                              .machine = {.num_sms = settings.num_sms > 0 ? settings.num_sms : gpu::multiprocessors(),
-                                         .ctas_per_sm = grid.blocks_per_sm}};
-  if (grid.persistent) inputs.cost.per_item = gpu::d6::keys_per_item, inputs.cost.per_many = gpu::d6::keys_per_grouped_item;
-  if (settings.policy == planner::SplitPolicy::balanced && !grid.persistent) {
+                                         .ctas_per_sm = shape.grid.ctas_per_sm}};
+  if (!decode) inputs.qo_lens = spec.qo_lens;
+  inputs.claimed = !shape.queues;
+  if (shape.queues) inputs.cost.per_item = gpu::d6::keys_per_item, inputs.cost.per_many = gpu::d6::keys_per_grouped_item;
+  if (settings.policy == planner::SplitPolicy::balanced && !shape.queues) {
     inputs.chunk_size = quickest_chunk(inputs);
     inputs.policy = inputs.chunk_size == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;
   }
   return inputs;
 }
 
-GpuGrid d5_grid(const AttentionParams& p) {
-  return {gpu::d5::most_rows(p.head_dim_qk), gpu::d5::blocks_per_sm(p.head_dim_qk)};
-}
-
-GpuGrid d6_grid(const AttentionParams& p) {
-  return {gpu::d6::most_rows(p.head_dim_qk), gpu::d6::blocks_per_sm(p.head_dim_qk), true};
-}
-
-Rung planned_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
-                    PlannedAttend attend) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(teaches), std::move(must_equal));
-  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
-    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
-  };
-  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
-    return make_plan(spec, settings).workspace_bytes();
-  };
-  rung.prepare = [make_plan, attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
-    const auto plan = std::make_shared<const gpu::DevicePlan>(make_plan(spec, settings));
-    return [attend, plan, call = gpu::decode_call(buffers.problem, buffers.output), workspace = buffers.workspace.data()](
-               void* stream) { attend(call, *plan, workspace, static_cast<cudaStream_t>(stream)); };
-  };
-  return rung;
-}
-
-Rung persistent_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
-                       PersistentAttend attend) {
-  Rung rung = gpu_rung(std::move(name), std::move(idea), std::move(teaches), std::move(must_equal));
-  const auto make_plan = [grid](const CaseSpec& spec, const Settings& settings) {
-    return planner::make_plan(gpu_plan_inputs(spec, settings, grid(spec.params)));
+Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAttend attend) {
+  Rung rung = gpu_rung(about);
+  const auto make_plan = [shape_of_rung](const CaseSpec& spec, const Settings& settings) {
+    return planner::make_plan(gpu_plan_inputs(spec, settings, shape_of_rung(spec.params)));
   };
   rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
     return gpu::partial_bytes(gpu::shape_of(make_plan(spec, settings)), spec.params.head_dim_vo);
   };
-  rung.prepare = [make_plan, attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+  rung.prepare = [make_plan, attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec,
+                                                         const Settings& settings) -> Runner {
     const Plan plan = make_plan(spec, settings);
     const gpu::PackedShape shape = gpu::shape_of(plan);
     std::vector<std::byte> packed(gpu::packed_bytes(shape));
-    gpu::pack(plan, spec.page_size, shape, packed);
+    gpu::pack(plan, {spec.page_size, buffers.problem.max_pages()}, shape, packed);
     const auto on_device = std::make_shared<const DeviceBuffer>(packed.data(), packed.size());
-    return [attend, on_device, shape, call = gpu::decode_call(buffers.problem, buffers.output),
+    return [attend, on_device, shape, call = gpu::attention_call(buffers.problem, buffers.output),
             workspace = buffers.workspace.data()](void* stream) {
-      attend(call, shape, on_device->data(), workspace, static_cast<cudaStream_t>(stream), nullptr);
+      attend(call, shape, on_device->data(), workspace, static_cast<cudaStream_t>(stream));
     };
   };
   return rung;
 }
 
 std::vector<Rung> gpu_rungs() {
-  const GridOf lane_groups = [](const AttentionParams& p) { return GpuGrid{gpu::most_rows, p.group_size() <= 4 ? 3 : 2}; };
-  std::vector<Rung> rungs{
-      direct_on_gpu("D1", "GPU decode: one block a query head, scalar loads", "06", "C4", gpu::d1::attend),
-      direct_on_gpu("D2", "16-byte loads, lane groups, K and V once for a group of heads", "06", "D1", gpu::d2::attend),
-      planned_on_gpu("D3", "split-K over a plan, merge kernel", "07", "D2", lane_groups, gpu::d3::attend),
-      planned_on_gpu("D4", "cp.async pipeline, page ids fetched ahead", "07", "D3", lane_groups, gpu::d4::attend),
-      planned_on_gpu("D5", "tensor cores: tokens are M, heads are N", "08", "D4", d5_grid, gpu::d5::attend),
-      persistent_on_gpu("D6", "persistent CTAs run a balanced plan's queues, the last one merges", "09", "D5", d6_grid,
-                        gpu::d6::attend),
+  const auto lower = gpu::why_not_lower_rungs;
+  return {
+      direct_on_gpu({"D1", "GPU decode: one block a query head, scalar loads", "06", "C4", gpu::d1::why_not}, gpu::d1::attend),
+      direct_on_gpu({"D2", "16-byte loads, lane groups, K and V once for a group of heads", "06", "D1", lower},
+                    gpu::d2::attend),
+      planned_on_gpu({"D3", "split-K over a plan, merge kernel", "07", "D2", lower}, lane_groups_plan_shape, gpu::d3::attend),
+      planned_on_gpu({"D4", "cp.async pipeline, page ids fetched ahead", "07", "D3", lower}, lane_groups_plan_shape,
+                     gpu::d4::attend),
+      planned_on_gpu({.name = "D5", .idea = "tensor cores: tokens are M, heads are N", .teaches = "08", .must_equal = "D4",
+                      .why_not = lower, .p_as_kv = true}, d5_plan_shape, gpu::d5::attend),
+      planned_on_gpu({.name = "D6", .idea = "persistent CTAs run a balanced plan's queues, the last one merges",
+                      .teaches = "09", .must_equal = "D5", .why_not = gpu::d6::why_not, .p_as_kv = true},
+                     d6_plan_shape, d6_attend),
+      planned_on_gpu({.name = "P1", .idea = "GPU prefill: one thread a row, work is claimed", .teaches = "10",
+                      .must_equal = "C4", .why_not = gpu::p1::why_not, .one_query = false},
+                     p1_plan_shape, gpu::p1::attend),
   };
-  for (Rung& rung : rungs) rung.p_as_kv = rung.name == "D5" || rung.name == "D6";
-  return rungs;
 }
 
 }  // namespace flashladder::ladder

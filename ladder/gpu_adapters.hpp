@@ -1,10 +1,13 @@
 // The GPU rungs. Compiled only with CUDA; without a GPU each of them says so in supports().
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "gpu/decode/decode.hpp"
+#include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/packed_plan.hpp"
+#include "gpu/attention/rung_grid.hpp"
 #include "ladder/rung.hpp"
 #include "planner/plan_inputs.hpp"
 
@@ -12,27 +15,31 @@ namespace flashladder::ladder {
 
 std::vector<Rung> gpu_rungs();  // from the lowest up
 
-// What a planned rung's blocks are: the packed query rows that one takes at most, and how many are resident in an SM.
-struct GpuGrid {
-  std::int32_t most_rows, blocks_per_sm;
-  bool persistent = false;  // runs the plan's queues
+// What all GPU rungs have in common.
+struct GpuRung {
+  std::string name, idea, teaches, must_equal;
+  std::string (*why_not)(const AttentionParams&, DType) = nullptr;  // "" if it computes this
+  bool one_query = true;   // of each request: a decode rung
+  bool p_as_kv = false;    // rounds P to the dtype of K and V
 };
 
-// The plan that a rung executes. D3 to D5 launch a block for each item and leave the order to the GPU's block scheduler.
-// Policy balanced cuts for CTAs that each work through a queue, as D6's do; for the others it stands for the one chunk size,
-// or none, for which the cost model predicts the shortest time.
-planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, GpuGrid grid);
+// How a planned rung wants its plan.
+struct GpuPlanShape {
+  gpu::RungGrid grid;
+  bool queues = false;  // its CTAs run the plan's queues. Else work is taken in the order of the claims, longest first: by
+                        // CTAs that claim, or by the GPU's block scheduler
+};
+using PlanShapeOf = GpuPlanShape (*)(const AttentionParams&);
+GpuPlanShape d5_plan_shape(const AttentionParams& params);
+GpuPlanShape d6_plan_shape(const AttentionParams& params);
 
-using GridOf = GpuGrid (*)(const AttentionParams&);
-GpuGrid d5_grid(const AttentionParams& params);
-GpuGrid d6_grid(const AttentionParams& params);
+// The plan that a rung executes. Policy balanced cuts for CTAs that each work through a queue, as D6's do; for rungs without
+// queues it stands for the one chunk size, or none, for which the cost model predicts the shortest time.
+planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, const GpuPlanShape& shape);
 
-// A rung of a kernel that launches a block for each item, or of a persistent one. The tests make some of broken kernels.
-using PlannedAttend = decltype(&gpu::d5::attend);
-using PersistentAttend = decltype(&gpu::d6::attend);
-Rung planned_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
-                    PlannedAttend attend);
-Rung persistent_on_gpu(std::string name, std::string idea, std::string teaches, std::string must_equal, GridOf grid,
-                       PersistentAttend attend);
+// A rung with a plan. The tests make some of broken kernels.
+using PlannedAttend = std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte* packed, void* partials,
+                                         cudaStream_t stream)>;
+Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape, PlannedAttend attend);
 
 }  // namespace flashladder::ladder

@@ -53,4 +53,10 @@ const Rung& rung(const std::string& name) {
   throw InputError("rung", name, "is none of " + names + (only_cpu ? "; " + api::why_no_gpu() : ""));
 }
 
+const Rung* rung_below(const Rung& above, const CaseSpec& spec) {
+  std::string name = above.must_equal;
+  while (!name.empty() && !rung(name).supports(spec)) name = rung(name).must_equal;
+  return name.empty() ? nullptr : &rung(name);
+}
+
 }  // namespace flashladder::ladder

@@ -69,6 +69,10 @@ std::span<const Rung> rungs();
 // The rung of that name; an InputError lists the names.
 const Rung& rung(const std::string& name);
 
+// The nearest rung below that supports the case: where the rung it must equal does not, the one that must equal, and so on.
+// nullptr: there is none, only the oracle.
+const Rung* rung_below(const Rung& rung, const CaseSpec& spec);
+
 // The plan that the planned CPU rung executes for a case, so that others can show it.
 planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settings);
 

@@ -17,55 +17,112 @@ struct Packed {
   std::vector<std::byte> bytes;
   gpu::PackedView view;
 
-  Packed(const Plan& plan, std::int32_t page_size, const gpu::PackedShape& capacity)
+  Packed(const Plan& plan, const gpu::PageRows& pages, const gpu::PackedShape& capacity, std::size_t part = 0)
       : shape(capacity), bytes(gpu::packed_bytes(capacity), std::byte{0xff}), view(gpu::view_of(capacity, bytes.data())) {
-    gpu::pack(plan, page_size, capacity, bytes);
+    gpu::pack(plan, pages, capacity, bytes, part);
   }
 };
 
-std::vector<std::int32_t> page_begins(const Plan& plan, std::int32_t page_size) {
-  std::vector<std::int32_t> begins{0};
-  for (const std::int32_t len : plan.kv_lens) begins.push_back(begins.back() + pages_for(len, page_size));
-  return begins;
+// Of every request: where its queries, pages and rows of a custom mask begin.
+struct Begins {
+  std::vector<std::int64_t> query{0}, page{0}, mask{0};
+
+  Begins(const Plan& plan, const gpu::PageRows& pages) {
+    for (std::size_t b = 0; b < plan.kv_lens.size(); ++b) {
+      query.push_back(query.back() + plan.qo_lens[b]);
+      page.push_back(pages.row > 0 ? static_cast<std::int64_t>(b + 1) * pages.row
+                                   : page.back() + pages_for(plan.kv_lens[b], pages.page_size));
+      mask.push_back(mask.back() + std::int64_t{plan.qo_lens[b]} * plan.kv_lens[b]);
+    }
+  }
+};
+
+void check_request(const Plan& plan, std::int32_t request, const Begins& begins, const gpu::RequestShape& packed) {
+  CHECK(packed.kv_len == plan.kv_lens[request]);
+  CHECK(packed.qo_len() == plan.qo_lens[request]);
+  CHECK(packed.diagonal == plan.kv_lens[request] - plan.qo_lens[request]);
+  CHECK(packed.mask == begins.mask[request]);
 }
 
-void check_item(const Plan& plan, const WorkItem& item, const gpu::PackedItem& packed, const gpu::PackedView& view,
-                std::int32_t first_page) {
-  CHECK(packed.row == (item.request * plan.num_kv_heads + item.head) * plan.group_size() + item.rows.begin);
-  CHECK(packed.rows == item.rows.size());
-  CHECK(packed.kv_head == item.head);
-  CHECK(packed.first_page == first_page);
-  CHECK(Range{packed.begin, packed.end} == item.keys);
+// merge_at(m): merge m of all copies, as the device finds it.
+template <class MergeAt>
+void check_item(const Plan& plan, const PlanPart& part, const WorkItem& item, const gpu::PackedItem& packed,
+                const Begins& begins, const MergeAt& merge_at) {
+  CHECK(packed.query == begins.query[item.request]);
+  CHECK(packed.head == item.head);
+  CHECK(packed.rows == item.rows);
+  CHECK(packed.keys == item.keys);
+  CHECK(packed.kv_head == item.head * part.pack / plan.group_size());
+  CHECK(packed.first_page == begins.page[item.request]);
+  check_request(plan, item.request, begins, packed.request);
   CHECK((packed.merge < 0) == item.whole());
   if (item.whole()) return;
-  const gpu::PackedMerge& merge = view.merges[packed.merge];
+  const gpu::PackedMerge merge = merge_at(packed.merge);
   CHECK(packed.slot == item.partial_slot);
-  CHECK(merge.row == packed.row);
+  CHECK(merge.query == packed.query);
+  CHECK(merge.head == packed.head);
   CHECK(merge.rows == packed.rows);
   CHECK(packed.slot >= merge.first_slot);
-  CHECK(packed.slot < merge.first_slot + merge.num_partials * merge.rows);
+  CHECK(packed.slot < merge.first_slot + merge.num_partials * merge.rows.size());
+  check_request(plan, item.request, begins, merge.request);
 }
 
-void check_packed(const Plan& plan, std::int32_t page_size, const Packed& packed) {
-  const std::vector<std::int32_t> begins = page_begins(plan, page_size);
-  const PlanPart& part = plan.parts.front();
+void check_counters(const gpu::PackedHeader& header, const Packed& packed, const std::vector<gpu::PackedMerge>& merges) {
+  CHECK(header.claimed == 0);
+  for (std::size_t m = 0; m < merges.size(); ++m) {
+    CHECK(packed.view.arrivals[m] == 0);
+    for (std::int32_t group = 0; group < merges[m].num_groups(); ++group) {
+      CHECK(packed.view.arrivals[merges[m].first_group + group] == 0);
+      CHECK(merges[m].first_group >= static_cast<std::int32_t>(merges.size()));  // not a merge's own counter
+    }
+  }
+}
+
+void check_queues(const Plan& plan, const PlanPart& part, const Packed& packed, const Begins& begins) {
+  const auto merge_at = [&](std::int32_t m) { return packed.view.merges[m]; };
   for (std::int32_t cta = 0; cta < packed.shape.num_ctas; ++cta) {
     const gpu::PackedQueue& queue = packed.view.queues[cta];
     const bool used = cta < plan.num_ctas() && part.queue_indptr[cta] < part.queue_indptr[cta + 1];
-    CHECK((queue.first.rows > 0) == used);
+    CHECK(queue.first.rows.empty() == !used);
     if (!used) continue;
     REQUIRE(queue.end - queue.begin + 1 == part.queue_indptr[cta + 1] - part.queue_indptr[cta]);
     for (std::int32_t at = queue.begin - 1; at < queue.end; ++at) {
-      const WorkItem item = part.work(part.queue[at]);
-      check_item(plan, item, at < queue.begin ? queue.first : packed.view.items[at], packed.view, begins[item.request]);
+      const gpu::PackedItem& item = at < queue.begin ? queue.first : packed.view.items[at];
+      check_item(plan, part, part.work(part.queue[at]), item, begins, merge_at);
     }
   }
-  for (std::size_t i = 0; i < static_cast<std::size_t>(plan.num_merges()); ++i) {
-    CHECK(packed.view.merges[i].num_partials == part.merge(static_cast<std::int64_t>(i)).num_partials);
-    CHECK(packed.view.arrivals[i] == 0);
-    const gpu::PackedMerge& m = packed.view.merges[i];
-    for (std::int32_t group = 0; group < m.num_groups(); ++group) CHECK(packed.view.arrivals[m.first_group + group] == 0);
+}
+
+void check_claims(const Plan& plan, const PlanPart& part, const Packed& packed, const Begins& begins) {
+  const gpu::PackedHeader& header = *packed.view.header;
+  const auto merge_at = [&](std::int32_t m) {
+    return header.of_copy(packed.view.merges[m % header.merges], m / header.merges);
+  };
+  REQUIRE(header.num_work == part.num_work());
+  for (std::int32_t w = 0; w < header.num_work; ++w) {
+    const gpu::PackedItem item =
+        header.of_copy(packed.view.items[w / header.copies], w % header.copies, part.pack, plan.group_size());
+    check_item(plan, part, part.work(w), item, begins, merge_at);
   }
+}
+
+void check_packed(const Plan& plan, const gpu::PageRows& pages, const Packed& packed, std::size_t index = 0) {
+  const PlanPart& part = plan.parts[index];
+  const Begins begins(plan, pages);
+  if (part.claimed) {
+    check_claims(plan, part, packed, begins);
+  } else {
+    check_queues(plan, part, packed, begins);
+  }
+  const gpu::PackedHeader& header = *packed.view.header;
+  std::vector<gpu::PackedMerge> merges;
+  for (std::int64_t m = 0; m < part.num_merges(); ++m) {
+    const auto stored = static_cast<std::int32_t>(m) % header.merges, copy = static_cast<std::int32_t>(m) / header.merges;
+    merges.push_back(header.of_copy(packed.view.merges[stored], copy));
+    CHECK(merges.back().num_partials == part.merge(m).num_partials);
+    CHECK(merges.back().first_slot == part.merge(m).first_slot);
+  }
+  check_counters(header, packed, merges);
 }
 
 planner::PlanInputs inputs(const std::vector<std::int32_t>& kv_lens, planner::SplitPolicy policy) {
@@ -73,31 +130,76 @@ planner::PlanInputs inputs(const std::vector<std::int32_t>& kv_lens, planner::Sp
           .policy = policy, .chunk_size = 64, .machine = {.num_sms = 13, .ctas_per_sm = 2}};
 }
 
+const std::vector<std::vector<std::int32_t>> batches{{1, 0, 4000, 77, 5, 0}, {20000}, {0}, {64, 64, 64, 64}, {}};
+
 }  // namespace
 
 TEST_CASE("a packed plan says what the plan says") {
   for (const auto policy : planner::all_policies) {
-    for (const std::vector<std::int32_t>& kv_lens :
-         {std::vector<std::int32_t>{1, 0, 4000, 77, 5, 0}, {20000}, {0}, {64, 64, 64, 64}, {}}) {
-      const Plan plan = planner::make_plan(inputs(kv_lens, policy));
-      check_packed(plan, 5, Packed(plan, 5, gpu::shape_of(plan)));
+    for (const std::vector<std::int32_t>& kv_lens : batches) {
+      for (const bool claimed : {false, true}) {
+        planner::PlanInputs in = inputs(kv_lens, policy);
+        in.claimed = claimed;
+        const Plan plan = planner::make_plan(in);
+        check_packed(plan, {5}, Packed(plan, {5}, gpu::shape_of(plan)));
+      }
     }
   }
 }
 
-TEST_CASE("a larger block: queues beyond the plan's are empty, nothing else moves") {
+TEST_CASE("many queries: ragged and packed by group or not") {
+  const std::vector<std::int32_t> kv_lens{300, 0, 4000, 5}, qo_lens{40, 3, 1000, 0};
+  for (const auto policy : planner::all_policies) {
+    for (const std::int32_t pack : {0, 1}) {
+      planner::PlanInputs in = inputs(kv_lens, policy);
+      in.qo_lens = qo_lens;
+      in.mask = MaskMode::causal;
+      in.pack = pack;
+      in.query_tile = 64;
+      in.claimed = true;
+      const Plan plan = planner::make_plan(in);
+      check_packed(plan, {5}, Packed(plan, {5}, gpu::shape_of(plan)));
+    }
+  }
+}
+
+TEST_CASE("each part of a plan has a block of its own") {
+  const std::vector<std::int32_t> kv_lens{300, 900, 4000, 5}, qo_lens{40, 1, 1000, 1};
+  planner::PlanInputs in = inputs(kv_lens, planner::SplitPolicy::fixed);
+  in.qo_lens = qo_lens;
+  in.query_tile = 64;
+  in.decode_tile = 4;
+  const Plan plan = planner::make_plan(in);
+  REQUIRE(plan.parts.size() == 2);
+  for (std::size_t part = 0; part < 2; ++part) check_packed(plan, {5}, Packed(plan, {5}, gpu::shape_of(plan, part), part), part);
+}
+
+TEST_CASE("the pages of a block table begin at its rows") {
+  for (const bool claimed : {false, true}) {
+    planner::PlanInputs in = inputs(batches[0], planner::SplitPolicy::balanced);
+    in.claimed = claimed;
+    const Plan plan = planner::make_plan(in);
+    const gpu::PageRows pages{5, 1000};
+    check_packed(plan, pages, Packed(plan, pages, gpu::shape_of(plan)));
+  }
+}
+
+TEST_CASE("a larger block: queues beyond the plan's are empty and nothing else moves") {
   const std::vector<std::int32_t> kv_lens{3000, 10, 0};
-  const Plan plan = planner::make_plan(inputs(kv_lens, planner::SplitPolicy::balanced));
-  gpu::PackedShape capacity = gpu::shape_of(plan);
-  capacity.num_ctas += 7, capacity.items += 100, capacity.merges += 3, capacity.partial_rows += 50;
-  check_packed(plan, 5, Packed(plan, 5, capacity));
+  for (const bool claimed : {false, true}) {
+    planner::PlanInputs in = inputs(kv_lens, planner::SplitPolicy::balanced);
+    in.claimed = claimed;
+    const Plan plan = planner::make_plan(in);
+    gpu::PackedShape capacity = gpu::shape_of(plan);
+    capacity.num_ctas += 7, capacity.items += 100, capacity.merges += 3, capacity.partial_rows += 50;
+    check_packed(plan, {5}, Packed(plan, {5}, capacity));
+  }
 }
 
 TEST_CASE("more than 32 partials of a tile are counted in groups") {
   const std::vector<std::int32_t> kv_lens{20000};
-  planner::PlanInputs in = inputs(kv_lens, planner::SplitPolicy::fixed);
-  const Plan plan = planner::make_plan(in);
-  const Packed packed(plan, 5, gpu::shape_of(plan));
+  const Plan plan = planner::make_plan(inputs(kv_lens, planner::SplitPolicy::fixed));
+  const Packed packed(plan, {5}, gpu::shape_of(plan));
   const gpu::PackedMerge& m = packed.view.merges[0];
   CHECK(m.num_partials == 313);
   CHECK(m.num_groups() == 20);
@@ -111,11 +213,13 @@ TEST_CASE("a plan that does not fit its block is refused") {
     gpu::PackedShape capacity = gpu::shape_of(plan);
     shrink(capacity);
     std::vector<std::byte> out(gpu::packed_bytes(gpu::shape_of(plan)));
-    CHECK_THROWS_WITH_AS(gpu::pack(plan, 5, capacity, out), doctest::Contains(what), InputError);
+    CHECK_THROWS_WITH_AS(gpu::pack(plan, {5}, capacity, out), doctest::Contains(what), InputError);
   };
   refused([](gpu::PackedShape& s) { --s.num_ctas; }, "plan.num_ctas");
   refused([](gpu::PackedShape& s) { --s.items; }, "plan.items");
   refused([](gpu::PackedShape& s) { --s.merges; }, "plan.merges");
   refused([](gpu::PackedShape& s) { --s.partial_rows; }, "plan.partial_rows");
   refused([](gpu::PackedShape& s) { --s.query_tile; }, "plan.query_tile");
+  refused([](gpu::PackedShape& s) { ++s.pack; }, "plan.pack");
+  refused([](gpu::PackedShape& s) { s.claimed = true; }, "plan.claimed");
 }

@@ -1,5 +1,5 @@
-// The proof of the GPU ladder: every GPU rung equals the rung below (D1 the CPU's C4) and the double oracle, on the case
-// table's decode cases and on random ones. Outputs and workspace start as NaN between guard bands, unused cache slots hold
+// The proof of the GPU ladder: every GPU rung equals the nearest rung below that takes the case (D1 and P1 the CPU's C4) and
+// the double oracle, on the case table and on random cases. Outputs and workspace start as NaN between guard bands, unused cache slots hold
 // NaN.
 #include <doctest/doctest.h>
 
@@ -12,7 +12,7 @@
 #include "gpu/device_buffer.hpp"
 #include "ladder/cases/draw_case.hpp"
 #include "ladder/gpu_run.hpp"
-#include "tests/decode_cases.hpp"
+#include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
 #include "tests/skip_without_device.hpp"
 
@@ -20,6 +20,12 @@ using namespace flashladder;
 using namespace flashladder::ladder;
 
 namespace {
+
+// How often each GPU rung ran: one that refuses every case would prove nothing.
+std::map<std::string, std::atomic<int>>& runs_of_rungs() {
+  static std::map<std::string, std::atomic<int>> runs;
+  return runs;
+}
 
 // What is wrong with the GPU rungs on one case, "" if nothing.
 std::string complaint(const CaseSpec& spec, const Settings& settings) {
@@ -29,14 +35,14 @@ std::string complaint(const CaseSpec& spec, const Settings& settings) {
   const gpu::DeviceProblem problem(c.problem());
   std::string all;
   for (const Rung& rung : rungs()) {
-    if (rung.device != Device::gpu) continue;
-    if (const Support support = rung.supports(spec); !support) return rung.name + " refuses it: " + support.reason;
+    if (rung.device != Device::gpu || !rung.supports(spec)) continue;
     const GpuRun run(rung, c, problem, settings);
     run.enqueue(nullptr);
     gpu::check(cudaStreamSynchronize(nullptr));
     const RunResult& result = results[rung.name] = run.result();
-    const Comparison comparison = agree(c, result, &results.at(rung.must_equal), oracles.of(rung));
+    const Comparison comparison = agree(c, result, &results.at(rung_below(rung, spec)->name), oracles.of(rung));
     if (!comparison.ok()) all += "\n  " + rung.name + ": " + comparison.message();
+    ++runs_of_rungs().at(rung.name);
   }
   return all;
 }
@@ -60,6 +66,9 @@ std::string complaint_or_error(const Trial& trial) {
 // exception ends it, since an error of the GPU stays: what follows would only repeat it.
 template <class TrialOf>
 void check_all(int n, const TrialOf& trial_of) {
+  for (const Rung& rung : rungs()) {
+    if (rung.device == Device::gpu) runs_of_rungs()[rung.name] = 0;
+  }
   reference::ThreadPool pool(reference::ThreadPool::hardware_threads());
   std::vector<std::vector<std::int32_t>> queues(pool.size());
   for (int i = 0; i < n; ++i) queues[i % pool.size()].push_back(i);
@@ -70,6 +79,9 @@ void check_all(int n, const TrialOf& trial_of) {
     if (const int now = ++done; now % 1000 == 0) std::printf("%d of %d cases\n", now, n), std::fflush(stdout);
   });
   for (const std::string& what : wrong) CHECK_MESSAGE(what.empty(), what);
+  for (const auto& [name, runs] : runs_of_rungs()) {
+    CHECK_MESSAGE(runs > n / 20, name, " took ", runs.load(), " of ", n, " cases");
+  }
 }
 
 constexpr planner::SplitPolicy policies[] = {planner::SplitPolicy::balanced, planner::SplitPolicy::fixed,
@@ -77,40 +89,47 @@ constexpr planner::SplitPolicy policies[] = {planner::SplitPolicy::balanced, pla
 
 }  // namespace
 
-TEST_CASE("every GPU rung equals the rung below on the decode cases of the case table") {
-  const std::vector<CaseSpec> table = test::decode_table();
+TEST_CASE("every GPU rung equals the rung below on the case table") {
+  const std::vector<CaseSpec> table = test::gpu_table();
   constexpr Settings settings[] = {{.threads = 1},
                                    {.threads = 1, .policy = planner::SplitPolicy::fixed, .chunk_size = 64},
                                    {.threads = 1, .num_sms = 1}};
   check_all(static_cast<int>(3 * table.size()), [&](int i) { return Trial{table[i / 3], settings[i % 3]}; });
 }
 
-TEST_CASE("every GPU rung equals the rung below on random decode cases") {
-  const int cases = test::options().cases > 0 ? test::options().cases : 300;
+TEST_CASE("every GPU rung equals the rung below on random cases") {
+  const int cases = test::options().cases > 0 ? test::options().cases : 400;
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   check_all(cases, [](int i) {
     // Most plans are for a GPU smaller than this one: then a CTA's queue has several items, though the case is small.
     const Settings settings{.threads = 1, .policy = policies[i % 4], .chunk_size = 64, .num_sms = i % 5 == 0 ? 0 : 1 + i % 7};
-    return Trial{test::random_decode(test::options().seed + i), settings};
+    return Trial{test::random_gpu_case(test::options().seed + i), settings};
   });
 }
 
-TEST_CASE("what a decode rung does not take it refuses with the reason") {
-  const CaseSpec good = test::random_decode(3);
-  const auto refused = [&](auto change, const char* why) {
+TEST_CASE("what a rung does not take it refuses with the reason") {
+  const CaseSpec good = test::as_plain_decode(test::random_decode(3), DType::f16);
+  const auto refused = [&](const char* name, auto change, const char* why) {
     CaseSpec spec = good;
+    spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
     change(spec);
-    const Support support = rung("D1").supports(spec);
-    CHECK_MESSAGE(support.reason.find(why) != std::string::npos, "got: ", support.reason, ", wanted: ", why);
+    const Support support = rung(name).supports(spec);
+    CHECK_MESSAGE(support.reason.find(why) != std::string::npos, name, ": got: ", support.reason, ", wanted: ", why);
   };
-  CHECK(rung("D1").supports(good));
-  refused([](CaseSpec& s) { s.qo_lens.back() = 2; }, "has 2 queries");
-  refused([](CaseSpec& s) { s.dtype = DType::f32; }, "f32");
-  refused([](CaseSpec& s) { s.params.head_dim_qk = s.params.head_dim_vo = 80; }, "head_dim 80");
-  refused([](CaseSpec& s) { s.params.head_dim_vo = 32; }, "differ");
-  refused([](CaseSpec& s) { s.params.window_left = 5; }, "window");
-  refused([](CaseSpec& s) { s.params.mask = MaskMode::custom; }, "custom mask");
-  refused([](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ALIBI; }, "ALIBI");
+  refused("D1", [](CaseSpec& s) { s.qo_lens.back() = 2; }, "has 2 queries");
+  refused("D1", [](CaseSpec& s) { s.params.head_dim_vo = 30000; }, "more than");
+  refused("P1", [](CaseSpec& s) { s.params.head_dim_vo = 60000; }, "more than");
+  refused("P1", [](CaseSpec& s) {
+    s.params.head_dim_qk = 600, s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
+  }, "with ROPE_LLAMA");
+  refused("D5", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");
+  refused("D5", [](CaseSpec& s) { s.params.head_dim_qk = s.params.head_dim_vo = 256; }, "head_dim 256");
+  refused("D5", [](CaseSpec& s) { s.params.logits_soft_cap = 3; }, "soft cap");
+  refused("D5", [](CaseSpec& s) { s.params.mask = MaskMode::custom; }, "custom mask");
+  refused("D6", [](CaseSpec& s) { s.dtype = DType::f32; }, "f32");
+  refused("D6", [](CaseSpec& s) { s.params.head_dim_qk = s.params.head_dim_vo = 80; }, "head_dim 80");
+  refused("D6", [](CaseSpec& s) { s.params.head_dim_vo = 64; }, "differ");
+  refused("D6", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; }, "ROPE_LLAMA");
 }
 
 TEST_CASE("guard bands notice one byte on either side") {

@@ -30,11 +30,11 @@ struct Stamps {
 };
 
 // The run of median length among several with a cold L2; its output stays in `output`.
-Stamps median_run(const Plan& plan, std::int32_t page_size, const gpu::DecodeCall& call, const GpuTimer& timer) {
+Stamps median_run(const Plan& plan, std::int32_t page_size, const gpu::AttentionCall& call, const GpuTimer& timer) {
   const gpu::PackedShape shape = gpu::shape_of(plan);
   std::vector<std::byte> packed(gpu::packed_bytes(shape));
-  gpu::pack(plan, page_size, shape, packed);
-  const gpu::DeviceBuffer on_device(packed.data(), packed.size()), partials(gpu::partial_bytes(shape, call.head_dim));
+  gpu::pack(plan, {page_size}, shape, packed);
+  const gpu::DeviceBuffer on_device(packed.data(), packed.size()), partials(gpu::partial_bytes(shape, call.params.head_dim_vo));
   const std::vector<std::uint64_t> zeros(static_cast<std::size_t>(shape.num_ctas) * 2);
   const gpu::DeviceBuffer times(zeros.data(), zeros.size() * sizeof(std::uint64_t));
   std::vector<Stamps> runs;
@@ -65,7 +65,7 @@ CtaProfile profile(const Expected& expected, const gpu::DeviceProblem& problem, 
   ApiDecode decode(spec, {.policy = policy});
   decode.plan(timer.stream());
   const Plan& plan = decode.current_plan();
-  const Stamps stamps = median_run(plan, spec.page_size, gpu::decode_call(problem.view(), output), timer);
+  const Stamps stamps = median_run(plan, spec.page_size, gpu::attention_call(problem.view(), output), timer);
   o.download(result.o.data());
   lse.download(result.lse_log2.data());
   const ladder::Comparison comparison = expected.compare(result, spec.dtype);

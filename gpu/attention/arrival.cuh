@@ -8,21 +8,12 @@
 
 #include <cstdint>
 
-#include "gpu/decode/decode_params.hpp"
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/partial_merge.cuh"
+#include "gpu/attention/thread_group.cuh"
 #include "gpu/attention/write_row.cuh"
 
 namespace flashladder::gpu {
-
-// The persistent kernels' second parameter.
-struct PackedParams {
-  PackedView view;
-  float* partial_o = nullptr;           // [partial_rows, head_dim], normalised
-  float* partial_lse_log2 = nullptr;    // [partial_rows]
-  float* group_lse_log2 = nullptr;      // [partial_rows] of groups: their o takes the place of their first partial's
-  std::uint64_t* cta_times = nullptr;   // [num_ctas, 2] when each CTA began and ended, ns of the GPU's clock; or not asked
-};
 
 // Counts one arrival of `expected`; true for the last of them. By one thread, after a barrier behind the CTA's writes.
 __device__ inline bool arrive(std::uint32_t* counter, std::int32_t expected) {
@@ -35,42 +26,44 @@ __device__ inline bool arrive(std::uint32_t* counter, std::int32_t expected) {
 }
 
 // A CTA's arrival at a merge, in two steps, so that the counter's answer can be awaited while other work goes on.
-template <int head_dim, int threads>
+// Group: the threads that compute and write (thread_group.cuh).
+template <int head_dim, class Group>
 class Arrival {
  public:
   __device__ explicit Arrival(bool& last) : last_(last) {}  // last: one flag in shared memory
 
-  // All threads, when the CTA has written the item's partial. m: its merge, which was read when the item began.
+  // All threads of the group, when they have written the item's partial. m: its merge, which was read when the item began.
   __device__ void announce(const PackedParams& plan, const PackedItem& item, const PackedMerge& m) {
-    __syncthreads();  // the whole CTA's partial is written; the counter publishes it
+    Group::sync();  // the whole group's partial is written; the counter publishes it
     merge_ = item.merge, slot_ = item.slot;
-    if (threadIdx.x != 0) return;
+    if (Group::rank() != 0) return;
     last_ = m.grouped() ? arrive(plan.view.arrivals + m.first_group + group(m), size(m, group(m)))
                         : arrive(plan.view.arrivals + merge_, m.num_partials);
   }
 
-  // All threads, later. If this CTA was the last, joins what was announced. merge_partials: a PartialMerge, with shared
-  // memory that nobody reads after write_rows() and nobody writes before the next.
-  template <class Merge>
-  __device__ void settle(const DecodeParams& p, const PackedParams& plan, const Merge& merge_partials) {
+  // All threads of the group, later. If this CTA was the last, joins what was announced and hands on each row of the result:
+  // write_final(merge, row, feature, state, float4 of o, not normalised). join: a PartialMerge, with shared memory that nobody
+  // reads after the item's rows were written, and nobody writes before the next item's are.
+  template <class Join, class Write>
+  __device__ void settle(const PackedParams& plan, const Join& join, const Write& write_final) {
     if (merge_ < 0) return;
     const PackedMerge m = plan.view.merges[merge_];
-    __syncthreads();  // the answer of the counter is in shared memory
+    Group::sync();  // the answer of the counter is in shared memory
     bool last = last_, in_group = m.grouped();
     Partials some{plan.partial_o, plan.partial_lse_log2, 0, 1, m.num_partials};
     if (in_group) some.first = group(m) * PackedMerge::group_size, some.count = size(m, group(m));
     while (last) {
-      merge_partials(m, some, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
+      join(m, some, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
         if (in_group) {  // in the place of its first partial
           write_partial(plan.partial_o, plan.group_lse_log2, some.slot(0, m) + r, head_dim, feature, state, value);
         } else {
-          write_output(p, std::int64_t{m.row} + r, head_dim, feature, state, value);
+          write_final(m, r, feature, state, value);
         }
       });
       if (!in_group) break;
-      __syncthreads();  // the group's partial is written
-      if (threadIdx.x == 0) last_ = arrive(plan.view.arrivals + merge_, m.num_groups());
-      __syncthreads();  // the answer of the counter is in shared memory
+      Group::sync();  // the group's partial is written
+      if (Group::rank() == 0) last_ = arrive(plan.view.arrivals + merge_, m.num_groups());
+      Group::sync();  // the answer of the counter is in shared memory
       last = last_, in_group = false;
       some = {plan.partial_o, plan.group_lse_log2, 0, PackedMerge::group_size, m.num_groups()};
     }
@@ -79,7 +72,7 @@ class Arrival {
 
  private:
   __device__ std::int32_t group(const PackedMerge& m) const {
-    return (slot_ - m.first_slot) / m.rows / PackedMerge::group_size;
+    return (slot_ - m.first_slot) / m.rows.size() / PackedMerge::group_size;
   }
   static __device__ std::int32_t size(const PackedMerge& m, std::int32_t group) {
     return min(PackedMerge::group_size, m.num_partials - group * PackedMerge::group_size);

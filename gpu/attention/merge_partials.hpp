@@ -3,12 +3,12 @@
 
 #include <cuda_runtime_api.h>
 
-#include "gpu/decode/decode_params.hpp"
+#include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/packed_plan.hpp"
 
 namespace flashladder::gpu {
 
-// plan.partial_o and partial_lse_log2 were written by the kernels before it on the stream. query_tile: most rows of a Merge.
-void merge_partials(const DecodeCall& call, const PlannedParams& plan, std::int64_t num_merges, std::int32_t query_tile,
-                    cudaStream_t stream);
+// The partials of `plan`, a claimed part of this shape, were written by the previous kernel on the stream.
+void merge_partials(const AttentionCall& call, const PackedShape& shape, const PackedParams& plan, cudaStream_t stream);
 
 }  // namespace flashladder::gpu

@@ -2,110 +2,169 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "core/error.hpp"
 #include "core/page_table.hpp"
+#include "core/row.hpp"
 
 namespace flashladder::gpu {
 namespace {
 
+constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
+
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 struct Offsets {
-  std::size_t items, merges, arrivals, end;  // the queues come first
+  std::size_t queues, items, merges, arrivals, end;  // the header comes first
 };
 
 Offsets offsets(const PackedShape& shape) {
+  const auto bytes = [](std::int64_t count, std::size_t size) { return static_cast<std::size_t>(count) * size; };
   Offsets at{};
-  at.items = static_cast<std::size_t>(shape.num_ctas) * sizeof(PackedQueue);
-  at.merges = at.items + static_cast<std::size_t>(shape.items) * sizeof(PackedItem);
-  at.arrivals = at.merges + static_cast<std::size_t>(shape.merges) * sizeof(PackedMerge);
-  at.end = at.arrivals + aligned(static_cast<std::size_t>(shape.merges + shape.items) * sizeof(std::uint32_t));
+  at.queues = sizeof(PackedHeader);
+  at.items = at.queues + (shape.claimed ? 0 : bytes(shape.num_ctas, sizeof(PackedQueue)));
+  at.merges = at.items + bytes(shape.items, sizeof(PackedItem));
+  at.arrivals = at.merges + bytes(shape.merges, sizeof(PackedMerge));
+  // A merge has fewer groups than partials, which are items.
+  at.end = at.arrivals + aligned(bytes((shape.merges + shape.items) * shape.copies, sizeof(std::uint32_t)));
   return at;
 }
 
-void require_fits(const Plan& plan, const PackedShape& capacity, std::size_t out_bytes) {
-  const auto at_most = [](const char* what, std::int64_t has, std::int64_t limit) {
-    if (has <= limit) return;  // the sentence, and the memory that it takes, only if it is needed
-    require(false, what, has, ("is more than the block's " + std::to_string(limit)).c_str());
+void require_fits(const Plan& plan, const PackedShape& has, const PackedShape& capacity, std::size_t out_bytes) {
+  const auto at_most = [](const char* what, std::int64_t count, std::int64_t limit) {
+    if (count <= limit) return;  // the sentence, and the memory that it takes, only if it is needed
+    require(false, what, count, ("is more than the block's " + std::to_string(limit)).c_str());
   };
-  at_most("plan.num_ctas", plan.num_ctas(), capacity.num_ctas);
-  require(plan.parts.size() == 1, "plan.parts", plan.parts.size(), "must be one");
-  at_most("plan.query_tile", plan.parts[0].query_tile, capacity.query_tile);
-  at_most("plan.items", plan.num_work(), capacity.items);
-  at_most("plan.merges", plan.num_merges(), capacity.merges);
-  at_most("plan.partial_rows", plan.partial_rows, capacity.partial_rows);
+  at_most("plan.num_ctas", has.num_ctas, capacity.num_ctas);
+  at_most("plan.query_tile", has.query_tile, capacity.query_tile);
+  at_most("plan.items", has.items, capacity.items);
+  at_most("plan.merges", has.merges, capacity.merges);
+  at_most("plan.partial_rows", has.partial_rows, capacity.partial_rows);
+  require(has.claimed == capacity.claimed, "plan.claimed", has.claimed, "must be that of the block");
+  require(has.pack == capacity.pack, "plan.pack", has.pack, "must be that of the block");
+  require(has.copies == capacity.copies, "plan.copies", has.copies, "must be that of the block");
   require(out_bytes >= packed_bytes(capacity), "packed plan bytes", out_bytes, "are fewer than packed_bytes(capacity)");
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
-  require(plan.partial_rows <= most, "plan.partial_rows", plan.partial_rows, "is more than 2^31 - 1");
-  const std::int64_t rows = std::int64_t{plan.batch} * plan.num_qo_heads;
-  require(rows <= most, "rows of q", rows, "are more than 2^31 - 1");
+  require(plan.partial_rows <= int32_max, "plan.partial_rows", plan.partial_rows, "is more than 2^31 - 1");
+  require(has.num_work() <= int32_max, "plan.items", has.num_work(), "are more than 2^31 - 1");
 }
 
-// The items in queue order. They are walked by request, so that where a request's pages begin (what paged_kv_indptr says,
-// since a valid table has no more pages than its tokens fill) needs no search.
-void pack_items(const Plan& plan, std::int32_t page_size, PackedItem* items) {
-  thread_local std::vector<std::int32_t> place;  // [items]  kept, so that packing again allocates nothing
-  const PlanPart& part = plan.parts.front();
-  place.resize(part.queue.size());
-  for (std::size_t at = 0; at < part.queue.size(); ++at) place[part.queue[at]] = static_cast<std::int32_t>(at);
-  std::int64_t first_page = 0;
-  std::int32_t request = 0;
-  for_each_work(part, [&](std::int32_t w) {
-    const WorkItem item = part.work(w);
-    for (; request < item.request; ++request) {
-      first_page += pages_for(plan.kv_lens[request], page_size);
-      require(first_page <= std::numeric_limits<std::int32_t>::max(), "pages", first_page, "are more than 2^31 - 1");
-    }
-    items[place[w]] = {.row = item.request * plan.num_qo_heads + item.head * part.pack + item.rows.begin,
-                       .rows = item.rows.size(), .kv_head = item.head,
-                       .first_page = static_cast<std::int32_t>(first_page), .begin = item.keys.begin, .end = item.keys.end,
-                       .merge = item.merge, .slot = item.whole() ? 0 : static_cast<std::int32_t>(item.partial_slot)};
-  });
+// What an item takes from its request.
+struct Request {
+  std::int32_t query, first_page;
+  RequestShape shape;
+};
+
+// Of every request. Kept between calls, so that packing again allocates nothing.
+const std::vector<Request>& requests_of(const Plan& plan, const PageRows& pages) {
+  thread_local std::vector<Request> requests;
+  requests.resize(static_cast<std::size_t>(plan.batch));
+  std::int64_t query = 0, page = 0, mask = 0;
+  for (std::int32_t b = 0; b < plan.batch; ++b) {
+    if (pages.row > 0) page = std::int64_t{b} * pages.row;
+    require(query <= int32_max, "queries", query, "are more than 2^31 - 1");
+    require(page <= int32_max, "pages", page, "are more than 2^31 - 1");
+    requests[b] = {static_cast<std::int32_t>(query), static_cast<std::int32_t>(page),
+                   {plan.kv_lens[b], plan.kv_lens[b] - plan.qo_lens[b], mask}};
+    query += plan.qo_lens[b];
+    page += pages_for(plan.kv_lens[b], pages.page_size);
+    mask += std::int64_t{plan.qo_lens[b]} * plan.kv_lens[b];
+  }
+  return requests;
 }
 
-}  // namespace
+class Packer {
+ public:
+  Packer(const Plan& plan, const PlanPart& part, const PageRows& pages)
+      : plan_(plan), part_(part), requests_(requests_of(plan, pages)) {}
 
-PackedShape shape_of(const Plan& plan) {
-  return {.num_ctas = plan.num_ctas(), .query_tile = plan.parts.at(0).query_tile, .items = plan.num_work(),
-          .merges = plan.num_merges(), .partial_rows = plan.partial_rows};
-}
+  PackedItem item(const WorkItem& i) const {
+    const Request& r = requests_[i.request];
+    return {.query = r.query, .head = i.head, .rows = i.rows, .keys = i.keys,
+            .kv_head = kv_head_of(i.head, part_.pack, plan_.group_size()), .first_page = r.first_page, .merge = i.merge,
+            .slot = i.whole() ? 0 : static_cast<std::int32_t>(i.partial_slot), .request = r.shape};
+  }
+  PackedMerge merge(const Merge& m, std::int32_t first_group) const {
+    const Request& r = requests_[m.request];
+    return {.query = r.query, .head = m.head, .rows = m.rows, .first_slot = static_cast<std::int32_t>(m.first_slot),
+            .num_partials = m.num_partials, .first_group = first_group, .request = r.shape};
+  }
 
-std::size_t packed_bytes(const PackedShape& shape) { return offsets(shape).end; }
+ private:
+  const Plan& plan_;
+  const PlanPart& part_;
+  const std::vector<Request>& requests_;
+};
 
-std::size_t partial_bytes(const PackedShape& shape, std::int32_t head_dim) {
-  return static_cast<std::size_t>(shape.partial_rows) * (static_cast<std::size_t>(head_dim) + 2) * sizeof(float);
-}
-
-PackedView view_of(const PackedShape& capacity, std::byte* packed) {
-  const Offsets at = offsets(capacity);
-  return {.queues = reinterpret_cast<PackedQueue*>(packed), .items = reinterpret_cast<PackedItem*>(packed + at.items),
-          .merges = reinterpret_cast<PackedMerge*>(packed + at.merges),
-          .arrivals = reinterpret_cast<std::uint32_t*>(packed + at.arrivals)};
-}
-
-void pack(const Plan& plan, std::int32_t page_size, const PackedShape& capacity, std::span<std::byte> out) {
-  require_fits(plan, capacity, out.size());
-  const PackedView view = view_of(capacity, out.data());
-  const PlanPart& part = plan.parts.front();
-  pack_items(plan, page_size, view.items);
-  for (std::int32_t cta = 0; cta < capacity.num_ctas; ++cta) {
+void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ctas, const PackedView& view) {
+  for (std::size_t at = 0; at < part.queue.size(); ++at) view.items[at] = packer.item(part.work(part.queue[at]));
+  const auto planned = static_cast<std::int32_t>(part.queue_indptr.size()) - 1;
+  for (std::int32_t cta = 0; cta < num_ctas; ++cta) {
     PackedQueue queue;
-    if (cta < plan.num_ctas() && part.queue_indptr[cta] < part.queue_indptr[cta + 1]) {
+    if (cta < planned && part.queue_indptr[cta] < part.queue_indptr[cta + 1]) {
       queue = {view.items[part.queue_indptr[cta]], part.queue_indptr[cta] + 1, part.queue_indptr[cta + 1]};
     }
     view.queues[cta] = queue;
   }
-  std::int64_t counters = capacity.merges;
-  for (std::int64_t i = 0; i < part.num_merges(); ++i) {
-    const Merge m = part.merge(i);
-    view.merges[i] = {.row = m.request * plan.num_qo_heads + m.head * part.pack + m.rows.begin, .rows = m.rows.size(),
-                      .first_slot = static_cast<std::int32_t>(m.first_slot), .num_partials = m.num_partials,
-                      .first_group = static_cast<std::int32_t>(counters)};
-    counters += view.merges[i].num_groups();  // fewer than its partials, which are items
+}
+
+}  // namespace
+
+PackedShape shape_of(const Plan& plan, std::size_t index) {
+  const PlanPart& part = plan.parts.at(index);
+  const std::int64_t stored = part.claimed ? 1 : part.copies;  // of each item
+  return {.claimed = part.claimed, .num_ctas = plan.num_ctas(), .query_tile = part.query_tile, .pack = part.pack,
+          .copies = part.claimed ? part.copies : 1, .items = static_cast<std::int64_t>(part.items.size()) * stored,
+          .merges = static_cast<std::int64_t>(part.merges.size()) * stored,
+          .partial_rows = plan.partial_rows};  // slots count through all parts
+}
+
+std::size_t packed_bytes(const PackedShape& shape) { return offsets(shape).end; }
+
+std::size_t partial_bytes(const PackedShape& shape, std::int32_t head_dim_vo) {
+  return static_cast<std::size_t>(shape.partial_rows) * (static_cast<std::size_t>(head_dim_vo) + 2) * sizeof(float);
+}
+
+PackedView view_of(const PackedShape& capacity, std::byte* packed) {
+  const Offsets at = offsets(capacity);
+  return {.header = reinterpret_cast<PackedHeader*>(packed), .queues = reinterpret_cast<PackedQueue*>(packed + at.queues),
+          .items = reinterpret_cast<PackedItem*>(packed + at.items),
+          .merges = reinterpret_cast<PackedMerge*>(packed + at.merges),
+          .arrivals = reinterpret_cast<std::uint32_t*>(packed + at.arrivals)};
+}
+
+void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, std::span<std::byte> out, std::size_t index) {
+  const PackedShape shape = shape_of(plan, index);
+  require_fits(plan, shape, capacity, out.size());
+  const PackedView view = view_of(capacity, out.data());
+  const PlanPart& part = plan.parts[index];
+  const Packer packer(plan, part, pages);
+  if (part.claimed) {
+    for (std::size_t i = 0; i < part.items.size(); ++i) view.items[i] = packer.item(part.items[i]);
+  } else {
+    pack_queues(part, packer, capacity.num_ctas, view);
   }
-  std::fill(view.arrivals, view.arrivals + counters, 0u);
+  // Counters of merges come first, those of groups behind them, each for all copies.
+  const std::int64_t first_group = shape.merges * shape.copies;
+  std::int64_t groups = 0;
+  for (std::int64_t m = 0; m < shape.merges; ++m) {
+    view.merges[m] = packer.merge(part.merge(m), static_cast<std::int32_t>(first_group + groups));
+    groups += view.merges[m].num_groups();
+  }
+  *view.header = {.claimed = 0, .num_work = static_cast<std::int32_t>(shape.num_work()), .copies = shape.copies,
+                  .merges = static_cast<std::int32_t>(shape.merges),
+                  .partial_rows = static_cast<std::int32_t>(part.partial_rows),
+                  .groups = static_cast<std::int32_t>(groups)};
+  std::fill_n(view.arrivals, first_group + groups * shape.copies, 0u);
+}
+
+PackedParams packed_params(const PackedShape& capacity, std::byte* packed, void* partials, std::int32_t head_dim_vo,
+                           std::uint64_t* cta_times) {
+  auto* partial_o = static_cast<float*>(partials);
+  float* partial_lse_log2 = partial_o + capacity.partial_rows * head_dim_vo;
+  return {.view = view_of(capacity, packed), .partial_o = partial_o, .partial_lse_log2 = partial_lse_log2,
+          .group_lse_log2 = partial_lse_log2 + capacity.partial_rows, .cta_times = cta_times, .pack = capacity.pack};
 }
 
 }  // namespace flashladder::gpu

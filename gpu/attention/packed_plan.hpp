@@ -1,10 +1,12 @@
-// A Plan as the persistent decode kernels read it: one block of bytes, copied to the GPU at once.
+// One part of a Plan as kernels read it: one block of bytes, copied to the GPU at once.
 //
-//   queues [num_ctas]   the first item of each CTA, by value, and where the rest of its items lie
-//   items  [items]      in queue order
-//   merges [merges]     where the partials of a cut tile lie, and the rows that they become
-//   arrivals            zeros: how many partials are written, of each merge [merges], and of each group of partials in the
-//                       merges that have several [items]. They return to zero by themselves
+//   header               how much work there is, and the counter by which CTAs claim it
+//   queues [num_ctas]    a part with queues: the first item of each CTA, by value, and where the rest of its items lie
+//   items  [items]       in queue order, those of every head; a claimed part: in the order in which they are claimed, stored
+//                        once for all the heads that share them (core/plan.hpp: copies)
+//   merges [merges]      where the partials of a cut tile lie, and the rows that they become
+//   arrivals             zeros: how many partials are written, of each merge, and of each group of partials in the merges that
+//                        have several. They return to zero by themselves, and so does the header's counter
 //
 // An item says all that a CTA needs, the request's first page included, so that keys are three loads away from the launch
 // (queue, page id, key) and not five. The layout depends on the capacities alone: what a captured graph's kernel points to
@@ -18,15 +20,26 @@
 #include "core/host_device.hpp"
 #include "core/plan.hpp"
 #include "core/range.hpp"
+#include "core/row.hpp"
 
 namespace flashladder::gpu {
 
+// What masks and ALiBi ask of the request that a query belongs to.
+struct RequestShape {
+  std::int32_t kv_len = 0, diagonal = 0;  // query i stands on key diagonal + i: diagonal = kv_len - qo_len
+  std::int64_t mask = 0;                  // where its rows [qo_len, kv_len] begin in a custom mask
+
+  FL_HD constexpr std::int32_t qo_len() const { return kv_len - diagonal; }
+};
+
 struct alignas(16) PackedItem {
-  std::int32_t row = 0, rows = 0;        // of q and o: request * num_qo_heads + first query head; how many. 0: no item
+  std::int32_t query = 0, head = 0;      // token of q and o where the request's queries begin; head of core/row.hpp
+  Range rows;                            // packed rows. Empty: no item
+  Range keys;
   std::int32_t kv_head = 0;
-  std::int32_t first_page = 0;           // of the request, in paged_kv_indices
-  std::int32_t begin = 0, end = 0;       // keys
+  std::int32_t first_page = 0;           // of the request, in the table's list of pages
   std::int32_t merge = -1, slot = 0;     // its tile's merge and its first partial row; -1 writes o
+  RequestShape request;
 };
 
 struct alignas(16) PackedQueue {
@@ -35,9 +48,11 @@ struct alignas(16) PackedQueue {
 };
 
 struct alignas(16) PackedMerge {
-  std::int32_t row = 0, rows = 0;        // of o
-  std::int32_t first_slot = 0, num_partials = 0;  // partial p of row r lies at first_slot + p * rows + r
+  std::int32_t query = 0, head = 0;      // as in the items
+  Range rows;
+  std::int32_t first_slot = 0, num_partials = 0;  // partial p of row r lies at first_slot + p * rows.size() + r - rows.begin
   std::int32_t first_group = 0;          // into arrivals
+  RequestShape request;
 
   // Up to so many partials are merged at once. More of them meet in groups of group_size, each of which becomes one partial,
   // in the place of its first; then the groups are merged.
@@ -46,30 +61,80 @@ struct alignas(16) PackedMerge {
   FL_HD constexpr std::int32_t num_groups() const { return grouped() ? div_up(num_partials, group_size) : 0; }
 };
 
-// Capacities.
+struct alignas(16) PackedHeader {
+  std::uint32_t claimed = 0;             // counts claims; returns to zero when every CTA has found nothing more to do
+  std::int32_t num_work = 0;             // items * copies
+  std::int32_t copies = 1;
+  std::int32_t merges = 0;               // of one copy, as all that follows
+  std::int32_t partial_rows = 0, groups = 0;
+
+  // What is stored once, for the head whose turn it is. pack, group_size: those of the rows (core/row.hpp).
+  FL_HD constexpr PackedItem of_copy(PackedItem item, std::int32_t copy, std::int32_t pack, std::int32_t group_size) const {
+    item.head += copy;
+    item.kv_head = kv_head_of(item.head, pack, group_size);
+    if (item.merge >= 0) item.merge += copy * merges, item.slot += copy * partial_rows;
+    return item;
+  }
+  FL_HD constexpr PackedMerge of_copy(PackedMerge merge, std::int32_t copy) const {
+    merge.head += copy;
+    merge.first_slot += copy * partial_rows;
+    merge.first_group += copy * groups;
+    return merge;
+  }
+};
+
+// Capacities, and what does not change from plan to plan.
 struct PackedShape {
+  bool claimed = false;
   std::int32_t num_ctas = 0;    // the grid: CTAs beyond the plan's find an empty queue
   std::int32_t query_tile = 1;  // most packed rows in an item: decides the kernel's instance
-  std::int64_t items = 0, merges = 0, partial_rows = 0;
+  std::int32_t pack = 1;        // query heads a row tile packs
+  std::int32_t copies = 1;      // heads that share the stored items: 1 with queues, where each head's are written out
+  std::int64_t items = 0, merges = 0;  // stored
+  std::int64_t partial_rows = 0;       // of the whole plan: slots count through all its parts
+
+  std::int64_t num_work() const { return items * copies; }
 };
-PackedShape shape_of(const Plan& plan);  // exactly what this plan takes
+PackedShape shape_of(const Plan& plan, std::size_t part = 0);  // exactly what this part of the plan takes
 
 std::size_t packed_bytes(const PackedShape& shape);  // of the block, a multiple of 16
-// Of the workspace, f32: partial o [partial_rows, head_dim], partial lse_log2 [partial_rows], groups' lse_log2
+// Of the workspace, f32: partial o [partial_rows, head_dim_vo], partial lse_log2 [partial_rows], groups' lse_log2
 // [partial_rows].
-std::size_t partial_bytes(const PackedShape& shape, std::int32_t head_dim);
+std::size_t partial_bytes(const PackedShape& shape, std::int32_t head_dim_vo);
 
-// Writes the block of a plan for decode (one query a request) into out, all of capacity's bytes that a kernel reads.
-// InputError if the plan is larger than capacity, or has more than 2^31 - 1 rows or pages.
-void pack(const Plan& plan, std::int32_t page_size, const PackedShape& capacity, std::span<std::byte> out);
+// Where a request's pages begin in the table's list: one after the other (what paged_kv_indptr says, since a valid table has
+// no more pages than its tokens fill), or, in a dense block table, at multiples of a row.
+struct PageRows {
+  std::int32_t page_size = 1;
+  std::int32_t row = 0;  // pages in a row of the block table; 0: no block table
+};
+
+// Writes the block of a part of the plan into out, all of capacity's bytes that a kernel reads. InputError if the part is
+// larger than capacity, or has more than 2^31 - 1 rows or pages.
+void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, std::span<std::byte> out,
+          std::size_t part = 0);
 
 // The block's parts, on whichever side `packed` lies.
 struct PackedView {
+  PackedHeader* header = nullptr;
   PackedQueue* queues = nullptr;
   PackedItem* items = nullptr;
   PackedMerge* merges = nullptr;
   std::uint32_t* arrivals = nullptr;
 };
 PackedView view_of(const PackedShape& capacity, std::byte* packed);
+
+// What a planned kernel is given beside QueryRows, KvPages and its variant's parameters.
+struct PackedParams {
+  PackedView view;
+  float* partial_o = nullptr;           // [partial_rows, head_dim_vo], normalised
+  float* partial_lse_log2 = nullptr;    // [partial_rows]
+  float* group_lse_log2 = nullptr;      // [partial_rows] of groups: their o takes the place of their first partial's
+  std::uint64_t* cta_times = nullptr;   // [num_ctas, 2] when each CTA began and ended, ns of the GPU's clock; or not asked
+  std::int32_t pack = 1;
+};
+// packed: a block of pack() for this capacity; partials: partial_bytes(). Both on the device.
+PackedParams packed_params(const PackedShape& capacity, std::byte* packed, void* partials, std::int32_t head_dim_vo,
+                           std::uint64_t* cta_times = nullptr);
 
 }  // namespace flashladder::gpu

@@ -14,6 +14,7 @@
 
 #include "core/softmax_state.hpp"
 #include "gpu/attention/packed_plan.hpp"
+#include "gpu/attention/thread_group.cuh"
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/warp.cuh"
 
@@ -26,13 +27,13 @@ struct Partials {
 
   // The row where the i-th begins.
   __device__ std::int64_t slot(std::int32_t i, const PackedMerge& m) const {
-    return m.first_slot + (first + std::int64_t{i} * step) * m.rows;
+    return m.first_slot + (first + std::int64_t{i} * step) * m.rows.size();
   }
 };
 
-// The four features of a merge's rows that a thread has in column c: `threads` of them side by side, as many columns as the
-// rows need. Warps stay together: lanes behind the last row take part in shuffles and touch nothing.
-template <int head_dim, int threads>
+// The four features of a merge's rows that a thread has in column c: the group's threads side by side, as many columns as
+// the rows need. Warps stay together: lanes behind the last row take part in shuffles and touch nothing.
+template <int head_dim, class Group>
 struct MergeColumn {
   static constexpr int vectors = head_dim / 4;               // of a row, one a lane
   static constexpr int lanes = vectors < 32 ? vectors : 32;  // of a warp that share a row
@@ -40,13 +41,13 @@ struct MergeColumn {
   bool there;
 
   __device__ MergeColumn(const PackedMerge& m, int c)
-      : at(c * threads + static_cast<int>(threadIdx.x)), row(at / vectors), feature(at % vectors * 4),
-        there(at < m.rows * vectors) {}
-  static __device__ int count(const PackedMerge& m) { return (m.rows * vectors + threads - 1) / threads; }
+      : at(c * Group::threads + Group::rank()), row(at / vectors), feature(at % vectors * 4),
+        there(at < m.rows.size() * vectors) {}
+  static __device__ int count(const PackedMerge& m) { return div_up(m.rows.size() * vectors, Group::threads); }
 
   // Of partial p + this lane's number. Around L1, which does not know what other SMs wrote.
   __device__ float lse_log2(const PackedMerge& m, const Partials& some, int p) const {
-    const int mine = p + static_cast<int>(threadIdx.x) % lanes;
+    const int mine = p + Group::rank() % lanes;
     return there && mine < some.count ? __ldcg(some.lse_log2 + some.slot(mine, m) + row) : SoftmaxState<float>::nothing;
   }
 
@@ -61,26 +62,27 @@ struct MergeColumn {
   }
 };
 
-// stage: shared memory, [pieces][threads]. A batch is up to `most` partials of a column.
-template <int head_dim, int threads, int pieces>
+// stage: shared memory, [pieces][threads of the group]. A batch is up to `most` partials of a column.
+template <int head_dim, class Group, int pieces>
 struct PartialMerge {
-  using Column = MergeColumn<head_dim, threads>;
+  using Column = MergeColumn<head_dim, Group>;
+  static constexpr int threads = Group::threads;
   static constexpr int most = pieces < Column::lanes ? pieces : Column::lanes;
   float4* stage;
 
   // Starts the copies of `batch` partials from p on; they go to piece `first` and on.
   __device__ void copy(const PackedMerge& m, const Partials& some, const Column& column, int p, int batch, int first) const {
     const float4* from = reinterpret_cast<const float4*>(some.o) + some.slot(p, m) * Column::vectors + column.at;
-    float4* to = stage + first * threads + threadIdx.x;
+    float4* to = stage + first * threads + Group::rank();
 #pragma unroll 4
-    for (int i = 0; i < batch; ++i, to += threads, from += some.step * m.rows * Column::vectors) {
+    for (int i = 0; i < batch; ++i, to += threads, from += some.step * m.rows.size() * Column::vectors) {
       cp_async_16(to, from, column.there);
     }
   }
 
   // Adds them; lane i has the weight of the i-th. value is not normalised.
   __device__ void add(SoftmaxState<float>& state, float4& value, float weights, int batch, int first) const {
-    const float4* from = stage + first * threads + threadIdx.x;
+    const float4* from = stage + first * threads + Group::rank();
 #pragma unroll 4
     for (int i = 0; i < batch; ++i, from += threads) {
       const float weight = __shfl_sync(all_lanes, weights, i, Column::lanes);
@@ -90,7 +92,7 @@ struct PartialMerge {
     }
   }
 
-  // All threads. write(row, feature, state, float4 of o, not normalised). Waits for all of a thread's copies, those of tiles
+  // All threads of the group. write(row, feature, state, float4 of o, not normalised). Waits for all of a thread's copies, those of tiles
   // to come as well, which would be waited for next.
   template <class Write>
   __device__ void operator()(const PackedMerge& m, const Partials& some, const Write& write) const {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "gpu/decode/decode_params.hpp"
+#include "gpu/attention/attention_call.hpp"
 
 namespace flashladder::gpu {
 
@@ -13,14 +13,15 @@ struct TokenSlots {
   bool seen = false;
 
   TokenSlots() = default;
-  // first_page: where the request's pages begin in p.table.indices. Tokens from `end` on are unseen.
-  __device__ TokenSlots(const DecodeParams& p, std::int32_t first_page, std::int32_t kv_head, std::int32_t token,
-                        std::int32_t end)
+  // first_page: where the request's pages begin in the table's list. Tokens from `end` on are unseen; they are unsigned, since
+  // the one behind 2^31 - 1 is asked for too.
+  __device__ TokenSlots(const KvPages& kv, std::int32_t first_page, std::int32_t kv_head, std::uint32_t token,
+                        std::uint32_t end)
       : seen(token < end) {
     if (!seen) return;
-    const KvSlot slot = p.table.locate_from(first_page, token);
-    k = p.k_strides.offset(slot, kv_head);
-    v = p.v_strides.offset(slot, kv_head);
+    const KvSlot slot = kv.table.locate_from(first_page, static_cast<std::int32_t>(token));
+    k = kv.k_strides.offset(slot, kv_head);
+    v = kv.v_strides.offset(slot, kv_head);
   }
 };
 

@@ -1,73 +1,119 @@
 // D1, one block for each (request, query head): the GPU rung that anyone can read. Must equal C4.
-// grid   batch * num_qo_heads blocks            block  head_dim threads            shared memory  4 KB at most
-// New: thousands of threads. In tiles of head_dim keys a thread is first a key (it computes one logit), then a feature of o
-// (it walks the tile's values); the barrier between the two roles is where threads need each other.
+// grid   batch * num_qo_heads blocks    block  128 threads    shared memory  head_dim_qk + head_dim_vo + 3 * 128 numbers
+// New: thousands of threads. In tiles of 128 keys a thread is first a key: it computes that key's logit. Then it is some
+// features of o: it walks the tile's values. The barrier between the two roles is where threads need each other.
+// It takes everything that decode can mean, by the variant General, so that it is the GPU's oracle: every other rung has to
+// equal it on what both take.
 // Leaves out: everything that makes it fast. Loads are of one element, neighbours in a warp read different rows of K, each
 // head of a group reads K and V again, and a batch of one long request keeps num_qo_heads blocks busy and no more.
-#include "gpu/decode/decode.hpp"
-#include "gpu/attention/instances.cuh"
+#include "gpu/attention/key_dot.cuh"
+#include "gpu/attention/variants.cuh"
 #include "gpu/attention/write_row.cuh"
+#include "gpu/decode/decode.hpp"
 #include "gpu/element.cuh"
 #include "gpu/launch.hpp"
 
 namespace flashladder::gpu::d1 {
 namespace {
 
-template <class Element, int head_dim, class Score>
-__global__ void __launch_bounds__(head_dim) kernel(const __grid_constant__ DecodeParams p) {
-  const std::int32_t request = blockIdx.x / p.num_qo_heads, head = blockIdx.x % p.num_qo_heads;
-  const std::int32_t kv_head = head / p.group_size(), kv_len = p.table.length(request), t = threadIdx.x;
-  const std::int64_t row = std::int64_t{request} * p.num_qo_heads + head;
-  const auto* k = static_cast<const Element*>(p.k);
-  const auto* v = static_cast<const Element*>(p.v);
+constexpr int threads = 128;  // and keys of a tile
 
-  __shared__ float q[head_dim];               // the query
-  __shared__ float logit[head_dim];           // of the tile's keys, log2 units
-  __shared__ std::int64_t v_row[head_dim];    // where each key's value begins, in elements
-  q[t] = to_float(static_cast<const Element*>(p.q)[row * head_dim + t]);
-  __syncthreads();  // q is whole
+// The keys that the request's query sees, and what visibility depends on. Without a plan each block finds that out itself.
+struct Request {
+  RequestShape shape;
+  Range keys;
 
-  const Score score(p);
+  __device__ Request(const PageTable& table, const AttentionParams& p, std::int32_t request) {
+    shape.kv_len = table.length(request);
+    shape.diagonal = shape.kv_len - 1;
+    keys = visible_keys(p, 1, shape.kv_len, 0);
+    if (p.mask != MaskMode::custom) return;
+    for (std::int32_t before = 0; before < request; ++before) shape.mask += table.length(before);
+  }
+};
+
+// q [head_dim_qk]: this block's query, in f32, rotated to its position if RoPE is on.
+template <class Element>
+__device__ void load_query(const RopeInAttention& rope, const Element* from, std::int32_t head_dim, std::int32_t position,
+                           float* q) {
+  for (std::int32_t d = threadIdx.x; d < head_dim; d += threads) q[d] = to_float(from[d]);
+  __syncthreads();  // q is whole: the features of a pair may have come by two threads
+  for (std::int32_t pair = threadIdx.x; rope.on && pair < head_dim / 2; pair += threads) {
+    const RopePair at = rope_pair(RopeStyle::neox, pair, head_dim);
+    rotation_at(rope, position, pair).apply(q[at.x], q[at.y]);
+  }
+  __syncthreads();  // q is rotated
+}
+
+template <class Element>
+__global__ void __launch_bounds__(threads)
+kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+       const __grid_constant__ General::Params params, const __grid_constant__ RopeInAttention rope) {
+  const AttentionParams& p = params.attention;
+  const std::int32_t request = blockIdx.x / rows.num_qo_heads, qo_head = blockIdx.x % rows.num_qo_heads;
+  const std::int32_t kv_head = qo_head / rows.group_size, t = threadIdx.x;
+  const Request mine(kv.table, p, request);
+
+  extern __shared__ __align__(8) unsigned char shared[];
+  auto* v_row = reinterpret_cast<std::int64_t*>(shared);  // [threads] where each key's value begins, in elements
+  auto* logit = reinterpret_cast<float*>(v_row + threads);  // [threads] of the tile's keys, log2 units
+  float* q = logit + threads;                               // [head_dim_qk]
+  float* o = q + p.head_dim_qk;                             // [head_dim_vo], not normalised; thread t has t, t + threads ...
+  const auto* from = static_cast<const Element*>(rows.q) + request * rows.q_token + qo_head * rows.q_head;
+  load_query(rope, from, p.head_dim_qk, mine.shape.diagonal, q);
+  for (std::int32_t d = t; d < p.head_dim_vo; d += threads) o[d] = 0;
+
+  const General variant{params};
+  const General::Query query = variant.query(mine.shape, 0);
+  const General::Head head = variant.head(qo_head);
   SoftmaxState<float> state;  // the same in every thread
-  float o = 0;                // feature t
-  for (std::int32_t tile = 0; tile < kv_len; tile += head_dim) {
-    const std::int32_t keys = min(head_dim, kv_len - tile);
+  for (std::int64_t tile = mine.keys.begin; tile < mine.keys.end; tile += threads) {
+    const auto keys = static_cast<std::int32_t>(min(std::int64_t{threads}, mine.keys.end - tile));
     if (t < keys) {
-      const KvSlot slot = p.table.locate(request, tile + t);
-      const Element* k_row = k + p.k_strides.offset(slot, kv_head);
-      float sum[8] = {};  // eight, joined in pairs: one chain of 256 additions rounds more than near 1e5 a logit may be off
-      for (int d = 0; d < head_dim; d += 8) {
-        for (int i = 0; i < 8; ++i) sum[i] += q[d + i] * to_float(k_row[d + i]);
-      }
-      const float dot = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
-      logit[t] = score(dot);
-      v_row[t] = p.v_strides.offset(slot, kv_head);
+      const auto j = static_cast<std::int32_t>(tile + t);
+      const KvSlot slot = kv.table.locate(request, j);
+      const Element* key = static_cast<const Element*>(kv.k) + kv.k_strides.offset(slot, kv_head);
+      const bool seen = !variant.every_tile_is_edge() || variant.sees(query, j);
+      const float dot = key_dot(rope, p.head_dim_qk, [&](std::int32_t d) { return q[d]; }, key, j);
+      logit[t] = seen ? variant.logit(dot, query, head, j) : SoftmaxState<float>::nothing;
+      v_row[t] = kv.v_strides.offset(slot, kv_head);
     }
     __syncthreads();  // the tile's logits are whole
 
     SoftmaxState<float> tile_state;
     for (int j = 0; j < keys; ++j) tile_state.m = fmaxf(tile_state.m, logit[j]);
-    float tile_o = 0;
-    for (int j = 0; j < keys; ++j) {
-      const float weight = exp2f(logit[j] - tile_state.m);
-      tile_state.d += weight;
-      tile_o += weight * to_float(v[v_row[j] + t]);
-    }
+    for (int j = 0; j < keys; ++j) tile_state.d += SoftmaxState<float>::weight(logit[j], tile_state.m);
+    const float tile_m = tile_state.m;
     const MergeWeights<float> weights = merge(state, tile_state);
-    o = o * weights.a + tile_o * weights.b;
+    for (std::int32_t d = t; d < p.head_dim_vo; d += threads) {
+      float tile_o = 0;
+      for (int j = 0; j < keys; ++j) {
+        if (logit[j] == SoftmaxState<float>::nothing) continue;  // a masked key's value is not looked at: it may be NaN
+        const float weight = SoftmaxState<float>::weight(logit[j], tile_m);
+        tile_o += weight * to_float(static_cast<const Element*>(kv.v)[v_row[j] + d]);
+      }
+      o[d] = o[d] * weights.a + tile_o * weights.b;
+    }
     __syncthreads();  // nobody needs this tile's logits any more: the next tile may overwrite them
   }
 
-  write_output(p, row, head_dim, t, state, o);
+  const float row_constant = variant.row_constant(query, head);
+  for (std::int32_t d = t; d < p.head_dim_vo; d += threads) {
+    write_output(rows, {request, qo_head}, d, state, o[d], row_constant);
+  }
 }
 
 }  // namespace
 
-void attend(const DecodeCall& call, cudaStream_t stream) {
-  with_instance(call, [&]<class Element, int head_dim, class Score>() {
-    const LaunchShape shape{.grid = std::int64_t{call.batch} * call.params.num_qo_heads, .block = head_dim};
-    launch(kernel<Element, head_dim, Score>, shape, stream, call.params);
-  });
+void attend(const AttentionCall& call, cudaStream_t stream) {
+  const AttentionParams& p = call.params;
+  const std::size_t numbers = static_cast<std::size_t>(p.head_dim_qk + p.head_dim_vo) + threads;
+  const LaunchShape shape{.grid = std::int64_t{call.batch} * p.num_qo_heads, .block = threads,
+                          .shared_bytes = numbers * sizeof(float) + threads * sizeof(std::int64_t)};
+  const auto run = call.dtype == DType::f32   ? kernel<float>
+                   : call.dtype == DType::f16 ? kernel<Half>
+                                              : kernel<BFloat16>;
+  launch(run, shape, stream, call.rows, call.kv, General::params(call), rope_in_attention(p));
 }
 
 }  // namespace flashladder::gpu::d1

@@ -3,30 +3,33 @@
 // New: a warp's pipeline never ends between items: it copies the tiles of the next item while it computes those of this one,
 // so that filling and draining is paid once a launch (stream-K, arXiv:2301.03598). A tile cut among CTAs is merged by the
 // one that counts itself as the last, in chunk order whoever that is: no second launch, the same bits. Programmatic
-// dependent launch: queue and page ids are read while the kernel before is still at work.
+// dependent launch: the queue and page ids are read while the previous kernel on the stream still runs. A variant computes the
+// logits, and may ask of each key whether it is seen.
 // Leaves out: splits of one short request could meet in a cluster's shared memory instead of global memory.
+#include <utility>
+
 #include "gpu/attention/arrival.cuh"
+#include "gpu/attention/packed_work.cuh"
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/head_tiles.cuh"
-#include "gpu/attention/instances.cuh"
+#include "gpu/decode/instances.cuh"
 #include "gpu/decode/tile_stream.cuh"
-#include "gpu/attention/write_row.cuh"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
 
 namespace flashladder::gpu::d6 {
 namespace {
 
-constexpr int threads = tile_warps * 32;
+using Threads = ThreadGroup<tile_warps * 32>;
 
 // Two are enough: 64 KB of an SM are under way while as much is computed. More would only make everything else wait for
-// longer, page ids, queries, counters (timed: two are 0.5 to 1 us better than three).
+// longer: page ids, queries, counters.
 template <int head_dim>
 constexpr int stages = head_dim == 64 ? 4 : 2;
 
 template <class S>
 struct Shared {
-  Ring<S> rings[tile_warps];
+  TileRing<S> rings[tile_warps];
   TilePartials<S> partials;
   bool last;
 };
@@ -34,91 +37,115 @@ struct Shared {
 // Where a merge's partials go on their way.
 template <class S, class Memory>
 __device__ auto merge_through(Memory& memory) {
-  constexpr int pieces = sizeof memory / sizeof(float4) / threads;
-  return PartialMerge<S::head_dim, threads, pieces>{reinterpret_cast<float4*>(&memory)};
+  constexpr int pieces = sizeof memory / sizeof(float4) / Threads::threads;
+  return PartialMerge<S::head_dim, Threads, pieces>{reinterpret_cast<float4*>(&memory)};
 }
 
-template <class S, class Score>
-__global__ void __launch_bounds__(threads, blocks_per_sm(S::head_dim))
-kernel(const __grid_constant__ DecodeParams p, const __grid_constant__ PackedParams plan) {
+// What the variant keeps of an item: its one query, and the heads that this lane computes.
+template <class S, class Variant>
+struct ItemLogits {
+  typename Variant::Query query;
+  typename Variant::Head heads[S::head_tiles * 2];  // head i: row i / 2 * 8 + lane % 4 * 2 + i % 2
+
+  __device__ ItemLogits(const Variant& variant, const PackedItem& item, std::int32_t pack)
+      : ItemLogits(variant, item, pack, std::make_index_sequence<S::head_tiles * 2>()) {}
+
+ private:
+  template <std::size_t... i>
+  __device__ ItemLogits(const Variant& variant, const PackedItem& item, std::int32_t pack, std::index_sequence<i...>)
+      : query(variant.query(item.request, 0)), heads{head(variant, item, pack, static_cast<int>(i))...} {}
+
+  static __device__ typename Variant::Head head(const Variant& variant, const PackedItem& item, std::int32_t pack, int i) {
+    const int row = i / 2 * heads_in_tile + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2;
+    return variant.head(OneQueryRows{pack}(item, row).qo_head);
+  }
+};
+
+template <class S, class Variant>
+__global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, VariantKind::scaled).ctas_per_sm)
+kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+       const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared<S>& shared = *reinterpret_cast<Shared<S>*>(bytes);
   const PackedQueue queue = plan.view.queues[blockIdx.x];
   griddepcontrol_launch_dependents();  // the next kernel may come as soon as there is room: it waits where it must
-  if (queue.first.rows == 0) return griddepcontrol_wait();  // not to end before the kernel ahead does
+  if (queue.first.rows.empty()) return griddepcontrol_wait();  // not to end before the previous kernel does
   const CtaClock clock(plan.cta_times);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  Ring<S>& ring = shared.rings[warp];
+  TileRing<S>& ring = shared.rings[warp];
 
-  TileStream<S> stream(p, plan.view.items, queue);
+  WarpTileStream<S> stream(kv, plan.view.items, queue);
   griddepcontrol_wait();  // before this line only the plan and the page ids were read: q, K and V may be a kernel's output
   for (int i = 0; i < S::stages - 1; ++i) stream.copy_next(ring);
 
-  const Score score(p);
+  const Variant variant{params};
+  const OneQueryRows row_place{plan.pack};
   PackedItem item = queue.first;
-  Arrival<S::head_dim, threads> arrival(shared.last);
+  Arrival<S::head_dim, Threads> arrival(shared.last);
+  const auto write_final = [&](const auto& tile, int r, int feature, SoftmaxState<float> state, float4 value) {
+    const RowPlace place = row_place(tile, r);
+    const float row_constant = variant.row_constant(variant.query(tile.request, 0), variant.head(place.qo_head));
+    write_output(rows, place, feature, state, value, row_constant);
+  };
   int stage = 0;
   const auto query_of = [&](const PackedItem& of) {
-    return QueryTiles<S>(static_cast<const Element*>(p.q) + std::int64_t{of.row} * S::head_dim, of.rows);
+    const RowPlace first = row_place(of, 0);
+    return QueryTiles<S>(static_cast<const Element*>(rows.q) + first.query * rows.q_token + first.qo_head * rows.q_head,
+                         rows.q_head, of.rows.size());
   };
   QueryTiles<S> q = query_of(item);
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
     const QueryTiles<S> upcoming_q = query_of(upcoming);  // under way while this item is computed
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
+    const ItemLogits<S, Variant> logits(variant, item, plan.pack);
     HeadTiles<S> heads;
-    for (std::int32_t tile = item.begin + warp * tile_tokens; tile < item.end; tile += tile_warps * tile_tokens) {
+    const std::uint32_t end = item.keys.end;  // unsigned: a token behind the last of 2^31 - 1 must not wrap
+    for (std::uint32_t tile = item.keys.begin + warp * tile_tokens; tile < end; tile += tile_warps * tile_tokens) {
       stream.copy_next(ring);
+      const std::uint32_t token = tile + lane / 4;
+      bool seen[2] = {token < end, token + 8 < end};
+      if (variant.every_tile_is_edge()) {
+        for (int half = 0; half < 2; ++half) seen[half] = seen[half] && variant.sees(logits.query, token + 8 * half);
+      }
       cp_async_wait<S::stages - 1>();
       __syncwarp();  // this tile's bytes have arrived, those that other lanes copied too
-      const bool seen[2] = {tile + lane / 4 < item.end, tile + lane / 4 + 8 < item.end};
-      heads.absorb(ring.k[stage], ring.v[stage], q, seen, score);
+      heads.absorb(ring.k[stage], ring.v[stage], q, seen, [&](float dot, int n, int j, int half) {
+        return variant.logit(dot, logits.query, logits.heads[n * 2 + j], token + 8 * half);
+      });
       __syncwarp();  // every lane has read this tile: the next copy may overwrite it
       stage = stage + 1 == S::stages ? 0 : stage + 1;
     }
-    write_rows(heads, shared.partials, item.rows, [&](int r, int feature, SoftmaxState<float> state, float4 value) {
-      const std::int64_t row = std::int64_t{item.merge < 0 ? item.row : item.slot} + r;
+    write_rows(heads, shared.partials, item.rows.size(), [&](int r, int feature, SoftmaxState<float> state, float4 value) {
       if (item.merge < 0) {
-        write_output(p, row, S::head_dim, feature, state, value);
+        write_final(item, r, feature, state, value);
       } else {
-        write_partial(plan.partial_o, plan.partial_lse_log2, row, S::head_dim, feature, state, value);
+        write_partial(plan.partial_o, plan.partial_lse_log2, std::int64_t{item.slot} + r, S::head_dim, feature, state, value);
       }
     });
     // Of an item before: the counter has had an item's time to answer. Goes where this one's partials have just been.
-    arrival.settle(p, plan, merge_through<S>(shared.partials));
+    arrival.settle(plan, merge_through<S>(shared.partials), write_final);
     if (item.merge >= 0) arrival.announce(plan, item, merge);
     if (next >= queue.end) break;
     item = upcoming;
     q = S::head_tiles == 1 ? upcoming_q : query_of(item);  // registers do not hold two of 16 heads
   }
-  arrival.settle(p, plan, merge_through<S>(shared.rings));  // they have nothing else to hold any more
+  arrival.settle(plan, merge_through<S>(shared.rings), write_final);  // they have nothing else to hold any more
   clock.stop();
-}
-
-template <class S, class Score>
-void launch_queues(const DecodeCall& call, const PackedShape& capacity, const PackedParams& plan, cudaStream_t stream) {
-  const auto run = kernel<S, Score>;
-  const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared<S>),
-                          .programmatic = call.programmatic};
-  launch(run, shape, stream, call.params, plan);
 }
 
 }  // namespace
 
-void attend(const DecodeCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
             std::uint64_t* cta_times) {
-  auto* partial_o = static_cast<float*>(partials);
-  float* partial_lse_log2 = partial_o + capacity.partial_rows * call.head_dim;
-  const PackedParams plan{view_of(capacity, packed), partial_o, partial_lse_log2, partial_lse_log2 + capacity.partial_rows,
-                          cta_times};
-  with_instance(call, [&]<class Element, int head_dim, class Score>() {
-    if constexpr (most_rows(head_dim) > heads_in_tile) {
-      if (capacity.query_tile > heads_in_tile) {
-        return launch_queues<TileShape<Element, head_dim, 2, stages<head_dim>>, Score>(call, capacity, plan, stream);
-      }
-    }
-    return launch_queues<TileShape<Element, head_dim, 1, stages<head_dim>>, Score>(call, capacity, plan, stream);
+  require_16_bytes(call);
+  const PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo, cta_times);
+  with_d6_instance(call, capacity.query_tile, [&]<class Element, int head_dim, int head_tiles, class Variant>() {
+    using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
+    const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads, .shared_bytes = sizeof(Shared<S>),
+                            .programmatic = call.programmatic};
+    launch(kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
   });
 }
 

@@ -1,47 +1,64 @@
-// The decode rungs, from the outside. Each enqueues its kernels on the stream and returns; errors are CudaErrors.
-// calls: decode_call(); each request has one query, and why_no_decode() had nothing to say.
+// The decode rungs, from the outside: one query for each request. Each enqueues its kernels on the stream and returns; errors
+// are CudaErrors. Calls come from attention_call(); the rung's why_not() had nothing to say.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
-#include "gpu/decode/decode_params.hpp"
+#include <string>
+
+#include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
-#include "gpu/device_problem.hpp"
+#include "gpu/attention/rung_grid.hpp"
+#include "gpu/attention/variant_kind.hpp"
 
 namespace flashladder::gpu {
 
+// One block a query head; scalar loads. Takes everything that decode can mean: any head dims, dtype and feature.
 namespace d1 {
-void attend(const DecodeCall& call, cudaStream_t stream);
-}
-namespace d2 {
-void attend(const DecodeCall& call, cudaStream_t stream);
-}
-// The planned rungs: one block an item, items of at most most_rows packed rows, a workspace of plan.workspace_bytes() on
-// the device.
-namespace d3 {
-void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
-}
-namespace d4 {
-void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
-}
-// Rounds P to the dtype of K and V, as tensor cores want it.
-namespace d5 {
-// Its items may have more rows: two tiles of 8 heads, but for head_dim 256, where o of 16 heads would not fit the registers.
-constexpr std::int32_t most_rows(std::int32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
-// Resident in an SM, by shared memory: a block's ring takes 64, 96 or 128 KB (head_dim 64, 128, 256), D6's no more.
-constexpr std::int32_t blocks_per_sm(std::int32_t head_dim) { return head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1; }
-void attend(const DecodeCall& call, const DevicePlan& plan, void* workspace, cudaStream_t stream);
+std::string why_not(const AttentionParams& params, DType dtype);
+void attend(const AttentionCall& call, cudaStream_t stream);
 }
 
-// As d5, but persistent: the plan's CTAs run their queues, and merge. packed: a block of pack() for this capacity, on the
-// device; partials: partial_bytes(). cta_times: nullptr, or [num_ctas, 2] ns of the GPU's clock, for measurements.
+// The rungs between, built for what they teach. "" if they compute this, else why not.
+std::string why_not_lower_rungs(const AttentionParams& params, DType dtype);
+
+// Packed query rows that a block of lane groups carries at most (D2, D3, D4); larger groups take several tiles.
+inline constexpr std::int32_t lane_rows = 8;
+constexpr RungGrid lane_groups_grid(std::int32_t group_size) { return {lane_rows, group_size <= 4 ? 3 : 2}; }
+
+namespace d2 {
+void attend(const AttentionCall& call, cudaStream_t stream);
+}
+// The planned rungs. packed: a block of pack() for this shape; partials: partial_bytes(). Both on the device.
+// D3 to D5 launch a block for each work of a claimed part, in the order of the claims.
+namespace d3 {
+void attend(const AttentionCall& call, const PackedShape& shape, std::byte* packed, void* partials, cudaStream_t stream);
+}
+namespace d4 {
+void attend(const AttentionCall& call, const PackedShape& shape, std::byte* packed, void* partials, cudaStream_t stream);
+}
+// Rounds P to the dtype of K and V, as tensor cores want it; D6 too.
+namespace d5 {
+// Two tiles of 8 heads, but for head_dim 256, where o of 16 heads would not fit the registers. CTAs an SM holds, by shared
+// memory: a block's ring takes 64, 96 or 128 KB (head_dim 64, 128, 256), D6's no more.
+constexpr RungGrid grid(std::int32_t head_dim) { return {head_dim <= 128 ? 16 : 8, head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1}; }
+void attend(const AttentionCall& call, const PackedShape& shape, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
+// Persistent: the plan's CTAs run their queues, and merge.
 namespace d6 {
-constexpr std::int32_t most_rows(std::int32_t head_dim) { return d5::most_rows(head_dim); }
-constexpr std::int32_t blocks_per_sm(std::int32_t head_dim) { return d5::blocks_per_sm(head_dim); }
+std::string why_not(const AttentionParams& params, DType dtype);
+constexpr std::int32_t query_tile(std::int32_t head_dim, VariantKind kind) {
+  return kind == VariantKind::general ? 8 : d5::grid(head_dim).query_tile;
+}
+constexpr RungGrid grid(std::int32_t head_dim, VariantKind kind) {
+  return {query_tile(head_dim, kind), d5::grid(head_dim).ctas_per_sm};
+}
 // For the planner's cost model, timed: what starting and ending an item costs a CTA, in keys; and what it costs more where
 // so many partials meet that they are merged in groups.
 constexpr double keys_per_item = 80, keys_per_grouped_item = 300;
-void attend(const DecodeCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
+// cta_times: nullptr, or [num_ctas, 2] ns of the GPU's clock, for measurements.
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
             std::uint64_t* cta_times = nullptr);
 }
 

@@ -10,60 +10,25 @@
 #include <cstdint>
 
 #include "core/softmax_state.hpp"
-#include "gpu/attention/token_slots.cuh"
+#include "gpu/decode/tile_ring.cuh"
 #include "gpu/element.cuh"
-#include "gpu/ptx/cp_async.cuh"
 #include "gpu/ptx/mma.cuh"
 #include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
-
-inline constexpr int tile_tokens = 16, heads_in_tile = 8, tile_warps = 4;
-
-template <class Element_, int head_dim_, int head_tiles_, int stages_>
-struct TileShape {
-  using Element = Element_;
-  static constexpr int head_dim = head_dim_, head_tiles = head_tiles_;
-  static constexpr int chunks = head_dim / 8;  // of 16 bytes, of a token
-  static constexpr int steps = head_dim / 16;  // mma steps along head_dim
-  static constexpr int stages = stages_;       // of a warp's ring, one tile each
-  static_assert(chunks >= 8 && chunks <= 32, "a token's chunks must fill one to four bank rows and one copy of a warp");
-};
-
-// Shared memory of one warp. Chunk c of token t lies at c ^ t % 8, so that ldmatrix meets eight different bank groups
-// (core/swizzle.hpp, applied to each 128 bytes of a row).
-template <class S>
-struct Ring {
-  uint4 k[S::stages][tile_tokens][S::chunks], v[S::stages][tile_tokens][S::chunks];
-
-  // Starts the copy of 16 tokens, which the lanes first_lane .. + 15 have located. Unseen ones become zeros.
-  __device__ void copy(int stage, const typename S::Element* keys, const typename S::Element* values,
-                       const TokenSlots& slots, int first_lane) {
-    constexpr int tokens = 32 / S::chunks;  // of one copy: a lane brings 16 bytes
-    const int lane = threadIdx.x % 32, chunk = lane % S::chunks;
-#pragma unroll
-    for (int u = 0; u < tile_tokens; u += tokens) {
-      const int token = u + lane / S::chunks, from = first_lane + token;  // the lane that knows
-      const std::int64_t k_at = __shfl_sync(all_lanes, slots.k, from), v_at = __shfl_sync(all_lanes, slots.v, from);
-      const bool seen = __shfl_sync(all_lanes, slots.seen, from);
-      cp_async_16(&k[stage][token][chunk ^ token % 8], keys + k_at + chunk * 8, seen);
-      cp_async_16(&v[stage][token][chunk ^ token % 8], values + v_at + chunk * 8, seen);
-    }
-  }
-};
 
 // Q^T as B fragments: a lane holds features lane % 4 * 2 + {0, 1} (+ 8) of head lane / 4.
 template <class S>
 struct QueryTiles {
   std::uint32_t at[S::steps][S::head_tiles][2];
 
-  // first: the item's first row of q [rows, head_dim]. Heads beyond the item's rows are 0.
-  __device__ QueryTiles(const typename S::Element* first, int rows) {
+  // first: the item's first row of q; its heads lie head_stride elements apart. Heads beyond the item's rows are 0.
+  __device__ QueryTiles(const typename S::Element* first, std::int64_t head_stride, int rows) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < S::head_tiles; ++n) {
       const int head = n * heads_in_tile + lane / 4;
-      const auto* from = first + std::int64_t{head} * S::head_dim + lane % 4 * 2;
+      const auto* from = first + head * head_stride + lane % 4 * 2;
 #pragma unroll
       for (int i = 0; i < S::steps * 2; ++i) {
         at[i / 2][n][i % 2] = head < rows ? *reinterpret_cast<const std::uint32_t*>(from + i * 8) : 0;
@@ -107,6 +72,7 @@ struct HeadTiles {
   }
 
   // One tile of 16 tokens that has arrived in the ring. seen: this lane's two tokens, lane / 4 and lane / 4 + 8.
+  // score(dot, n, j, half): the logit, in log2 units, of head n * 8 + lane % 4 * 2 + j and token lane / 4 + 8 * half.
   template <class Score>
   __device__ void absorb(const uint4 (&k)[tile_tokens][S::chunks], const uint4 (&v)[tile_tokens][S::chunks],
                          const QueryTiles<S>& q, const bool (&seen)[2], const Score& score) {
@@ -116,7 +82,7 @@ struct HeadTiles {
     float sum[4][S::head_tiles][4] = {}, s[S::head_tiles][4];
 #pragma unroll
     for (int i = 0; i < S::steps; ++i) {  // blocks of A: tokens 0-7, 8-15, then the same of the next 8 features
-      ldmatrix_x4(a, &k[lane % 16][(2 * i + lane / 16) ^ lane % 8]);
+      ldmatrix_x4(a, &k[lane % 16][stored_chunk(lane % 16, 2 * i + lane / 16)]);
 #pragma unroll
       for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(sum[i % 4][n], a, q.at[i][n]);
     }
@@ -129,7 +95,8 @@ struct HeadTiles {
     softmax(s, seen, score, weights);
 #pragma unroll
     for (int i = 0; i < S::steps; ++i) {  // blocks of A: features 0-7, 8-15 of tokens 0-7, then of tokens 8-15
-      ldmatrix_x4_trans(a, &v[lane % 8 + lane / 16 * 8][(2 * i + lane / 8 % 2) ^ lane % 8]);
+      const int token = lane % 8 + lane / 16 * 8;
+      ldmatrix_x4_trans(a, &v[token][stored_chunk(token, 2 * i + lane / 8 % 2)]);
 #pragma unroll
       for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(o[i][n], a, weights[n]);
     }
@@ -163,8 +130,8 @@ struct HeadTiles {
       for (int j = 0; j < 2; ++j) {
         float& upper = s[n][j];
         float& lower = s[n][j + 2];
-        upper = seen[0] ? score(upper) : SoftmaxState<float>::nothing;
-        lower = seen[1] ? score(lower) : SoftmaxState<float>::nothing;
+        upper = seen[0] ? score(upper, n, j, 0) : SoftmaxState<float>::nothing;
+        lower = seen[1] ? score(lower, n, j, 1) : SoftmaxState<float>::nothing;
         float most = fmaxf(m[n][j], fmaxf(upper, lower));
 #pragma unroll
         for (int offset = 4; offset < 32; offset *= 2) most = fmaxf(most, __shfl_xor_sync(all_lanes, most, offset));

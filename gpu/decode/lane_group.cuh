@@ -9,7 +9,6 @@
 #include <cstdint>
 
 #include "core/softmax_state.hpp"
-#include "gpu/decode/decode_params.hpp"
 #include "gpu/element.cuh"
 #include "gpu/warp.cuh"
 
@@ -30,11 +29,12 @@ struct LaneGroup {
   static __device__ std::int32_t lane() { return threadIdx.x % lanes; }          // within its group
   static __device__ std::int32_t token() { return threadIdx.x % 32 / lanes; }    // the group within the warp
 
-  // q: packed row 0, this lane's first feature. Rows from `wanted` on are 0: computed with, never written.
-  __device__ void load_query(const Element* first, std::int32_t wanted) {
+  // first: q of packed row 0, this lane's first feature; rows lie head_stride elements apart. Rows from `wanted` on are 0:
+  // computed with, never written.
+  __device__ void load_query(const Element* first, std::int64_t head_stride, std::int32_t wanted) {
     for (int r = 0; r < rows; ++r) {
       const Float8 features =
-          r < wanted ? to_floats<Element>(*reinterpret_cast<const uint4*>(first + r * head_dim)) : Float8{};
+          r < wanted ? to_floats<Element>(*reinterpret_cast<const uint4*>(first + r * head_stride)) : Float8{};
 #pragma unroll
       for (int i = 0; i < 8; ++i) q[r][i] = features.at[i];
     }
@@ -99,6 +99,14 @@ struct LaneGroup {
     }
   }
 };
+
+// The blocks of D2, D3 and D4.
+inline constexpr int lane_warps = 4;
+// Tokens that each lane group loads before it computes (D2, D3). With 8 rows of q and o more would not fit the registers.
+template <class Group>
+constexpr int tokens_in_flight = Group::rows <= 4 ? 4 : 2;
+template <class Group>
+constexpr int lane_blocks_per_sm = Group::rows == 1 ? 5 : Group::rows <= 4 ? 3 : 2;  // by registers: 8 * rows for q, for o
 
 // Where the warps of a block leave what they found. In shared memory.
 template <int head_dim, int rows, int warps>

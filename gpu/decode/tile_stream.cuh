@@ -3,22 +3,24 @@
 // Tile t of an item (16 tokens) belongs to warp t % 4. A round is two tiles of a warp: lanes 0-15 locate the tokens of one,
 // 16-31 those of the next. The page ids of a round are asked for a round before its first copy, a queue's next item one
 // item before.
+//
+// Tokens are unsigned: what lies behind the last of 2^31 - 1 must not wrap to a negative number.
 #pragma once
 
 #include <cstdint>
 
-#include "gpu/decode/head_tiles.cuh"
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/token_slots.cuh"
+#include "gpu/decode/tile_ring.cuh"
 #include "gpu/ptx/cp_async.cuh"
 
 namespace flashladder::gpu {
 
 template <class S>
-class TileStream {
+class WarpTileStream {
  public:
-  __device__ TileStream(const DecodeParams& p, const PackedItem* items, const PackedQueue& queue)
-      : p_(p), items_(items), item_(queue.first), next_(queue.begin), end_(queue.end), token_(first_token(queue.first)) {
+  __device__ WarpTileStream(const KvPages& kv, const PackedItem* items, const PackedQueue& queue)
+      : kv_(kv), items_(items), item_(queue.first), next_(queue.begin), end_(queue.end), token_(first_token(queue.first)) {
     if (next_ < end_) upcoming_ = items_[next_];
     now_ = next_round();
     after_ = next_round();
@@ -26,14 +28,14 @@ class TileStream {
 
   // Starts the copy of the next tile, if there is one, into the ring's next stage. Always commits a group: the count of
   // groups says what has arrived.
-  __device__ void copy_next(Ring<S>& ring) {
+  __device__ void copy_next(TileRing<S>& ring) {
     if (copied_ == now_.tiles) {
       now_ = after_;
       after_ = next_round();
       copied_ = 0;
     }
     if (copied_ < now_.tiles) {
-      ring.copy(stage_, static_cast<const Element*>(p_.k), static_cast<const Element*>(p_.v), now_.slots,
+      ring.copy(stage_, static_cast<const Element*>(kv_.k), static_cast<const Element*>(kv_.v), now_.slots,
                 copied_ * tile_tokens);
       ++copied_;
       stage_ = stage_ + 1 == S::stages ? 0 : stage_ + 1;
@@ -48,32 +50,34 @@ class TileStream {
     int tiles = 0;  // 0: the stream has ended
   };
 
-  static __device__ std::int32_t first_token(const PackedItem& item) {
-    return item.begin + static_cast<std::int32_t>(threadIdx.x) / 32 * tile_tokens;
+  static __device__ std::uint32_t first_token(const PackedItem& item) {
+    return item.keys.begin + threadIdx.x / 32 * tile_tokens;
   }
 
   __device__ Round next_round() {
-    while (token_ >= item_.end && next_ < end_) {  // this warp has no tile left of this item, or none at all
+    while (token_ >= end_of_item() && next_ < end_) {  // this warp has no tile left of this item, or none at all
       item_ = upcoming_;
       token_ = first_token(item_);
       if (++next_ < end_) upcoming_ = items_[next_];
     }
     Round round;
-    if (token_ >= item_.end) return round;
-    constexpr std::int32_t turn = tile_warps * tile_tokens;  // from a warp's tile to its next
-    const std::int32_t lane = threadIdx.x % 32;
-    round.tiles = token_ + turn < item_.end ? 2 : 1;
-    round.slots = TokenSlots(p_, item_.first_page, item_.kv_head, token_ + lane / tile_tokens * turn + lane % tile_tokens,
-                             item_.end);
+    if (token_ >= end_of_item()) return round;
+    constexpr std::uint32_t turn = tile_warps * tile_tokens;  // from a warp's tile to its next
+    const std::uint32_t lane = threadIdx.x % 32;
+    round.tiles = token_ + turn < end_of_item() ? 2 : 1;
+    round.slots = TokenSlots(kv_, item_.first_page, item_.kv_head, token_ + lane / tile_tokens * turn + lane % tile_tokens,
+                             end_of_item());
     token_ += 2 * turn;
     return round;
   }
 
-  const DecodeParams& p_;
+  __device__ std::uint32_t end_of_item() const { return static_cast<std::uint32_t>(item_.keys.end); }
+
+  const KvPages& kv_;
   const PackedItem* items_;
   PackedItem item_, upcoming_;  // where next_round() is, and the item after
   std::int32_t next_, end_;     // of the queue: upcoming_ is items_[next_]
-  std::int32_t token_;          // the warp's next tile in item_ begins here
+  std::uint32_t token_;         // the warp's next tile in item_ begins here
   Round now_, after_;
   int copied_ = 0, stage_ = 0;  // tiles of now_; the ring's stage that comes next
 };

@@ -19,12 +19,6 @@ struct alignas(sizeof(Element) * width) Stored {
   Element at[width];
 };
 
-__device__ inline float to_float(float x) { return x; }
-template <>
-__device__ inline float from_float<float>(float x) {
-  return x;
-}
-
 template <class Element, int width>
 __device__ inline Stored<Element, width> load_stored(const void* v, std::int64_t offset) {
   return *reinterpret_cast<const Stored<Element, width>*>(static_cast<const Element*>(v) + offset);

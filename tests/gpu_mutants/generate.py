@@ -6,15 +6,17 @@
 
 The kernel's file and the headers of gpu/ that it includes are written out in full for each mutant, inside of namespace
 mutant_NAME, where names that are not found go on to the real flashladder. SHARED stays outside: types that the host's code
-hands over, and host code. instances.cuh gives way to one_instance.cuh: one dtype and head_dim, so that it compiles quickly.
+hands over, and host code. instances.cuh gives way to one_instance.cuh: one dtype, head_dim and variant, so that it compiles
+quickly.
 """
 import pathlib, re, sys
 
 from mutants import KERNELS, MUTANTS, Mutant
 
-SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp",
-          "gpu/decode/decode_params.hpp", "gpu/attention/packed_plan.hpp"}
-INSTEAD = {"gpu/attention/instances.cuh": "tests/gpu_mutants/one_instance.cuh"}
+SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp", "gpu/rope/turns.hpp",
+          "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp", "gpu/attention/variant_kind.hpp",
+          "gpu/attention/rung_grid.hpp"}
+INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
 FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"
             "using namespace ::flashladder::gpu;\n}\n}\n")
@@ -57,7 +59,8 @@ class Sources:
 
   def mutated(self):
     """Everything of the kernel, in the mutant's namespace."""
-    body = "".join(self.expand(path) for path in KERNELS[self.mutant.kernel])
+    body = "".join(self.expand(path) for path in KERNELS[self.mutant.kernel].files)
+    body = body.replace("MUTANT_VARIANT", KERNELS[self.mutant.kernel].variant)
     for file, find, _ in self.mutant.patches:
       if file not in self.seen:
         sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} patches {file}, which its kernel does not "
@@ -78,10 +81,10 @@ def generate(kernel, root):
     bodies.append(sources.mutated())
     outside |= dict.fromkeys(sources.outside)
     files |= sources.seen
-    rows.append(f'  {{"{mutant.name}", "{mutant.mistake}", Notice::{mutant.noticed_by}, '
-                f"mutant_{mutant.name}::flashladder::gpu::{kernel}::attend}},\n")
-  table = (f"namespace flashladder::test {{\nstd::span<const GpuMutant<{kernel.upper()}Attend>> {kernel}_mutants() {{\n"
-           f"static const GpuMutant<{kernel.upper()}Attend> all[] = {{\n{''.join(rows)}}};\nreturn all;\n}}\n}}\n")
+    attend = f"mutant_{mutant.name}::flashladder::gpu::{KERNELS[kernel].rung}::attend"
+    rows.append(f'  {{"{mutant.name}", "{mutant.mistake}", Notice::{mutant.noticed_by}, as_mutant({attend})}},\n')
+  table = (f"namespace flashladder::test {{\nstd::span<const GpuMutant> {kernel}_mutants() {{\n"
+           f"static const GpuMutant all[] = {{\n{''.join(rows)}}};\nreturn all;\n}}\n}}\n")
   head = "// Written by tests/gpu_mutants/generate.py.\n"
   includes = "".join(f"#include {name}\n" for name in [*outside, '"tests/gpu_mutants/gpu_mutants.hpp"'])
   return head + includes + "".join(bodies) + table, files

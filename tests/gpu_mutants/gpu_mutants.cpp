@@ -11,9 +11,11 @@
 
 #include "gpu/check.hpp"
 #include "ladder/cases/draw_case.hpp"
+#include "gpu/decode/decode.hpp"
+#include "gpu/prefill/prefill.hpp"
 #include "ladder/gpu_adapters.hpp"
 #include "ladder/gpu_run.hpp"
-#include "tests/decode_cases.hpp"
+#include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
 #include "tests/skip_without_device.hpp"
 
@@ -39,37 +41,49 @@ struct SkipOnOtherGpus : test::Listener {
 };
 REGISTER_LISTENER("skip on other GPUs", 3, SkipOnOtherGpus);
 
+enum class Cases { plain, general, prefill };  // what a mutant's one instance computes
+
 struct Mutant {
   std::string name, mistake;
   Notice noticed_by;
+  Cases cases;
   Rung rung;
 };
+
+// Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
+GpuPlanShape claimed_shape(const AttentionParams&) { return {{8, 2}, false}; }
+GpuPlanShape queues_shape(const AttentionParams&) { return {{8, 2}, true}; }
+GpuPlanShape p1_shape(const AttentionParams& p) { return {gpu::p1::grid(p), false}; }
 
 const std::vector<Mutant>& mutants() {
   static const std::vector<Mutant> all = [] {
     std::vector<Mutant> list;
-    for (const auto& m : test::d5_mutants()) {
-      list.push_back({m.name, m.mistake, m.noticed_by, planned_on_gpu(m.name, "", "", "", d5_grid, m.attend)});
-    }
-    for (const auto& m : test::d6_mutants()) {
-      list.push_back({m.name, m.mistake, m.noticed_by, persistent_on_gpu(m.name, "", "", "", d6_grid, m.attend)});
-    }
+    const auto add = [&](std::span<const test::GpuMutant> mutants, Cases cases, PlanShapeOf shape, bool p_as_kv) {
+      for (const test::GpuMutant& m : mutants) {
+        const GpuRung about{.name = m.name, .why_not = gpu::p1::why_not, .one_query = false, .p_as_kv = p_as_kv};
+        list.push_back({m.name, m.mistake, m.noticed_by, cases, planned_on_gpu(about, shape, m.attend)});
+      }
+    };
+    add(test::d5_mutants(), Cases::plain, claimed_shape, true);
+    add(test::d6_mutants(), Cases::plain, queues_shape, true);
+    add(test::d6_general_mutants(), Cases::general, queues_shape, true);
+    add(test::p1_mutants(), Cases::prefill, p1_shape, false);
     return list;
   }();
   return all;
 }
 
-// As the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
-CaseSpec for_one_instance(CaseSpec spec) {
-  spec = test::as_decode(spec, DType::f16);
+CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
+  if (cases == Cases::prefill) return spec;
+  spec = cases == Cases::plain ? test::as_plain_decode(spec, DType::f16) : test::as_decode(spec, DType::f16);
   spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
-  spec.params.logits_soft_cap = 0;
+  if (spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;
   return spec;
 }
 
 // Partials enough that they are merged in groups, queues of several items, an empty request.
-CaseSpec cut_often() {
-  CaseSpec spec = for_one_instance(test::random_decode(1));
+CaseSpec cut_often(Cases cases) {
+  CaseSpec spec = for_one_instance(test::random_decode(1), cases);
   spec.name = "cut often";
   spec.page_size = 16;
   spec.kv_lens = {2900, 33, 0, 300};
@@ -81,23 +95,24 @@ CaseSpec cut_often() {
 
 struct Checked {
   Case c;
-  Oracle oracle;
+  Oracles oracles;
   gpu::DeviceProblem problem;
-  explicit Checked(const CaseSpec& spec) : c(draw_case(spec)), oracle(make_oracle(c, DType::f16)), problem(c.problem()) {}
+  explicit Checked(const CaseSpec& spec) : c(draw_case(spec)), oracles(c), problem(c.problem()) {}
 };
 
 // One made for the plan-driven kernels, 24 random ones and the case table's, or the first --cases of them.
-const std::deque<Checked>& cases() {
-  static const std::deque<Checked> all = [] {
-    std::vector<CaseSpec> specs{cut_often()};
-    for (std::uint64_t seed = 1; seed <= 24; ++seed) specs.push_back(for_one_instance(test::random_decode(seed)));
-    for (const CaseSpec& spec : case_table()) specs.push_back(for_one_instance(spec));
-    if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));
-    std::deque<Checked> list;
-    for (const CaseSpec& spec : specs) list.emplace_back(spec);
-    return list;
-  }();
-  return all;
+std::deque<Checked>& cases_of(Cases kind) {
+  static std::deque<Checked> lists[3];
+  std::deque<Checked>& list = lists[static_cast<int>(kind)];
+  if (!list.empty()) return list;
+  std::vector<CaseSpec> specs{cut_often(kind)};
+  for (std::uint64_t seed = 1; seed <= 24; ++seed) {
+    specs.push_back(for_one_instance(kind == Cases::prefill ? random_spec(seed) : test::random_decode(seed), kind));
+  }
+  for (const CaseSpec& spec : case_table()) specs.push_back(for_one_instance(spec, kind));
+  if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));
+  for (const CaseSpec& spec : specs) list.emplace_back(spec);
+  return list;
 }
 
 // For a GPU so small that a CTA's queue has several items.
@@ -115,11 +130,12 @@ RunResult second_run(const Rung& rung, const Checked& checked, const Settings& s
 }
 
 // The cases that reject it, up to `enough`.
-std::vector<std::string> rejecting_cases(const Rung& rung, std::size_t enough) {
+std::vector<std::string> rejecting_cases(const Mutant& m, std::size_t enough) {
   std::vector<std::string> names;
-  for (const Checked& checked : cases()) {
+  for (Checked& checked : cases_of(m.cases)) {
     for (const Settings& settings : plans) {
-      const Comparison comparison = agree(checked.c, second_run(rung, checked, settings), nullptr, checked.oracle);
+      const Oracle& oracle = checked.oracles.of(m.rung);
+      const Comparison comparison = agree(checked.c, second_run(m.rung, checked, settings), nullptr, oracle);
       if (comparison.ok()) continue;
       names.push_back(checked.c.spec.name + ", policy " + name_of(settings.policy) + ": " + comparison.message());
       if (names.size() == enough) return names;
@@ -133,14 +149,14 @@ std::vector<std::string> rejecting_cases(const Rung& rung, std::size_t enough) {
 TEST_CASE("the controls without a mistake pass every case") {
   for (const Mutant& m : mutants()) {
     if (m.noticed_by != Notice::nobody) continue;
-    for (const std::string& rejected : rejecting_cases(m.rung, 3)) FAIL_CHECK(m.name, ": ", rejected);
+    for (const std::string& rejected : rejecting_cases(m, 3)) FAIL_CHECK(m.name, ": ", rejected);
   }
 }
 
 TEST_CASE("agree rejects every mutant") {
   for (const Mutant& m : mutants()) {
     if (m.noticed_by != Notice::agree) continue;
-    const auto rejected = rejecting_cases(m.rung, 1);
+    const auto rejected = rejecting_cases(m, 1);
     CHECK_MESSAGE(!rejected.empty(), "no case notices ", m.name, ": ", m.mistake);
     if (!rejected.empty()) MESSAGE(m.name, " (", m.mistake, "): ", rejected.front());
   }
@@ -148,9 +164,9 @@ TEST_CASE("agree rejects every mutant") {
 
 // What they compute is no matter: tools/sanitize_gpu.py runs this case under racecheck, and wants each name reported.
 TEST_CASE("mutants without a barrier run for racecheck") {
-  const Checked checked(cut_often());
   for (const Mutant& m : mutants()) {
     if (m.noticed_by != Notice::racecheck) continue;
+    const Checked checked(cut_often(m.cases));
     std::printf("racecheck must report mutant_%s\n", m.name.c_str());
     std::fflush(stdout);
     for (const Settings& settings : plans) second_run(m.rung, checked, settings);

@@ -1,10 +1,14 @@
-// Deliberately broken decode kernels, to prove that the GPU's proof can fail: mutants.py lists them, generate.py writes
-// them.
+// Deliberately broken GPU kernels, to prove that the GPU's proof can fail: mutants.py lists them, generate.py writes them.
 #pragma once
 
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <functional>
 #include <span>
 
-#include "gpu/decode/decode.hpp"
+#include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/packed_plan.hpp"
 
 namespace flashladder::test {
 
@@ -12,17 +16,27 @@ namespace flashladder::test {
 // without consequence in a run.
 enum class Notice { nobody, agree, racecheck };
 
-template <class Attend>
+using MutantAttend = std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)>;
 struct GpuMutant {
   const char* name;
   const char* mistake;
   Notice noticed_by;
-  Attend* attend;
+  MutantAttend attend;
 };
 
-using D5Attend = decltype(gpu::d5::attend);
-std::span<const GpuMutant<D5Attend>> d5_mutants();
-using D6Attend = decltype(gpu::d6::attend);
-std::span<const GpuMutant<D6Attend>> d6_mutants();
+// attend() of a rung; D6's has one argument more, which is for measurements.
+inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)) {
+  return attend;
+}
+inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t,
+                                             std::uint64_t*)) {
+  return [attend](const gpu::AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
+                  cudaStream_t stream) { attend(call, shape, packed, partials, stream, nullptr); };
+}
+
+std::span<const GpuMutant> d5_mutants();
+std::span<const GpuMutant> d6_mutants();
+std::span<const GpuMutant> d6_general_mutants();
+std::span<const GpuMutant> p1_mutants();
 
 }  // namespace flashladder::test

@@ -2,27 +2,33 @@
 that no mutant quietly stops being one. A mutant may be wrong, but must not read or write where it could end the process."""
 import collections
 
-# The kernel's files: the one with attend() last. Headers of gpu/ come with them.
+# A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
+Kernel = collections.namedtuple("Kernel", "files rung variant")
+MERGE = "gpu/attention/merge_partials.cu"
+D5, D6, P1 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/prefill/p1_row_per_thread.cu"
 KERNELS = {
-  "d5": ["gpu/attention/merge_partials.cu", "gpu/decode/d5_tensor_cores.cu"],
-  "d6": ["gpu/decode/d6_balanced.cu"],
+  "d5": Kernel([MERGE, D5], "d5", "Scaled"),
+  "d6": Kernel([D6], "d6", "Scaled"),
+  "d6_general": Kernel([D6], "d6", "General"),
+  "p1": Kernel([MERGE, P1], "p1", "General"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
 Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistake")
 
-D5, D6 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu"
-TILES, SLOTS, MERGE = "gpu/decode/head_tiles.cuh", "gpu/attention/token_slots.cuh", "gpu/attention/merge_partials.cu"
+TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
+WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
+WRITE = "gpu/attention/write_row.cuh"
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
 MUTANTS = [
   Mutant("d5_lost_stage", "d5",
-         [(D5, "for (int step = 0; step < S::stages - 1; ++step) {", "for (int step = 0; step < S::stages; ++step) {"),
+         [(D5, "for (std::uint32_t step = 0; step < S::stages - 1; ++step) {", "for (std::uint32_t step = 0; step < S::stages; ++step) {"),
           (D5, "if (step + S::stages - 1 < tiles) copy(step + S::stages - 1);",
            "if (step + S::stages < tiles) copy(step + S::stages);")],
          "agree", "one copy too many is under way, into the tile that is being read"),
-  Mutant("d5_lost_tile", "d5", [(D5, "div_up(keys - first, warps * round)", "(keys - first) / (warps * round)")],
+  Mutant("d5_lost_tile", "d5", [(D5, "div_up<std::uint32_t>(end - first, warps * round)", "(end - first) / (warps * round)")],
          "agree", "a partly filled last round is left out"),
   Mutant("d5_merge_weight", "d5", [(MERGE, "value = value * weights.a + o * weights.b;", "value = value + o * weights.b;")],
          "agree", "what was merged so far keeps its old weight"),
@@ -43,17 +49,17 @@ MUTANTS = [
                   "      p[n][0] = movmatrix_trans(pack<typename S::Element>(s[n][2], s[n][3]));")],
          "agree", "P of tokens 0-7 meets V of tokens 8-15"),
   Mutant("d5_no_swizzle", "d5",
-         [(TILES, "(2 * i + lane / 8 % 2) ^ lane % 8]", "(2 * i + lane / 8 % 2)]")],
+         [(TILES, "&v[token][stored_chunk(token, 2 * i + lane / 8 % 2)]", "&v[token][2 * i + lane / 8 % 2]")],
          "agree", "V is read as if it lay unswizzled"),
   Mutant("d5_tail_read", "d5",
          [(SLOTS, "seen(token < end)",
-           "seen(token < (end + p.table.page_size - 1) / p.table.page_size * p.table.page_size)")],
+           "seen(token < (end + kv.table.page_size - 1) / kv.table.page_size * kv.table.page_size)")],
          "agree", "the unused slots of a last page are read, and 0 * NaN is NaN"),
   Mutant("d5_lost_page", "d5",
-         [(SLOTS, "seen(token < end)", "seen(token < end / p.table.page_size * p.table.page_size)")],
+         [(SLOTS, "seen(token < end)", "seen(token < end / kv.table.page_size * kv.table.page_size)")],
          "agree", "a partly filled last page is not read"),
   Mutant("d5_neighbour_page", "d5",
-         [(SLOTS, "p.table.locate_from(first_page, token)", "p.table.locate_from(first_page - (first_page > 0), token)")],
+         [(SLOTS, "kv.table.locate_from(first_page, ", "kv.table.locate_from(first_page - (first_page > 0), ")],
          "agree", "pages are counted from the end of the neighbour's"),
   Mutant("d5_row_too_far", "d5",
          [(TILES, "min(rows - n * heads_in_tile, heads_in_tile)", "min(rows + 1 - n * heads_in_tile, heads_in_tile)")],
@@ -81,16 +87,46 @@ MUTANTS = [
   Mutant("d6_merged_early", "d6", [(ARRIVAL, "return before + 1 ==", "return before + 2 ==")],
          "agree", "the last arriver but one merges"),
   Mutant("d6_wrong_slot", "d6",
-         [(PARTIALS, "from += some.step * m.rows * Column::vectors", "from += some.step * Column::vectors")],
+         [(PARTIALS, "from += some.step * m.rows.size() * Column::vectors", "from += some.step * Column::vectors")],
          "agree", "a partial is taken for one row"),
   Mutant("d6_merge_weight", "d6", [(PARTIALS, "state.d = __fadd_rn(state.d, weight);", "state.d = __fadd_rn(state.d, 1);")],
          "agree", "partials are averaged as if they weighed the same"),
   Mutant("d6_lost_group", "d6", [(ARRIVAL, "some.first = group(m) * PackedMerge::group_size,", "some.first = 0,")],
          "agree", "of many partials only the first group is merged"),
   Mutant("d6_answer_read_early", "d6",
-         [(ARRIVAL, "    __syncthreads();  // the answer of the counter is in shared memory\n    bool last",
+         [(ARRIVAL, "    Group::sync();  // the answer of the counter is in shared memory\n    bool last",
            "    bool last")],
          "racecheck", "no barrier between the counter's answer and its readers"),
   Mutant("d6_partials_read_early", "d6", [(TILES, AFTER_PUT, "")],
          "racecheck", "no barrier between writing and reading the warps' partials"),
+
+  Mutant("d6_mask_ignored", "d6_general", [(D6, "if (variant.every_tile_is_edge()) {", "if (false) {")],
+         "agree", "a custom mask is not asked"),
+  Mutant("d6_mask_of_neighbour", "d6_general",
+         [(D6, "variant.sees(logits.query, token + 8 * half)", "variant.sees(logits.query, token)")],
+         "agree", "a key is asked about in the place of its neighbour"),
+  Mutant("d6_slope_of_first_head", "d6_general",
+         [(D6, "return variant.head(OneQueryRows{pack}(item, row).qo_head);",
+           "return variant.head(OneQueryRows{pack}(item, 0 * row).qo_head);")],
+         "agree", "every head of an item has the ALiBi slope of the first"),
+  Mutant("d6_constant_lost", "d6_general",
+         [(D6, "write_output(rows, place, feature, state, value, row_constant);",
+           "write_output(rows, place, feature, state, value, 0 * row_constant);")],
+         "agree", "the constant that ALiBi keeps out of a row's logits is not added to lse"),
+
+  Mutant("p1_stale_claims", "p1", [(WORK, "atomicInc(&header.claimed, last)", "atomicInc(&header.claimed, last | 0xffffffffu)")],
+         "agree", "the counter of claims does not return to zero: the second run finds no work"),
+  Mutant("p1_rows_in_wrong_order", "p1",
+         [(WORK, "row_of(tile.head, tile.rows.begin + r, pack)", "row_of(tile.head, tile.rows.begin, pack)")],
+         "agree", "every row of a tile is taken for the first"),
+  Mutant("p1_causal_off_by_one", "p1", [(P1, "if (!variant.sees(query, j)) continue;",
+                                        "if (!variant.sees(query, j + (j + 1 < query.request.kv_len))) continue;")],
+         "agree", "a mask is asked about the next key"),
+  Mutant("p1_query_not_rotated", "p1",
+         [(P1, "load_query(rope, from, p.head_dim_qk, item.request.diagonal + query.i, q);",
+           "load_query(rope, from, p.head_dim_qk, query.i, q);")],
+         "agree", "a query stands at its place among the queries, not among the keys"),
+  Mutant("p1_answer_read_early", "p1",
+         [(P1, "    __syncthreads();  // every thread has read it: the next claim may overwrite it\n", "")],
+         "racecheck", "the next claim is written while others read this one"),
 ]

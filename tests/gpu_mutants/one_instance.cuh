@@ -1,18 +1,29 @@
-// The one instance that mutants are built for, in the place of gpu/attention/instances.cuh: f16, head_dim 128, no soft cap.
+// The one instance that mutants are built for, in the place of gpu/decode/instances.cuh: f16, head_dim 128, up to 8 rows, the
+// variant that generate.py names (Scaled, or General).
 #pragma once
 
 #include "core/error.hpp"
 #include "core/half.hpp"
-#include "gpu/decode/decode_params.hpp"
-#include "gpu/attention/score.cuh"
+#include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/variants.cuh"
 
 namespace flashladder::gpu {
 
+inline void require_one_instance(const AttentionCall& call, std::int32_t query_tile) {
+  require(call.dtype == DType::f16 && call.params.head_dim_qk == 128 && query_tile <= 8, "head_dim", call.params.head_dim_qk,
+          "mutants take f16, head_dim 128, 8 rows");
+}
+
 template <class F>
-void with_instance(const DecodeCall& call, F&& f) {
-  const bool compiled = call.dtype == DType::f16 && call.head_dim == 128 && call.params.soft_cap == 0;
-  require(compiled, "head_dim", call.head_dim, "mutants take f16, head_dim 128, no soft cap");
-  f.template operator()<Half, 128, ScaledScore>();
+void with_lower_instance(const AttentionCall& call, F&& f) {
+  require_one_instance(call, 1);
+  f.template operator()<Half, 128>();
+}
+
+template <class F>
+void with_d6_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {
+  require_one_instance(call, query_tile);
+  f.template operator()<Half, 128, 1, MUTANT_VARIANT>();
 }
 
 }  // namespace flashladder::gpu

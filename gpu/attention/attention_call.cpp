@@ -1,0 +1,46 @@
+#include "gpu/attention/attention_call.hpp"
+
+#include "core/error.hpp"
+#include "gpu/rope/turns.hpp"
+
+namespace flashladder::gpu {
+namespace {
+
+void require_aligned(const char* argument, const void* data, std::size_t element, std::initializer_list<std::int64_t> strides) {
+  bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  for (const std::int64_t stride : strides) aligned = aligned && stride * static_cast<std::int64_t>(element) % 16 == 0;
+  require(aligned, argument, "", "on the GPU its pointer and its strides must be multiples of 16 bytes");
+}
+
+}  // namespace
+
+AttentionCall attention_call(const AttentionProblem& problem, const AttentionOutput& output) {
+  const AttentionParams& p = problem.params;
+  return {.rows = {.q = problem.q.data, .o = output.o.data,
+                   .lse_log2 = output.lse_log2.empty() ? nullptr : output.lse_log2.data(),
+                   .sinks = p.sinks ? problem.sinks.data() : nullptr,
+                   .q_token = problem.q.strides[0], .q_head = problem.q.strides[1],
+                   .o_token = output.o.strides[0], .o_head = output.o.strides[1],
+                   .num_qo_heads = p.num_qo_heads, .group_size = p.group_size(), .o_dtype = output.o.dtype},
+          .kv = {.k = problem.kv.k, .v = problem.kv.v, .k_strides = problem.kv.k_strides, .v_strides = problem.kv.v_strides,
+                 .table = problem.page_table(), .num_pages = problem.kv.num_pages},
+          .params = p, .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
+          .qo_indptr = problem.qo_indptr.data(), .dtype = problem.q.dtype, .batch = problem.batch()};
+}
+
+void require_16_bytes(const AttentionCall& call) {
+  const std::size_t element = size_of(call.dtype);
+  const KvStrides &k = call.kv.k_strides, &v = call.kv.v_strides;
+  require_aligned("q", call.rows.q, element, {call.rows.q_token, call.rows.q_head});
+  require_aligned("k_cache", call.kv.k, element, {k.page, k.entry, k.head});
+  require_aligned("v_cache", call.kv.v, element, {v.page, v.entry, v.head});
+  require_aligned("o", call.rows.o, size_of(call.rows.o_dtype), {call.rows.o_token, call.rows.o_head});
+}
+
+std::string why_no_rope(const AttentionParams& p) {
+  constexpr std::int32_t most = 2 * RopeTurns::most_pairs;
+  if (p.pos_encoding_mode != PosEncodingMode::ROPE_LLAMA || p.head_dim_qk <= most) return "";
+  return "head_dim " + std::to_string(p.head_dim_qk) + " with ROPE_LLAMA is more than " + std::to_string(most);
+}
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,56 @@
+// What every attention kernel is given: rows of queries, pages of keys and values, and beside them the parameters of its
+// variant (variants.cuh) and of its plan (packed_plan.hpp). Plain numbers and device pointers; kernels take each of them as
+// const __grid_constant__.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/attention_problem.hpp"
+
+namespace flashladder::gpu {
+
+struct QueryRows {
+  const void* q = nullptr;                // [nnz_qo, num_qo_heads, head_dim_qk]
+  void* o = nullptr;                      // [nnz_qo, num_qo_heads, head_dim_vo], of o_dtype
+  float* lse_log2 = nullptr;              // [nnz_qo, num_qo_heads], or nullptr: not wanted
+  const float* sinks = nullptr;           // [num_qo_heads], or nullptr: none
+  std::int64_t q_token = 0, q_head = 0;   // strides in elements; head_dim is dense
+  std::int64_t o_token = 0, o_head = 0;
+  std::int32_t num_qo_heads = 1, group_size = 1;  // group_size query heads share a KV head
+  DType o_dtype = DType::f32;             // f32, f16 or bf16
+};
+
+struct KvPages {
+  const void* k = nullptr;  // slot (page, entry) of KV head h begins at element k_strides.offset(slot, h)
+  const void* v = nullptr;
+  KvStrides k_strides, v_strides;
+  PageTable table;
+  std::int32_t num_pages = 0;  // of the pool
+
+  bool identity() const { return table.indices == nullptr; }  // page n of the list is page n of the pool
+};
+
+// The host's side of a launch: the parameters, and what chooses the instance of a kernel.
+struct AttentionCall {
+  QueryRows rows;
+  KvPages kv;
+  AttentionParams params;                    // what is computed: the variant's parameters are made from it
+  const std::uint8_t* custom_mask = nullptr; // on the device, with MaskMode::custom
+  const std::int32_t* qo_indptr = nullptr;   // [batch + 1] on the device; only kernels without a plan read it
+  DType dtype = DType::f16;                  // of q, K and V
+  std::int32_t batch = 0;
+  bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
+};
+
+// problem and output hold device pointers (DeviceProblem::view).
+AttentionCall attention_call(const AttentionProblem& problem, const AttentionOutput& output);
+
+// InputError unless q, o and every token of K and V begin at multiples of 16 bytes, which is what a lane loads and stores.
+void require_16_bytes(const AttentionCall& call);
+
+// "" unless ROPE_LLAMA asks for more pairs of features than the rungs with RoPE have room for.
+std::string why_no_rope(const AttentionParams& params);
+
+}  // namespace flashladder::gpu

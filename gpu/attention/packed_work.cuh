@@ -1,0 +1,65 @@
+// A packed plan, read by a CTA: the items that it claims, and where their rows lie in q and o.
+#pragma once
+
+#include <cstdint>
+
+#include "core/row.hpp"
+#include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/packed_plan.hpp"
+#include "gpu/attention/write_row.cuh"
+
+namespace flashladder::gpu {
+
+// Work w of a claimed part: the stored item, for the head whose turn it is. w < header->num_work.
+__device__ inline PackedItem work_of(const PackedParams& plan, std::int32_t group_size, std::int32_t w) {
+  const PackedHeader& header = *plan.view.header;
+  return header.of_copy(plan.view.items[w / header.copies], w % header.copies, plan.pack, group_size);
+}
+
+// Merge m of a part, whose copies follow each other.
+__device__ inline PackedMerge merge_of(const PackedParams& plan, std::int32_t m) {
+  const PackedHeader& header = *plan.view.header;
+  return header.of_copy(plan.view.merges[m % header.merges], m / header.merges);
+}
+
+// Claims the next work; header->num_work or more: there is none. The counter wraps to zero with the last CTA that finds
+// nothing, and is ready for the next launch. By one thread.
+__device__ inline std::int32_t claim(const PackedParams& plan) {
+  PackedHeader& header = *plan.view.header;
+  const std::uint32_t last = static_cast<std::uint32_t>(header.num_work) + gridDim.x - 1;
+  return static_cast<std::int32_t>(atomicInc(&header.claimed, last));
+}
+
+// Where row r (from 0) of an item or a merge lies. In general, any number of queries:
+struct PackedRows {
+  std::int32_t pack;
+
+  template <class Tile>
+  __device__ RowPlace operator()(const Tile& tile, int r) const {
+    const RowPlace place = row_of(tile.head, tile.rows.begin + r, pack);
+    return {tile.query + place.query, place.qo_head};
+  }
+};
+
+// One query for each request and pack = group, as decode has it: rows are heads that lie side by side, no division.
+struct OneQueryRows {
+  std::int32_t pack;
+
+  template <class Tile>
+  __device__ RowPlace operator()(const Tile& tile, int r) const {
+    return {tile.query, tile.head * pack + tile.rows.begin + r};
+  }
+};
+
+// Row r of a finished decode item, `Value` features of it: to the output, or to the partials if its tile is cut.
+template <int head_dim, class Value>
+__device__ void write_item_row(const QueryRows& rows, const PackedParams& plan, const PackedItem& item, int r, int feature,
+                               SoftmaxState<float> state, Value value) {
+  if (item.merge < 0) {
+    write_output(rows, OneQueryRows{plan.pack}(item, r), feature, state, value);
+  } else {
+    write_partial(plan.partial_o, plan.partial_lse_log2, std::int64_t{item.slot} + r, head_dim, feature, state, value);
+  }
+}
+
+}  // namespace flashladder::gpu

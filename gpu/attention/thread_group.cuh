@@ -1,0 +1,19 @@
+// The threads of a CTA that work together, and the barrier at which they meet: the whole CTA, or the consumer warps of a
+// kernel whose other warps only copy.
+#pragma once
+
+namespace flashladder::gpu {
+
+// Threads first .. first + threads - 1 of the CTA, whole warps. barrier: 0 .. 15, another for each group of a kernel.
+// (PTX ISA, "Parallel Synchronization and Communication Instructions: bar.sync".)
+template <int threads_, int first = 0, int barrier = 0>
+struct ThreadGroup {
+  static constexpr int threads = threads_;
+  static_assert(threads % 32 == 0 && first % 32 == 0, "a named barrier counts whole warps");
+  static_assert(barrier >= 0 && barrier < 16, "a CTA has sixteen barriers");
+
+  __device__ static int rank() { return static_cast<int>(threadIdx.x) - first; }
+  __device__ static void sync() { asm volatile("bar.sync %0, %1;" ::"n"(barrier), "n"(threads) : "memory"); }
+};
+
+}  // namespace flashladder::gpu

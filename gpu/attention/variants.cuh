@@ -1,0 +1,99 @@
+// From a dot product q . k to a logit in log2 units: the compile-time variant of an attention kernel. There are three.
+//
+//   Scaled      sm_scale alone                            what most models want
+//   SoftCapped  sm_scale and the soft cap                 Gemma
+//   General     everything that core/score_transform.hpp and core/visibility.hpp know, by uniform run-time branches: soft
+//               cap, ALiBi, causal, window, custom mask. Its arithmetic is core's own, the same on host and device.
+//
+// Features are never multiplied out: a new one is a branch in General, or, if a kernel's speed depends on it, a fourth
+// variant. A kernel asks in this order:
+//
+//   Variant variant(params);                         once
+//   variant.query(request, i)  ->  Query             for each query i (in its request) that a thread has rows of
+//   variant.head(qo_head)      ->  Head              for each head
+//   variant.sees(query, j)                           for each key j of an *edge* tile: a tile with a key that one of its rows does
+//                                                    not see. every_tile_is_edge(): all of them are
+//   variant.logit(dot, query, head, j)               for each key that is seen
+//   variant.row_constant(query, head)                what all logits of the row lack: finish_row() adds it to lse_log2
+//
+// Keys outside of an item's range are the kernel's business, and sinks that of the final writer. Logits and row constants are
+// in log2 units.
+#pragma once
+
+#include <cstdint>
+
+#include "core/score_transform.hpp"
+#include "core/softmax_state.hpp"
+#include "core/visibility.hpp"
+#include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/packed_plan.hpp"
+
+namespace flashladder::gpu {
+
+struct Scaled {
+  struct Params {
+    float scale;
+  };
+  struct Query {};
+  struct Head {};
+  static Params params(const AttentionCall& call) { return {call.params.sm_scale * static_cast<float>(log2_e)}; }
+
+  Params p;
+  __device__ Query query(const RequestShape&, std::int32_t) const { return {}; }
+  __device__ Head head(std::int32_t) const { return {}; }
+  __device__ static constexpr bool every_tile_is_edge() { return false; }
+  __device__ bool sees(Query, std::int32_t) const { return true; }
+  __device__ float logit(float dot, Query, Head, std::int32_t) const { return dot * p.scale; }
+  __device__ static constexpr float row_constant(Query, Head) { return 0; }
+};
+
+struct SoftCapped {
+  struct Params {
+    float inner, outer;
+  };
+  using Query = Scaled::Query;
+  using Head = Scaled::Head;
+  static Params params(const AttentionCall& call) {
+    const AttentionParams& a = call.params;
+    return {a.sm_scale / a.logits_soft_cap, a.logits_soft_cap * static_cast<float>(log2_e)};
+  }
+
+  Params p;
+  __device__ Query query(const RequestShape&, std::int32_t) const { return {}; }
+  __device__ Head head(std::int32_t) const { return {}; }
+  __device__ static constexpr bool every_tile_is_edge() { return false; }
+  __device__ bool sees(Query, std::int32_t) const { return true; }
+  __device__ float logit(float dot, Query, Head, std::int32_t) const { return p.outer * tanhf(dot * p.inner); }
+  __device__ static constexpr float row_constant(Query, Head) { return 0; }
+};
+
+struct General {
+  struct Params {
+    AttentionParams attention;
+    const std::uint8_t* custom_mask;
+  };
+  struct Query {
+    std::int32_t i, origin;  // origin: the key from which ALiBi reckons
+    RequestShape request;
+  };
+  struct Head {
+    ScoreTransform<float> transform;
+  };
+  static Params params(const AttentionCall& call) { return {call.params, call.custom_mask}; }
+
+  const Params& p;
+  __device__ Query query(const RequestShape& request, std::int32_t i) const {
+    return {i, alibi_origin(p.attention, request.qo_len(), request.kv_len, i, p.custom_mask + request.mask), request};
+  }
+  __device__ Head head(std::int32_t qo_head) const { return {ScoreTransform<float>(p.attention, qo_head)}; }
+  __device__ bool every_tile_is_edge() const { return p.attention.mask == MaskMode::custom; }
+  __device__ bool sees(const Query& q, std::int32_t j) const {
+    return visible(p.attention, q.request.qo_len(), q.request.kv_len, q.i, j, p.custom_mask + q.request.mask);
+  }
+  __device__ float logit(float dot, const Query& q, const Head& head, std::int32_t j) const {
+    return head.transform(dot, q.origin, j);
+  }
+  __device__ float row_constant(const Query& q, const Head& head) const { return head.transform.row_constant(q.i, q.origin); }
+};
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,40 @@
+#include "gpu/decode/decode.hpp"
+
+namespace flashladder::gpu {
+namespace {
+
+std::string dim_is_none_of(std::int32_t head_dim, const char* dims) {
+  return "head_dim " + std::to_string(head_dim) + " is none of " + dims;
+}
+
+}  // namespace
+
+std::string d1::why_not(const AttentionParams& p, DType dtype) {
+  if (!is_attention_dtype(dtype)) return std::string("dtype ") + name_of(dtype) + " is none of f32, f16, bf16";
+  const std::string rope = why_no_rope(p);
+  if (!rope.empty()) return rope;
+  // The query and o of a block lie in shared memory, in f32.
+  constexpr std::int32_t most = 20000;
+  if (p.head_dim_qk + p.head_dim_vo > most) return "head_dim_qk + head_dim_vo is more than " + std::to_string(most);
+  return "";
+}
+
+std::string why_not_lower_rungs(const AttentionParams& p, DType dtype) {
+  if (dtype != DType::f16) return std::string("dtype ") + name_of(dtype) + " is not f16";
+  if (p.head_dim_qk != p.head_dim_vo) return "head_dim_qk and head_dim_vo differ";
+  if (p.head_dim_qk != 64 && p.head_dim_qk != 128) return dim_is_none_of(p.head_dim_qk, "64, 128");
+  if (p.mask == MaskMode::custom) return "a custom mask";
+  if (p.logits_soft_cap > 0) return "a soft cap";
+  if (p.pos_encoding_mode != PosEncodingMode::NONE) return std::string("pos_encoding_mode ") + name_of(p.pos_encoding_mode);
+  return "";
+}
+
+std::string d6::why_not(const AttentionParams& p, DType dtype) {
+  if (dtype != DType::f16 && dtype != DType::bf16) return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
+  if (p.head_dim_qk != p.head_dim_vo) return "head_dim_qk and head_dim_vo differ";
+  if (p.head_dim_qk != 64 && p.head_dim_qk != 128 && p.head_dim_qk != 256) return dim_is_none_of(p.head_dim_qk, "64, 128, 256");
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) return "pos_encoding_mode ROPE_LLAMA";
+  return "";
+}
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,22 @@
+// The prefill rungs, from the outside: any number of queries for each request, ragged, decode included.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/packed_plan.hpp"
+#include "gpu/attention/rung_grid.hpp"
+
+namespace flashladder::gpu {
+
+// One thread a row. Takes everything that attention can mean here: any head dims, dtype, mask and feature.
+namespace p1 {
+std::string why_not(const AttentionParams& params, DType dtype);
+RungGrid grid(const AttentionParams& params);
+// capacity: of a claimed part, for any plan within it. packed, partials: as in decode.hpp.
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
+}  // namespace flashladder::gpu

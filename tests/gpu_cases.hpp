@@ -1,0 +1,64 @@
+// Cases for the GPU rungs: the case table and random ones as they are, and turned into decode cases that more rungs take and
+// that a split has something to cut in. A rung refuses what it does not take; the tests count what it took.
+#pragma once
+
+#include <vector>
+
+#include "ladder/case_table.hpp"
+#include "ladder/cases/random.hpp"
+
+namespace flashladder::test {
+
+// The spec with one query for each request, and head dims to the next of 64, 128, 256.
+inline ladder::CaseSpec as_decode(ladder::CaseSpec spec, DType dtype) {
+  AttentionParams& p = spec.params;
+  spec.dtype = dtype;
+  spec.qo_lens.assign(spec.kv_lens.size(), 1);
+  p.head_dim_qk = p.head_dim_vo = p.head_dim_qk <= 64 ? 64 : p.head_dim_qk <= 128 ? 128 : 256;
+  spec.name += std::string(" as decode ") + name_of(dtype);
+  return spec;
+}
+
+// ... and without what only the variant General computes: what every decode rung takes.
+inline ladder::CaseSpec as_plain_decode(ladder::CaseSpec spec, DType dtype) {
+  spec = as_decode(spec, dtype);
+  AttentionParams& p = spec.params;
+  spec.custom_mask = ladder::CustomMask::none;
+  if (p.mask == MaskMode::custom) p.mask = MaskMode::none;
+  p.pos_encoding_mode = PosEncodingMode::NONE;
+  p.logits_soft_cap = 0;
+  return spec;
+}
+
+// Every case of the table as it is, as decode with all its features, and as decode without those of General.
+inline std::vector<ladder::CaseSpec> gpu_table() {
+  std::vector<ladder::CaseSpec> table = ladder::case_table();
+  for (const ladder::CaseSpec& spec : ladder::case_table()) {
+    for (const DType dtype : {DType::f16, DType::bf16}) table.push_back(as_decode(spec, dtype));
+    ladder::CaseSpec plain = as_plain_decode(spec, DType::f16);
+    if (plain.params.head_dim_qk > 128) plain.params.head_dim_qk = plain.params.head_dim_vo = 128;
+    plain.name += " plain";
+    table.push_back(plain);
+  }
+  return table;
+}
+
+inline ladder::CaseSpec random_decode(std::uint64_t seed) {
+  ladder::CaseSpec spec = as_decode(ladder::random_spec(seed), seed % 2 ? DType::f16 : DType::bf16);
+  ladder::Random random(seed, 78);
+  spec.params.head_dim_qk = spec.params.head_dim_vo = 64 << random.below(3);
+  spec.params.num_qo_heads = spec.params.num_kv_heads * static_cast<std::int32_t>(1 + random.below(17));
+  for (std::int32_t& len : spec.kv_lens) {
+    if (random.below(3) == 0) len = static_cast<std::int32_t>(random.below(3000));
+  }
+  return spec;
+}
+
+// In turn: anything that the ladder takes; decode with features; decode without.
+inline ladder::CaseSpec random_gpu_case(std::uint64_t seed) {
+  if (seed % 4 == 0) return ladder::random_spec(seed);
+  ladder::CaseSpec spec = random_decode(seed);
+  return seed % 4 == 1 ? as_plain_decode(spec, DType::f16) : spec;
+}
+
+}  // namespace flashladder::test
