@@ -1,6 +1,8 @@
 // The GPU rungs. Compiled only with CUDA; without a GPU each of them says so in supports().
 #pragma once
 
+#include <cuda_runtime_api.h>
+
 #include <functional>
 #include <string>
 #include <vector>
