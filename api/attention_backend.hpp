@@ -58,6 +58,7 @@ struct AttentionMachine {
   std::int32_t most_decode_rows = 1;  // packed query rows that an item of a decode may have
   std::int32_t prefill_rows = 0;      // of a full item of a prefill
   planner::CostModel cost{};
+  bool claimed = false;                    // its CTAs claim the work; else they run the plan's queues
 
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
     // Decode: a group in the fewest tiles, these as even as they can be.

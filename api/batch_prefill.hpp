@@ -4,8 +4,8 @@
 // whole prompt has qo_len = kv_len, a chunk of a prompt or a draft of a few tokens less, and one query a request is a
 // decode. With logits.mask = causal query i sees the keys up to its own. A whole program: examples/chunked_prefill.cpp.
 //
-// Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the CPU today; on the GPU
-// the constructor says that it comes.
+// Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the GPU the kernel is P1 today:
+// right for everything, and slow; the fast ones come.
 #pragma once
 
 #include <cstdint>

@@ -4,23 +4,11 @@
 
 #include "core/error.hpp"
 #include "gpu/check.hpp"
+#include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
+#include "gpu/prefill/prefill.hpp"
 
 namespace flashladder::api {
-namespace {
-
-void require_aligned(const void* data, const char* argument) {
-  require(reinterpret_cast<std::uintptr_t>(data) % 16 == 0, argument, "", "must begin at a multiple of 16 bytes on the GPU");
-}
-
-// The kernels of today take rows that lie one after the other.
-void require_dense(const Tensor& t, const char* argument) {
-  const bool dense = t.shape[0] * t.shape[1] == 0 ||
-                     (t.strides[1] == t.shape[2] && (t.shape[0] == 1 || t.strides[0] == t.shape[1] * t.shape[2]));
-  require(dense, argument, t.strides[0], "must be dense on the GPU: one row of num_qo_heads * head_dim after the other");
-}
-
-}  // namespace
 
 bool is_capturing(Stream stream) {
   cudaStreamCaptureStatus status{};
@@ -28,31 +16,39 @@ bool is_capturing(Stream stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-void require_computable(const AttentionParams& params, DType dtype) {
-  const std::string reason = gpu::why_no_decode(params, dtype);
+void require_computable(const AttentionParams& params, DType dtype, bool decode) {
+  const std::string reason = decode ? gpu::d6::why_not(params, dtype) : gpu::p1::why_not(params, dtype);
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
 }
 
-AttentionMachine gpu_machine(std::int32_t head_dim) {
-  return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = gpu::d6::blocks_per_sm(head_dim)},
-          .most_decode_rows = gpu::d6::most_rows(head_dim),
+AttentionMachine gpu_machine(const AttentionParams& params, bool decode) {
+  if (!decode) {
+    const gpu::RungGrid grid = gpu::p1::grid(params);
+    return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
+            .prefill_rows = grid.query_tile, .claimed = true};
+  }
+  const gpu::RungGrid grid = gpu::d6::grid(params.head_dim_qk, gpu::variant_of(params));
+  return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
+          .most_decode_rows = grid.query_tile,
           .cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item}};
 }
 
-gpu::DecodeCall gpu_decode_call(const AttentionParams& params, const AttentionArguments& a, const std::int32_t* indices,
-                                std::int32_t batch) {
-  require_dense(a.q, "q stride");
-  require_dense(a.output.o, "o stride");
-  require_aligned(a.q.data, "q");
-  require_aligned(a.output.o.data, "o");
+void attend_on_gpu(const gpu::AttentionCall& call, bool decode, const gpu::PackedShape& capacity, std::byte* packed,
+                   void* partials, Stream stream) {
+  if (decode) return gpu::d6::attend(call, capacity, packed, partials, cuda_stream(stream));
+  gpu::p1::attend(call, capacity, packed, partials, cuda_stream(stream));
+}
+
+gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const AttentionArguments& a,
+                                      const std::int32_t* page_ids) {
   AttentionProblem problem;
   problem.params = params;
   problem.q = a.q;
   problem.kv = a.kv;
   problem.sinks = a.sinks;
-  gpu::DecodeCall call = gpu::decode_call(problem, a.output);
-  call.params.table.indices = indices;  // all that D6 needs of the table: first pages and lengths are in the packed plan
-  call.batch = batch;
+  problem.custom_mask = a.custom_mask;
+  gpu::AttentionCall call = gpu::attention_call(problem, a.output);
+  call.kv.table.indices = page_ids;  // all that a planned kernel needs of the table: first pages are in the packed plan
   return call;
 }
 

@@ -8,7 +8,7 @@
 #include "api/attention_checks.hpp"
 #include "api/attention_session.hpp"
 #include "api/contiguous_cache.hpp"
-#include "api/single_decode_gpu.hpp"
+#include "api/single_attention_gpu.hpp"
 #include "core/error.hpp"
 
 namespace flashladder::api {
@@ -66,27 +66,30 @@ void on_cpu(const Single& single, bool decode) {
   session.run(single.arguments, nullptr);
 }
 
+void run(const Single& single, bool decode, const On& on) {
+  if (on.device == Device::cpu) return on_cpu(single, decode);
+#ifdef FLASHLADDER_CUDA
+  const AttentionSession::Kind kind{.decode = decode, .ragged = true};
+  const std::int32_t qo_len = single.qo_indptr.back(), kv_len = single.kv_indptr.back();
+  validate_config(single.config, kind);
+  check(single.arguments, single.config, kind, {.qo_indptr = single.qo_indptr}, std::int64_t{qo_len} * kv_len);
+  single_attention_on_gpu(single.config, single.arguments, decode, qo_len, kv_len, on.stream);
+#endif
+}
+
 }  // namespace
 
 void single_decode_with_kv_cache(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output,
                                  const SingleAttentionOptions& options, const On& on) {
   require_device(on.device);
-  const Single single(as_batch(q, "q rank"), k, v, {as_batch(output.o, "o rank"), output.lse_log2}, options, on);
-  if (on.device == Device::cpu) return on_cpu(single, true);
-#ifdef FLASHLADDER_CUDA
-  const AttentionSession::Kind kind{.decode = true, .ragged = true};
-  validate_config(single.config, kind);
-  check(single.arguments, single.config, kind, {.qo_indptr = single.qo_indptr}, single.kv_indptr.back());
-  single_decode_on_gpu(single.config, single.arguments, single.kv_indptr.back(), on.stream);
-#endif
+  run(Single(as_batch(q, "q rank"), k, v, {as_batch(output.o, "o rank"), output.lse_log2}, options, on), true, on);
 }
 
 void single_prefill_with_kv_cache(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output,
                                   const SingleAttentionOptions& options, const On& on) {
   require_device(on.device);
-  require(on.device == Device::cpu, "device", "gpu", "does not compute prefill yet: that comes later; cpu does");
   require(q.rank == 3, "q rank", q.rank, "must be 3: [qo_len, num_qo_heads, head_dim]");
-  on_cpu(Single(q, k, v, output, options, on), false);
+  run(Single(q, k, v, output, options, on), false, on);
 }
 
 }  // namespace flashladder::api

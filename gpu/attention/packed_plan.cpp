@@ -40,11 +40,12 @@ void require_fits(const Plan& plan, const PackedShape& has, const PackedShape& c
   at_most("plan.num_ctas", has.num_ctas, capacity.num_ctas);
   at_most("plan.query_tile", has.query_tile, capacity.query_tile);
   at_most("plan.items", has.items, capacity.items);
+  at_most("plan.items of all heads", has.num_work(), capacity.num_work());
   at_most("plan.merges", has.merges, capacity.merges);
+  at_most("plan.merges of all heads", has.merges * has.copies, capacity.merges * capacity.copies);
   at_most("plan.partial_rows", has.partial_rows, capacity.partial_rows);
   require(has.claimed == capacity.claimed, "plan.claimed", has.claimed, "must be that of the block");
   require(has.pack == capacity.pack, "plan.pack", has.pack, "must be that of the block");
-  require(has.copies == capacity.copies, "plan.copies", has.copies, "must be that of the block");
   require(out_bytes >= packed_bytes(capacity), "packed plan bytes", out_bytes, "are fewer than packed_bytes(capacity)");
   require(plan.partial_rows <= int32_max, "plan.partial_rows", plan.partial_rows, "is more than 2^31 - 1");
   require(has.num_work() <= int32_max, "plan.items", has.num_work(), "are more than 2^31 - 1");

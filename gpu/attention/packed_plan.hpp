@@ -89,7 +89,8 @@ struct PackedShape {
   std::int32_t num_ctas = 0;    // the grid: CTAs beyond the plan's find an empty queue
   std::int32_t query_tile = 1;  // most packed rows in an item: decides the kernel's instance
   std::int32_t pack = 1;        // query heads a row tile packs
-  std::int32_t copies = 1;      // heads that share the stored items: 1 with queues, where each head's are written out
+  std::int32_t copies = 1;      // heads that share the stored items: 1 with queues, where each head's are written out. A block
+                                // of copies = 1 has room for any number of them: items then counts those of all heads
   std::int64_t items = 0, merges = 0;  // stored
   std::int64_t partial_rows = 0;       // of the whole plan: slots count through all its parts
 

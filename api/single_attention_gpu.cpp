@@ -1,4 +1,4 @@
-#include "api/single_decode_gpu.hpp"
+#include "api/single_attention_gpu.hpp"
 
 #include <span>
 #include <vector>
@@ -30,24 +30,26 @@ class StreamMemory {
 
 }  // namespace
 
-void single_decode_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, std::int32_t kv_len,
-                          Stream stream) {
-  require_computable(config.params(), config.cache.dtype);
-  require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use CUDAGraphBatchDecode...");
+void single_attention_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, bool decode,
+                             std::int32_t qo_len, std::int32_t kv_len, Stream stream) {
+  const AttentionParams params = config.params();
+  require_computable(params, config.cache.dtype, decode);
+  require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use the CUDAGraph classes");
   thread_local Plan plan;
   thread_local std::vector<std::byte> packed;
-  planner::make_plan(plan_inputs(config, gpu_machine(config.heads.head_dim_qk), true, {}, std::span(&kv_len, 1)), plan);
+  const std::span<const std::int32_t> qo_lens = decode ? std::span<const std::int32_t>{} : std::span(&qo_len, 1);
+  planner::make_plan(plan_inputs(config, gpu_machine(params, decode), decode, qo_lens, std::span(&kv_len, 1)), plan);
   const gpu::PackedShape shape = gpu::shape_of(plan);
   packed.resize(gpu::packed_bytes(shape));
-  gpu::pack(plan, config.cache.page_size, shape, packed);
+  gpu::pack(plan, {config.cache.page_size}, shape, packed);
 
-  const StreamMemory memory(packed.size() + gpu::partial_bytes(shape, config.heads.dim_vo()), cuda_stream(stream));
+  const StreamMemory memory(packed.size() + gpu::partial_bytes(shape, params.head_dim_vo), cuda_stream(stream));
   // From pageable memory: the call returns when the driver has taken its own copy (CUDA Runtime API, "API synchronization
   // behavior"), so that the next call may pack again.
   gpu::check(cudaMemcpyAsync(memory.data(), packed.data(), packed.size(), cudaMemcpyHostToDevice, cuda_stream(stream)));
-  gpu::DecodeCall call = gpu_decode_call(config.params(), arguments, nullptr, 1);
+  gpu::AttentionCall call = gpu_attention_call(params, arguments, nullptr);
   call.programmatic = config.execution.enable_pdl;
-  gpu::d6::attend(call, shape, memory.data(), memory.data() + packed.size(), cuda_stream(stream));
+  attend_on_gpu(call, decode, shape, memory.data(), memory.data() + packed.size(), stream);
 }
 
 }  // namespace flashladder::api

@@ -1,4 +1,4 @@
-// The GPU behind a decode object: D6, on a plan that is packed on the host and copied in one piece.
+// The GPU behind an attention object: D6 or P1, on a plan that is packed on the host and copied in one piece.
 //
 // workspace.device   packed plan, page ids that a graph keeps, partials
 // workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: the plan, and a graph's page ids
@@ -10,10 +10,9 @@
 
 #include "api/attention_backend.hpp"
 #include "api/gpu_call.hpp"
-#include "gpu/staging_ring.hpp"
 #include "core/error.hpp"
 #include "gpu/check.hpp"
-#include "gpu/decode/decode.hpp"
+#include "gpu/staging_ring.hpp"
 
 namespace flashladder::api {
 namespace {
@@ -35,13 +34,12 @@ void require_memory(std::span<std::byte> memory, cudaMemoryType wanted, const ch
   require(reinterpret_cast<std::uintptr_t>(memory.data()) % 16 == 0, argument, "", "must be aligned to 16 bytes");
 }
 
-class GpuDecode final : public AttentionBackend {
+class GpuAttention final : public AttentionBackend {
  public:
-  GpuDecode(const AttentionConfig& config, const BackendKind& kind)
-      : config_(config), params_(config.params()), for_graphs_(kind.for_graphs), gpu_(current_gpu()) {
-    require(kind.decode, "device", "gpu", "does not compute prefill yet: that comes later; cpu does");
-    require_computable(params_, config.cache.dtype);
-    machine_ = gpu_machine(params_.head_dim_qk);
+  GpuAttention(const AttentionConfig& config, const BackendKind& kind)
+      : config_(config), params_(config.params()), kind_(kind), gpu_(current_gpu()) {
+    require_computable(params_, config.cache.dtype, kind.decode);
+    machine_ = gpu_machine(params_, kind.decode);
   }
 
   const AttentionMachine& machine() const override { return machine_; }
@@ -64,17 +62,17 @@ class GpuDecode final : public AttentionBackend {
     require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
     require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: plan() before each replay");
     require(!captured_, "plan()", "",
-            "would change what a graph replays: CUDAGraphBatchDecodeWithPagedKVCache is made for it");
+            "would change what a graph replays: the CUDAGraph classes are made for it");
   }
 
   void plan(const PlannedBatch& batch, const Sizes& sizes, std::span<const std::int32_t> page_ids, Device ids_on,
             Stream stream) override {
-    require(!batch.lengths.block_table, "block_tables", "", "come later on the GPU; cpu takes them, and page lists both");
     shape_ = shape_for(sizes);
     packed_bytes_ = gpu::packed_bytes(shape_);
     partials_ = workspace_.device.data() + packed_bytes_ + kept_indices_bytes(sizes);
     const std::span<std::byte> slot = ring_->next();
-    gpu::pack(batch.plan, config_.cache.page_size, shape_, slot);
+    const auto& table = batch.lengths.block_table;
+    gpu::pack(batch.plan, {config_.cache.page_size, table ? table->max_pages : 0}, shape_, slot);
     std::size_t staged = packed_bytes_;
     if (ids_on == Device::cpu && !page_ids.empty()) {
       std::memcpy(slot.data() + staged, page_ids.data(), page_ids.size_bytes());
@@ -95,29 +93,29 @@ class GpuDecode final : public AttentionBackend {
     require(capturing || stream == planned_on_, "stream", "",
             "must be the one that plan() was called with, or be capturing");
     require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
-    if (batch.plan.batch == 0 && !for_graphs_) return;
+    if (batch.plan.batch == 0 && !kind_.for_graphs) return;
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + packed_bytes_);
-    const auto* indices = for_graphs_ ? kept : a.page_ids.data();
-    gpu::DecodeCall call = gpu_decode_call(params_, a, indices, batch.plan.batch);
+    const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
+    gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = config_.execution.enable_pdl;
-    gpu::d6::attend(call, shape_, device, partials_, cuda_stream(stream));
-    captured_ = captured_ || (capturing && !for_graphs_);
+    attend_on_gpu(call, kind_.decode, shape_, device, partials_, stream);
+    captured_ = captured_ || (capturing && !kind_.for_graphs);
   }
 
  private:
   PackedShape shape_for(const Sizes& sizes) const {
-    return {.num_ctas = static_cast<std::int32_t>(machine_.shape.num_ctas()),
-            .query_tile = machine_.query_tile(true, params_.group_size()),
+    return {.claimed = machine_.claimed, .num_ctas = static_cast<std::int32_t>(machine_.shape.num_ctas()),
+            .query_tile = machine_.query_tile(kind_.decode, params_.group_size()), .pack = params_.group_size(),
             .items = sizes.items, .merges = sizes.merges, .partial_rows = sizes.partial_rows};
   }
   std::size_t kept_indices_bytes(const Sizes& sizes) const {
-    return for_graphs_ ? (static_cast<std::size_t>(sizes.pages) * sizeof(std::int32_t) + 15) / 16 * 16 : 0;
+    return kind_.for_graphs ? (static_cast<std::size_t>(sizes.pages) * sizeof(std::int32_t) + 15) / 16 * 16 : 0;
   }
 
   AttentionConfig config_;
   AttentionParams params_;
-  bool for_graphs_;
+  BackendKind kind_;
   int gpu_;
   AttentionMachine machine_;
   Workspace workspace_;
@@ -132,7 +130,7 @@ class GpuDecode final : public AttentionBackend {
 }  // namespace
 
 std::unique_ptr<AttentionBackend> make_gpu_attention(const AttentionConfig& config, const BackendKind& kind) {
-  return std::make_unique<GpuDecode>(config, kind);
+  return std::make_unique<GpuAttention>(config, kind);
 }
 
 }  // namespace flashladder::api
