@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +20,8 @@ struct LaunchShape {
   unsigned grid_y = 1, grid_z = 1;
   dim3 block;             // threads
   std::size_t shared_bytes = 0;  // dynamic
+  std::size_t most_shared_bytes = 0;  // of any launch of this kernel, where they differ. Other threads may launch it at the
+                                      // same time, and what it is allowed must not sink in between
   unsigned cluster = 1;          // blocks along x that share a cluster (sm_90 and newer)
   bool programmatic = false;     // may start before the previous kernel on the stream ends: gpu/ptx/griddepcontrol.cuh
   std::source_location where = std::source_location::current();  // who launches, for the error
@@ -29,9 +32,9 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   if (shape.grid == 0) return;
   constexpr std::size_t without_asking =
       48 * 1024;  // what any kernel gets (CUDA C++ Programming Guide, compute capabilities)
-  if (shape.shared_bytes > without_asking) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
-          shape.where);
+  const std::size_t allowed = std::max(shape.shared_bytes, shape.most_shared_bytes);
+  if (allowed > without_asking) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(allowed)), shape.where);
   }
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(shape.grid), shape.grid_y, shape.grid_z);

@@ -19,7 +19,7 @@ std::vector<Rung> gpu_rungs();  // from the lowest up
 
 // What all GPU rungs have in common.
 struct GpuRung {
-  std::string name, idea, teaches, must_equal;
+  std::string name{}, idea{}, teaches{}, must_equal{};
   std::string (*why_not)(const AttentionParams&, DType) = nullptr;  // "" if it computes this
   bool one_query = true;   // of each request: a decode rung
   bool p_as_kv = false;    // rounds P to the dtype of K and V

@@ -10,6 +10,7 @@
 #include "core/error.hpp"
 #include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
+#include "gpu/device_problem.hpp"
 
 namespace flashladder::bench {
 namespace {

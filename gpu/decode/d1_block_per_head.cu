@@ -103,13 +103,18 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
   }
 }
 
+// head_dims: head_dim_qk + head_dim_vo.
+constexpr std::size_t shared_bytes(std::int32_t head_dims) {
+  return (static_cast<std::size_t>(head_dims) + threads) * sizeof(float) + threads * sizeof(std::int64_t);
+}
+
 }  // namespace
 
 void attend(const AttentionCall& call, cudaStream_t stream) {
   const AttentionParams& p = call.params;
-  const std::size_t numbers = static_cast<std::size_t>(p.head_dim_qk + p.head_dim_vo) + threads;
   const LaunchShape shape{.grid = std::int64_t{call.batch} * p.num_qo_heads, .block = threads,
-                          .shared_bytes = numbers * sizeof(float) + threads * sizeof(std::int64_t)};
+                          .shared_bytes = shared_bytes(p.head_dim_qk + p.head_dim_vo),
+                          .most_shared_bytes = shared_bytes(most_head_dims)};
   const auto run = call.dtype == DType::f32   ? kernel<float>
                    : call.dtype == DType::f16 ? kernel<Half>
                                               : kernel<BFloat16>;

@@ -13,9 +13,9 @@ std::string d1::why_not(const AttentionParams& p, DType dtype) {
   if (!is_attention_dtype(dtype)) return std::string("dtype ") + name_of(dtype) + " is none of f32, f16, bf16";
   const std::string rope = why_no_rope(p);
   if (!rope.empty()) return rope;
-  // The query and o of a block lie in shared memory, in f32.
-  constexpr std::int32_t most = 20000;
-  if (p.head_dim_qk + p.head_dim_vo > most) return "head_dim_qk + head_dim_vo is more than " + std::to_string(most);
+  if (p.head_dim_qk + p.head_dim_vo > most_head_dims) {
+    return "head_dim_qk + head_dim_vo is more than " + std::to_string(most_head_dims);
+  }
   return "";
 }
 
