@@ -104,7 +104,7 @@ int main() {
     std::copy(table.indptr.begin(), table.indptr.end(), indptr.begin());
     std::copy(table.indices.begin(), table.indices.end(), indices.begin());
     std::copy(table.last_page_len.begin(), table.last_page_len.end(), last_page_len.begin());
-    for (int b = 0; b < batch; ++b) rows[b] = b, positions[b] = table.view().length(b) - 1;
+    for (int b = 0; b < batch; ++b) rows[b] = b, positions[b] = pool.length(b) - 1;
     decode.plan(table.indptr, table.last_page_len);
     for (const fl::PagedKvCache& kv : layers) {
       for (const fl::Tensor& t : {q, k, v}) draw(t, random);

@@ -11,7 +11,7 @@
 #include "ladder/cases/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
-#include "tests/decode_cases.hpp"
+#include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
 #include "tests/skip_without_device.hpp"
 
@@ -87,15 +87,20 @@ std::vector<Result> plans_in_a_row(const Case& c, std::uint64_t seed, int plans,
 }  // namespace
 
 TEST_CASE("plan and run equal the oracle on the decode cases of the case table") {
-  for (const CaseSpec& spec : decode_table()) {
-    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) check_case(spec, policy);
+  for (const CaseSpec& spec : ladder::case_table()) {
+    for (const DType dtype : {DType::f16, DType::bf16}) {
+      const CaseSpec decode = for_decode_class(as_decode(spec, dtype));
+      for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) check_case(decode, policy);
+    }
   }
 }
 
 TEST_CASE("plan and run equal the oracle on random decode cases") {
   const int cases = options().cases > 0 ? options().cases : 200;
   MESSAGE("--seed ", options().seed, " --cases ", cases);
-  for (int i = 0; i < cases; ++i) check_case(random_decode(options().seed + static_cast<std::uint64_t>(i)), policies[i % 4]);
+  for (int i = 0; i < cases; ++i) {
+    check_case(for_decode_class(random_decode(options().seed + static_cast<std::uint64_t>(i))), policies[i % 4]);
+  }
 }
 
 TEST_CASE("planning again never touches a plan that is still in flight") {

@@ -113,11 +113,11 @@ TEST_CASE("memory of the wrong kind and pointers that are not aligned") {
   Tensor q = r.step.q_tensor();
   q.data = static_cast<std::byte*>(q.data) + 2;
   CHECK(refusal([&] { r.decode.run(q, r.on_device.view().kv, r.step.page_ids(), r.step.output.view()); }) ==
-        "q: must begin at a multiple of 16 bytes on the GPU");
+        "q: on the GPU its pointer and its strides must be multiples of 16 bytes");
   PagedKvCache kv = r.on_device.view().kv;
   kv.k_strides.entry += 1;
   const auto run_on_kv = [&] { r.decode.run(r.step.q_tensor(), kv, r.step.page_ids(), r.step.output.view()); };
-  CHECK(refusal(run_on_kv).find("k_cache stride") == 0);
+  CHECK(refusal(run_on_kv).find("k_cache: on the GPU its pointer and its strides") == 0);
 }
 
 TEST_CASE("what D6 does not compute is refused when the object is made") {
@@ -131,9 +131,10 @@ TEST_CASE("what D6 does not compute is refused when the object is made") {
   CHECK(made([](AttentionConfig& c) { c.cache.dtype = DType::f32, c.o_dtype = DType::f32; })
             .find("device = gpu: does not compute this, cpu does: dtype f32") == 0);
   CHECK(made([](AttentionConfig& c) { c.heads.head_dim_qk = 80; }).find("head_dim 80") != std::string::npos);
-  CHECK(made([](AttentionConfig& c) { c.logits.window_left = 5; }).find("a window") != std::string::npos);
-  CHECK(made([](AttentionConfig& c) { c.logits.pos_encoding_mode = PosEncodingMode::ALIBI; }).find("ALIBI") !=
+  CHECK(made([](AttentionConfig& c) { c.logits.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; }).find("ROPE_LLAMA") !=
         std::string::npos);
+  CHECK(made([](AttentionConfig& c) { c.logits.window_left = 5; }) == "accepted");
+  CHECK(made([](AttentionConfig& c) { c.logits.pos_encoding_mode = PosEncodingMode::ALIBI; }) == "accepted");
 }
 
 TEST_CASE("a graph's plan beyond the limits is refused and the one before is replayed") {

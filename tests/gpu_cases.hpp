@@ -54,6 +54,16 @@ inline ladder::CaseSpec random_decode(std::uint64_t seed) {
   return spec;
 }
 
+// What the public decode class takes on the GPU: D6's features, page lists, no custom mask.
+inline ladder::CaseSpec for_decode_class(ladder::CaseSpec spec) {
+  AttentionParams& p = spec.params;
+  spec.custom_mask = ladder::CustomMask::none;
+  spec.block_table = false;
+  if (p.mask == MaskMode::custom) p.mask = MaskMode::none;
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) p.pos_encoding_mode = PosEncodingMode::ALIBI;
+  return spec;
+}
+
 // In turn: anything that the ladder takes; decode with features; decode without.
 inline ladder::CaseSpec random_gpu_case(std::uint64_t seed) {
   if (seed % 4 == 0) return ladder::random_spec(seed);

@@ -195,7 +195,8 @@ void groups(Narrator& n) {
                                        {"B1 kv131072 32/8", most_partials(one, 8)},
                                        {"1 x 65536 + 31 x 4096 8/1", most_partials(many, 1)},
                                        {"B1 kv131072 8/1", most_partials(one, 1)}}) {
-    const gpu::PackedMerge m{.num_partials = partials};
+    gpu::PackedMerge m;
+    m.num_partials = partials;
     const int in_groups = m.grouped() ? gpu::PackedMerge::group_size + m.num_groups() : partials;
     rows.push_back({name, text("%d", partials), m.grouped() ? text("%d", m.num_groups()) : "-", text("%d", in_groups)});
   }
