@@ -24,11 +24,11 @@ void the_batch(Narrator& n, std::span<const std::int32_t> kv_lens) {
   const Plan plan = make_plan(in);
   const std::int32_t total = std::accumulate(kv_lens.begin(), kv_lens.end(), 0), longest = std::ranges::max(kv_lens);
   n.step("Sixteen requests decode: each has one query against 512 to %d keys, %d in all; 4 query heads share 1 KV head, "
-         "head_dim 64. The machine runs %d CTAs at a time. A CTA's time goes into reading keys and values, so cost is counted in keys, plus "
-         "%.0f for what every work item costs (load q, fill the pipeline, write).", longest, total, num_ctas,
+         "head_dim 64. The machine runs %d CTAs at a time. A CTA's time goes into reading keys and values, so cost is "
+         "counted in keys, plus %.0f for what every work item costs (load q, fill the pipeline, write).", longest, total, num_ctas,
          in.cost.per_item);
-  n.step("One CTA a request, as a first kernel has it: the total is %.0f, an equal share would be %.0f, but "
-         "the longest request alone takes %.0f. The batch is done when the last CTA is: the makespan.", plan.total_cost,
+  n.step("One CTA for each request, as the simplest kernel does it: the total is %.0f, an equal share would be %.0f, "
+         "but the longest request alone takes %.0f. The batch is done when the last CTA is: the makespan.", plan.total_cost,
          plan.total_cost / num_ctas, in.cost.item(4, longest));
   n.say("plan() looks at lengths only, on the host, before anything runs: which rows against which keys is one work item, "
         "which CTA runs it, where partial results go and who merges them.");
@@ -141,7 +141,7 @@ void stealing(Narrator& n) {
     ++finished;
   });
   n.step("Costs are predictions. Worker 0 has items 0 to 7, worker 1 has 8 and 9, but item 0 takes as long as all the "
-         "others together. A worker with an empty queue takes from the far end of another's:");
+         "others together. A worker with an empty queue takes the last item of another's:");
   n.table({"worker", "own", "stolen"}, {{"0", text("%td", counts[0].own), text("%td", counts[0].stolen)},
                                         {"1", text("%td", counts[1].own), text("%td", counts[1].stolen)}});
   n.say("Who runs an item never shows in a result, because every item writes to a place of its own.");
