@@ -19,7 +19,8 @@ def written_by(block, room):
 
 
 def exit_code(flashladder, *arguments):
-  done = subprocess.run([flashladder, "run", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  done = subprocess.run([flashladder, "run", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                        text=True)
   print(f"run {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stdout}")
   return done.returncode
 

@@ -168,7 +168,8 @@ void parallelism(Narrator& n, const Machine& m) {
   n.section("What a split buys");
   n.step("Decode: one query, %d KV heads in groups of %d query heads, head_dim %d, %d keys in 16 bit, a GPU with %d SMs. A "
          "piece is one chunk of the keys of one KV head, and an SM works on one piece at a time. Within a piece C1's steps "
-         "follow each other; different pieces can run at the same time.", m.kv_heads, m.group_size, m.head_dim, m.kv_len, m.sms);
+         "follow each other; different pieces can run at the same time.", m.kv_heads, m.group_size, m.head_dim, m.kv_len,
+         m.sms);
   std::vector<std::vector<std::string>> rows;
   std::vector<draw::Bar> bars;
   const double kv_bytes = 2.0 * 2 * m.kv_heads * m.head_dim * m.kv_len;
@@ -182,8 +183,9 @@ void parallelism(Narrator& n, const Machine& m) {
   }
   n.table({"chunks", "pieces", "waves", "keys in a row", "SMs busy", "partials / K and V"}, rows);
   n.say("Keys in a row: how many keys the busiest SM reads, one after the other. All others wait for it, so this is the "
-        "time. Without a split at most %d of %d SMs work. One piece too many costs a whole wave more: chapter 05 is about choosing. The partials (o and lse_log2 in "
-        "float, written once, read once) hardly count beside K and V.", m.kv_heads, m.sms);
+        "time. Without a split at most %d of %d SMs work. One piece too many costs a whole wave more: chapter 05 is about "
+        "choosing. The partials (o and lse_log2 in float, written once, read once) hardly count beside K and V.", m.kv_heads,
+        m.sms);
   const std::string note = text("%d keys, %d KV heads, %d SMs", m.kv_len, m.kv_heads, m.sms);
   n.figure("split", draw::bar_chart(bars, {.caption = {"Keys that one SM reads in a row", note}, .unit = "keys"}),
            "The longest chain of keys, for several splits of the same decode step.");

@@ -25,8 +25,8 @@ void the_batch(Narrator& n, std::span<const std::int32_t> kv_lens) {
   const std::int32_t total = std::accumulate(kv_lens.begin(), kv_lens.end(), 0), longest = std::ranges::max(kv_lens);
   n.step("Sixteen requests decode: each has one query against 512 to %d keys, %d in all; 4 query heads share 1 KV head, "
          "head_dim 64. The machine runs %d CTAs at a time. A CTA's time goes into reading keys and values, so cost is "
-         "counted in keys, plus %.0f for what every work item costs (load q, fill the pipeline, write).", longest, total, num_ctas,
-         in.cost.per_item);
+         "counted in keys, plus %.0f for what every work item costs (load q, fill the pipeline, write).", longest, total,
+         num_ctas, in.cost.per_item);
   n.step("One CTA for each request, as the simplest kernel does it: the total is %.0f, an equal share would be %.0f, "
          "but the longest request alone takes %.0f. The batch is done when the last CTA is: the makespan.", plan.total_cost,
          plan.total_cost / num_ctas, in.cost.item(4, longest));
