@@ -1,4 +1,5 @@
 // flashladder bench: the command and its options; on the CPU (bench_cpu.cpp), or families of work on a GPU (bench_gpu.cpp).
+#include <algorithm>
 #include <memory>
 
 #include "bench/gpu_bench.hpp"
@@ -10,10 +11,38 @@
 namespace flashladder::cli {
 namespace {
 
-int bench_command(const BenchOptions& o) {
+// Options that would change nothing for what is timed.
+void refuse_idle_options(const BenchOptions& o, const ladder::Command& command) {
+  const bool on_cpu = o.families.empty(), listed = o.list;
+  const auto timed = [&](const char* family) {
+    return std::find(o.families.begin(), o.families.end(), family) != o.families.end();
+  };
+  const bool rungs = timed("decode") || timed("graph"), plans = timed("plan");
+  const auto fixed = std::find(o.policies.begin(), o.policies.end(), "fixed");
+  o.shape.refuse_idle();
+  for (const char* option : {"--policy", "--chunk"}) {
+    refuse_idle(command, option, on_cpu || !rungs, "here: it is about planned rungs of the families decode and graph");
+  }
+  refuse_idle(command, "--chunk", fixed == o.policies.end(), "without --policy fixed");
+  refuse_idle(command, "--rung", !on_cpu && !rungs, "on these families: rungs are timed by decode and graph");
+  refuse_idle(command, "--no-plan", !on_cpu, "with a FAMILY: plan is a family of its own");
+  refuse_idle(command, "--threads", !on_cpu && !plans, "on the GPU");
+  for (const char* option : {"--rounds", "--jsonl", "--run", "--commit", "--html", "--csv", "--rung", "--policy",
+                             "--threads"}) {
+    refuse_idle(command, option, listed, "with --list, which times nothing");
+  }
+}
+
+int bench_command(const BenchOptions& o, const ladder::Command& command) {
+  refuse_idle_options(o, command);
+  std::vector<FileOption> inputs = o.shape.inputs();
+  inputs.push_back({"--cases", o.table});
+  check_output(command, {"--jsonl", o.jsonl}, inputs);
+  inputs.push_back({"--jsonl", o.jsonl});
+  check_output(command, {"--html", o.html}, inputs);
   require(!(o.csv && o.json), "--csv", "", "contradicts --json: standard output holds one of them");
   if (o.families.empty()) {
-    require(!o.list && o.html.empty(), "FAMILY", "", "is missing: --list and --html are about families");
+    require(!o.list && !command.given("--html"), "FAMILY", "", "is missing: --list and --html are about families");
     return bench_on_cpu(o);
   }
   const bool plans_alone = o.families == std::vector<std::string>{"plan"};
@@ -39,13 +68,13 @@ void add_bench(ladder::Program& program) {
               {.least = 1, .most = 100000});
   command.add("--no-plan", &o->no_plan, "CPU: leave planning time out");
   command.add("--policy", &o->policies, "GPU: the plans of planned rungs: balanced, count, fixed, none");
-  command.add("--chunk", &o->chunk_size, "GPU: keys of a chunk, --policy fixed");
+  command.add("--chunk", &o->chunk_size, "GPU: keys of a chunk, --policy fixed", {.least = 1});
   command.add("--list", &o->list, "GPU: print the families' case strings, time nothing");
   command.add("--html", &o->html, "GPU: a page of predicted and measured CTA times", {.value = "FILE"});
   command.add("--csv", &o->csv, "CSV instead of the table");
   command.add("--json", &o->json, "JSON instead of the table");
   command.add("--jsonl", &o->jsonl, "Also a file of measurement lines (docs/case_format.md)", {.value = "FILE"});
-  command.add("--run", &o->run, "Which repetition of the program this is, for its lines");
+  command.add("--run", &o->run, "Which repetition of the program this is, for its lines", {.least = 0});
   command.add("--commit", &o->commit, "The commit to name instead of the one that was built");
   o->threads.add_to(command);
   o->shape.add_to(command);
@@ -55,7 +84,7 @@ void add_bench(ladder::Program& program) {
                  "Example:\n"
                  "  flashladder bench --kv 1024x4 --dtype f32 --rung C3,C4 --jsonl b.jsonl\n"
                  "  flashladder bench decode graph --list");
-  command.runs([o] { return bench_command(*o); });
+  command.runs([o, &command] { return bench_command(*o, command); });
 }
 
 }  // namespace flashladder::cli

@@ -66,10 +66,12 @@ std::string checks_text(const std::vector<bench::RungTiming>& timings) {
   std::string text = timings.empty() ? "" : "\nChecked in this run:\n";
   for (const bench::RungTiming& t : timings) {
     const double share = 100 * t.agreement.ratio();
-    text += "  " + t.line.work + ", " + t.line.backend.substr(t.line.backend.find(' ') + 1) + ": " +
-            (t.must_equal.empty() ? "" : "all equals " + t.must_equal + ", ") + t.sample + " equal the double oracle; " +
-            short_number(share) + " % of the tolerance  " + verdict(t.agreement.ok()) + "\n";
-    if (!t.agreement.ok()) text += "    " + t.agreement.message() + "\n";
+    const std::string line = t.line.work + ", " + t.line.backend.substr(t.line.backend.find(' ') + 1) + ": " +
+                             (t.must_equal.empty() ? "" : "all equals " + t.must_equal + ", ") + t.sample +
+                             " equal the double oracle; " + short_number(share) + " % of the tolerance";
+    const std::string lines = "  " + paragraph(line, 4);
+    text += lines.substr(0, lines.size() - 1) + "  " + verdict(t.agreement.ok()) + "\n";
+    if (!t.agreement.ok()) text += "    " + paragraph(t.agreement.message(), 4);
   }
   return text;
 }
@@ -97,8 +99,9 @@ void report(const BenchOptions& o, Results results) {
   } else if (o.csv) {
     print(bench::csv(results.lines));
   } else {
-    print(machine.cpu + ", " + counted(machine.cores, "hardware thread") + ", " + machine.compiler + " " + machine.flags +
-          ", " + machine.date + ", commit " + machine.commit + "\nMedian of " + counted(rounds_of(o), "round") + ".\n\n");
+    print(paragraph(machine.cpu + ", " + counted(machine.cores, "hardware thread") + ", " + machine.compiler + " " +
+                    machine.flags + ", " + machine.date + ", commit " + machine.commit) +
+          "Median of " + counted(rounds_of(o), "round") + ".\n\n");
     print(table_text(results) + checks_text(results.timings));
   }
 }

@@ -25,7 +25,7 @@ CaseSpec named_spec(const std::string& name, const std::vector<CaseSpec>& table)
   for (const CaseSpec& spec : table) {
     if (spec.name == name) return spec;
   }
-  throw InputError("case", ladder::shown(name), "is neither in the table (flashladder case list) nor a case file");
+  throw InputError("case", ladder::shown(name), "is not in the table (flashladder case list) and no file of that name");
 }
 
 int list(bool as_json) {
@@ -107,9 +107,9 @@ int show(const std::string& what, bool as_json) {
     return good;
   }
   const AttentionProblem problem = c.problem();
-  print(c.spec.name + "\n  " + case_string(c.spec) + "\n");
+  print(paragraph(c.spec.name) + "  " + case_string(c.spec) + "\n");
   for (const auto& [key, value] : metadata_of(c)) {
-    print("  " + key + ": " + value.substr(0, 90) + (value.size() > 90 ? " ..." : "") + "\n");
+    print("  " + shortened(key + ": " + value, output_columns() - 2) + "\n");
   }
   const std::size_t bytes = c.q.bytes.size() + c.kv_cache.bytes.size() + c.k_cache.bytes.size() + c.v_cache.bytes.size();
   print("  q [" + std::to_string(c.q.shape[0]) + ", " + std::to_string(c.q.shape[1]) + ", " + std::to_string(c.q.shape[2]) +
@@ -127,13 +127,19 @@ struct MakeOptions {
   std::string name, table, out;
 };
 
-int make(const MakeOptions& o) {
-  require(o.shape.given() != !o.name.empty(), "case make", "", "wants either a case's NAME or --kv");
-  require(o.table.empty() || !o.name.empty(), "--from", o.table, "wants the NAME of one of its cases");
+int make(const MakeOptions& o, const ladder::Command& command) {
+  const bool from_table = command.given("--from");
+  require(o.shape.given() != command.given("NAME"), "case make", "", "wants either a case's NAME or --kv");
+  require(!from_table || command.given("NAME"), "--from", ladder::shown(o.table), "wants the NAME of one of its cases");
+  o.shape.refuse_idle();
   const CaseSpec spec = o.shape.given() ? o.shape.spec()
-                        : named_spec(o.name, o.table.empty() ? ladder::case_table() : ladder::read_case_table(o.table));
+                        : named_spec(o.name, from_table ? ladder::read_case_table(o.table) : ladder::case_table());
+  std::vector<FileOption> inputs = o.shape.inputs();
+  inputs.push_back({"--from", o.table});
+  check_output({"--out", o.out}, inputs);
   write_case(o.out, draw_case(spec));
-  print(o.out + ": " + spec.name + " (" + ladder::bytes_text(std::filesystem::file_size(o.out)) + ")\n");
+  const std::string size = ladder::bytes_text(std::filesystem::file_size(o.out));
+  print(printable(o.out) + ": " + printable(spec.name) + " (" + size + ")\n");
   return good;
 }
 
@@ -163,7 +169,7 @@ void add_case(ladder::Program& program) {
   makes.add("--out", &o->out, "The case file to write", {.value = "FILE", .required = true});
   o->shape.add_to(makes);
   makes.footer("Example:\n  flashladder case make --kv 37,120 --qo 3 --heads 6/2 --out a.safetensors");
-  makes.runs([o] { return make(*o); });
+  makes.runs([o, &makes] { return make(*o, makes); });
 }
 
 }  // namespace flashladder::cli

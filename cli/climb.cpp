@@ -9,9 +9,12 @@
 #include "cli/console.hpp"
 #include "cli/expected.hpp"
 #include "cli/options.hpp"
+#include "core/error.hpp"
+#include "core/text.hpp"
 #include "core/write_file.hpp"
 #include "ladder/cases/case_file.hpp"
 #include "ladder/cases/short_form.hpp"
+#include "ladder/cases/text.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -30,17 +33,18 @@ std::string padded(const std::string& text, std::size_t width) {
 }
 
 std::string line_of(const Row& cells) {
-  constexpr std::size_t widths[] = {6, 50, 13, 13, 11, 11, 10};
+  constexpr std::size_t widths[] = {6, 13, 13, 11, 11, 11};
   std::string line;
   for (std::size_t c = 0; c < cells.size(); ++c) line += c < std::size(widths) ? padded(cells[c], widths[c]) : cells[c];
   return line + "\n";
 }
 
-std::string line_of(const Step& s, double c0_milliseconds) {
+std::string lines_of(const Step& s, double c0_milliseconds) {
   const ladder::Worst& worst = s.worst();
-  return line_of({s.rung->name, s.rung->idea, s.rung->must_equal.empty() ? "the formula" : s.rung->must_equal,
-                  short_number(worst.error), short_number(worst.tolerance), milliseconds(s.milliseconds),
-                  short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.ok())});
+  return line_of({s.rung->name, s.rung->must_equal.empty() ? "the formula" : s.rung->must_equal, short_number(worst.error),
+                  short_number(worst.tolerance), milliseconds(s.milliseconds),
+                  short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.ok())}) +
+         "      " + paragraph(s.rung->idea, 6);
 }
 
 void climb_rungs(Climb& climb, bool quiet) {
@@ -67,8 +71,8 @@ void climb_rungs(Climb& climb, bool quiet) {
     climb.steps.push_back(step);
     progress.clear();
     if (quiet) continue;
-    print(line_of(step, climb.steps[0].milliseconds));
-    if (!step.ok()) print("      " + step.agreement.message() + " " + step.expected.message() + "\n");
+    print(lines_of(step, climb.steps[0].milliseconds));
+    if (!step.ok()) print("      " + paragraph(step.agreement.message() + " " + step.expected.message(), 6));
   }
 }
 
@@ -83,6 +87,7 @@ std::vector<HeadPicture> heads_of(const Climb& climb, bool default_case, const l
              "A bright column on the left: a head that has nothing to add looks at the first token, which says nothing "
              "about the text. The dots are words that it did find."}};
   }
+  if (c.spec.batch() == 0) return {};
   const std::int64_t cells = std::int64_t{c.spec.qo_lens[0]} * c.spec.kv_lens[0];
   if (cells == 0 || cells > most_cells) return {};
   return {{&c, 0, {}, "Request 0, head 0", "The weights of the first head of the first request."}};
@@ -100,18 +105,30 @@ ladder::Json to_json(const Climb& climb, bool ok, const std::string& html) {
   return Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps}, {"html", html}};
 }
 
-int climb_command(const ClimbOptions& o) {
-  const bool default_case = o.in.empty();
+// The page's folder, made if it is not there, and the page's place in it looked at.
+void prepare_page(const std::string& html, const std::vector<FileOption>& inputs) {
+  const fs::path folder = fs::path(html).parent_path();
+  std::error_code error;
+  if (!folder.empty()) fs::create_directories(folder, error);
+  if (error) throw InputError("--html", ladder::shown(html), "its folder can't be made: " + error.message());
+  check_output({"--html", html}, inputs);
+}
+
+int climb_command(const ClimbOptions& o, const ladder::Command& command) {
+  refuse_idle(command, "--data", command.given("--in"), "with --in, which names the case itself");
+  const bool default_case = !command.given("--in");
   const std::string file = default_case ? o.data_dir + "/smollm2_layer18.safetensors" : o.in;
   const ladder::Case c = ladder::read_case(file);
   ladder::Case layer_2;
-  if (default_case) layer_2 = ladder::read_case(o.data_dir + "/smollm2_layer02.safetensors");
+  const std::string second = o.data_dir + "/smollm2_layer02.safetensors";
+  if (default_case) layer_2 = ladder::read_case(second);
+  prepare_page(o.html, {{default_case ? "--data" : "--in", file}, {"--data", default_case ? second : ""}});
   Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}, {}};
   if (!o.json) {
     const auto model = c.notes.find("x-model");
-    print("Climbing on " + c.spec.name + " (" + case_string(c.spec) + ")" +
-          (model == c.notes.end() ? "" : ", tensors of " + model->second) + "\n\n" +
-          line_of({"rung", "idea", "must equal", "worst error", "tolerance", "time", "speed-up"}));
+    print(paragraph("Climbing on " + c.spec.name + " (" + case_string(c.spec) + ")" +
+                    (model == c.notes.end() ? "" : ", tensors of " + model->second)) + "\n" +
+          line_of({"rung", "must equal", "worst error", "tolerance", "time", "speed-up"}));
   }
   climb_rungs(climb, o.json);
   bool ok = true;
@@ -123,7 +140,6 @@ int climb_command(const ClimbOptions& o) {
   climb.heads = heads_of(climb, default_case, layer_2);
   const ladder::LengthSources sources{.data_dir = o.data_dir, .trace = "", .seed = 1};
   if (default_case) climb.served = ladder::parse_lengths("--data", "azure-conv:16", sources);
-  if (const fs::path folder = fs::path(o.html).parent_path(); !folder.empty()) fs::create_directory(folder);
   write_file_whole(o.html, climb_page(climb));
   const std::string html = fs::absolute(o.html).lexically_normal().string();
   if (o.json) {
@@ -132,8 +148,8 @@ int climb_command(const ClimbOptions& o) {
     if (has_expected(c)) {
       print("\nAgainst the answer in the file: at worst " + short_number(100 * share) + " % of the tolerance.\n");
     }
-    for (const auto& [reason, names] : climb.not_run) print("Not run: " + names + ": " + reason + "\n");
-    print("\n" + html + "\n");
+    for (const auto& [reason, names] : climb.not_run) print(paragraph("Not run: " + names + ": " + reason, 2));
+    print("\n" + printable(html) + "\n");
   }
   return climb.steps.empty() ? nothing_ran : ok ? good : mismatch;
 }
@@ -150,7 +166,7 @@ void add_climb(ladder::Program& program) {
   command.add("--json", &o->json, "The table as JSON");
   o->threads.add_to(command);
   command.footer("Example:\n  flashladder climb --html climb.html");
-  command.runs([o] { return climb_command(*o); });
+  command.runs([o, &command] { return climb_command(*o, command); });
 }
 
 }  // namespace flashladder::cli

@@ -5,6 +5,7 @@
 #include "cli/attention_weights.hpp"
 #include "cli/console.hpp"
 #include "cli/lanes.hpp"
+#include "core/error.hpp"
 #include "draw/bar_chart.hpp"
 #include "draw/heatmap.hpp"
 #include "draw/html.hpp"
@@ -22,8 +23,12 @@ using ladder::Case;
 // What a real case says of its tokens: the note x-tokens, a JSON list of texts. Empty if there is none of that length.
 std::vector<std::string> token_texts(const Case& c) {
   const auto note = c.notes.find("x-tokens");
-  if (note == c.notes.end()) return {};
-  const ladder::Json json = ladder::parse_json(note->second, "x-tokens", 1);
+  if (note == c.notes.end() || c.spec.batch() == 0) return {};
+  ladder::Json json;
+  try {
+    json = ladder::parse_json(note->second, "x-tokens", 1);
+  } catch (const InputError&) {  // a note may say anything
+  }
   if (json.list() == nullptr) return {};
   std::vector<std::string> texts;
   for (const ladder::Json& token : *json.list()) {
@@ -140,8 +145,10 @@ void add_pages(HtmlPage& page, const Climb& climb) {
                  "in page `indices[indptr[request] + t / page_size]`, entry `t % page_size`. C0 to C2 gather a request's "
                  "pages first; from C3 on K and V are read where they lie. The slots that no token uses hold NaN: a rung "
                  "that read one would show it.");
-  if (problem.kv.num_pages > draw::max_drawn_pages) {
-    page.paragraph("This pool has " + counted(problem.kv.num_pages, "page") + ": too many to draw.");
+  const auto held = std::ssize(c.paged_kv_indices);  // more than the pool has, where requests share pages
+  if (std::max<std::int64_t>(problem.kv.num_pages, held) > draw::max_drawn_pages) {
+    page.paragraph("This pool has " + counted(problem.kv.num_pages, "page") + ", and the requests hold " +
+                   std::to_string(held) + ": too many to draw.");
     return;
   }
   const draw::Caption caption{.title = "The page table of " + c.spec.name};
@@ -170,7 +177,9 @@ void add_plan(HtmlPage& page, const Climb& climb) {
               "Grey is a CTA with nothing left to do. Makespan and tail in the table are in key-equivalents; chunk 0: not "
               "cut.");
   std::vector<std::vector<std::string>> rows;
-  for (const NamedPlan& named : all) rows.push_back(policy_row(named));
+  for (const NamedPlan& named : all) {
+    if (named.refused.empty()) rows.push_back(policy_row(named));
+  }
   page.table(policy_header, rows);
 }
 

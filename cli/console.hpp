@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,7 +14,16 @@ namespace flashladder::cli {
 
 using Row = std::vector<std::string>;
 
-// Columns as wide as their widest cell; a column with a number in it (and at most a unit: "12.3 ms") is set to the right.
+std::size_t output_columns();  // of the terminal, at least 80; 80 where there is none
+
+// In lines that fit the output, those after the first indented; what came from a file can't do harm (core/text.hpp).
+std::string paragraph(const std::string& text, std::size_t indent = 0);
+
+// The beginning of a text, in one line of at most so many columns.
+std::string shortened(const std::string& text, std::size_t columns);
+
+// Columns as wide as their widest cell, as long as the table fits the output: else the widest are set in several lines. A
+// column with a number in it (and at most a unit: "12.3 ms") is set to the right. Cells are made printable.
 std::string text_table(const Row& header, const std::vector<Row>& rows);
 
 std::string verdict(bool ok);          // "ok" or "FAIL"; coloured: put it last in a row

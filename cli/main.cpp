@@ -5,6 +5,7 @@
 
 #include "api/version.hpp"
 #include "cli/commands.hpp"
+#include "cli/outputs.hpp"
 #include "core/text.hpp"
 
 namespace {
@@ -30,6 +31,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  end_cleanly_on_signals();
   int exit_code = good;
   try {
     exit_code = run(argc, argv);

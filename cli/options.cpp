@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <initializer_list>
+#include <utility>
 
 #include "core/error.hpp"
 #include "ladder/cases/short_form.hpp"
@@ -31,6 +32,7 @@ std::string default_data_dir() {
 }
 
 void CaseOptions::add_to(ladder::Command& command) {
+  command_ = &command;
   const auto add = [&](const char* option, ladder::Target target, const char* what, ladder::OptionForm form = {}) {
     form.group = group;
     command.add(option, target, what, form);
@@ -39,11 +41,11 @@ void CaseOptions::add_to(ladder::Command& command) {
   add("--qo", &qo, "Queries of each request, one number for all or a list like --kv", {.value = "LENGTHS"});
   add("--heads", &heads, "Query heads / KV heads; one number is both", {.value = "N/N"});
   add("--dim", &dim, "Head dim, or that of q and k / of v", {.value = "N/N"});
-  add("--page", &page_size, "Tokens in a page");
+  add("--page", &page_size, "Tokens in a page", {.least = 1});
   add("--dtype", &dtype, "f32, f16 or bf16", {.value = "NAME"});
   add("--layout", &layout, "NHD or HND", {.value = "NAME"});
   add("--causal", &causal, "A query sees no later key");
-  add("--window", &window_left, "Keys kept to the left of the diagonal one; -1 = all");
+  add("--window", &window_left, "Keys kept to the left of the diagonal one; -1 = all", {.least = -1});
   add("--soft-cap", &soft_cap, "Cap c of the logits: c * tanh(logit / c); 0 = off");
   add("--sm-scale", &sm_scale, "Factor of q . k; 0 = 1/sqrt(head dim)");
   add("--pos", &pos, "Position encoding: NONE, ROPE_LLAMA, ALIBI", {.value = "NAME"});
@@ -55,14 +57,53 @@ void CaseOptions::add_to(ladder::Command& command) {
   add("--data", &data_dir, "Directory with the trace samples", {.value = "DIR", .shows_default = false});
 }
 
+void refuse_idle(const ladder::Command& command, const char* option, bool idle, const char* why) {
+  if (idle && command.given(option)) throw InputError(option, "", std::string("has no effect ") + why);
+}
+
+std::string option_of(const std::string& argument) {
+  constexpr std::pair<const char*, const char*> names[] = {
+      {"kv_lens", "--kv"}, {"qo_lens", "--qo"}, {"num_qo_heads", "--heads"}, {"num_kv_heads", "--heads"},
+      {"head_dim", "--dim"}, {"head_dim_qk", "--dim"}, {"head_dim_vo", "--dim"}, {"page_size", "--page"},
+      {"dtype", "--dtype"}, {"window_left", "--window"}, {"logits_soft_cap", "--soft-cap"}, {"sm_scale", "--sm-scale"},
+      {"pos_encoding_mode", "--pos"}, {"custom_mask", "--mask"}, {"values", "--values"}, {"chunk_size", "--chunk"},
+      {"target_units", "--target"}, {"query_tile", "--tile"}, {"num_sms", "--sms"}, {"ctas_per_sm", "--ctas-per-sm"}};
+  for (const auto& [parameter, option] : names) {
+    if (argument == parameter) return option;
+  }
+  return argument;
+}
+
+void CaseOptions::refuse_idle(std::initializer_list<std::string_view> useful) const {
+  for (const std::string& option : command_->given_of(group)) {
+    if (given() || std::find(useful.begin(), useful.end(), option) != useful.end()) continue;
+    throw InputError(option, "", "has no effect without --kv: it describes the case that --kv asks for");
+  }
+  const bool drawn = (kv + qo).find("azure-") != std::string::npos;
+  cli::refuse_idle(*command_, "--trace", !drawn, "where no lengths are drawn from a trace, as in --kv azure-conv:64");
+  cli::refuse_idle(*command_, "--data", !drawn, "where no lengths are drawn from a trace, as in --kv azure-conv:64");
+  cli::refuse_idle(*command_, "--data", command_->given("--trace"), "beside --trace, which names the file itself");
+}
+
+std::vector<FileOption> CaseOptions::inputs() const {
+  std::vector<FileOption> files{{"--trace", trace}};
+  for (const auto& [option, text] : {std::pair("--kv", &kv), std::pair("--qo", &qo)}) {
+    for (std::size_t at = text->find('@'); at != text->npos; at = text->find('@', at + 1)) {
+      files.push_back({option, text->substr(at + 1, text->find(',', at) - at - 1)});
+    }
+  }
+  return files;
+}
+
 ladder::CaseSpec CaseOptions::spec() const {
   using ladder::CustomMask, ladder::Values;
   require(given(), "--kv", "", "is missing: the keys of each request");
+  refuse_idle();
   const ladder::LengthSources sources{data_dir, trace, seed};
   ladder::CaseSpec s;
   s.seed = seed;
   s.kv_lens = ladder::parse_lengths("--kv", kv, sources);
-  s.qo_lens = ladder::qo_lens_for(ladder::parse_lengths("--qo", qo, sources), s.batch());
+  s.qo_lens = named_by_options([&] { return ladder::qo_lens_for(ladder::parse_lengths("--qo", qo, sources), s.batch()); });
   const ladder::Heads h = ladder::parse_heads("--heads", heads);
   const ladder::HeadDims d = ladder::parse_head_dims("--dim", dim);
   s.custom_mask = choose("--mask", mask, {CustomMask::none, CustomMask::causal, CustomMask::tree, CustomMask::random,
@@ -77,7 +118,7 @@ ladder::CaseSpec CaseOptions::spec() const {
   s.page_size = page_size;
   s.dtype = ladder::parse_dtype("--dtype", dtype);
   s.kv_layout = ladder::parse_kv_layout("--layout", layout);
-  ladder::validate(s);
+  named_by_options([&] { ladder::validate(s); });
   s.name = ladder::case_string(s);
   return s;
 }

@@ -3,9 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "cli/outputs.hpp"
+#include "core/error.hpp"
 #include "ladder/arguments.hpp"
 #include "ladder/cases/case_spec.hpp"
 #include "ladder/rung.hpp"
@@ -14,6 +18,8 @@ namespace flashladder::cli {
 
 // Where the real cases and the trace samples lie: $FLASHLADDER_DATA, or the source tree's data/.
 std::string default_data_dir();
+
+std::string option_of(const std::string& argument);  // "page_size" -> "--page"; what is no option's stays as it is
 
 // A case in its short form.
 struct CaseOptions {
@@ -26,9 +32,30 @@ struct CaseOptions {
   bool causal = false, sinks = false;
 
   void add_to(ladder::Command& command);
-  bool given() const { return !kv.empty(); }
-  ladder::CaseSpec spec() const;  // validated, and named by its case string
+  bool given() const { return command_->given("--kv"); }
+  // Validated, and named by its case string. An InputError names the options.
+  ladder::CaseSpec spec() const;
+  // Refuses options that would change nothing: those of a case that is not asked for (but for `useful`, which the command
+  // needs for something else), and sources that no length is drawn from.
+  void refuse_idle(std::initializer_list<std::string_view> useful = {}) const;
+  std::vector<FileOption> inputs() const;  // files that the lengths come from
+
+ private:
+  const ladder::Command* command_ = nullptr;
 };
+
+// Throws InputError for an option that is given although it would change nothing: "--chunk: has no effect ...".
+void refuse_idle(const ladder::Command& command, const char* option, bool idle, const char* why);
+
+// Runs f; an InputError from inside names the option instead of the parameter that it sets: --page for page_size.
+template <class F>
+auto named_by_options(F f) {
+  try {
+    return f();
+  } catch (const InputError& e) {
+    throw InputError(option_of(e.argument), e.value, e.rule, e.request);
+  }
+}
 
 // --threads: 0 = all. Throws InputError for another number out of 1 .. 1024.
 struct ThreadOption {

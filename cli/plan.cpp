@@ -8,6 +8,7 @@
 #include "cli/options.hpp"
 #include "cli/plan_report.hpp"
 #include "core/error.hpp"
+#include "core/text.hpp"
 #include "core/write_file.hpp"
 #include "ladder/cases/draw_case.hpp"
 #include "planner/planner.hpp"
@@ -70,22 +71,39 @@ std::string execution_text(const Execution& e) {
   if (!a.ok()) return text + "  It does not equal C3, the rung below: " + a.message() + "  " + verdict(false) + "\n";
   return text + "  It equals C3, the rung below, and the double oracle (" + e.sample + "):\n" +
          "    o worst error " + short_number(a.o.error) + " / tolerance " + short_number(a.o.tolerance) +
-         ", lse_log2 " + short_number(a.lse_log2.error) + " / " + short_number(a.lse_log2.tolerance) + "  " + verdict(true) +
-         "\n  Execution complete!\n";
+         ",\n    lse_log2 " + short_number(a.lse_log2.error) + " / " + short_number(a.lse_log2.tolerance) + "  " +
+         verdict(true) + "\n  Execution complete!\n";
 }
 
-int plan(const PlanOptions& o) {
+// Options that would change nothing; --explain compares all policies, for which --chunk and --target count.
+void refuse_idle_options(const PlanOptions& o, const ladder::Command& command) {
+  const bool compares = o.policy == "all" || command.given("--explain");
+  refuse_idle(command, "--chunk", o.policy != "fixed" && !compares, "on this policy: only fixed has a chunk size to choose");
+  refuse_idle(command, "--target", o.policy != "target" && !compares, "on this policy: only target has work units to reach");
+  refuse_idle(command, "--threads", o.no_run || o.policy == "all", "where nothing is executed");
+}
+
+int plan(const PlanOptions& o, const ladder::Command& command) {
+  refuse_idle_options(o, command);
   const ladder::CaseSpec spec = o.shape.spec();
+  check_output(command, {"--explain", o.explain}, o.shape.inputs());
   const bool all = o.policy == "all";
   planner::PlanInputs inputs = inputs_of(o, spec);
+  if (o.policy == "fixed") {
+    require(o.chunk % inputs.chunk_align == 0, "--chunk", o.chunk,
+            ("must be a multiple of " + std::to_string(inputs.chunk_align) + " keys").c_str());
+  }
   if (!all) inputs.policy = planner::split_policy_from(o.policy);
   std::vector<NamedPlan> plans;
   if (all) plans = plans_of_all_policies(inputs);
-  else plans.push_back({inputs.policy, planner::make_plan(inputs)});
+  else plans.push_back({inputs.policy, named_by_options([&] { return planner::make_plan(inputs); })});
 
   ladder::Json json = ladder::Json::Object{{"configuration", configuration_json(spec, inputs)}};
   for (const NamedPlan& p : plans) {
-    if (o.json) json["plans"].push_back(plan_json(p));
+    if (!o.json) continue;
+    using ladder::Json;
+    json["plans"].push_back(p.refused.empty() ? plan_json(p)
+                                              : Json(Json::Object{{"policy", name_of(p.policy)}, {"refused", p.refused}}));
   }
   if (!o.json) print(configuration_text(spec, inputs, o.policy));
   if (!o.json && !all) print(planning_text(plans[0], inputs.qo_lens.empty()));
@@ -100,14 +118,12 @@ int plan(const PlanOptions& o) {
     if (!execution.agreement.ok()) exit_code = mismatch;
   }
   if (!o.json && (all || !o.explain.empty())) {
-    std::vector<Row> rows;
-    for (const NamedPlan& p : all ? plans : plans_of_all_policies(inputs)) rows.push_back(policy_row(p));
-    print("\nThe policies on this batch (chunk 0: not cut; makespan and tail in key-equivalents, predicted):\n" +
-          text_table(policy_header, rows));
+    print("\nThe policies on this batch (chunk 0: not cut; makespan and tail are predicted,\nin key-equivalents):\n" +
+          policies_text(all ? plans : plans_of_all_policies(inputs)));
   }
   if (!o.explain.empty()) {
     write_file_whole(o.explain, lanes_picture(plans, inputs, spec.name + ", policy " + o.policy).text);
-    if (!o.json) print("\n" + std::filesystem::absolute(o.explain).string() + "\n");
+    if (!o.json) print("\n" + printable(std::filesystem::absolute(o.explain).string()) + "\n");
   }
   if (o.json) print_json(json);
   return exit_code;
@@ -120,11 +136,11 @@ void add_plan(ladder::Program& program) {
   const auto o = std::make_shared<PlanOptions>();
   command.add("--policy", &o->policy, "none, fixed, count, target or balanced; all = compare them, execute none",
               {.value = "NAME"});
-  command.add("--chunk", &o->chunk, "Keys in a chunk (policy fixed)");
-  command.add("--target", &o->target, "Work units wanted at least (policy target)");
-  command.add("--sms", &o->machine.num_sms, "SMs of the grid");
-  command.add("--ctas-per-sm", &o->machine.ctas_per_sm, "CTAs that an SM holds at a time");
-  command.add("--tile", &o->tile, "Packed query rows in a tile; 0 = the group in decode, 128 in prefill");
+  command.add("--chunk", &o->chunk, "Keys in a chunk (policy fixed)", {.least = 1});
+  command.add("--target", &o->target, "Work units wanted at least (policy target)", {.least = 1});
+  command.add("--sms", &o->machine.num_sms, "SMs of the grid", {.least = 1});
+  command.add("--ctas-per-sm", &o->machine.ctas_per_sm, "CTAs that an SM holds at a time", {.least = 1});
+  command.add("--tile", &o->tile, "Packed query rows in a tile; 0 = the group in decode, 128 in prefill", {.least = 0});
   command.add("--no-run", &o->no_run, "Plan only: executing takes memory for every key");
   command.add("--explain", &o->explain, "Draw the lanes SM by SM (plan.svg unless named) and compare the policies",
               {.value = "FILE", .bare = "plan.svg"});
@@ -134,7 +150,7 @@ void add_plan(ladder::Program& program) {
   command.footer("Example:\n"
                  "  flashladder plan --policy target --heads 32 --kv 512,1024,2048,4096 --no-run\n"
                  "  flashladder plan --policy all --sms 8 --kv lognormal:32 --explain lanes.svg");
-  command.runs([o] { return plan(*o); });
+  command.runs([o, &command] { return plan(*o, command); });
 }
 
 }  // namespace flashladder::cli

@@ -7,6 +7,7 @@
 #include "cli/console.hpp"
 #include "cli/expected.hpp"
 #include "cli/options.hpp"
+#include "core/text.hpp"
 #include "ladder/cases/case_file.hpp"
 
 namespace flashladder::cli {
@@ -35,12 +36,16 @@ ladder::Json compared_json(bool given, const ladder::Worst& w) {
   return ladder::Json::Object{{"error", w.error}, {"tolerance", w.tolerance}, {"ok", w.ok()}};
 }
 
-int run(const RunOptions& o) {
+int run(const RunOptions& o, const ladder::Command& command) {
   const ladder::Rung& rung = ladder::rung(o.rung);
   const ladder::Settings settings = o.threads.settings();
+  refuse_idle(command, "--native", !command.given("--out"), "without --out: it says how o is written");
+  refuse_idle(command, "--threads", !rung.parallel, "on a rung that computes on one thread");
   const ladder::Case c = ladder::read_case(o.in);
+  check_output(command, {"--out", o.out}, {{"--in", o.in}});
   if (const ladder::Support support = rung.supports(c.spec); !support) {
-    std::fprintf(stderr, "flashladder: %s can't run %s: %s\n", rung.name.c_str(), o.in.c_str(), support.reason.c_str());
+    std::fprintf(stderr, "flashladder: %s can't run %s: %s\n", rung.name.c_str(), printable(o.in).c_str(),
+                 printable(support.reason).c_str());
     return nothing_ran;
   }
   ladder::RunResult result = run_rung(rung, c, settings);
@@ -60,11 +65,13 @@ int run(const RunOptions& o) {
     json["message"] = comparison.message();
     print_json(json);
   } else {
-    print(rung.name + " on " + c.spec.name + " (" + case_string(c.spec) + "): " + milliseconds(result.milliseconds) +
-          " on " + counted(threads, "thread") + "\n" + compared_text("expected_o", c.expected_o.exists(), comparison.o) +
+    print(paragraph(rung.name + " on " + c.spec.name + " (" + case_string(c.spec) + "): " +
+                    milliseconds(result.milliseconds) + " on " + counted(threads, "thread")) +
+          compared_text("expected_o", c.expected_o.exists(), comparison.o) +
           compared_text("expected_lse_log2", c.expected_lse_log2.exists(), comparison.lse_log2) +
           (expected ? "" : "  the file expects nothing, so there was nothing to compare with\n") +
-          (comparison.ok() ? "" : comparison.message() + "\n") + (o.out.empty() ? "" : "answer in " + o.out + "\n"));
+          (comparison.ok() ? "" : paragraph(comparison.message())) +
+          (o.out.empty() ? "" : "answer in " + printable(o.out) + "\n"));
   }
   return comparison.ok() ? good : mismatch;
 }
@@ -83,7 +90,7 @@ void add_run(ladder::Program& program) {
   command.footer("The answer is written even if it is not the expected one. The form of both\n"
                  "files: docs/case_format.md.\n"
                   "Example:\n  flashladder run --in data/smollm2_decode.safetensors --out answer.safetensors");
-  command.runs([o] { return run(*o); });
+  command.runs([o, &command] { return run(*o, command); });
 }
 
 }  // namespace flashladder::cli

@@ -13,6 +13,7 @@
 #include "ladder/cases/case_file.hpp"
 #include "ladder/cases/case_json.hpp"
 #include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/text.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -75,14 +76,14 @@ void verify_case(const Case& c, const ladder::Settings& settings, std::vector<Ta
   }
 }
 
-std::vector<ladder::CaseSpec> specs_of(const VerifyOptions& o) {
+std::vector<ladder::CaseSpec> specs_of(const VerifyOptions& o, const ladder::Command& command) {
   std::vector<ladder::CaseSpec> specs;
-  if (!o.table.empty()) specs = ladder::read_case_table(o.table);
+  if (command.given("--cases")) specs = ladder::read_case_table(o.table);
   if (o.shape.given()) specs.push_back(o.shape.spec());
   for (std::int32_t i = 0; i < o.random.value_or(0); ++i) {
     specs.push_back(ladder::random_spec(o.shape.seed + static_cast<std::uint64_t>(i)));
   }
-  const bool chosen = !o.table.empty() || o.shape.given() || o.random.has_value() || !o.file.empty();
+  const bool chosen = command.given("--cases") || o.shape.given() || o.random.has_value() || command.given("--in");
   return chosen ? specs : ladder::case_table();
 }
 
@@ -90,18 +91,24 @@ const ladder::Worst& larger(const Comparison& c) { return c.o.ratio() > c.lse_lo
 
 void print_tallies(const std::vector<Tally>& tallies) {
   std::vector<Row> rows;
+  std::map<std::string, std::string> not_run;  // a reason -> the rungs that gave it
   for (const Tally& t : tallies) {
     const ladder::Worst& worst = larger(t.worst);
     const bool ran = t.cases > 0;
-    rows.push_back({t.rung->name, t.rung->must_equal.empty() ? "the formula, in double" : t.rung->must_equal,
+    rows.push_back({t.rung->name, t.rung->must_equal.empty() ? "the formula" : t.rung->must_equal,
                     std::to_string(t.cases), ran ? short_number(worst.error) : "-",
                     ran ? short_number(worst.tolerance) : "-", t.worst_case,
-                    ran ? verdict(t.failures.empty()) : "not run: " + t.refused});
+                    ran ? verdict(t.failures.empty()) : "not run"});
+    if (!ran) {
+      std::string& names = not_run[t.refused];
+      names += (names.empty() ? "" : ", ") + t.rung->name;
+    }
   }
   print(text_table({"rung", "must equal", "cases", "worst error", "tolerance", "where", ""}, rows));
+  for (const auto& [reason, names] : not_run) print(paragraph("Not run: " + names + ": " + reason, 2));
   for (const Tally& t : tallies) {
     for (const Failure& f : t.failures) {
-      print(t.rung->name + " on \"" + f.of + "\" (seed " + f.seed + "): " + f.message + "\n");
+      print(paragraph(t.rung->name + " on " + ladder::shown(f.of) + " (seed " + f.seed + "): " + f.message, 2));
     }
   }
 }
@@ -116,19 +123,22 @@ Json to_json(const std::vector<Tally>& tallies, bool ok) {
     const ladder::Worst& worst = larger(t.worst);
     rungs.push_back(Json::Object{{"rung", t.rung->name}, {"device", name_of(t.rung->device)},
                                  {"must_equal", t.rung->must_equal}, {"cases", t.cases},
-                                 {"worst_error", worst.error}, {"tolerance", worst.tolerance}, {"worst_case", t.worst_case}, {"not_supported", t.refused}, {"failures", failures}});
+                                 {"worst_error", worst.error}, {"tolerance", worst.tolerance},
+                                 {"worst_case", t.worst_case}, {"not_supported", t.refused}, {"failures", failures}});
   }
   return Json::Object{{"ok", ok}, {"rungs", rungs}};
 }
 
-int verify(const VerifyOptions& o) {
+int verify(const VerifyOptions& o, const ladder::Command& command) {
+  if (command.given("--random")) o.shape.refuse_idle({"--seed"});
+  else o.shape.refuse_idle();
   const ladder::Settings settings = o.threads.settings();
   std::vector<Tally> tallies;
   for (const Rung* rung : chosen_rungs(o.rungs)) tallies.push_back({.rung = rung});
-  const std::vector<ladder::CaseSpec> specs = specs_of(o);
+  const std::vector<ladder::CaseSpec> specs = specs_of(o, command);
   {
     Progress progress;
-    if (!o.file.empty()) verify_case(ladder::read_case(o.file), settings, tallies);
+    if (command.given("--in")) verify_case(ladder::read_case(o.file), settings, tallies);
     for (std::size_t i = 0; i < specs.size(); ++i) {
       progress.say(std::to_string(i + 1) + "/" + std::to_string(specs.size()) + " " + specs[i].name);
       verify_case(draw_case(specs[i]), settings, tallies);
@@ -142,7 +152,9 @@ int verify(const VerifyOptions& o) {
   }
   if (o.json) print_json(to_json(tallies, ok && ran > 0));
   else print_tallies(tallies);
-  if (!o.json && o.rungs.empty() && !api::why_no_gpu().empty()) print("No GPU rung ran: " + api::why_no_gpu() + ".\n");
+  if (!o.json && o.rungs.empty() && !api::why_no_gpu().empty()) {
+    print(paragraph("No GPU rung ran: " + api::why_no_gpu() + "."));
+  }
   return ran == 0 ? nothing_ran : ok ? good : mismatch;
 }
 
@@ -163,7 +175,7 @@ void add_verify(ladder::Program& program) {
                   "Example:\n"
                   "  flashladder verify --rung C2 --rung C4 --random 20 --seed 7\n"
                   "  flashladder verify --in data/smollm2_decode.safetensors");
-  command.runs([o] { return verify(*o); });
+  command.runs([o, &command] { return verify(*o, command); });
 }
 
 }  // namespace flashladder::cli

@@ -21,11 +21,13 @@ struct HeldPage {
 std::vector<HeldPage> held_pages(const PageTable& table, std::int32_t num_pages) {
   std::vector<HeldPage> held;
   for (std::int32_t r = 0; r < table.num_requests; ++r) {
-    for (std::int32_t logical = 0, first = 0; first < table.length(r); ++logical, first += table.page_size) {
-      const std::int64_t page = table.locate(r, first).page;
+    std::int32_t logical = 0;
+    for (std::int64_t first = 0; first < table.length(r); first += table.page_size) {
+      const std::int64_t page = table.locate(r, static_cast<std::int32_t>(first)).page;
       require(page >= 0 && page < num_pages, "paged_kv_indices", page, "must be a page of the pool", r);
       require(held.size() < max_drawn_pages, "page table", held.size() + 1, "must have at most 256 pages to be drawn");
-      held.push_back({r, logical, std::min(table.page_size, table.length(r) - first), page});
+      const auto tokens = static_cast<std::int32_t>(std::min<std::int64_t>(table.page_size, table.length(r) - first));
+      held.push_back({r, logical++, tokens, page});
     }
   }
   return held;

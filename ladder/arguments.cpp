@@ -50,7 +50,9 @@ Integer integer_from(const std::string& name, const std::string& text, const Opt
   const auto n = number_from<Integer>(text);
   if (n && std::cmp_greater_equal(*n, least) && (!bounded || std::cmp_less_equal(*n, most))) return *n;
   const bool is_seed = std::is_unsigned_v<Integer> && !bounded;
-  throw InputError(name, shown(text), "must be a whole number, " + (is_seed ? "0 .. 2^64 - 1" : range_text(least, most)));
+  const bool zeros = text.size() > 1 && text[0] == '0' && text.find_first_not_of("0123456789") == text.npos;
+  const std::string form_rule = std::string("must be a whole number") + (zeros ? " without leading zeros, " : ", ");
+  throw InputError(name, shown(text), form_rule + (is_seed ? "0 .. 2^64 - 1" : range_text(least, most)));
 }
 
 float float_from(const std::string& name, const std::string& text) {
@@ -59,7 +61,7 @@ float float_from(const std::string& name, const std::string& text) {
   return *x;
 }
 
-// a,b as two values; an empty one is kept, for whoever knows what the values mean.
+// a,b as two values; an empty one is kept.
 void split_into(std::vector<std::string>& values, const std::string& text) {
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
@@ -68,14 +70,18 @@ void split_into(std::vector<std::string>& values, const std::string& text) {
   }
 }
 
+constexpr const char* empty = "must not be empty";  // an unset variable of a shell script, most often
+
 void store(const Target& target, const std::string& name, const std::vector<std::string>& texts, const OptionForm& form) {
   if (const auto* list = std::get_if<std::vector<std::string>*>(&target)) {
     (*list)->clear();
     for (const std::string& text : texts) split_into(**list, text);
+    if (std::find((*list)->begin(), (*list)->end(), "") != (*list)->end()) throw InputError(name, "\"\"", empty);
     return;
   }
   if (texts.size() != 1) throw InputError(name, shown(texts.back()), "is given more than once, and takes one value");
   const std::string& text = texts[0];
+  if (text.empty()) throw InputError(name, "\"\"", empty);
   if (auto* to = std::get_if<std::string*>(&target)) **to = text;
   if (auto* to = std::get_if<std::int32_t*>(&target)) **to = integer_from<std::int32_t>(name, text, form);
   if (auto* to = std::get_if<std::int64_t*>(&target)) **to = integer_from<std::int64_t>(name, text, form);

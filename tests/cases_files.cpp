@@ -191,6 +191,9 @@ TEST_CASE("case file: refusals name the file and the tensor and the rule") {
   check_refused(metadata("causal", "true"), {"causal = \"true\"", "0 or 1"});
   check_refused(metadata("sm_scale", "nan"), {"sm_scale = \"nan\""});
   check_refused(metadata("sm_scale", "0"), {"sm_scale = 0"});
+  check_refused(metadata("sm_scale", "1e-50"), {"sm_scale = \"1e-50\"", "32-bit float"});
+  check_refused(metadata("logits_soft_cap", "1e-50"), {"logits_soft_cap = \"1e-50\"", "32-bit float"});
+  check_refused(metadata("window_left", "010"), {"window_left = \"010\"", "whole number"});
   check_refused(metadata("window_left", "1.5"), {"window_left"});
   check_refused(metadata("kv_layout", "HDN"), {"kv_layout"});
   check_refused(metadata("pos_encoding_mode", "ROPE"), {"pos_encoding_mode"});
@@ -210,6 +213,9 @@ TEST_CASE("safetensors: truncated and lying files are refused") {
   check_refused(refused(bytes_of("{}x", "")), {"not valid JSON"});
   check_refused(refused(bytes_of("{\"a\xff\": 1}", "")), {"not valid JSON"});
   check_refused(refused(bytes_of("{}", "x")), {"f size = 1", "belong to none"});
+  check_refused(refused(bytes_of("{}", std::string(1, '\0'))), {"f size = 1", "belong to none"});
+  check_refused(refused(bytes_of(std::string("{}\0{\"__metadata__\": {\"causal\": \"1\"}}", 35), "")), {"f header", "NUL"});
+  check_refused(refused(bytes_of(std::string("{}\0\0\0\0", 6), "")), {"f header", "NUL"});
   check_refused(refused(bytes_of(R"({"t": 1, "t": 1})", "")), {"\"t\"", "twice"});
   check_refused(refused(bytes_of(R"({"__metadata__": {"a": 1}})", "")), {"__metadata__ \"a\"", "string"});
   check_refused(with("[]"), {"f: tensor \"t\"", "dtype, shape and data_offsets"});

@@ -33,6 +33,8 @@ TEST_CASE("case string: as the tables of measurements write it") {
   s.params.logits_soft_cap = 0.1f;
   s.params.window_left = 5;
   CHECK(case_string(s) == "1 x 65536 + 2 x 4096 32/8 p16 d128/64 w5 cap0.1 HND f32");
+  s.qo_lens = s.kv_lens = {};
+  CHECK(case_string(s) == "B0 32/8 p16 d128/64 w5 cap0.1 HND f32");
   s.qo_lens = {1, 2, 3};
   s.kv_lens = {9, 8, 7};
   s.params = {.num_qo_heads = 3, .num_kv_heads = 3, .head_dim_qk = 64, .head_dim_vo = 64};
@@ -130,6 +132,12 @@ TEST_CASE("JSON case table: refusals name the case and the key") {
   check_refused(table("[{}]"), {"case 1", "kv_lens", "missing"});
   check_refused(table(std::string(100000, '[')), {"nested deeper than 3"});
   check_refused(with(R"(, "kv_len": 3)"), {"case 1 \"n\"", "\"kv_len\"", "not a key"});
+  check_refused(table(R"([{"kv_lens": [4], "num_qo_heads": 2, "headdim": 8}])"), {"case 1", "\"headdim\"", "not a key"});
+  check_refused(table(R"([{"kv_lens": [4, 2147483648], "num_qo_heads": 2, "head_dim": 8}])"),
+                {"kv_lens = 2147483648 (request 1)", "0 .. 2^31 - 1"});
+  check_refused(with(R"(, "logits_soft_cap": 1e-50)"), {"logits_soft_cap = 1e-50", "too small"});
+  check_refused(with(R"(, "sm_scale": 1e-40)"), {"sm_scale = 1e-40", "too small"});
+  check_refused(with(R"(, "rope_theta": 1e-400)"), {"1e-400", "too small"});
   check_refused(with(R"(, "seed": 1, "seed": 2)"), {"\"seed\"", "twice"});
   check_refused(with(R"(, "seed": -1)"), {"seed = -1"});
   check_refused(with(R"(, "seed": 18446744073709551616)"), {"seed"});

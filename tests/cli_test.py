@@ -4,7 +4,7 @@
 Every example of every --help, exit codes, the planner's sample, JSON, files that appear whole or not at all, no escape codes
 in a pipe. Everything runs in a directory of its own that has the source tree's data/ in it.
 """
-import json, os, pathlib, pty, shlex, struct, subprocess, sys, tempfile, unittest, xml.etree.ElementTree
+import functools, json, os, pathlib, pty, shlex, struct, subprocess, sys, tempfile, unittest, xml.etree.ElementTree
 
 PROGRAM, ROOT = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
 DECODE = "data/smollm2_decode.safetensors"
@@ -26,7 +26,8 @@ def write_safetensors(path, metadata, tensors):
         data += values
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+    with open(path, "wb") as file:  # also of a name that is not UTF-8
+        file.write(struct.pack("<Q", len(text)) + text + data)
 
 def tampered(path, tensor, change):
     """A copy of the decode case at path, in which change(bytearray) was done to one tensor."""
@@ -65,6 +66,11 @@ class Cli(unittest.TestCase):
 
     def json(self, *args, code=0):
         return json.loads(self.run_program(*args, "--json", code=code)[0])
+
+    @functools.cache
+    def cpu_rungs(self):
+        """The names of the CPU's rungs, in the ladder's order: the program's own list."""
+        return [r["rung"] for r in self.json("verify", "--kv", "1")["rungs"] if r["device"] == "cpu"]
 
 class Help(Cli):
     def commands(self, path=()):
@@ -124,8 +130,8 @@ class Plan(Cli):
     def test_explain_draws_and_compares(self):
         text = self.run_program("plan", "--policy", "all", "--kv", "100,9000", "--sms", "4", "--explain")[0]
         self.assertTrue(xml.etree.ElementTree.parse("plan.svg").getroot().tag.endswith("svg"))
-        rows = text.split("\npolicy ")[1].splitlines()[1:6]
-        self.assertEqual([row.split()[0] for row in rows], ["none", "fixed", "count", "target", "balanced"])
+        rows = [row.split()[0] for row in text.split("\npolicy ")[1].splitlines()[1:] if row[:1].isalpha()]
+        self.assertEqual(rows, ["none", "fixed", "count", "target", "balanced"])
         self.assertTrue(text.rstrip().endswith("plan.svg"))
 
     def test_bad_input_is_refused(self):
@@ -133,8 +139,8 @@ class Plan(Cli):
         self.refuses("plan", "--kv", "12,minus", says=["--kv", '"minus"', "must be a length"])
         self.refuses("plan", "--kv", "9", "--heads", "9/4", says=["--heads", "multiple"])
         self.refuses("plan", "--kv", "9", "--policy", "best", says=["policy", "best", "balanced"])
-        self.refuses("plan", "--kv", "9", "--policy", "fixed", "--chunk", "0", says=["chunk_size = 0"])
-        self.refuses("plan", "--kv", "9", "--page", "0", says=["page_size = 0", "at least 1"])
+        self.refuses("plan", "--kv", "9", "--policy", "fixed", "--chunk", "0", says=["--chunk", "1 .. "])
+        self.refuses("plan", "--kv", "9", "--page", "0", says=["--page", "1 .. "])
         self.refuses("plan", "--kv", "9", "--sm-scale", "nan", says=["--sm-scale"])
         self.refuses("plan", "--kv", "9", "--threads", "-1", says=["--threads", "-1", "0 .. 1024"])
         self.refuses("plan", "--kv", "9", "--no-run", "--explain", "missing/plan.svg", says=["missing/plan.svg"])
@@ -145,9 +151,9 @@ class Verify(Cli):
     def test_the_table_and_json(self):
         answer = self.json("verify")
         self.assertTrue(answer["ok"])
-        self.assertEqual([r["rung"] for r in answer["rungs"]][:5], ["C0", "C1", "C2", "C3", "C4"])
         cases = len(json.loads(self.run_program("case", "list", "--json")[0]))
-        for rung in answer["rungs"][:5]:  # GPU rungs may follow; they need a GPU and take decode cases
+        self.assertGreaterEqual(len(self.cpu_rungs()), 5)
+        for rung in (r for r in answer["rungs"] if r["device"] == "cpu"):  # those of a GPU need one, and take other cases
             self.assertEqual((rung["cases"], rung["failures"]), (cases, []))
             self.assertLessEqual(rung["worst_error"], rung["tolerance"])
 
@@ -171,11 +177,12 @@ class Verify(Cli):
     def test_what_the_file_expects_counts(self):
         tampered("wrong.safetensors", "expected_o", lambda b: b.__setitem__(slice(0, 8), struct.pack("<d", 1e3)))
         answer = self.json("verify", "--in", "wrong.safetensors", code=1)
-        self.assertEqual([len(r["failures"]) for r in answer["rungs"]][:5], [1] * 5)
-        self.assertIn("request 0 query 0 head 0 feature 0", answer["rungs"][4]["failures"][0]["message"])
+        for rung in (r for r in answer["rungs"] if r["device"] == "cpu"):
+            self.assertEqual(len(rung["failures"]), 1)
+            self.assertIn("request 0 query 0 head 0 feature 0", rung["failures"][0]["message"])
 
     def test_bad_input_is_refused(self):
-        self.refuses("verify", "--rung", "C9", says=["C9", "C0, C1, C2, C3, C4"])
+        self.refuses("verify", "--rung", "C9", says=["C9", ", ".join(self.cpu_rungs())])
         pathlib.Path("table.json").write_text('[{"kv_lens": [4], "num_qo_heads": 1, "head_dim": 8, "colour": 1}]')
         self.refuses("verify", "--cases", "table.json", says=["table.json", "colour"])
 
@@ -228,7 +235,7 @@ class Cases(Cli):
 class Climb(Cli):
     def test_table_and_page(self):
         text = self.run_program("climb")[0]
-        self.assertEqual([line[:2] for line in text.splitlines() if line.endswith("  ok")], ["C0", "C1", "C2", "C3", "C4"])
+        self.assertEqual([line.split()[0] for line in text.splitlines() if line.endswith(" ok")], self.cpu_rungs())
         page = pathlib.Path(text.splitlines()[-1])
         self.assertEqual(page, pathlib.Path("out/climb.html").resolve())
         self.assertEqual(os.listdir("out"), ["climb.html"])
@@ -240,7 +247,7 @@ class Climb(Cli):
     def test_another_case_and_json(self):
         self.run_program("case", "make", "sinks", "--out", "sinks.safetensors")
         answer = self.json("climb", "--in", "sinks.safetensors", "--html", "page.html")
-        self.assertEqual((answer["ok"], len(answer["rungs"])), (True, 5))
+        self.assertEqual((answer["ok"], len(answer["rungs"])), (True, len(self.cpu_rungs())))
         self.assertTrue(os.path.exists("page.html"))
         tampered("wrong.safetensors", "expected_o", lambda b: b.__setitem__(slice(0, 8), struct.pack("<d", 9.0)))
         self.assertFalse(self.json("climb", "--in", "wrong.safetensors", code=1)["ok"])

@@ -127,6 +127,37 @@ TEST_CASE("a file is written whole and replaces the old one") {
   CHECK(folder.entries() == 2);
 }
 
+TEST_CASE("a file that is replaced keeps its mode and a link to nothing its target") {
+  const Folder folder;
+  const fs::path path = folder.path / "private";
+  write_file_whole(path, "old");
+  fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write);
+  write_file_whole(path, "new");
+  CHECK(fs::status(path).permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+  fs::create_symlink("not yet", folder.path / "link");
+  write_file_whole(folder.path / "link", "through the link");
+  CHECK(fs::is_symlink(folder.path / "link"));
+  CHECK(content(folder.path / "not yet") == "through the link");
+  fs::create_symlink("round", folder.path / "round");
+  CHECK_THROWS_AS(write_file_whole(folder.path / "round", "x"), std::system_error);
+  CHECK(folder.entries() == 4);
+}
+
+TEST_CASE("whether a file can be written is asked without leaving one") {
+  const Folder folder;
+  require_writable(folder.path / "new");
+  CHECK(folder.entries() == 0);
+  write_file_whole(folder.path / "there", "kept");
+  require_writable(folder.path / "there");
+  CHECK(content(folder.path / "there") == "kept");
+  CHECK_THROWS_AS(require_writable(folder.path), std::system_error);
+  CHECK_THROWS_AS(require_writable(folder.path / "there" / "x"), std::system_error);
+  CHECK_THROWS_AS(require_writable(folder.path / "missing" / "x"), std::system_error);
+  CHECK_THROWS_AS(require_writable(""), std::system_error);
+  remove_unfinished_files();  // none
+  CHECK(folder.entries() == 1);
+}
+
 TEST_CASE("a pipe is written to and stays a pipe") {
   const Folder folder;
   const fs::path pipe = folder.path / "pipe";

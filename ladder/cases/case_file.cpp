@@ -149,7 +149,7 @@ Case read_case(const std::string& path) {
   const std::vector<std::byte> file = read_file(path, std::numeric_limits<std::size_t>::max());
   require_memory(file.size(), path);  // for the copies of its tensors
   Case c = parse_case(file, path);
-  if (c.spec.name.empty()) c.spec.name = std::filesystem::path(path).stem().string();
+  if (c.spec.name.empty()) c.spec.name = printable(std::filesystem::path(path).stem().string());
   return c;
 }
 

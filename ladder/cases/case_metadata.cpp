@@ -22,7 +22,7 @@ PosEncodingMode pos_encoding_mode_from(const std::string& text) {
 }
 
 void read_entry(const std::string& key, const std::string& text, Case& c) {
-  constexpr const char* real = "must be a finite number";
+  constexpr const char* real = "must be a decimal number that a 32-bit float holds: 0, or 1.2e-38 .. 3.4e38 in size";
   AttentionParams& p = c.spec.params;
   if (key == "x-name") {
     c.spec.name = text;
@@ -36,7 +36,7 @@ void read_entry(const std::string& key, const std::string& text, Case& c) {
   } else if (key == "sm_scale") {
     p.sm_scale = number<float>(key, text, real);
   } else if (key == "window_left") {
-    p.window_left = number<std::int32_t>(key, text, "must be a whole number of 32 bits");
+    p.window_left = number<std::int32_t>(key, text, "must be a whole number, -2^31 .. 2^31 - 1");
   } else if (key == "logits_soft_cap") {
     p.logits_soft_cap = number<float>(key, text, real);
   } else if (key == "pos_encoding_mode") {

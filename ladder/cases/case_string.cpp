@@ -33,8 +33,10 @@ std::string as_range(const Lengths& lens, const std::string& prefix) {
   return prefix + std::to_string(*least) + ".." + std::to_string(*most) + " (" + std::to_string(sum) + ")";
 }
 
+// The two helpers above want at least one length: a file may hold a batch of none.
 std::string lengths_text(const CaseSpec& s, bool decode) {
   const std::string batch = std::string("B") + std::to_string(s.batch()) + " ";
+  if (s.kv_lens.empty()) return "B0";
   if (uniform(s.qo_lens) && uniform(s.kv_lens)) {
     const std::string qo = std::to_string(s.qo_lens[0]), kv = std::to_string(s.kv_lens[0]);
     if (decode) return batch + "kv" + kv;

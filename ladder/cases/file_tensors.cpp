@@ -56,7 +56,7 @@ const FileTensor& find_tensor(const Safetensors& contents, const char* name, std
   }
   if (tensor.shape.size() != static_cast<std::size_t>(rank)) {
     throw InputError(std::string(name) + " shape", shape_text(tensor.shape),
-                     "must have " + std::to_string(rank) + " dimensions");
+                     "must have " + std::to_string(rank) + (rank == 1 ? " dimension" : " dimensions"));
   }
   return tensor;
 }
