@@ -4,7 +4,7 @@
 
 #include "api/attention_backend.hpp"
 #include "core/error.hpp"
-#include "reference/c4_planned.hpp"
+#include "reference/c4_lanes.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::api {
@@ -34,7 +34,7 @@ class CpuAttention final : public AttentionBackend {
     require(reinterpret_cast<std::uintptr_t>(workspace.device.data()) % 16 == 0, "workspace.device", "",
             "must be aligned to 16 bytes");
     workspace_ = workspace.device;
-    pool_.emplace(threads_);
+    executor_.emplace(ref::c4::attend_item, threads_, ref::PlanExecutor::Workers::at_most);
   }
 
   void require_plannable(Stream) const override {}
@@ -54,7 +54,7 @@ class CpuAttention final : public AttentionBackend {
     AttentionOutput output{.o = o, .lse_log2 = a.output.lse_log2};
     if (!output.lse_log2.empty()) output.lse_log2 = output.lse_log2.first(static_cast<std::size_t>(rows * heads));
     if (o.dtype != DType::f32) output.o = contiguous(f32_.data(), DType::f32, {rows, heads, dim});
-    ref::c4::attend(problem, batch.plan, workspace_, *pool_, ref::Schedule::stealing, output);
+    executor_->run(problem, batch.plan, workspace_, ref::Schedule::stealing, output);
     if (o.dtype != DType::f32) round_to(o, output.o.data_as<const float>());
   }
 
@@ -107,7 +107,7 @@ class CpuAttention final : public AttentionBackend {
   AttentionParams params_;
   std::int32_t threads_;
   AttentionMachine machine_;
-  std::optional<ref::ThreadPool> pool_;
+  std::optional<ref::PlanExecutor> executor_;
   std::span<std::byte> workspace_, f32_;  // f32_: behind the partials
   std::vector<std::int32_t> page_ids_;    // a graph's
 };

@@ -3,7 +3,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <string>
+#include <vector>
 
 #include "bench/timing.hpp"
 #include "ladder/cases/memory.hpp"
@@ -19,9 +21,9 @@ constexpr std::int64_t words = (std::int64_t{512} << 20) / sizeof(Word);  // lar
 // Runs body(begin, end) on every thread's even, contiguous share of the buffer.
 template <class Body>
 void share(reference::ThreadPool& pool, Body body) {
-  std::vector<std::vector<std::int32_t>> queues(pool.size());
-  for (int t = 0; t < pool.size(); ++t) queues[t] = {t};
-  pool.run(queues, reference::Schedule::fixed, [&](std::int32_t part, int) {
+  std::vector<std::int32_t> parts(static_cast<std::size_t>(pool.size()) + 1);  // 0, 1, 2 ..: a queue of one part each
+  std::iota(parts.begin(), parts.end(), 0);
+  pool.run(parts, parts, reference::Schedule::fixed, [&](std::int32_t part, int) {
     body(words * part / pool.size(), words * (part + 1) / pool.size());
   });
 }

@@ -12,7 +12,7 @@
 #include "core/write_file.hpp"
 #include "ladder/cases/draw_case.hpp"
 #include "planner/planner.hpp"
-#include "reference/c4_planned.hpp"
+#include "reference/c4_lanes.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -38,14 +38,16 @@ planner::PlanInputs inputs_of(const PlanOptions& o, const ladder::CaseSpec& spec
   return in;
 }
 
-// C4, but with this plan in place of the one that its adapter would make.
-ladder::Rung c4_with(const Plan& plan) {
+// C4, but with this plan in place of the one that its adapter would make. workers becomes the threads that ran it.
+ladder::Rung c4_with(const Plan& plan, int& workers) {
   ladder::Rung rung = ladder::rung("C4");
   rung.workspace_bytes = [&plan](const ladder::CaseSpec&, const ladder::Settings&) { return plan.workspace_bytes(); };
-  rung.prepare = [&plan](const ladder::Buffers& b, const ladder::CaseSpec&, const ladder::Settings& s) -> ladder::Runner {
-    const auto pool = std::make_shared<reference::ThreadPool>(s.thread_count());
-    return [=, &plan, schedule = s.schedule](void*) {
-      reference::c4::attend(b.problem, plan, b.workspace, *pool, schedule, b.output);
+  using reference::PlanExecutor;
+  rung.prepare = [&](const ladder::Buffers& b, const ladder::CaseSpec&, const ladder::Settings& s) -> ladder::Runner {
+    const auto choice = s.threads > 0 ? PlanExecutor::Workers::exactly : PlanExecutor::Workers::at_most;
+    const auto executor = std::make_shared<PlanExecutor>(reference::c4::attend_item, s.thread_count(), choice);
+    return [=, &plan, &workers, schedule = s.schedule](void*) {
+      workers = executor->run(b.problem, plan, b.workspace, schedule, b.output);
     };
   };
   return rung;
@@ -60,8 +62,9 @@ Execution execute(const ladder::CaseSpec& spec, const Plan& plan, const ladder::
   progress.say("C3, the rung below");
   const ladder::RunResult below = run_rung(ladder::rung("C3"), c, settings);
   progress.say("C4, the plan");
-  const ladder::RunResult planned = run_rung(c4_with(plan), c, settings);
-  return {settings.thread_count(), planned.milliseconds, oracle.text(), agree(c, planned, &below, oracle)};
+  int workers = 0;
+  const ladder::RunResult planned = run_rung(c4_with(plan, workers), c, settings);
+  return {workers, planned.milliseconds, oracle.text(), agree(c, planned, &below, oracle)};
 }
 
 std::string execution_text(const Execution& e) {

@@ -63,5 +63,6 @@ struct AttentionOutput {
 
 // Where each request's bytes begin in custom_mask: [batch + 1].
 std::vector<std::int64_t> mask_offsets(const AttentionProblem& problem);
+void mask_offsets(const AttentionProblem& problem, std::vector<std::int64_t>& offsets);  // into memory that is kept
 
 }  // namespace flashladder

@@ -4,10 +4,11 @@
 #include <utility>
 
 #include "planner/planner.hpp"
-#include "reference/c4_planned.hpp"
 
 namespace flashladder::ladder {
 namespace {
+
+using reference::PlanExecutor;
 
 // Rows: eight panels of 32 lanes read a gathered tile of keys from the cache before the next one is gathered.
 constexpr std::int32_t cpu_prefill_tile = 256;
@@ -25,9 +26,9 @@ Rung cpu_rung(std::string name, std::string idea, std::string chapter, std::stri
 }  // namespace
 
 Rung direct(std::string name, std::string idea, std::string chapter, std::string must_equal,
-            void (*attend)(const AttentionProblem&, const AttentionOutput&)) {
+            reference::Attend& attend) {
   Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
-  rung.prepare = [attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
+  rung.prepare = [attend = &attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
     return [=](void*) { attend(buffers.problem, buffers.output); };
   };
   return rung;
@@ -44,17 +45,18 @@ planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settin
           .machine = {.num_sms = settings.thread_count(), .ctas_per_sm = 1}};
 }
 
-Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal) {
+Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal, reference::AttendItem& attend) {
   Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
   rung.parallel = true;
   rung.workspace_bytes = [](const CaseSpec& spec, const Settings& settings) {
     return planner::make_plan(cpu_plan_inputs(spec, settings)).workspace_bytes();
   };
-  rung.prepare = [](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+  rung.prepare = [attend = &attend](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
     const auto plan = std::make_shared<const Plan>(planner::make_plan(cpu_plan_inputs(spec, settings)));
-    const auto pool = std::make_shared<reference::ThreadPool>(settings.thread_count());
+    const auto workers = settings.threads > 0 ? PlanExecutor::Workers::exactly : PlanExecutor::Workers::at_most;
+    const auto executor = std::make_shared<PlanExecutor>(*attend, settings.thread_count(), workers);
     return [=, schedule = settings.schedule](void*) {
-      reference::c4::attend(buffers.problem, *plan, buffers.workspace, *pool, schedule, buffers.output);
+      executor->run(buffers.problem, *plan, buffers.workspace, schedule, buffers.output);
     };
   };
   return rung;

@@ -4,14 +4,16 @@
 #include <string>
 
 #include "ladder/rung.hpp"
+#include "reference/plan_executor.hpp"
 
 namespace flashladder::ladder {
 
 // A CPU rung without workspace or plan: attend(problem, output).
 Rung direct(std::string name, std::string idea, std::string chapter, std::string must_equal,
-            void (*attend)(const AttentionProblem&, const AttentionOutput&));
+            reference::Attend& attend);
 
-// The CPU rung that executes a Plan: calls the planner, hands over a const Plan&.
-Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal);
+// A CPU rung that executes a Plan: calls the planner and has the plan executed with the rung's function for an item. As many
+// threads as the settings say; where they say none, as many as the plan is worth.
+Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal, reference::AttendItem& attend);
 
 }  // namespace flashladder::ladder

@@ -9,16 +9,22 @@
 #include "ladder/gpu_adapters.hpp"
 #endif
 #include "ladder/rung.hpp"
-#include "reference/c0_naive.hpp"
-#include "reference/c1_online_softmax.hpp"
 #include "reference/c2_split_merge.hpp"
 #include "reference/c3_paged.hpp"
+
+// The CPU rungs' functions: Attend is a function of (problem, output), AttendItem one of a work item (plan_executor.hpp).
+namespace flashladder::reference {
+namespace c0 { Attend attend; }
+namespace c1 { Attend attend; }
+namespace c4 { AttendItem attend_item; }
+}  // namespace flashladder::reference
 
 namespace flashladder::ladder {
 namespace {
 
 namespace ref = reference;
 
+// With as many pieces as they take by themselves.
 void c2_attend(const AttentionProblem& problem, const AttentionOutput& output) { ref::c2::attend(problem, output); }
 void c3_attend(const AttentionProblem& problem, const AttentionOutput& output) { ref::c3::attend(problem, output); }
 
@@ -29,7 +35,7 @@ const std::vector<Rung>& registry() {
         direct("C1", "tiled online softmax: no score matrix, float", "02", "C0", ref::c1::attend),
         direct("C2", "split-K: pieces of the keys, merged by their lse", "03", "C1", c2_attend),
         direct("C3", "paged: K and V read through the page table", "04", "C2", c3_attend),
-        planned("C4", "planned: work items on all cores, GQA packed", "05", "C3"),
+        planned("C4", "planned: work items on all cores, GQA packed", "05", "C3", ref::c4::attend_item),
     };
 #ifdef FLASHLADDER_CUDA
     for (Rung& rung : gpu_rungs()) all.push_back(std::move(rung));

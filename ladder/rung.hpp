@@ -26,7 +26,7 @@ struct Support {
 
 // How to run, as far as the caller may choose. Rungs that have no such choice ignore it.
 struct Settings {
-  int threads = 0;                                               // 0 = all hardware threads
+  int threads = 0;                                               // 0 = as many as the plan is worth
   reference::Schedule schedule = reference::Schedule::stealing;
   planner::SplitPolicy policy = planner::SplitPolicy::balanced;
   std::int32_t chunk_size = 512;                                 // keys; policy fixed only

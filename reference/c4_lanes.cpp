@@ -19,6 +19,12 @@ struct Panel {
   const float* q;  // [head_dim_qk, N]
   float* o;        // [head_dim_vo, N]
 
+  bool sees_all(Range keys) const {
+    return std::ranges::all_of(rows, [&](const QueryRow& row) {
+      return row.mask_row == nullptr && intersect(row.visible, keys) == keys;
+    });
+  }
+
   // The hull of what its rows see of `keys`.
   Range seen(Range keys) const {
     Range hull{keys.end, keys.begin};
@@ -82,16 +88,15 @@ void add_values(const Panel<N>& panel, std::int32_t first_dim, const float* scal
 
 // s [keys, N]: dots become logits, -inf where a row does not see a key.
 template <int N>
-void to_logits(const Panel<N>& panel, Range keys, float* s) {
-  const bool plain = std::ranges::all_of(panel.rows, [&](const QueryRow& row) {
-    return row.transform.only_scales() && row.mask_row == nullptr && intersect(row.visible, keys) == keys;
-  });
-  if (plain) {
+void to_logits(const Panel<N>& panel, Range keys, std::vector<float>& logits_of_row, float* s) {
+  const bool scales = std::ranges::all_of(panel.rows, [](const QueryRow& row) { return row.transform.only_scales(); });
+  if (scales && panel.sees_all(keys)) {
     const float scale = panel.rows.front().transform.sm_scale * static_cast<float>(log2_e);
     for (std::int32_t i = 0; i < keys.size() * N; ++i) s[i] *= scale;
     return;
   }
-  Eigen::RowVectorXf logits(keys.size());
+  logits_of_row.resize(static_cast<std::size_t>(keys.size()));
+  Eigen::Map<Eigen::RowVectorXf> logits(logits_of_row.data(), keys.size());
   for (std::size_t r = 0; r < panel.rows.size(); ++r) {
     Eigen::Map<Eigen::RowVectorXf, Eigen::Unaligned, Eigen::InnerStride<N>> column(s + r, keys.size());
     logits = column;
@@ -124,9 +129,34 @@ void softmax(const Panel<N>& panel, std::int32_t n, float* s, float* scale) {
   for (std::size_t r = 0; r < panel.rows.size(); ++r) scale[r] = merge(panel.states[r], {m[r], d[r]}).a;
 }
 
-// C1's absorb_keys for one panel and those keys of the tile that it sees. s [keys, N] is scratch.
+bool finite(const float* const* rows, std::int32_t n, std::int32_t dim) {
+  return std::all_of(rows, rows + n, [=](const float* row) {
+    return Eigen::Map<const Eigen::RowVectorXf>(row, dim).allFinite();
+  });
+}
+
+// As add_values, for values that are not all finite: 0 * NaN is NaN, so what a row does not see is left out, and not weighed
+// with P = 0. Rare, and so row by row.
 template <int N>
-void absorb_keys(const Panel<N>& panel, const AttentionParams& p, const KeyTile& tile, float* s) {
+void add_seen_values(const Panel<N>& panel, Range keys, std::int32_t dim, const float* scale, const float* const* v,
+                     const float* p) {
+  for (std::size_t r = 0; r < panel.rows.size(); ++r) {
+    const QueryRow& row = panel.rows[r];
+    for (std::int32_t d = 0; d < dim; ++d) panel.o[d * N + static_cast<std::int32_t>(r)] *= scale[r];
+    for (std::int32_t j = 0; j < keys.size(); ++j) {
+      const std::int32_t key = keys.begin + j;
+      if (!row.visible.contains(key) || (row.mask_row != nullptr && row.mask_row[key] == 0)) continue;
+      for (std::int32_t d = 0; d < dim; ++d) {
+        panel.o[d * N + static_cast<std::int32_t>(r)] += p[j * N + static_cast<std::int32_t>(r)] * v[j][d];
+      }
+    }
+  }
+}
+
+// C1's absorb_keys for one panel and those keys of the tile that it sees.
+template <int N>
+void absorb_keys(const Panel<N>& panel, const AttentionParams& p, const KeyTile& tile, ItemBuffers& buffers) {
+  float* s = buffers.s.data();
   const Range keys = panel.seen(tile.keys);
   if (keys.empty()) return;
   const std::int32_t n = keys.size(), skipped = keys.begin - tile.keys.begin;
@@ -137,21 +167,25 @@ void absorb_keys(const Panel<N>& panel, const AttentionParams& p, const KeyTile&
   std::int32_t j = 0, d = 0;
   for (; j + M <= n; j += M) dots<N, M>(panel, p.head_dim_qk, k + j, s + j * N, ahead);
   for (; j < n; ++j) dots<N, 1>(panel, p.head_dim_qk, k + j, s + j * N, ahead);
-  to_logits(panel, keys, s);
+  to_logits(panel, keys, buffers.logits, s);
   float scale[N] = {};
   softmax(panel, n, s, scale);
+  if (!panel.sees_all(keys) && !finite(v, n, p.head_dim_vo)) {
+    add_seen_values(panel, keys, p.head_dim_vo, scale, v, s);
+    return;
+  }
   constexpr int L = Panel<N>::sums;
   for (; d + L <= p.head_dim_vo; d += L) add_values<N, L>(panel, d, scale, n, v, s, ahead);
   for (; d < p.head_dim_vo; ++d) add_values<N, 1>(panel, d, scale, n, v, s, ahead);
 }
 
 template <int N>
-void run(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys, LaneBuffers& buffers,
+void run(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys, ItemBuffers& buffers,
          Accumulator& acc) {
   const std::int32_t dqk = problem.params.head_dim_qk, dvo = problem.params.head_dim_vo, panels = div_up(tile.size(), N);
-  buffers.q.setZero(panels * dqk, N);
+  buffers.q.setZero(panels * dqk, N);  // Q^T and O^T, [panels * head_dim, N]
   buffers.o.setZero(panels * dvo, N);
-  buffers.s.resize(KeyStream::gathered_tile, N);
+  buffers.s.resize(KeyStream::gathered_tile, N);  // S^T, then P^T, [keys of a tile, N]
   for (std::int32_t r = 0; r < tile.size(); ++r) buffers.q.col(r % N).segment(r / N * dqk, dqk) = tile.q.row(r);
   KeyStream stream(problem, tile.request, kv_head, intersect(keys, tile.keys), panels == 1, buffers.keys);
   for (KeyTile now; stream.next(now);) {
@@ -159,7 +193,7 @@ void run(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv
       const std::int32_t first = i * N, rows = std::min(N, tile.size() - first);
       const Panel<N> panel{std::span(tile.rows).subspan(first, rows), std::span(acc.states).subspan(first, rows),
                            buffers.q.row(i * dqk).data(), buffers.o.row(i * dvo).data()};
-      absorb_keys(panel, problem.params, now, buffers.s.data());
+      absorb_keys(panel, problem.params, now, buffers);
     }
   }
   for (std::int32_t r = 0; r < tile.size(); ++r) acc.o.row(r) = buffers.o.col(r % N).segment(r / N * dvo, dvo);
@@ -168,8 +202,8 @@ void run(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv
 }  // namespace
 
 // Few rows (decode) get few lanes: a vector of 16 that holds 4 rows would do 4 times the work.
-void online_softmax(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys,
-                    LaneBuffers& buffers, Accumulator& acc) {
+void attend_item(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys,
+                 ItemBuffers& buffers, Accumulator& acc) {
   constexpr int widest = std::max(16, 2 * native_lanes);
   const auto go = tile.size() <= 4 ? run<4> : tile.size() <= 8 ? run<8> : tile.size() <= 16 ? run<16> : run<widest>;
   go(problem, tile, kv_head, keys, buffers, acc);

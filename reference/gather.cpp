@@ -12,9 +12,9 @@ void rotate(const AttentionParams& p, std::int64_t position, T* head) {
   apply_rope(head, RopeStyle::neox, position, p.head_dim_qk, p.rope_scale, p.rope_theta);
 }
 
-template <class T>
+template <class M>
 void load_tokens(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, const void* base,
-                 const KvStrides& strides, std::int32_t dim, Matrix<T>& out) {
+                 const KvStrides& strides, std::int32_t dim, M& out) {
   const PageTable table = problem.page_table();
   out.resize(keys.size(), dim);
   visit_dtype(problem.kv.dtype, [&]<class Element>(Element) {
@@ -48,16 +48,8 @@ std::vector<RowId> rows_of_head(std::int32_t qo_head, Range queries) {
   return rows;
 }
 
-std::vector<RowId> rows_of_group(std::int32_t kv_head, std::int32_t group_size, Range packed_rows) {
-  std::vector<RowId> rows;
-  for (std::int32_t r = packed_rows.begin; r < packed_rows.end; ++r) {
-    rows.push_back({r / group_size, kv_head * group_size + r % group_size});
-  }
-  return rows;
-}
-
-template <class T>
-void load_queries(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows, Matrix<T>& q) {
+template <class M>
+void load_queries(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows, M& q) {
   const std::int64_t diagonal = std::int64_t{problem.kv_len(request)} - problem.qo_len(request);
   q.resize(static_cast<Eigen::Index>(rows.size()), problem.params.head_dim_qk);
   visit_dtype(problem.q.dtype, [&]<class Element>(Element) {
@@ -71,22 +63,25 @@ void load_queries(const AttentionProblem& problem, std::int32_t request, std::sp
   });
 }
 
-template <class T>
-void load_keys(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, Matrix<T>& k) {
+template <class M>
+void load_keys(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, M& k) {
   load_tokens(problem, request, kv_head, keys, problem.kv.k, problem.kv.k_strides, problem.kv.head_dim_qk, k);
   for (std::int32_t j = keys.begin; j < keys.end; ++j) rotate(problem.params, j, k.row(j - keys.begin).data());
 }
 
-template <class T>
-void load_values(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, Matrix<T>& v) {
+template <class M>
+void load_values(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, M& v) {
   load_tokens(problem, request, kv_head, keys, problem.kv.v, problem.kv.v_strides, problem.kv.head_dim_vo, v);
 }
 
 template void load_queries(const AttentionProblem&, std::int32_t, std::span<const RowId>, Matrix<float>&);
-template void load_queries(const AttentionProblem&, std::int32_t, std::span<const RowId>, Matrix<double>&);
 template void load_keys(const AttentionProblem&, std::int32_t, std::int32_t, Range, Matrix<float>&);
-template void load_keys(const AttentionProblem&, std::int32_t, std::int32_t, Range, Matrix<double>&);
 template void load_values(const AttentionProblem&, std::int32_t, std::int32_t, Range, Matrix<float>&);
+template void load_queries(const AttentionProblem&, std::int32_t, std::span<const RowId>, Matrix<double>&);
+template void load_keys(const AttentionProblem&, std::int32_t, std::int32_t, Range, Matrix<double>&);
 template void load_values(const AttentionProblem&, std::int32_t, std::int32_t, Range, Matrix<double>&);
+template void load_queries(const AttentionProblem&, std::int32_t, std::span<const RowId>, Buffer&);
+template void load_keys(const AttentionProblem&, std::int32_t, std::int32_t, Range, Buffer&);
+template void load_values(const AttentionProblem&, std::int32_t, std::int32_t, Range, Buffer&);
 
 }  // namespace flashladder::reference

@@ -14,18 +14,16 @@ struct RowId {
   std::int32_t query, head;
 };
 std::vector<RowId> rows_of_head(std::int32_t qo_head, Range queries);
-// Packed rows (core/plan.hpp): the heads of one group side by side, so that one pass over K and V serves them all.
-std::vector<RowId> rows_of_group(std::int32_t kv_head, std::int32_t group_size, Range packed_rows);
 
-// q [rows, head_dim_qk]; rotated where the problem asks for ROPE_LLAMA. T is float or double.
-template <class T>
-void load_queries(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows, Matrix<T>& q);
+// q [rows, head_dim_qk]; rotated where the problem asks for ROPE_LLAMA. M is Matrix<float>, Matrix<double> or Buffer.
+template <class M>
+void load_queries(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows, M& q);
 
 // K [keys, head_dim_qk] (rotated likewise) and V [keys, head_dim_vo] of one KV head, token by token through the page table.
-template <class T>
-void load_keys(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, Matrix<T>& k);
-template <class T>
-void load_values(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, Matrix<T>& v);
+template <class M>
+void load_keys(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, M& k);
+template <class M>
+void load_values(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, M& v);
 
 // Whether K and V can be used where they lie: stored as floats, and not to be rotated.
 bool rows_in_place(const AttentionProblem& problem);

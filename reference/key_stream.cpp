@@ -60,7 +60,7 @@ void KeyStream::gather(Range keys) {
   load_keys(problem_, request_, kv_head_, keys, buffers_.k);
   load_values(problem_, request_, kv_head_, keys, buffers_.v);
   buffers_.rows.clear();
-  for (const Matrix<float>* matrix : {&buffers_.k, &buffers_.v}) {
+  for (const Buffer* matrix : {&buffers_.k, &buffers_.v}) {
     for (std::int32_t j = 0; j < keys.size(); ++j) buffers_.rows.push_back(matrix->row(j).data());
   }
 }

@@ -43,7 +43,7 @@ class KeyStream {
   static constexpr std::int32_t gathered_tile = 128, in_place_tile = 32;  // keys; in place few: 32 KB at head_dim 128
   // Memory that a worker keeps from stream to stream.
   struct Buffers {
-    Matrix<float> k, v;              // [gathered_tile, dim]
+    Buffer k, v;                     // [gathered_tile, dim]
     std::vector<const float*> rows;  // in the order of their use: a tile's K, its V, and in place also the next tile's
   };
 

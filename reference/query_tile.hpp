@@ -28,7 +28,7 @@ QueryRow query_row(const AttentionProblem& problem, std::int32_t request, RowId 
 
 struct QueryTile {
   std::int32_t request = 0;
-  Matrix<float> q;             // [rows, head_dim_qk]
+  Buffer q;                    // [rows, head_dim_qk]
   std::vector<QueryRow> rows;
   Range keys;                  // hull of all rows: what the tile has to read
 
@@ -40,7 +40,7 @@ void load_query_tile(const AttentionProblem& problem, std::int32_t request, std:
 
 // The accumulators of a tile: unnormalised o and the softmax state by which it will be divided.
 struct Accumulator {
-  Matrix<float> o;                              // [rows, head_dim_vo]
+  Buffer o;                                     // [rows, head_dim_vo]
   std::vector<SoftmaxState<float>> states;      // [rows]
 
   void reset(std::int32_t rows, std::int32_t head_dim_vo) {

@@ -70,11 +70,9 @@ void check_all(int n, const TrialOf& trial_of) {
     if (rung.device == Device::gpu) runs_of_rungs()[rung.name] = 0;
   }
   reference::ThreadPool pool(reference::ThreadPool::hardware_threads());
-  std::vector<std::vector<std::int32_t>> queues(pool.size());
-  for (int i = 0; i < n; ++i) queues[i % pool.size()].push_back(i);
   std::vector<std::string> wrong(n);
   std::atomic<int> done = 0;
-  pool.run(queues, reference::Schedule::stealing, [&](std::int32_t i, int) {
+  pool.claim(n, pool.size(), [&](std::int32_t i, int) {
     wrong[i] = complaint_or_error(trial_of(i));
     if (const int now = ++done; now % 1000 == 0) std::printf("%d of %d cases\n", now, n), std::fflush(stdout);
   });

@@ -1,7 +1,11 @@
 // C4 and its pool: the same plan gives the same bits whoever runs an item, and what must not run is refused.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "core/error.hpp"
@@ -10,12 +14,15 @@
 #include "ladder/cases/draw_case.hpp"
 #include "ladder/cases/guarded_output.hpp"
 #include "planner/planner.hpp"
-#include "reference/c4_planned.hpp"
+#include "reference/c4_lanes.hpp"
+#include "tests/count_allocations.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
+using reference::PlanExecutor;
 using reference::Schedule;
 using reference::ThreadPool;
+using reference::c4::attend_item;
 
 namespace {
 
@@ -25,55 +32,114 @@ CaseSpec skewed() {
   return spec;
 }
 
+// Both parts of C4's plans: requests of one query, and one of many.
+CaseSpec mixed() {
+  CaseSpec spec = skewed();
+  spec.name = "mixed";
+  spec.qo_lens.push_back(90);
+  spec.kv_lens.push_back(700);
+  return spec;
+}
+
+// Where a run writes. The workspace is fresh for each.
+class Output {
+ public:
+  explicit Output(const CaseSpec& spec)
+      : output_(spec.nnz_qo(), spec.params.num_qo_heads, spec.params.head_dim_vo) {}
+
+  AttentionOutput view() { return output_.view(); }
+  std::span<std::byte> workspace(const Plan& plan) {
+    workspace_.assign(plan.workspace_bytes(), std::byte{0xff});
+    return workspace_;
+  }
+  std::vector<float> values() {
+    const AttentionOutput out = view();
+    const auto* o = out.o.data_as<const float>();
+    std::vector<float> all(o, o + out.o.size());
+    all.insert(all.end(), out.lse_log2.begin(), out.lse_log2.end());
+    return all;
+  }
+
+ private:
+  GuardedOutput output_;
+  std::vector<std::byte> workspace_;
+};
+
 }  // namespace
 
-TEST_CASE("every item runs once under both schedules") {
+TEST_CASE("every item runs once whoever takes it") {
   for (const int threads : {1, 2, 3, 8}) {
     ThreadPool pool(threads);
-    std::vector<std::vector<std::int32_t>> queues(threads);
     constexpr int n = 500;
-    for (int i = 0; i < n; ++i) queues[i % (threads + 1) ? 0 : threads - 1].push_back(i);  // most of it in one queue
-    for (const Schedule schedule : {Schedule::fixed, Schedule::stealing}) {
-      std::vector<std::atomic<int>> runs(n);
-      const auto counts = pool.run(queues, schedule, [&](std::int32_t i, int) { ++runs[i]; });
-      std::int64_t total = 0, stolen = 0;
-      for (const auto& c : counts) total += c.own + c.stolen, stolen += c.stolen;
+    std::vector<std::int32_t> items(n), indptr(threads + 1, n - 20);  // most of it in one queue
+    std::iota(items.begin(), items.end(), 0);
+    indptr.front() = 0, indptr.back() = n;
+    std::vector<std::atomic<int>> runs(n);
+    const auto run_once = [&](std::int32_t i, int) { ++runs[i]; };
+    const auto check = [&](std::span<const ThreadPool::Counts> counts, int times) {
+      std::int64_t total = 0;
+      for (const auto& c : counts) total += c.own + c.stolen;
       CHECK(total == n);
-      if (schedule == Schedule::fixed) CHECK(stolen == 0);
-      for (const auto& r : runs) CHECK(r == 1);
-    }
+      CHECK(std::ranges::all_of(runs, [=](const auto& r) { return r == times; }));
+    };
+    const auto fixed = pool.run(items, indptr, Schedule::fixed, run_once);
+    CHECK(std::ranges::all_of(fixed, [](const auto& c) { return c.stolen == 0; }));
+    check(fixed, 1);
+    check(pool.run(items, indptr, Schedule::stealing, run_once), 2);
+    check(pool.claim(n, threads, run_once), 3);
   }
+}
+
+TEST_CASE("fewer queues than threads use the first workers alone") {
+  ThreadPool pool(4);
+  const std::vector<std::int32_t> items{7, 8, 9}, indptr{0, 1, 3};
+  for (int round = 0; round < 200; ++round) {
+    std::atomic<int> most_worker = 0, sum = 0;
+    const auto body = [&](std::int32_t item, int worker) {
+      sum += item;
+      if (worker > most_worker) most_worker = worker;
+    };
+    CHECK(pool.run(items, indptr, round % 2 ? Schedule::fixed : Schedule::stealing, body).size() == 2);
+    CHECK(sum == 24);
+    CHECK(most_worker <= 1);
+  }
+  const auto nothing = [](std::int32_t, int) {};
+  CHECK_THROWS_AS(pool.run(items, std::vector<std::int32_t>{0}, Schedule::fixed, nothing), InputError);
+  CHECK_THROWS_AS(pool.run(items, std::vector<std::int32_t>{0, 4}, Schedule::fixed, nothing), InputError);
+  CHECK_THROWS_AS(pool.claim(3, 5, nothing), InputError);
 }
 
 TEST_CASE("an exception in an item reaches the caller and the pool goes on") {
   ThreadPool pool(3);
-  const std::vector<std::vector<std::int32_t>> queues{{0, 1}, {2, 3}, {4, 5}};
-  CHECK_THROWS_AS(pool.run(queues, Schedule::stealing,
-                           [](std::int32_t i, int) {
-                             if (i == 3) throw std::runtime_error("item 3");
-                           }),
-                  std::runtime_error);
+  const std::vector<std::int32_t> items{0, 1, 2, 3, 4, 5}, indptr{0, 2, 4, 6};
+  const auto fails = [](std::int32_t i, int) {
+    if (i == 3) throw std::runtime_error("item 3");
+  };
+  CHECK_THROWS_AS(pool.run(items, indptr, Schedule::stealing, fails), std::runtime_error);
+  CHECK_THROWS_AS(pool.run(items, indptr, Schedule::fixed, fails), std::runtime_error);
+  CHECK_THROWS_AS(pool.claim(6, 3, fails), std::runtime_error);
   std::atomic<int> ran = 0;
-  pool.run(queues, Schedule::stealing, [&](std::int32_t, int) { ++ran; });
+  pool.run(items, indptr, Schedule::stealing, [&](std::int32_t, int) { ++ran; });
   CHECK(ran == 6);
 }
 
-TEST_CASE("the same plan gives the same bits for any number of threads and either schedule") {
-  const Case c = draw_case(skewed());
-  const Plan plan = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 3}));
-  REQUIRE(plan.num_merges() > 0);
-  std::vector<std::byte> workspace(plan.workspace_bytes());
-  std::vector<float> first;
-  for (int run = 0; run < 40; ++run) {
-    ThreadPool pool(1 + run % 4);
-    GuardedOutput out(c.spec.nnz_qo(), 6, 64);
-    const AttentionOutput view = out.view();
-    reference::c4::attend(c.problem(), plan, workspace, pool, run % 2 ? Schedule::fixed : Schedule::stealing, view);
-    const auto* o = view.o.data_as<const float>();
-    std::vector<float> all(o, o + view.o.size());
-    all.insert(all.end(), view.lse_log2.begin(), view.lse_log2.end());
-    if (run == 0) first = all;
-    CHECK(std::equal(first.begin(), first.end(), all.begin(), [](float a, float b) { return a == b; }));
+TEST_CASE("the same plan gives the same bits for any number of threads and whoever takes the work") {
+  for (const bool claimed : {false, true}) {
+    const Case c = draw_case(mixed());
+    planner::PlanInputs in = cpu_plan_inputs(c.spec, {.threads = 3, .policy = planner::SplitPolicy::fixed, .chunk_size = 256});
+    in.claimed = claimed;
+    const Plan plan = planner::make_plan(in);
+    REQUIRE(plan.parts.at(0).num_merges() > 0);
+    REQUIRE(plan.parts.at(1).num_merges() > 0);
+    std::vector<float> first;
+    for (int run = 0; run < 40; ++run) {
+      PlanExecutor c4(attend_item, 1 + run % 4, PlanExecutor::Workers::exactly);
+      Output out(c.spec);
+      CHECK(c4.run(c.problem(), plan, out.workspace(plan), run % 2 ? Schedule::fixed : Schedule::stealing, out.view()) ==
+            1 + run % 4);
+      if (run == 0) first = out.values();
+      CHECK(out.values() == first);  // no NaN: it would differ from itself
+    }
   }
 }
 
@@ -99,26 +165,99 @@ TEST_CASE("with a fixed chunk a request's bits do not depend on its neighbours")
   }
 }
 
+TEST_CASE("a value that a row does not see never reaches it whatever it is") {
+  for (const MaskMode mask : {MaskMode::causal, MaskMode::custom}) {
+    CaseSpec spec = skewed();
+    spec.qo_lens = {3}, spec.kv_lens = {50}, spec.params.mask = mask;
+    if (mask == MaskMode::custom) spec.custom_mask = CustomMask::causal;
+    const Case c = draw_case(spec);
+    const AttentionProblem problem = c.problem();
+    const Plan plan = planner::make_plan(cpu_plan_inputs(spec, {.threads = 2}));
+    PlanExecutor c4(attend_item, 2, PlanExecutor::Workers::exactly);
+    Output clean(spec), out(spec);
+    c4.run(problem, plan, clean.workspace(plan), Schedule::fixed, clean.view());
+    for (std::int32_t head = 0; head < 2; ++head) {  // the last token, which only the last query sees
+      const std::int64_t at = problem.kv.v_strides.offset(problem.page_table().locate(0, 49), head);
+      std::fill_n(static_cast<float*>(problem.kv.v) + at, 64, std::numeric_limits<float>::quiet_NaN());
+    }
+    c4.run(problem, plan, out.workspace(plan), Schedule::fixed, out.view());
+    const std::vector<float> expected = clean.values(), got = out.values();
+    for (std::size_t i = 0; i < 3 * 6 * 64; ++i) {
+      if (i < 2 * 6 * 64) CHECK(std::abs(got[i] - expected[i]) <= 1e-5f);
+      else CHECK(std::isnan(got[i]));
+    }
+  }
+}
+
+TEST_CASE("a plan gets no more threads than it is worth") {
+  const auto worth = [](std::int32_t kv_len, std::int32_t most) {
+    CaseSpec spec = mixed();
+    spec.qo_lens = {1}, spec.kv_lens = {kv_len};
+    const Plan plan = planner::make_plan(cpu_plan_inputs(spec, {.threads = 8}));
+    return reference::workers_worth(plan, spec.params.head_dim_qk, most);
+  };
+  CHECK(worth(0, 8) == 1);
+  CHECK(worth(324, 8) == 1);       // 324 keys * 2 KV heads * 4 rows * 128 = 2^21 / 6.3
+  CHECK(worth(4 * 2048, 8) == 4);  // 2048 keys are 2^21
+  CHECK(worth(1 << 20, 8) == 8);
+  CHECK(worth(2147483647, 8) == 8);
+}
+
+TEST_CASE("running again allocates nothing") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const MaskMode mask : {MaskMode::causal, MaskMode::custom}) {
+      CaseSpec spec = mixed();
+      spec.dtype = dtype, spec.params.mask = mask, spec.params.sinks = true;
+      if (mask == MaskMode::custom) spec.custom_mask = CustomMask::random;
+      const Case c = draw_case(spec);
+      const AttentionProblem problem = c.problem();
+      const Plan plan = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 3}));
+      PlanExecutor c4(attend_item, 2, PlanExecutor::Workers::exactly);
+      Output out(c.spec);
+      const std::span<std::byte> workspace = out.workspace(plan);
+      const AttentionOutput view = out.view();
+      const auto run = [&] { c4.run(problem, plan, workspace, Schedule::fixed, view); };
+      run();  // fixed: each worker has the same items again
+      const std::size_t before = allocations;
+      run();
+      CHECK(allocations == before);
+    }
+  }
+}
+
 TEST_CASE("C4 refuses a plan made for another problem and a small workspace") {
-  const Case c = draw_case(skewed());
+  const Case c = draw_case(mixed());
   const Plan plan = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 3}));
   REQUIRE(plan.workspace_bytes() > 0);
-  ThreadPool pool(2);
-  GuardedOutput out(c.spec.nnz_qo(), 6, 64);
-  std::vector<std::byte> workspace(plan.workspace_bytes());
-  const auto attend = [&](const Plan& p, std::span<std::byte> w) {
-    reference::c4::attend(c.problem(), p, w, pool, Schedule::fixed, out.view());
-  };
+  PlanExecutor c4(attend_item, 2, PlanExecutor::Workers::exactly);
+  Output out(c.spec);
+  const std::span<std::byte> workspace = out.workspace(plan);
+  const auto attend = [&](const Plan& p, std::span<std::byte> w) { c4.run(c.problem(), p, w, Schedule::fixed, out.view()); };
   CHECK_NOTHROW(attend(plan, workspace));
-  CHECK_THROWS_WITH_AS(attend(plan, std::span(workspace).first(workspace.size() - 1)), doctest::Contains("workspace bytes"),
-                       InputError);
+  CHECK_THROWS_WITH_AS(attend(plan, workspace.first(workspace.size() - 1)), doctest::Contains("workspace bytes"), InputError);
   for (const std::int32_t kv_len : {41, 39}) {  // request 3 has grown or shrunk by one token since the plan was made
     CaseSpec other = c.spec;
     other.kv_lens[3] = kv_len;
     CHECK_THROWS_WITH_AS(attend(planner::make_plan(cpu_plan_inputs(other, {.threads = 3})), workspace),
                          doctest::Contains("plan again"), InputError);
   }
-  Plan lost_request = plan;
-  lost_request.batch = 4;
-  CHECK_THROWS_WITH_AS(attend(lost_request, workspace), doctest::Contains("another batch"), InputError);
+  const auto refuses = [&](const char* says, auto change) {
+    Plan broken = plan;
+    change(broken);
+    CHECK_THROWS_WITH_AS(attend(broken, workspace), doctest::Contains(says), InputError);
+  };
+  refuses("another batch", [](Plan& p) { p.batch = 4; });
+  refuses("heads must be the problem's", [](Plan& p) { p.num_qo_heads = 4; });
+  refuses("must be 1 or the group size", [](Plan& p) { p.parts[0].pack = 2; });
+  refuses("no such request, head, row or key", [](Plan& p) { p.parts[0].items[0].request = 6; });
+  refuses("no such request, head, row or key", [](Plan& p) { p.parts[0].items[0].head = 2; });
+  refuses("no such request, head, row or key", [](Plan& p) { p.parts[0].copies += 1; });
+  refuses("no such request, head, row or key", [](Plan& p) { p.parts[0].items[0].rows.end = 4; });
+  refuses("no such request, head, row or key", [](Plan& p) { p.parts[0].items[0].keys.end = 901; });
+  refuses("partial slot", [](Plan& p) { p.parts[0].items[0].partial_slot = p.partial_rows; });
+  refuses("partial slot", [](Plan& p) { p.partial_rows -= 1; });
+  refuses("a merge reaches outside", [](Plan& p) { p.parts[0].merges[0].num_partials += 1000; });
+  refuses("must rise from 0", [](Plan& p) { p.parts[0].queue_indptr.back() += 1; });
+  refuses("must rise from 0", [](Plan& p) { p.parts[0].queue.pop_back(); });
+  refuses("must name a work item", [](Plan& p) { p.parts[0].queue[0] = -1; });
 }

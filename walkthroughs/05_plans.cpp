@@ -131,11 +131,11 @@ void bits(Narrator& n, const Case& c) {
 
 void stealing(Narrator& n) {
   n.section("Work stealing");
-  const std::vector<std::vector<std::int32_t>> queues{{0, 1, 2, 3, 4, 5, 6, 7}, {8, 9}};
+  const std::vector<std::int32_t> items{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, queues{0, 8, 10};  // worker 0 has the first eight
   reference::ThreadPool pool(2);
   std::atomic<bool> started = false;
   std::atomic<int> finished = 0;
-  const auto counts = pool.run(queues, Schedule::stealing, [&](std::int32_t item, int) {
+  const auto counts = pool.run(items, queues, Schedule::stealing, [&](std::int32_t item, int) {
     if (item == 0) started = true;
     while (item == 0 ? finished < 9 : !started) std::this_thread::yield();  // item 0 outlasts all the others
     ++finished;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "planner/planner.hpp"
-#include "reference/c4_planned.hpp"
+#include "reference/c4_lanes.hpp"
 #include "walkthroughs/page_server.hpp"
 #include "walkthroughs/plan_text.hpp"
 
@@ -19,7 +19,7 @@ namespace flashladder::walkthroughs {
 class CapturedDecode {
  public:
   CapturedDecode(const PageServer& server, const planner::CaptureLimits& limits, planner::MachineShape machine)
-      : limits_(limits), machine_(machine), params_(server.c.spec.params), pool_(static_cast<int>(machine.num_ctas())),
+      : limits_(limits), machine_(machine), params_(server.c.spec.params), c4_(reference::c4::attend_item, static_cast<int>(machine.num_ctas()), reference::PlanExecutor::Workers::exactly),
         indptr_(limits.batch + 1), indices_(limits.pages), last_page_len_(limits.batch), qo_indptr_(limits.batch + 1),
         workspace_(limits.partial_rows * (params_.head_dim_vo + 1) * sizeof(float)),
         q_(limits.batch * row_size()), o_(limits.batch * row_size()), lse_log2_(limits.batch * params_.num_qo_heads) {
@@ -46,7 +46,7 @@ class CapturedDecode {
   // plan does not have stay what they were: NaN.
   ladder::RunResult replay(const PagedKvCache& kv) {
     std::ranges::fill(o_, std::nanf("")), std::ranges::fill(lse_log2_, std::nanf(""));
-    reference::c4::attend(problem(kv), plan_, workspace_, pool_, reference::Schedule::fixed, output());
+    c4_.run(problem(kv), plan_, workspace_, reference::Schedule::fixed, output());
     return {.o = o_, .lse_log2 = lse_log2_};
   }
 
@@ -82,7 +82,7 @@ class CapturedDecode {
   planner::CaptureLimits limits_;
   planner::MachineShape machine_;
   AttentionParams params_;
-  reference::ThreadPool pool_;
+  reference::PlanExecutor c4_;
   std::vector<std::int32_t> indptr_, indices_, last_page_len_, qo_indptr_;
   std::vector<std::byte> workspace_;
   std::vector<float> q_, o_, lse_log2_;

@@ -15,7 +15,7 @@
 #include "ladder/cases/guarded_output.hpp"
 #include "ladder/cases/short_form.hpp"
 #include "planner/planner.hpp"
-#include "reference/c4_planned.hpp"
+#include "reference/c4_lanes.hpp"
 
 namespace flashladder::walkthroughs {
 
@@ -106,8 +106,8 @@ inline ladder::RunResult run_plan(const ladder::Case& c, const Plan& plan, refer
   ladder::GuardedBytes workspace(plan.workspace_bytes());
   std::fill_n(workspace.data(), workspace.size(), std::byte{0xff});
   const AttentionOutput view = output.view();
-  reference::ThreadPool pool(plan.num_ctas());
-  reference::c4::attend(c.problem(), plan, {workspace.data(), workspace.size()}, pool, schedule, view);
+  reference::PlanExecutor c4(reference::c4::attend_item, plan.num_ctas(), reference::PlanExecutor::Workers::exactly);
+  c4.run(c.problem(), plan, {workspace.data(), workspace.size()}, schedule, view);
   const float* o = view.o.data_as<const float>();
   return {.o = {o, o + view.o.size()}, .lse_log2 = {view.lse_log2.begin(), view.lse_log2.end()},
           .guards_intact = output.guards_intact() && workspace.guards_intact()};

@@ -1,0 +1,73 @@
+// Executes a Plan item by item on several threads, then its merges: the CPU stand-in for a GPU's grid. All planned CPU rungs
+// share it; a rung brings the one function that computes an item.
+//
+// The work is a list made beforehand, so ragged batches fill all workers; heads of a group are packed into one tile, so K and
+// V are read once per group; partials go to a workspace whose size the plan knows. It knows no planner: whoever calls it
+// brings the Plan. The result is the same bits for the same plan, whoever runs an item.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/attention_problem.hpp"
+#include "core/plan.hpp"
+#include "reference/key_stream.hpp"
+#include "reference/query_tile.hpp"
+#include "reference/thread_pool.hpp"
+
+namespace flashladder::reference {
+
+// What a rung without a plan does.
+using Attend = void(const AttentionProblem& problem, const AttentionOutput& output);
+
+// Memory that a worker keeps from item to item, for the rung's function.
+struct ItemBuffers {
+  KeyStream::Buffers keys;
+  Buffer q, o, s;
+  std::vector<float> logits;
+};
+
+// What a planned rung does: absorbs all keys of `keys` that the tile sees into acc, which comes in reset to the tile's rows.
+using AttendItem = void(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys,
+                        ItemBuffers& buffers, Accumulator& acc);
+
+// Refuses a plan that was made for another problem: batch, heads, dims, rows or keys that the requests don't have.
+void validate_plan(const Plan& plan, const AttentionProblem& problem);
+
+// How many of `most` workers a plan is worth. Waking a thread takes some ten microseconds, and on a busy machine it may wait
+// for milliseconds before it runs; so each worker shall have work for about a fifth of a millisecond.
+int workers_worth(const Plan& plan, std::int32_t head_dim_qk, int most);
+
+class PlanExecutor {
+ public:
+  enum class Workers : std::uint8_t { exactly, at_most };  // at_most: as many as workers_worth() says
+
+  PlanExecutor(AttendItem& attend, int threads, Workers workers)
+      : attend_(attend), workers_(workers), pool_(threads), scratch_(static_cast<std::size_t>(threads)) {}
+
+  // workspace: at least plan.workspace_bytes(), 4-byte aligned, contents don't matter. CTA c's queue goes to worker
+  // c % workers, so that the plan's balance is kept; of a claimed part the workers claim the work. Returns the number of
+  // workers. Allocates nothing once it has run work of this size.
+  int run(const AttentionProblem& problem, const Plan& plan, std::span<std::byte> workspace, Schedule schedule,
+          const AttentionOutput& output);
+
+ private:
+  struct Scratch {
+    std::vector<RowId> rows;
+    QueryTile tile;
+    Accumulator acc;
+    ItemBuffers buffers;
+  };
+  struct Call;  // one run
+
+  AttendItem& attend_;
+  Workers workers_;
+  ThreadPool pool_;
+  std::vector<Scratch> scratch_;             // [threads]
+  std::vector<std::int64_t> mask_offsets_;   // [batch + 1], of a custom mask
+  std::vector<std::int32_t> order_, indptr_;  // a part's work, worker by worker; [workers + 1]
+};
+
+}  // namespace flashladder::reference
