@@ -6,7 +6,7 @@
   ```                     `$ command  # exit 2` expects that exit code, else 0. Other shell lines belong in ```sh blocks.
   ```cpp path/file.cpp    the lines stand in that file, one under the other; indentation of the whole block doesn't matter
   [text](target)          relative links and pictures exist; so do the headings that #anchors name
-  `folder/file.ext`       a file that the text names exists, from the root or from the page (cN_ and NN_ name none)
+  `folder/file.ext`       a file that the text names exists, from the root or from the page (cN_, dN_ and NN_ name none)
   docs/figures/NN_*.svg   is what walkthrough_NN --figures writes (2-decimal coordinates within 0.011, colours within 2)
   `tests/x.cpp`, "name"   that file has a TEST_CASE of this name; mutants `a`, `b`: tests/mutants.cpp has them
   <!-- decode table       README's times are those of docs/measurements/h200-decode-peers.md, its percentages theirs
@@ -16,7 +16,7 @@ import functools, os, pathlib, re, shlex, subprocess, sys, tempfile, textwrap
 
 FENCE = re.compile(r"^```(\w*) *(.*?)\s*$")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-NAMED_FILE = re.compile(r"`((?!\S*\b(?:cN|NN)_)[\w.-]+/[\w./-]+\.(?:cpp|hpp|cuh?|py|md|jsonl|log|build|svg))`")
+NAMED_FILE = re.compile(r"`((?!\S*\b(?:cN|dN|NN)_)[\w.-]+/[\w./-]+\.(?:cpp|hpp|cuh?|py|md|jsonl|log|build|svg))`")
 TEST_NAMES = re.compile(r'`(tests/\w+\.cpp)`((?:(?:,| and)? "[^"]+")+)')
 MUTANTS = re.compile(r"[mM]utants? ((?:`\w+`(?:, | and )?)+)")
 NEW_WORDS = re.compile(r"New words: ([^.]+)\.")
