@@ -58,7 +58,7 @@ inline Fragment<2> movmatrix(const Fragment<2>& block) {
   return out;
 }
 
-// 16 tokens of K or V in shared memory, a row of 16-byte chunks each, swizzled as gpu/decode/head_tiles.cuh does.
+// 16 tokens of K or V in shared memory, a row of 16-byte chunks each, swizzled as gpu/decode/tile_ring.cuh does.
 struct SharedTile {
   int chunks;
   std::vector<Half> rows;  // [16, chunks * 8]
