@@ -45,8 +45,8 @@ Bytes bytes_of(const ConstTensor& t) {
   const auto element = static_cast<std::int64_t>(size_of(t.dtype));
   Bytes b{.first = reinterpret_cast<std::uintptr_t>(t.data)};
   for (std::size_t i = 0; i < rank_of(t); ++i) {
+    if (t.shape[i] <= 1 || t.strides[i] == 0) continue;  // of one element the stride may be any number
     const std::int64_t stride = t.strides[i] * element;
-    if (t.shape[i] <= 1 || stride == 0) continue;
     if (stride < 0) b.first -= static_cast<std::uintptr_t>(-stride * (t.shape[i] - 1));
     std::size_t at = b.rank++;
     for (; at > 0 && b.stride[at - 1] < std::abs(stride); --at) {

@@ -1,7 +1,7 @@
 // Tensors: what the factories make and refuse, what can only be read, and what the checks of operations say.
 #include <doctest/doctest.h>
 
-#include <cmath>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -74,6 +74,8 @@ TEST_CASE("operations say what is wrong in the caller's words") {
   const std::vector<std::int32_t> positions(2);
   const Tensor k = contiguous(x.data() + 100, DType::f32, {3, 1, 4});
   CHECK(refusal([&] { check_rope(t({3, 1, 4}), k, "pos_ids", positions); }) == "pos_ids = 2 entries: must have 3 entries");
+  const std::int64_t most = std::numeric_limits<std::int64_t>::max();  // of one row the stride means nothing
+  CHECK(norm(t({1, 4}), strided(x.data() + 100, DType::f32, {1, 4}, {most, 1})) == "accepted");
   CHECK(norm(t({2, 4}), contiguous(x.data() + 2, DType::f32, {2, 4})) ==
         "out = memory of input: is written, so it must be input itself (pointer, shape, strides, dtype) or not share memory "
         "with it");

@@ -177,7 +177,7 @@ TEST_CASE("RoPE: numbers that are not finite spread to their pair and no further
 TEST_CASE("RoPE and append: a row that goes nowhere is not read, and of one that does NaN bits are kept beyond rotary_dim") {
   Padded q(DType::f16, {2, 1, 8}), key(DType::f16, {2, 1, 8}), value(DType::f16, {2, 1, 8});
   Padded k(DType::f16, {1, 4, 1, 8}), v(DType::f16, {1, 4, 1, 8});
-  for (int i = 0; i < 8; ++i) q.set(i, 1), key.set(i, 1), value.set(i, 2);
+  for (int i = 0; i < 16; ++i) q.set(i, 1), key.set(i, 1), value.set(i, 2);
   auto* bits = key.t().data_as<std::uint16_t>();
   for (int i = 4; i < 8; ++i) bits[i] = static_cast<std::uint16_t>(0x7c01 + i);  // signalling
   const Ints empty_indptr{0}, nothing;
@@ -186,12 +186,13 @@ TEST_CASE("RoPE and append: a row that goes nowhere is not read, and of one that
       q.t(), key.t(), value.t(), contiguous(static_cast<const void*>(nullptr), DType::f32, {0, 4}), true, Ints{-1, -1},
       Ints{-7, 9}, paged_kv_cache(k.t(), v.t(), KvLayout::NHD), {empty_indptr, nothing, nothing});
   CHECK(q.bytes() == q_before);
-  reference::rope_pos_ids_append_paged_kv_cache(q.t(), key.t(), value.t(), 4, false, 1, 1e4f, Ints{0, -1}, Ints{3, 0},
+  reference::rope_pos_ids_append_paged_kv_cache(q.t(), key.t(), value.t(), 4, false, 1, 1e4f, Ints{0, -1}, Ints{3, 2},
                                                 paged_kv_cache(k.t(), v.t(), KvLayout::NHD),
                                                 {Ints{0, 1}, Ints{0}, Ints{4}});
   const auto* stored = k.t().data_as<std::uint16_t>() + 3 * k.t().strides[1];
   for (int i = 4; i < 8; ++i) CHECK(stored[i] == bits[i]);
-  for (int i = 0; i < 8; ++i) CHECK(std::isfinite(q.get(i)));
+  for (int i = 0; i < 8; ++i) CHECK((q.get(i) != 1) == (i < 4));
+  for (int i = 8; i < 16; ++i) CHECK(q.get(i) == 1);
 }
 
 TEST_CASE("make_cos_sin_cache: what is asked for has a size") {

@@ -153,6 +153,51 @@ TEST_CASE("what an operation writes must lie apart from what it reads, or be the
   refused("seq_lens", [&] { reference::get_seq_lens(all.first(2), Ints{1}, 4, all.subspan(1, 1)); });
 }
 
+// Index arrays lie in no tensor, but a caller's arena may hold both: what is written must not be what is still to be read.
+TEST_CASE("index arrays and masks must lie apart from what is written") {
+  std::vector<float> m(600);
+  const auto in = [&](std::int64_t at, std::size_t n) {
+    return std::span(reinterpret_cast<const std::int32_t*>(m.data() + at), n);
+  };
+  const auto refused = [&](const std::string& argument, auto call) { check_refused(argument, {}, call); };
+  const Tensor q = from(m, 400, {3, 1, 4}, {4, 4, 1}), key = from(m, 420, {3, 2, 4}, {8, 4, 1});
+  refused("q", [&] { reference::apply_rope_pos_ids_inplace(q, from(m, 450, {3, 1, 4}, {4, 4, 1}), in(402, 3)); });
+
+  AppendCall a;
+  const auto pool = [&](std::int64_t at) { return from(m, at, {3, 2, 2, 4}, {16, 8, 4, 1}); };
+  const PagedKvCache cache = paged_kv_cache(pool(0), pool(100), KvLayout::NHD);
+  using Span = std::span<const std::int32_t>;
+  const auto append = [&](Span requests, Span positions, Span indptr, Span indices, Span last) {
+    reference::append_paged_kv_cache(key, key, requests, positions, cache, indptr, indices, last);
+  };
+  refused("paged_kv_cache.k", [&] { append(in(2, 3), a.positions, a.indptr, a.indices, a.last); });
+  refused("paged_kv_cache.k", [&] { append(a.requests, in(47, 3), a.indptr, a.indices, a.last); });
+  refused("paged_kv_cache.v", [&] { append(a.requests, a.positions, in(98, 3), a.indices, a.last); });
+  refused("paged_kv_cache.v", [&] { append(a.requests, a.positions, a.indptr, in(110, 3), a.last); });
+  refused("paged_kv_cache.v", [&] { append(a.requests, a.positions, a.indptr, a.indices, in(147, 2)); });
+  refused("q", [&] {
+    reference::rope_pos_ids_append_paged_kv_cache(from(m, 90, {3, 1, 4}, {8, 4, 1}), key, key, 4, false, 1, 1e4f, a.requests,
+                                                  a.positions, cache, a.table());
+  });
+
+  const auto v = [&](std::int64_t at) { return from(m, at, {2, 3, 4}, {12, 4, 1}); };
+  const auto s = [&](std::int64_t at) { return from(m, at, {2, 3}, {3, 1}); };
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(m.data());
+  refused("s", [&] { reference::merge_state_in_place(v(0), s(50), v(100), s(150), std::span(bytes + 4 * 51, 2)); });
+  const Tensor many = from(m, 0, {2, 2, 3, 4}, {24, 12, 4, 1}), many_s = from(m, 60, {2, 2, 3}, {6, 3, 1});
+  refused("v_out", [&] { reference::merge_states(many, many_s, v(50), s(130)); });  // over s
+  refused("s_out", [&] { reference::merge_states(many, many_s, v(100), s(20)); });  // in v
+  const Tensor rows = from(m, 200, {4, 3, 4}, {12, 4, 1}), rows_s = from(m, 260, {4, 3}, {3, 1});
+  const auto variable = [&](Span indptr) {
+    reference::variable_length_merge_states(rows, rows_s, indptr, v(0), s(30));
+  };
+  refused("v_out", [&] { variable(in(5, 3)); });
+  refused("s_out", [&] { variable(in(33, 3)); });
+  refused("residual", [&] {
+    reference::fused_add_rmsnorm(from(m, 0, {2, 4}, {4, 1}), from(m, 20, {2, 4}, {4, 1}), from(m, 26, {4}, {1}));
+  });
+}
+
 TEST_CASE("merges: results may be a state's own tensors and no other part of what is read") {
   std::vector<float> m(400, 1.0f);
   const auto v = [&](std::int64_t at) { return from(m, at, {2, 3, 4}, {12, 4, 1}); };

@@ -267,6 +267,7 @@ TEST_CASE("merge: bad arguments are refused by name and nothing is written") {
   refused("s_a", v.t(), s_half.t(), w.t(), t.t(), v_out.t(), s_out.t());
   refused("v_b", v.t(), s.t(), other.t(), t.t(), v_out.t(), s_out.t());
   refused("v_out", v.t(), s.t(), w.t(), t.t(), other.t(), s_out.t());
+  refused("s_out", v.t(), s.t(), w.t(), t.t(), v_out.t(), s_half.t());  // an LSE in 16 bits
   const auto refused_v_a = [&](auto change) {
     Tensor bad = v.t();
     change(bad);
