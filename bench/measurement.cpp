@@ -4,6 +4,7 @@
 #include <ctime>
 #include <fstream>
 
+#include "core/text.hpp"
 #include "reference/thread_pool.hpp"
 
 namespace flashladder::bench {
@@ -51,7 +52,7 @@ Json number_or_null(const std::optional<double>& x) { return x ? Json(rounded(*x
 
 std::string quoted(const std::string& cell) {
   std::string text = "\"";
-  for (char c : cell) text += c == '"' ? "\"\"" : std::string(1, c);
+  for (char c : printable(cell)) text += c == '"' ? "\"\"" : std::string(1, c);
   return text + "\"";
 }
 

@@ -9,6 +9,7 @@
 #include "cli/console.hpp"
 #include "cli/roofline_table.hpp"
 #include "core/error.hpp"
+#include "core/text.hpp"
 #include "core/write_file.hpp"
 
 namespace flashladder::cli {
@@ -155,7 +156,7 @@ void profile_ctas(Session& session, const BenchOptions& o) {
   const bench::GpuMachine& m = session.machine;
   const std::string machine = m.gpu + ", driver " + m.driver + ", " + m.date + ", commit " + m.commit;
   write_file_whole(o.html, bench::cta_page(profiles, machine));
-  if (!o.json && !o.csv) print("\n" + cta_report(profiles) + "Each CTA is drawn in " + o.html + "\n");
+  if (!o.json && !o.csv) print("\n" + cta_report(profiles) + "Each CTA is drawn in " + printable(o.html) + "\n");
 }
 
 }  // namespace
@@ -164,7 +165,7 @@ int bench_on_gpu(const BenchOptions& o) {
   families_of(o);  // refuses what it doesn't know, with a GPU and without
   if (o.list) return list_cases(o);
   if (!bench::why_no_gpu().empty()) {
-    print("Nothing was timed: " + bench::why_no_gpu() + ". --list says what would be.\n");
+    print(paragraph("Nothing was timed: " + bench::why_no_gpu() + ". --list says what would be."));
     return nothing_ran;
   }
   Session session;
@@ -186,7 +187,7 @@ int bench_on_gpu(const BenchOptions& o) {
   }
   if (!o.html.empty()) profile_ctas(session, o);
   if (!o.json && !o.csv) {
-    for (const std::string& failure : failures) print("FAIL " + failure + "\n");
+    for (const std::string& failure : failures) print(paragraph("FAIL " + failure, 2));
   }
   return !failures.empty() ? mismatch : session.lines.empty() ? nothing_ran : good;
 }

@@ -59,14 +59,17 @@ std::string verdict_on(const Measurement& m, double least) {
 
 std::string legend(const bench::GpuMachine& machine, const std::vector<Measurement>& all) {
   const Measurement *copy = find(all, "copy", "copy 4 GiB"), *read = find(all, "read", "read 4 GiB");
-  std::string text = machine.gpu + ", driver " + machine.driver + ", CUDA " + machine.cuda + ", up to " +
-                     std::to_string(machine.sm_mhz) + " MHz, " + machine.date + ", commit " + machine.commit + "\n";
+  const std::string text = paragraph(machine.gpu + ", driver " + machine.driver + ", CUDA " + machine.cuda + ", up to " +
+                                     std::to_string(machine.sm_mhz) + " MHz, " + machine.date + ", commit " +
+                                     machine.commit);
   if (copy == nullptr || read == nullptr) return text;
-  return text + "In this run a copy of 4 GiB moves " + rate(copy->tera_bytes_per_s) + " TB/s, a read " +
-         rate(read->tera_bytes_per_s) + "; the data sheet's peak is " + three_digits(machine.peak_tera_bytes_per_s) + ".\n" +
-         "floor us: a read (decode) or a copy of as many bytes. A100: the TB/s that were asked of one; scaled: the same\n"
-         "fraction of this peak. Neither for a case whose bytes the peak moves in less than " +
-         short_number(bench::least_us_at_peak) + " us: that is latency.\n";
+  return text +
+         paragraph("In this run a copy of 4 GiB moves " + rate(copy->tera_bytes_per_s) + " TB/s, a read " +
+                   rate(read->tera_bytes_per_s) + "; the data sheet's peak is " +
+                   three_digits(machine.peak_tera_bytes_per_s) + ".") +
+         paragraph("floor us: a read (decode) or a copy of as many bytes. A100: the TB/s that were asked of one; scaled: "
+                   "the same fraction of this peak. Neither for a case whose bytes the peak moves in less than " +
+                   short_number(bench::least_us_at_peak) + " us: that is latency.");
 }
 
 // How many lines of a family were compared in the same way.

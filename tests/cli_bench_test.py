@@ -41,7 +41,7 @@ class Families(Cli):
         program = self.run_any("bench", "decode", "--kv", "100", "--dim", "128", "--rounds", "1")
         self.assertIn(program.returncode, (0, 77))
         if program.returncode == 77:
-            self.assertRegex(program.stdout, r"^Nothing was timed: .+\. --list says what would be\.\n$")
+            self.assertRegex(program.stdout, r"(?s)^Nothing was timed: .+\.\s--list\ssays\swhat\swould\sbe\.\n$")
             plans = self.json("bench", "plan", "--rounds", "1")["lines"]
             self.assertEqual([line["family"] for line in plans], ["plan"] * 4)
 

@@ -1,6 +1,7 @@
 // Broken input by the thousand: valid files, tables, traces, command-line texts and problems are mutated, and each must
 // either be refused with an InputError or be fully usable. What is accepted is read to its last byte, so that a build with
 // sanitizers sees a wrong bound. FLASHLADDER_FUZZ=100000 sets the number of inputs, FLASHLADDER_FUZZ_SEED repeats a run.
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -13,6 +14,7 @@
 #include "ladder/cases/random.hpp"
 #include "ladder/cases/safetensors.hpp"
 #include "ladder/cases/short_form.hpp"
+#include "ladder/cases/text.hpp"
 #include "ladder/cases/trace.hpp"
 #include "tests/cases_helpers.hpp"
 
@@ -69,7 +71,7 @@ CaseSpec rich_spec() {
 std::string interesting_number(Random& random) {
   const char* numbers[] = {"0", "1", "-1", "7", "2147483647", "2147483648", "4294967295", "4294967296",
                            "9223372036854775807", "9223372036854775808", "18446744073709551615", "99999999999999999999",
-                           "1e999", "1e-999", "0.5", "[]"};
+                           "1e999", "1e-999", "1e-42", "0.5", "010", "+1", "0x1", "nan", "[]"};
   return numbers[random.below(std::size(numbers))];
 }
 
@@ -173,7 +175,9 @@ Target answer_file_target() {
 Target case_table_target() {
   return [table = case_table_json(std::vector<CaseSpec>{small_spec(), rich_spec()})](Random& random) {
     const std::string input = mutated(table, random);
-    for (const CaseSpec& spec : parse_case_table(input, "fuzz")) {
+    const std::vector<CaseSpec> specs = parse_case_table(input, "fuzz");
+    REQUIRE(input.find('\0') == input.npos);
+    for (const CaseSpec& spec : specs) {
       touch(case_string(spec).data(), 1);
       sink = sink + static_cast<unsigned>(spec.visible_pairs());
       if (spec.bytes_estimate() < 100'000) touch(draw_case(spec).problem());
@@ -203,6 +207,21 @@ Target short_form_target() {
   };
 }
 
+// A whole number that is read is written again as the same text: nothing was cut off, wrapped, or taken for another base.
+Target number_target() {
+  return [](Random& random) {
+    const std::string input = mutated(interesting_number(random), random);
+    const auto i = number_from<std::int32_t>(input);
+    const auto u = number_from<std::uint64_t>(input);
+    const auto x = number_from<float>(input);
+    if (i && input != "-0") REQUIRE(std::to_string(*i) == input);
+    if (u) REQUIRE(std::to_string(*u) == input);
+    if (x) REQUIRE((*x == 0 ? input.find_first_of("123456789") >= input.find_first_of("eE") : std::isnormal(*x)));
+    for (const char c : printable(input)) REQUIRE((static_cast<unsigned char>(c) >= 0x20 && c != 0x7f));
+    if (!i && !u && !x) throw InputError("number", shown(input), "is none");
+  };
+}
+
 Target problem_target() {
   return [original = draw_case(rich_spec())](Random& random) {
     Case c = original;
@@ -223,7 +242,8 @@ TEST_CASE("mutated input is refused by name or read to its end") {
   MESSAGE("FLASHLADDER_FUZZ_SEED=" << seed << " repeats these " << inputs << " inputs");
   const std::pair<std::string, Target> targets[] = {
       {"case file", case_file_target()}, {"answer file", answer_file_target()}, {"case table", case_table_target()},
-      {"trace", trace_target()},         {"short form", short_form_target()},   {"problem", problem_target()}};
+      {"trace", trace_target()},         {"short form", short_form_target()},   {"problem", problem_target()},
+      {"number", number_target()}};
   std::uint64_t accepted[std::size(targets)] = {}, refused[std::size(targets)] = {};
   for (std::uint64_t i = 0; i < inputs; ++i) {
     const std::size_t which = i % std::size(targets);
