@@ -201,6 +201,26 @@ TEST_CASE("RoPE and append at once are the two references; what is refused chang
   }
 }
 
+TEST_CASE("make_cos_sin_cache: a table in the public interface, and its angles are those of long double") {
+  const std::int32_t max_pos = 3000, rotary_dim = 12;
+  const std::vector<float> table = make_cos_sin_cache(max_pos, rotary_dim, 2, 5e5f);
+  REQUIRE(table.size() == 3000 * 12);
+  for (const std::int32_t position : {0, 1, 777, 2999}) {
+    for (int pair = 0; pair < 6; ++pair) {
+      const long double angle = position / (2 * std::pow(5e5L, pair / 6.0L));
+      const float* row = table.data() + position * rotary_dim;
+      CHECK(std::abs(row[pair] - static_cast<double>(std::cos(angle))) <= 0x1p-24);
+      CHECK(std::abs(row[6 + pair] - static_cast<double>(std::sin(angle))) <= 0x1p-24);
+    }
+  }
+  std::mt19937 random(8);
+  Twins q(DType::f32, {2, 1, 12}, random), k(DType::f32, {2, 1, 12}, random);
+  const std::vector<std::int32_t> positions{5, 2999};  // the table can only be read: no cast, no copy
+  apply_rope_with_cos_sin_cache_inplace(positions, q.a.t(), k.a.t(), contiguous(table.data(), DType::f32, {max_pos, 12}));
+  apply_rope_pos_ids_inplace(q.b.t(), k.b.t(), positions, {.rope_scale = 2, .rope_theta = 5e5f});
+  CHECK((q.same() && k.same()));
+}
+
 TEST_CASE("where there is no GPU the operations say why") {
   if (why_no_gpu().empty()) return;
   std::vector<float> x(8);
