@@ -173,8 +173,8 @@ void on_the_gpu(Narrator& n, const Measured& gpu, const ladder::Case& c) {
   const double taken = 256.0 * 4 * stage / gpu.bytes("B32 kv2048 32/8", "D4") * gpu.us("B32 kv2048 32/8", "D4");
   n.say("Little's law backwards: with four heads a place of D4's ring is taken for %.1f us. In D2 a whole pass of the loop, "
         "page ids and waiting and arithmetic, took %.2f us when memory had little else to do (chapter 06). So the bytes "
-        "lie in the ring for a good part of that time, and wait for arithmetic. What that waits for the count cannot say: it "
-        "lacks addresses, their shuffles, reads of shared memory, the loop. A profiler counts them.",
+        "lie in the ring for a good part of that time, and wait for arithmetic. What that waits for the count cannot say: "
+        "it lacks addresses, their shuffles, reads of shared memory, the loop. A profiler counts them.",
         taken, one);
 }
 

@@ -19,7 +19,8 @@ namespace flashladder::walkthroughs {
 class CapturedDecode {
  public:
   CapturedDecode(const PageServer& server, const planner::CaptureLimits& limits, planner::MachineShape machine)
-      : limits_(limits), machine_(machine), params_(server.c.spec.params), c4_(reference::c4::attend_item, static_cast<int>(machine.num_ctas()), reference::PlanExecutor::Workers::exactly),
+      : limits_(limits), machine_(machine), params_(server.c.spec.params),
+        c4_(reference::c4::attend_item, static_cast<int>(machine.num_ctas()), reference::PlanExecutor::Workers::exactly),
         indptr_(limits.batch + 1), indices_(limits.pages), last_page_len_(limits.batch), qo_indptr_(limits.batch + 1),
         workspace_(limits.partial_rows * (params_.head_dim_vo + 1) * sizeof(float)),
         q_(limits.batch * row_size()), o_(limits.batch * row_size()), lse_log2_(limits.batch * params_.num_qo_heads) {
