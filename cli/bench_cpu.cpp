@@ -70,7 +70,7 @@ std::string checks_text(const std::vector<bench::RungTiming>& timings) {
                              (t.must_equal.empty() ? "" : "all equals " + t.must_equal + ", ") + t.sample +
                              " equal the double oracle; " + short_number(share) + " % of the tolerance";
     const std::string lines = "  " + paragraph(line, 4);
-    text += lines.substr(0, lines.size() - 1) + "  " + verdict(t.agreement.ok()) + "\n";
+    text += lines.substr(0, lines.size() - 1) + "  " + verdict(t.agreement.verdict()) + "\n";
     if (!t.agreement.ok()) text += "    " + paragraph(t.agreement.message(), 4);
   }
   return text;

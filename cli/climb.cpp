@@ -43,7 +43,7 @@ std::string lines_of(const Step& s, double c0_milliseconds) {
   const ladder::Worst& worst = s.worst();
   return line_of({s.rung->name, s.rung->must_equal.empty() ? "the formula" : s.rung->must_equal, short_number(worst.error),
                   short_number(worst.tolerance), milliseconds(s.milliseconds),
-                  short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.ok())}) +
+                  short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.verdict())}) +
          "      " + paragraph(s.rung->idea, 6);
 }
 
@@ -100,7 +100,8 @@ ladder::Json to_json(const Climb& climb, bool ok, const std::string& html) {
     const Json of_file = s.has_expected ? Json(s.expected.ratio()) : Json();
     steps.push_back(Json::Object{{"rung", s.rung->name}, {"idea", s.rung->idea}, {"must_equal", s.rung->must_equal},
                                  {"worst_error", s.worst().error}, {"tolerance", s.worst().tolerance},
-                                 {"ms", s.milliseconds}, {"ok", s.ok()}, {"share_of_tolerance_against_file", of_file}});
+                                 {"ms", s.milliseconds}, {"ok", s.ok()}, {"verdict", name_of(s.verdict())},
+                                 {"share_of_tolerance_against_file", of_file}});
   }
   return Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps}, {"html", html}};
 }

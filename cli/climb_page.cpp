@@ -68,7 +68,7 @@ void add_ladder(HtmlPage& page, const Climb& climb) {
     const std::string speed_up = short_number(climb.steps[0].milliseconds / s.milliseconds) + "x";
     rows.push_back({s.rung->name, s.rung->idea, s.rung->must_equal.empty() ? "the formula" : s.rung->must_equal,
                     short_number(worst.error), short_number(worst.tolerance), milliseconds(s.milliseconds), speed_up,
-                    s.ok() ? "ok" : "FAIL"});
+                    name_of(s.verdict())});
     times.push_back({s.rung->name, {s.milliseconds * 1e-3}, speed_up});
     errors.push_back({s.rung->name, {100 * s.agreement.ratio()}});
   }

@@ -1,6 +1,7 @@
 // The page that a climb leaves behind: its table, and pictures of what was computed.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,10 +20,9 @@ struct Step {
   ladder::Comparison expected;   // with the answer in the file, if has_expected
   bool has_expected = false;
 
-  bool ok() const { return agreement.ok() && expected.ok(); }
-  const ladder::Worst& worst() const {  // of o and lse_log2, the one nearer to its tolerance
-    return agreement.o.ratio() > agreement.lse_log2.ratio() ? agreement.o : agreement.lse_log2;
-  }
+  bool ok() const { return verdict() == ladder::Verdict::ok; }
+  ladder::Verdict verdict() const { return std::max(agreement.verdict(), expected.verdict()); }
+  const ladder::Worst& worst() const { return agreement.worst(); }
 };
 
 // A head to draw, and what a reader should see in it.

@@ -153,9 +153,12 @@ std::string text_table(const Row& header, const std::vector<Row>& rows) {
   return text;
 }
 
-std::string verdict(bool ok) {
-  if (!colour_wanted()) return ok ? "ok" : "FAIL";
-  return ok ? "\033[32mok\033[0m" : "\033[1;31mFAIL\033[0m";
+std::string verdict(ladder::Verdict verdict) {
+  const std::string word = name_of(verdict);
+  if (!colour_wanted()) return word;
+  using ladder::Verdict;
+  const char* colour = verdict == Verdict::ok ? "\033[32m" : verdict == Verdict::fail ? "\033[1;31m" : "\033[33m";
+  return colour + word + "\033[0m";
 }
 
 std::string short_number(double x) {

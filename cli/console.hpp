@@ -10,6 +10,8 @@
 
 #include "ladder/cases/json.hpp"
 
+#include "ladder/compare.hpp"
+
 namespace flashladder::cli {
 
 using Row = std::vector<std::string>;
@@ -26,7 +28,9 @@ std::string shortened(const std::string& text, std::size_t columns);
 // column with a number in it (and at most a unit: "12.3 ms") is set to the right. Cells are made printable.
 std::string text_table(const Row& header, const std::vector<Row>& rows);
 
-std::string verdict(bool ok);          // "ok" or "FAIL"; coloured: put it last in a row
+// "ok", "FAIL", or "undecided" (ladder/compare.hpp); coloured: put it last in a row.
+std::string verdict(ladder::Verdict verdict);
+inline std::string verdict(bool ok) { return verdict(ok ? ladder::Verdict::ok : ladder::Verdict::fail); }
 std::string short_number(double x);    // three digits: 2.1e-07, 0.31, 12.3
 std::string three_digits(double x);    // for columns, without exponents: 0.0993, 4.00, 63.9, 1206
 std::string milliseconds(double ms);   // 12.3 ms

@@ -71,7 +71,7 @@ std::string execution_text(const Execution& e) {
   const ladder::Comparison& a = e.agreement;
   const std::string text = "  C4 executed the plan on " + counted(e.threads, "thread") + " in " +
                            milliseconds(e.milliseconds) + "\n";
-  if (!a.ok()) return text + "  It does not equal C3, the rung below: " + a.message() + "  " + verdict(false) + "\n";
+  if (!a.ok()) return text + "  It does not equal C3, the rung below: " + a.message() + "  " + verdict(a.verdict()) + "\n";
   return text + "  It equals C3, the rung below, and the double oracle (" + e.sample + "):\n" +
          "    o worst error " + short_number(a.o.error) + " / tolerance " + short_number(a.o.tolerance) +
          ",\n    lse_log2 " + short_number(a.lse_log2.error) + " / " + short_number(a.lse_log2.tolerance) + "  " +

@@ -25,15 +25,18 @@ void write(const std::string& path, const ladder::Case& c, ladder::RunResult& re
   write_answer(path, o, result.lse_log2, rung, bench::this_machine().cpu + ", " + counted(threads, "thread"), c);
 }
 
-std::string compared_text(const char* name, bool given, const ladder::Worst& w) {
+std::string compared_text(const char* name, bool given, const ladder::Worst& w, const ladder::Undecided& u) {
   if (!given) return "";
-  const std::string numbers = "worst error " + short_number(w.error) + ", tolerance " + short_number(w.tolerance);
-  return std::string("  ") + name + ": " + numbers + "  " + verdict(w.ok()) + "\n";
+  std::string numbers = "worst error " + short_number(w.error) + ", tolerance " + short_number(w.tolerance);
+  if (w.request < 0 && u.rows > 0) numbers = "no row can be decided";
+  return std::string("  ") + name + ": " + numbers + "  " + verdict(verdict_of(w, u)) + "\n";
 }
 
-ladder::Json compared_json(bool given, const ladder::Worst& w) {
+ladder::Json compared_json(bool given, const ladder::Worst& w, const ladder::Undecided& u) {
   if (!given) return nullptr;
-  return ladder::Json::Object{{"error", w.error}, {"tolerance", w.tolerance}, {"ok", w.ok()}};
+  const ladder::Verdict verdict = verdict_of(w, u);
+  return ladder::Json::Object{{"error", w.error}, {"tolerance", w.tolerance}, {"verdict", name_of(verdict)},
+                              {"ok", verdict == ladder::Verdict::ok}, {"rows_undecided", u.rows}};
 }
 
 int run(const RunOptions& o, const ladder::Command& command) {
@@ -52,23 +55,25 @@ int run(const RunOptions& o, const ladder::Command& command) {
   const int threads = rung.parallel ? settings.thread_count() : 1;
   const bool expected = has_expected(c);
   ladder::Comparison comparison;
-  if (expected) comparison = compare_with_expected(c, result, bench::sampled_oracle(c).oracle.tolerance);
+  if (expected) {
+    comparison = compare_with_expected(c, result, bench::sampled_oracle(c, rung.p_rounding(c.spec)).oracle.tolerance);
+  }
   if (!result.guards_intact) comparison.complaint = "wrote outside of its output or workspace";
   if (!o.out.empty()) write(o.out, c, result, rung.name, threads);
 
   if (o.json) {
     ladder::Json json = ladder::Json::Object{{"case", c.spec.name}, {"rung", rung.name}, {"ms", result.milliseconds},
                                              {"threads", threads}};
-    json["expected_o"] = compared_json(c.expected_o.exists(), comparison.o);
-    json["expected_lse_log2"] = compared_json(c.expected_lse_log2.exists(), comparison.lse_log2);
+    json["expected_o"] = compared_json(c.expected_o.exists(), comparison.o, comparison.o_undecided);
+    json["expected_lse_log2"] = compared_json(c.expected_lse_log2.exists(), comparison.lse_log2, comparison.lse_undecided);
     json["ok"] = comparison.ok();
     json["message"] = comparison.message();
     print_json(json);
   } else {
     print(paragraph(rung.name + " on " + c.spec.name + " (" + case_string(c.spec) + "): " +
                     milliseconds(result.milliseconds) + " on " + counted(threads, "thread")) +
-          compared_text("expected_o", c.expected_o.exists(), comparison.o) +
-          compared_text("expected_lse_log2", c.expected_lse_log2.exists(), comparison.lse_log2) +
+          compared_text("expected_o", c.expected_o.exists(), comparison.o, comparison.o_undecided) +
+          compared_text("expected_lse_log2", c.expected_lse_log2.exists(), comparison.lse_log2, comparison.lse_undecided) +
           (expected ? "" : "  the file expects nothing, so there was nothing to compare with\n") +
           (comparison.ok() ? "" : paragraph(comparison.message())) +
           (o.out.empty() ? "" : "answer in " + printable(o.out) + "\n"));

@@ -1,6 +1,7 @@
 // flashladder verify: do the rungs equal what they must equal, the rung below and the double oracle?
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "api/placement.hpp"
 #include "cli/commands.hpp"
@@ -41,13 +42,13 @@ struct Failure {
 struct Tally {
   const Rung* rung = nullptr;
   std::int64_t cases = 0;
-  Comparison worst = {};
+  std::optional<Comparison> worst = {};
   std::string worst_case = {}, refused = {};  // the case, the first reason not to support one
   std::vector<Failure> failures = {};
 };
 
 void count(Tally& tally, const Case& c, const Comparison& comparison) {
-  if (tally.cases == 0 || !(comparison.ratio() <= tally.worst.ratio())) {
+  if (!tally.worst || is_worse(comparison, *tally.worst)) {
     tally.worst = comparison;
     tally.worst_case = c.spec.name;
   }
@@ -87,18 +88,16 @@ std::vector<ladder::CaseSpec> specs_of(const VerifyOptions& o, const ladder::Com
   return chosen ? specs : ladder::case_table();
 }
 
-const ladder::Worst& larger(const Comparison& c) { return c.o.ratio() > c.lse_log2.ratio() ? c.o : c.lse_log2; }
-
 void print_tallies(const std::vector<Tally>& tallies) {
   std::vector<Row> rows;
   std::map<std::string, std::string> not_run;  // a reason -> the rungs that gave it
   for (const Tally& t : tallies) {
-    const ladder::Worst& worst = larger(t.worst);
-    const bool ran = t.cases > 0;
+    const bool ran = t.worst.has_value();
+    const ladder::Worst worst = ran ? t.worst->worst() : ladder::Worst{};
     rows.push_back({t.rung->name, t.rung->must_equal.empty() ? "the formula" : t.rung->must_equal,
                     std::to_string(t.cases), ran ? short_number(worst.error) : "-",
                     ran ? short_number(worst.tolerance) : "-", t.worst_case,
-                    ran ? verdict(t.failures.empty()) : "not run"});
+                    ran ? verdict(t.worst->verdict()) : "not run"});
     if (!ran) {
       std::string& names = not_run[t.refused];
       names += (names.empty() ? "" : ", ") + t.rung->name;
@@ -120,11 +119,13 @@ Json to_json(const std::vector<Tally>& tallies, bool ok) {
     for (const Failure& f : t.failures) {
       failures.push_back(Json::Object{{"case", f.of}, {"seed", f.seed}, {"message", f.message}});
     }
-    const ladder::Worst& worst = larger(t.worst);
+    const ladder::Worst worst = t.worst ? t.worst->worst() : ladder::Worst{};
     rungs.push_back(Json::Object{{"rung", t.rung->name}, {"device", name_of(t.rung->device)},
                                  {"must_equal", t.rung->must_equal}, {"cases", t.cases},
                                  {"worst_error", worst.error}, {"tolerance", worst.tolerance},
-                                 {"worst_case", t.worst_case}, {"not_supported", t.refused}, {"failures", failures}});
+                                 {"worst_case", t.worst_case},
+                                 {"verdict", t.worst ? Json(name_of(t.worst->verdict())) : Json()},
+                                 {"not_supported", t.refused}, {"failures", failures}});
   }
   return Json::Object{{"ok", ok}, {"rungs", rungs}};
 }

@@ -45,9 +45,8 @@ Comparison agree(const Case& c, const RunResult& rung, const RunResult* below, c
   Comparison worst = compare(c, rung.o, rung.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
   if (below != nullptr) {
     const std::vector<double> o(below->o.begin(), below->o.end()), lse(below->lse_log2.begin(), below->lse_log2.end());
-    const Tolerance twice{2 * oracle.tolerance.o, 2 * oracle.tolerance.lse_log2};
-    const Comparison neighbour = compare(c, rung.o, rung.lse_log2, o, lse, twice);
-    if (neighbour.ratio() > worst.ratio()) worst = neighbour;
+    const Comparison neighbour = compare(c, rung.o, rung.lse_log2, o, lse, oracle.tolerance, 2);
+    if (is_worse(neighbour, worst)) worst = neighbour;
   }
   if (!rung.guards_intact) worst.complaint = "wrote outside of its output or workspace";
   return worst;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ladder/compare.hpp"
+#include "ladder/oracle.hpp"
 #include "ladder/rung.hpp"
 
 namespace flashladder::ladder {

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
-#include "core/score_transform.hpp"
 #include "reference/c0_naive.hpp"
 #include "reference/gather.hpp"
+#include "reference/thread_pool.hpp"
 
 namespace flashladder::ladder {
 namespace {
@@ -14,65 +13,117 @@ namespace {
 using reference::c0::HeadResult;
 using reference::c0::naive_head;
 
-// k of the header.
-double roundings(std::int32_t head_dim_qk) { return 4 + 4.0 / 3 * std::sqrt(head_dim_qk); }
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-// Bounds of one (request, query head): |logit| in log2 units, |v|.
-struct Bounds {
-  double logit = 0, v = 0;
+// |a - b|, where equal infinities differ by nothing, and NaN stays NaN.
+double distance(double a, double b) { return a == b ? 0 : std::abs(a - b); }
+double worse(double a, double b) { return a > b || std::isnan(a) ? a : b; }  // NaN is worst
+
+class Maker {
+ public:
+  Maker(const Case& c, DType p_dtype, const HeadFilter& wanted)
+      : problem_(c.problem()), p_(problem_.params), p_dtype_(p_dtype), wanted_(wanted), offsets_(mask_offsets(problem_)) {
+    const std::int64_t rows = problem_.q.shape[0] * p_.num_qo_heads;
+    oracle_ = {std::vector<double>(rows * p_.head_dim_vo, nan), std::vector<double>(rows, nan),
+               std::vector<RowTolerance>(rows)};
+  }
+
+  // All rows of one (request, KV head). Writes no place that another pair writes.
+  void make(std::int32_t b, std::int32_t kv_head) {
+    const std::vector<Seen> seen = seen_by_rows(problem_, b, kv_head, offsets_[b]);
+    for (std::int32_t h = kv_head * p_.group_size(); h < (kv_head + 1) * p_.group_size(); ++h) {
+      if (!wanted_ || wanted_(b, h)) {
+        compute(b, h, seen);
+      } else {
+        estimate(b, h, seen);
+      }
+    }
+  }
+
+  Oracle take() { return std::move(oracle_); }
+
+ private:
+  std::int64_t row_of(std::int32_t b, std::int32_t i, std::int32_t h) const {
+    return (std::int64_t{problem_.qo_indptr[b]} + i) * p_.num_qo_heads + h;
+  }
+  // Four deviations of what rounding P makes of a sum of p v; deviation: sqrt(sum p^2 v^2).
+  double p_rounding(double deviation) const {
+    return p_dtype_ == DType::f32 ? 0 : 4 / std::sqrt(3.0) * unit_roundoff(p_dtype_) * deviation;
+  }
+
+  RowTolerance floor(std::int32_t b, reference::RowId id, const Seen& seen, KnownRow known) const {
+    RowTolerance row = floor_of_row(problem_, b, id, seen, known, offsets_[b]);
+    const int cut_off = p_dtype_ == DType::f32 ? 1 : 2;  // what a tensor core loses against u
+    row.o *= cut_off;
+    row.lse_log2 *= cut_off;
+    return row;
+  }
+
+  // Nobody computes the answer: such a row is compared with another rung's, and then twice the tolerance is allowed
+  // (agree.hpp), which has to be less than what a wrong answer differs by.
+  void estimate(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen) {
+    for (std::int32_t i = 0; i < problem_.qo_len(b); ++i) {
+      RowTolerance& row = oracle_.tolerance[row_of(b, i, h)];
+      row = floor(b, {i, h}, seen[i], {seen[i].spread / 2, nan});
+      row.o = 3 * row.o + p_rounding(1) * seen[i].value_max;
+      row.lse_log2 *= 3;
+      row.o_reach /= 2;
+      row.lse_reach /= 2;
+    }
+  }
+
+  void compute(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen) {
+    const HeadResult<double> exact = naive_head<double>(problem_, b, h, offsets_[b]);
+    const HeadResult<float> naive = naive_head<float>(problem_, b, h, offsets_[b], p_dtype_);
+    reference::Matrix<double> v, squares, rounding;
+    reference::load_values(problem_, b, h / p_.group_size(), {0, problem_.kv_len(b)}, v);
+    // A row that sees a value that is not finite has no tolerance anyway; for the others it has to be out of the way.
+    v = v.unaryExpr([](double x) { return std::isfinite(x) ? x * x : 0; });
+    squares = exact.p * v;                                                  // sum p v^2    [qo_len, head_dim_vo]
+    if (p_dtype_ != DType::f32) rounding = exact.p.cwiseAbs2() * v;         // sum p^2 v^2  [qo_len, head_dim_vo]
+    for (std::int32_t i = 0; i < problem_.qo_len(b); ++i) {
+      const std::int64_t row = row_of(b, i, h);
+      double error = 0, deviation = 0, largest = 0;
+      for (std::int32_t d = 0; d < p_.head_dim_vo; ++d) {
+        const double o = oracle_.o[row * p_.head_dim_vo + d] = exact.o(i, d);
+        error = worse(error, 2 * distance(naive.o(i, d), o));
+        if (rounding.size() > 0) error = worse(error, p_rounding(std::sqrt(rounding(i, d)) * exact.scale[i]));
+        deviation = worse(deviation, std::sqrt(std::max(0.0, squares(i, d) * exact.scale[i] - o * o)));
+        largest = worse(largest, std::abs(o));
+      }
+      const double lse = oracle_.lse_log2[row] = exact.lse_log2[i];
+      RowTolerance& t = oracle_.tolerance[row];
+      t = floor(b, {i, h}, seen[i], {deviation, lse});
+      t.o += error;
+      t.lse_log2 += 2 * distance(naive.lse_log2[i], lse);
+      t.o_reach = std::min(t.o_reach, std::max(largest, t.o_reach / 64));
+      if (std::isfinite(lse)) t.lse_reach = std::max(t.lse_reach, std::abs(lse));
+    }
+  }
+
+  const AttentionProblem problem_;
+  const AttentionParams& p_;
+  const DType p_dtype_;
+  const HeadFilter& wanted_;
+  const std::vector<std::int64_t> offsets_;
+  Oracle oracle_;
 };
 
-Bounds bounds(const AttentionProblem& problem, std::int32_t request, std::int32_t qo_head) {
-  const AttentionParams& p = problem.params;
-  const std::int32_t qo_len = problem.qo_len(request), kv_len = problem.kv_len(request);
-  if (qo_len == 0 || kv_len == 0) return {};
-  reference::Matrix<float> q, k, v;
-  reference::load_queries(problem, request, reference::rows_of_head(qo_head, {0, qo_len}), q);
-  reference::load_keys(problem, request, qo_head / p.group_size(), {0, kv_len}, k);
-  reference::load_values(problem, request, qo_head / p.group_size(), {0, kv_len}, v);
-  const double norms = double{q.rowwise().norm().maxCoeff()} * k.rowwise().norm().maxCoeff();
-  const double slope = ScoreTransform<double>(p, qo_head).slope;
-  return {(norms * p.sm_scale + slope * std::max(qo_len, kv_len)) * log2_e, v.cwiseAbs().maxCoeff()};
-}
-
-// |a - b|, where equal infinities differ by nothing.
-double distance(double a, double b) { return a == b ? 0 : std::abs(a - b); }
-
-void absorb_naive_error(const HeadResult<float>& naive, const HeadResult<double>& exact, Tolerance& error) {
-  for (Eigen::Index i = 0; i < exact.o.rows(); ++i) {
-    error.lse_log2 = std::max(error.lse_log2, distance(naive.lse_log2[i], exact.lse_log2[i]));
-    for (Eigen::Index c = 0; c < exact.o.cols(); ++c) error.o = std::max(error.o, distance(naive.o(i, c), exact.o(i, c)));
-  }
+// Elements that are looked at, roughly: below, threads take longer to start than to help.
+bool is_large(const CaseSpec& spec) {
+  const double dims = spec.params.head_dim_qk + spec.params.head_dim_vo;
+  return static_cast<double>(spec.mask_bytes() + spec.total_kv()) * dims * spec.params.num_qo_heads > 1e7;
 }
 
 }  // namespace
 
 Oracle make_oracle(const Case& c, DType p_dtype, const HeadFilter& wanted) {
-  const AttentionProblem problem = c.problem();
-  const AttentionParams& p = problem.params;
-  const std::int64_t rows = problem.q.shape[0] * p.num_qo_heads;
-  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-  Oracle oracle{std::vector<double>(rows * p.head_dim_vo, nan), std::vector<double>(rows, nan), {}};
-  const auto offsets = mask_offsets(problem);
-  Tolerance naive_error;
-  Bounds most;
-  for (std::int32_t b = 0; b < problem.batch(); ++b) {
-    for (std::int32_t h = 0; h < p.num_qo_heads; ++h) {
-      if (wanted && !wanted(b, h)) continue;
-      const auto exact = naive_head<double>(problem, b, h, offsets[b]);
-      absorb_naive_error(naive_head<float>(problem, b, h, offsets[b], p_dtype), exact, naive_error);
-      const Bounds here = bounds(problem, b, h);
-      most = {std::max(most.logit, here.logit), std::max(most.v, here.v)};
-      for (std::int32_t i = 0; i < problem.qo_len(b); ++i) {
-        const std::int64_t row = (std::int64_t{problem.qo_indptr[b]} + i) * p.num_qo_heads + h;
-        oracle.lse_log2[row] = exact.lse_log2[i];
-        std::copy_n(exact.o.row(i).data(), p.head_dim_vo, oracle.o.begin() + row * p.head_dim_vo);
-      }
-    }
-  }
-  const double floor = roundings(p.head_dim_qk) * unit_roundoff(DType::f32) * (1 + most.logit);
-  oracle.tolerance = {2 * naive_error.o + 2 * floor * most.v, 2 * naive_error.lse_log2 + floor};
-  return oracle;
+  Maker maker(c, p_dtype, wanted);
+  reference::ThreadPool pool(is_large(c.spec) ? reference::ThreadPool::hardware_threads() : 1);
+  const std::int32_t heads = c.spec.params.num_kv_heads;
+  const auto make = [&](std::int32_t i, int) { maker.make(i / heads, i % heads); };
+  pool.claim(std::int64_t{c.spec.batch()} * heads, pool.size(), make);
+  return maker.take();
 }
 
 }  // namespace flashladder::ladder

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "core/score_transform.hpp"
 #include "core/softmax_state.hpp"
@@ -35,11 +36,14 @@ struct RowRule {
   T constant() const { return transform.row_constant(i, origin); }
 };
 
+template <class T>
+using RowVector = Eigen::Matrix<T, 1, Eigen::Dynamic>;
+
 // P V of one row. A key that the row does not see has P = 0, and its value may be anything, NaN too: 0 * NaN is NaN.
 template <class T, class Row>
-Eigen::Matrix<T, 1, Eigen::Dynamic> weighted_values(const Row& p, const Matrix<T>& v, bool v_is_finite, const RowRule<T>& rule) {
+RowVector<T> weighted_values(const Row& p, const Matrix<T>& v, bool v_is_finite, const RowRule<T>& rule) {
   if (v_is_finite) return p * v;
-  Eigen::Matrix<T, 1, Eigen::Dynamic> o = Eigen::Matrix<T, 1, Eigen::Dynamic>::Zero(v.cols());
+  RowVector<T> o = RowVector<T>::Zero(v.cols());
   for (std::int32_t j = 0; j < v.rows(); ++j) {
     if (rule.sees(j)) o += p[j] * v.row(j);
   }
@@ -52,7 +56,7 @@ HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<
                            DType p_dtype) {
   Matrix<T> s = q * k.transpose();                                                        // [qo_len, kv_len]
   const bool v_is_finite = v.allFinite();
-  HeadResult<T> result{Matrix<T>::Zero(q.rows(), v.cols()), Vector<T>(q.rows())};
+  HeadResult<T> result{Matrix<T>::Zero(q.rows(), v.cols()), Vector<T>(q.rows()), {}, Vector<T>(q.rows())};
   for (std::int32_t i = 0; i < s.rows(); ++i) {
     const RowRule<T> row = rule(i);
     for (std::int32_t j = 0; j < s.cols(); ++j) s(i, j) = row.logit(j, s(i, j));          // log2 units
@@ -64,7 +68,9 @@ HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<
     const auto [scale, lse_log2] = finish_row(state, sink_log2, row.constant());          // scale = 1 / d, with the sink
     result.o.row(i) = weighted_values(s.row(i), v, v_is_finite, row) * scale;
     result.lse_log2[i] = lse_log2;
+    result.scale[i] = scale;
   }
+  result.p = std::move(s);
   return result;
 }
 

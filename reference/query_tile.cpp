@@ -56,7 +56,8 @@ void Accumulator::absorb_partial(std::size_t r, Eigen::Ref<const Eigen::RowVecto
 void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, const QueryRow& row,
                const SoftmaxState<float>& state, Eigen::Ref<const Eigen::RowVectorXf> o) {
   const auto [query, head] = row.id;
-  const float sink = problem.params.sinks ? SoftmaxState<float>::from_sink(problem.sinks[head]).m : SoftmaxState<float>::nothing;
+  using State = SoftmaxState<float>;
+  const float sink = problem.params.sinks ? State::from_sink(problem.sinks[head]).m : State::nothing;
   const auto [scale, lse_log2] = finish_row(state, sink, row.transform.row_constant(query, row.origin));
   const std::int64_t at = std::int64_t{problem.qo_indptr[request]} + query;
   float* out = output.o.data_as<float>() + at * output.o.strides[0] + head * output.o.strides[1];

@@ -1,5 +1,5 @@
-// ALiBi where its term is large: in a long sequence slope * (j - i) reaches 10^5 and more, and float must not lose the logits
-// over it. What the rungs give is held against the formula written out once more here, in double, key by key.
+// ALiBi where its term is large: in a long sequence slope * (j - i) reaches 10^5 and more, and float must not lose the
+// logits over it. What the rungs give is held against the formula written out once more here, in double, key by key.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -17,8 +17,8 @@ namespace {
 
 CaseSpec alibi(std::vector<std::int32_t> qo_lens, std::vector<std::int32_t> kv_lens, std::int32_t heads, MaskMode mask) {
   CaseSpec s{.name = "alibi", .qo_lens = std::move(qo_lens), .kv_lens = std::move(kv_lens)};
-  s.params = {.num_qo_heads = heads, .num_kv_heads = 1, .head_dim_qk = 16, .head_dim_vo = 16, .sm_scale = 0.25f, .mask = mask,
-              .pos_encoding_mode = PosEncodingMode::ALIBI};
+  s.params = {.num_qo_heads = heads, .num_kv_heads = 1, .head_dim_qk = 16, .head_dim_vo = 16, .sm_scale = 0.25f,
+              .mask = mask, .pos_encoding_mode = PosEncodingMode::ALIBI};
   return s;
 }
 
@@ -38,7 +38,8 @@ Exact exact(const Case& c, std::int32_t b, std::int32_t i, std::int32_t head) {
   const AttentionProblem problem = c.problem();
   const AttentionParams& p = problem.params;
   const std::int32_t qo_len = c.spec.qo_lens[b], kv_len = c.spec.kv_lens[b];
-  const float* q = problem.q.data_as<float>() + (problem.qo_indptr[b] + i) * problem.q.strides[0] + head * problem.q.strides[1];
+  const float* q = problem.q.data_as<const float>() + (problem.qo_indptr[b] + i) * problem.q.strides[0] +
+                   head * problem.q.strides[1];
   std::vector<double> logits(kv_len, -INFINITY);
   for (std::int32_t j = 0; j < kv_len; ++j) {
     const bool hidden = p.mask == MaskMode::causal   ? j > i + kv_len - qo_len

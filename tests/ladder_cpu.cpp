@@ -2,6 +2,7 @@
 // cases (--seed N repeats a run, --cases N asks for more). Outputs start as NaN between guard bands, unused slots hold NaN.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -20,25 +21,31 @@ using namespace flashladder::ladder;
 
 namespace {
 
-void check_ladder(const CaseSpec& spec, const Settings& settings) {
+// The worst verdict of all rungs, of which none may fail.
+Verdict check_ladder(const CaseSpec& spec, const Settings& settings) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c);
   std::map<std::string, RunResult> results;
+  Verdict worst = Verdict::ok;
   for (const Rung& rung : rungs()) {
     if (rung.device != Device::cpu) continue;
     REQUIRE(rung.supports(spec));
     const RunResult& result = results[rung.name] = run_rung(rung, c, settings);
     const auto below = results.find(rung.must_equal);
     const Comparison comparison = agree(c, result, below == results.end() ? nullptr : &below->second, oracle);
-    CHECK_MESSAGE(comparison.ok(), rung.name, ": ", comparison.message());
+    CHECK_MESSAGE(comparison.verdict() != Verdict::fail, rung.name, ": ", comparison.message());
+    worst = std::max(worst, comparison.verdict());
   }
+  return worst;
 }
 
 }  // namespace
 
 TEST_CASE("every rung equals the rung below on the case table") {
-  for (const CaseSpec& spec : case_table()) check_ladder(spec, {.threads = 2});
+  for (const CaseSpec& spec : case_table()) {
+    CHECK_MESSAGE(check_ladder(spec, {.threads = 2}) == Verdict::ok, spec.name, " proves nothing somewhere");
+  }
 }
 
 TEST_CASE("every rung equals the rung below on random cases") {
@@ -46,12 +53,14 @@ TEST_CASE("every rung equals the rung below on random cases") {
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   constexpr planner::SplitPolicy policies[] = {planner::SplitPolicy::none, planner::SplitPolicy::fixed,
                                                planner::SplitPolicy::count, planner::SplitPolicy::balanced};
+  int undecided = 0;  // large logits may by chance leave a row where float can't tell much
   for (int i = 0; i < cases; ++i) {
     const Settings settings{.threads = 1 + i % 3,
                             .schedule = i % 2 ? reference::Schedule::fixed : reference::Schedule::stealing,
                             .policy = policies[i % 4], .chunk_size = 64};
-    check_ladder(random_spec(test::options().seed + i), settings);
+    undecided += check_ladder(random_spec(test::options().seed + i), settings) == Verdict::undecided;
   }
+  CHECK(undecided <= 1 + cases / 200);
 }
 
 TEST_CASE("C2 and C3 take any cut in any order") {

@@ -151,7 +151,7 @@ std::string ChainRun::check_decode(std::int32_t layer) const {
     const auto b = static_cast<std::int32_t>(i / hidden), head = static_cast<std::int32_t>(i % hidden / dim);
     if (!sample.in_sample(b, head)) continue;
     const double want = sample.oracle.o[i];
-    const double allowed = sample.oracle.tolerance.o + unit_roundoff(DType::f16) * std::abs(want) + 0x1p-25;
+    const double allowed = sample.oracle.tolerance[i / dim].o + unit_roundoff(DType::f16) * std::abs(want) + 0x1p-25;
     if (!(std::abs(static_cast<float>(got.values[i]) - want) <= allowed)) return "o at " + std::to_string(i);
   }
   return "";
