@@ -15,6 +15,7 @@
 #include "reference/c0_naive.hpp"
 #include "walkthroughs/model_features.hpp"
 #include "walkthroughs/toy.hpp"
+#include "walkthroughs/toy_row.hpp"
 
 using namespace flashladder;
 using namespace flashladder::walkthroughs;

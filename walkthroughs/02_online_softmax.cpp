@@ -10,6 +10,7 @@
 #include "reference/c1_online_softmax.hpp"
 #include "walkthroughs/intensity.hpp"
 #include "walkthroughs/toy.hpp"
+#include "walkthroughs/toy_row.hpp"
 #include "walkthroughs/traffic.hpp"
 
 using namespace flashladder;

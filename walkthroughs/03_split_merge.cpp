@@ -9,6 +9,7 @@
 #include "reference/c0_naive.hpp"
 #include "reference/c2_split_merge.hpp"
 #include "walkthroughs/toy.hpp"
+#include "walkthroughs/toy_row.hpp"
 
 using namespace flashladder;
 using namespace flashladder::reference;

@@ -16,6 +16,7 @@
 #include "walkthroughs/queue_run.hpp"
 #include "walkthroughs/ring_timeline.hpp"
 #include "walkthroughs/toy.hpp"
+#include "walkthroughs/toy_row.hpp"
 
 using namespace flashladder;
 using namespace flashladder::walkthroughs;

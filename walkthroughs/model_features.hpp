@@ -15,6 +15,7 @@
 #include "core/visibility.hpp"
 #include "draw/mask_picture.hpp"
 #include "walkthroughs/toy.hpp"
+#include "walkthroughs/toy_row.hpp"
 
 namespace flashladder::walkthroughs {
 
