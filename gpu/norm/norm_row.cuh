@@ -124,8 +124,14 @@ struct NormLanes {
   }
 
   // What is normalised, in float. Of a fused add it is the sum that is not rounded.
-  __device__ Float8 values(const Pieces& pieces, int r, int c) const {
-    Float8 x = to_floats<Element>(pieces.x[r][c]);
+  __device__ Float8 values(const Pieces& pieces, int r, int c) const { return values(pieces.x[r][c], pieces, r, c); }
+  // The same, with x from memory. The statement keeps the compiler from taking what was loaded before.
+  __device__ Float8 values_again(const Pieces& pieces, int r, int c) const {
+    asm volatile("" ::: "memory");
+    return values(load(p.input, r, c), pieces, r, c);
+  }
+  __device__ Float8 values(uint4 packed_x, const Pieces& pieces, int r, int c) const {
+    Float8 x = to_floats<Element>(packed_x);
     if constexpr (add) {
       const Float8 residual = to_floats<Element>(pieces.residual[r][c]);
 #pragma unroll
@@ -159,7 +165,7 @@ struct NormLanes {
     }
   }
 
-  __device__ void store_norm(Pieces& pieces, const uint4 (&weight)[chunks], const float (&squares)[rows_at_once],
+  __device__ void store_norm(const Pieces& pieces, const uint4 (&weight)[chunks], const float (&squares)[rows_at_once],
                              WarpSums& sums) const {
     float mean[rows_at_once];
     bool in_range = true;
@@ -170,7 +176,7 @@ struct NormLanes {
     }
     if constexpr (may_leave_range<Element>) {
       // All lanes of the warp, or of the block, go the same way: they share the sums.
-      if (wide ? !in_range : __any_sync(all_lanes, !in_range)) return store_norm_of_any(pieces, weight, sums);
+      if (wide ? !in_range : __any_sync(all_lanes, !in_range)) return store_norm_of_any(pieces, sums);
     }
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) store_row(pieces, weight, r, norm_scale(mean[r]));
@@ -187,15 +193,15 @@ struct NormLanes {
     }
   }
 
-  // Rows whose squares leave the range of float (gpu/norm/norm_scale.cuh).
-  __device__ void store_norm_of_any(Pieces& pieces, const uint4 (&weight)[chunks], WarpSums& sums) const {
+  // Rows whose squares leave the range of float (gpu/norm/norm_scale.cuh). They are rare, so registers are saved for the
+  // others: x and the weight are loaded again. A lane reads only those pieces of x that nobody else overwrites.
+  __device__ void store_norm_of_any(const Pieces& pieces, WarpSums& sums) const {
 #pragma unroll
     for (int r = 0; r < rows_at_once; ++r) {
-      keep_packed(pieces, r);
       float largest = 0;
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
-        const Float8 x = values(pieces, r, c);
+        const Float8 x = values_again(pieces, r, c);
 #pragma unroll
         for (float value : x.at) largest = fmaxf(largest, fabsf(value));
       }
@@ -207,21 +213,19 @@ struct NormLanes {
         }
       }
       const float power = power_for(largest, p.eps);
-      keep_packed(pieces, r);
       float squares[rows_at_once] = {};
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
-        const Float8 x = values(pieces, r, c);
+        const Float8 x = values_again(pieces, r, c);
 #pragma unroll
         for (float value : x.at) squares[0] += value * power * (value * power);
       }
       sum_over_group(squares, sums);
       const float scale = norm_scale(squares[0] * p.inverse_d + p.eps * power * power);
-      keep_packed(pieces, r);
 #pragma unroll
       for (int c = 0; c < chunks; ++c) {
-        const Float8 w = to_floats<Element>(weight[c]);
-        Float8 y = values(pieces, r, c);
+        const Float8 w = has(c) ? to_floats<Element>(static_cast<const uint4*>(p.weight)[lane + c * lanes]) : Float8{};
+        Float8 y = values_again(pieces, r, c);
 #pragma unroll
         for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * power * scale * w.at[i];
         store(p.out, r, c, y);
