@@ -43,7 +43,7 @@ struct PlannedBatch {
 
 // run()'s arguments, checked against config and plan.
 struct AttentionArguments {
-  Tensor q;
+  ConstTensor q;
   PagedKvCache kv;
   std::span<const std::int32_t> page_ids;  // paged_kv_indices or block_tables; empty: those that plan() was given
   bool identity_pages = false;             // ragged: token n is page n, and there are no page ids
@@ -65,6 +65,11 @@ struct AttentionMachine {
     return decode ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
   }
 };
+
+// For AttentionProblem, whose q is only read.
+inline Tensor without_const(const ConstTensor& t) {
+  return {.data = const_cast<void*>(t.data), .dtype = t.dtype, .rank = t.rank, .shape = t.shape, .strides = t.strides};
+}
 
 class AttentionBackend {
  public:

@@ -3,6 +3,7 @@
 #include <limits>
 #include <string>
 
+#include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/validate.hpp"
 #include "planner/plan_inputs.hpp"
@@ -53,6 +54,27 @@ RowsRule rule_of(const char* name, const AttentionConfig& c, const AttentionSess
   return rule;
 }
 
+// What is written may overlap nothing, but o may be q itself: every executor reads a row of q before it writes that row
+// of o.
+void check_memory(const AttentionArguments& a) {
+  const PagedKvCache& kv = a.kv;
+  const auto cache = [&](const void* data, const KvStrides& s, std::int32_t dim) {
+    ConstTensor t{.data = data, .dtype = kv.dtype, .rank = 4};
+    t.shape = {kv.num_pages, kv.page_size, kv.num_kv_heads, dim};
+    t.strides = {s.page, s.entry, s.head, 1};
+    return t;
+  };
+  check_same_or_apart("o", a.output.o, "q", a.q);
+  check_apart("o", a.output.o, "the k cache", cache(kv.k, kv.k_strides, kv.head_dim_qk));
+  check_apart("o", a.output.o, "the v cache", cache(kv.v, kv.v_strides, kv.head_dim_vo));
+  const std::span<float> lse = a.output.lse_log2;
+  const ConstTensor lse_log2 = contiguous(lse.data(), DType::f32, {static_cast<std::int64_t>(lse.size())});
+  check_apart("lse_log2", lse_log2, "o", a.output.o);
+  check_apart("lse_log2", lse_log2, "q", a.q);
+  check_apart("lse_log2", lse_log2, "the k cache", cache(kv.k, kv.k_strides, kv.head_dim_qk));
+  check_apart("lse_log2", lse_log2, "the v cache", cache(kv.v, kv.v_strides, kv.head_dim_vo));
+}
+
 void check_rows(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,
                 const BatchLengths& planned) {
   const RowsRule q = rule_of("q", c, kind, planned);
@@ -63,6 +85,7 @@ void check_rows(const AttentionArguments& a, const AttentionConfig& c, const Att
   o.name = "o", o.head_dim = c.heads.dim_vo(), o.head_dim_is = "head_dim_vo";
   validate_written_rows(a.output.o, o);
   require_dtype(a.output.o.dtype, c.dtype_of_o(), "o dtype", "that of the config");
+  check_memory(a);
   const auto lse_size = static_cast<std::int64_t>(a.output.lse_log2.size());
   if (lse_size != 0) {
     require_equal(lse_size, q.nnz_qo * c.heads.num_qo_heads, "lse_log2 size",

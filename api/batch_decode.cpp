@@ -52,7 +52,7 @@ void BatchDecodeWithPagedKVCache::plan(const BlockTableLengths& lengths, Stream 
   session_->plan({.block_table = lengths}, {}, Device::cpu, stream);
 }
 
-void BatchDecodeWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, Indices page_ids,
+void BatchDecodeWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,
                                       const AttentionOutput& output, Stream stream, std::span<const float> sinks,
                                       std::span<const std::uint8_t> custom_mask) {
   session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask},
@@ -85,7 +85,7 @@ void CUDAGraphBatchDecodeWithPagedKVCache::plan(const BlockTableLengths& lengths
   session_->plan({.block_table = lengths}, block_tables, indices_on, stream);
 }
 
-void CUDAGraphBatchDecodeWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output,
+void CUDAGraphBatchDecodeWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output,
                                                Stream stream, std::span<const float> sinks) {
   session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks}, stream);
 }

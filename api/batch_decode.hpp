@@ -68,8 +68,8 @@ class BatchDecodeWithPagedKVCache {
   // On plan()'s stream. On the GPU: no allocation, no synchronisation, one kernel launch. q, o and the tokens of K and V
   // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan. On the CPU no
   // allocation after the first run.
-  void run(const Tensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids, const AttentionOutput& output,
-           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+  void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
+           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;  // what plan() has made (core/plan.hpp): for pictures and predictions
 
@@ -109,7 +109,7 @@ class CUDAGraphBatchDecodeWithPagedKVCache {
 
   // As above with q and o [max_batch, num_qo_heads, head_dim], lse_log2 [max_batch, num_qo_heads]. For the capturing stream;
   // on any other it must be plan()'s.
-  void run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
+  void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
            std::span<const float> sinks = {});
 
   const Plan& current_plan() const;

@@ -52,7 +52,7 @@ void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockTableLengt
   session_->plan({.qo_indptr = qo_indptr, .block_table = lengths}, {}, Device::cpu, stream);
 }
 
-void BatchPrefillWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, Indices page_ids,
+void BatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,
                                        const AttentionOutput& output, Stream stream, std::span<const float> sinks,
                                        std::span<const std::uint8_t> custom_mask) {
   session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask},
@@ -85,7 +85,7 @@ void CUDAGraphBatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockT
   session_->plan({.qo_indptr = qo_indptr, .block_table = lengths}, block_tables, indices_on, stream);
 }
 
-void CUDAGraphBatchPrefillWithPagedKVCache::run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output,
+void CUDAGraphBatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output,
                                                 Stream stream, std::span<const float> sinks,
                                                 std::span<const std::uint8_t> custom_mask) {
   session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .custom_mask = custom_mask}, stream);
@@ -111,8 +111,8 @@ void BatchPrefillWithRaggedKVCache::plan(Indices qo_indptr, Indices kv_indptr, S
   session_->plan({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr}, {}, Device::cpu, stream);
 }
 
-void BatchPrefillWithRaggedKVCache::run(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output,
-                                        Stream stream, std::span<const float> sinks,
+void BatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
+                                        const AttentionOutput& output, Stream stream, std::span<const float> sinks,
                                         std::span<const std::uint8_t> custom_mask) {
   session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
                  .sinks = sinks, .custom_mask = custom_mask},

@@ -49,8 +49,8 @@ class BatchPrefillWithPagedKVCache {
   //   kv, page_ids, sinks   as in BatchDecodeWithPagedKVCache::run
   //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2 [qo_indptr[batch], num_qo_heads], or empty
   //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
-  void run(const Tensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids, const AttentionOutput& output,
-           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+  void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
+           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
 
@@ -77,7 +77,7 @@ class CUDAGraphBatchPrefillWithPagedKVCache {
   void plan(std::span<const std::int32_t> qo_indptr, const BlockTableLengths& lengths,
             std::span<const std::int32_t> block_tables, Stream stream = nullptr, Device indices_on = Device::cpu);
 
-  void run(const Tensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
+  void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
            std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
@@ -103,8 +103,8 @@ class BatchPrefillWithRaggedKVCache {
   void plan(std::span<const std::int32_t> qo_indptr, std::span<const std::int32_t> kv_indptr, Stream stream = nullptr);
 
   //   k  [kv_indptr[batch], num_kv_heads, head_dim_qk], v [kv_indptr[batch], num_kv_heads, head_dim_vo]; strided as q may be
-  void run(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output, Stream stream = nullptr,
-           std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+  void run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
+           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
 

@@ -16,7 +16,7 @@ std::int32_t narrow(std::int64_t n, const char* argument) {
 
 }  // namespace
 
-PagedKvCache token_cache(const Tensor& k, const Tensor& v, KvLayout layout) {
+PagedKvCache token_cache(const ConstTensor& k, const ConstTensor& v, KvLayout layout) {
   require(k.rank == 3, "k rank", k.rank, form);
   require(v.rank == 3, "v rank", v.rank, form);
   require(v.shape[0] == k.shape[0], "v shape[0]", v.shape[0], "must be that of k");
@@ -25,7 +25,7 @@ PagedKvCache token_cache(const Tensor& k, const Tensor& v, KvLayout layout) {
   require(k.strides[2] == 1 || k.shape[2] <= 1, "k stride[2]", k.strides[2], "must be 1: dense along head_dim");
   require(v.strides[2] == 1 || v.shape[2] <= 1, "v stride[2]", v.strides[2], "must be 1: dense along head_dim");
   const int token = layout == KvLayout::NHD ? 0 : 1, head = 1 - token;
-  return {.k = k.data, .v = v.data, .dtype = k.dtype,
+  return {.k = const_cast<void*>(k.data), .v = const_cast<void*>(v.data), .dtype = k.dtype,
           .k_strides = {k.strides[token], 0, k.strides[head]}, .v_strides = {v.strides[token], 0, v.strides[head]},
           .num_pages = narrow(k.shape[token], "tokens of k"), .page_size = 1,
           .num_kv_heads = narrow(k.shape[head], "num_kv_heads"),

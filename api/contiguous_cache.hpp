@@ -7,7 +7,7 @@
 namespace flashladder::api {
 
 // k [tokens, num_kv_heads, head_dim_qk], v [tokens, num_kv_heads, head_dim_vo] (NHD), or [num_kv_heads, tokens, ...] (HND);
-// dense along head_dim, strides of tokens and heads are free. InputError if they contradict each other.
-PagedKvCache token_cache(const Tensor& k, const Tensor& v, KvLayout layout);
+// dense along head_dim, strides of tokens and heads are free. To be read only. InputError if they contradict each other.
+PagedKvCache token_cache(const ConstTensor& k, const ConstTensor& v, KvLayout layout);
 
 }  // namespace flashladder::api

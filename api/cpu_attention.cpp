@@ -63,7 +63,7 @@ class CpuAttention final : public AttentionBackend {
     const std::span<const std::int32_t> page_ids = a.page_ids.empty() ? page_ids_ : a.page_ids;
     AttentionProblem problem;
     problem.params = params_;
-    problem.q = first_rows(a.q, lengths.qo_indptr.back());
+    problem.q = without_const(first_rows(a.q, lengths.qo_indptr.back()));
     problem.kv = a.kv;
     problem.qo_indptr = lengths.qo_indptr;
     problem.custom_mask = a.custom_mask;
@@ -98,7 +98,8 @@ class CpuAttention final : public AttentionBackend {
     return static_cast<std::size_t>(rows * params_.num_qo_heads * params_.head_dim_vo) * sizeof(float);
   }
   // A graph's tensors have the rows of the largest batch, of which this one's are the first.
-  static Tensor first_rows(Tensor t, std::int64_t rows) {
+  template <class AnyTensor>
+  static AnyTensor first_rows(AnyTensor t, std::int64_t rows) {
     t.shape[0] = rows;
     return t;
   }

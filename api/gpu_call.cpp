@@ -43,7 +43,7 @@ gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const Atten
                                       const std::int32_t* page_ids) {
   AttentionProblem problem;
   problem.params = params;
-  problem.q = a.q;
+  problem.q = without_const(a.q);
   problem.kv = a.kv;
   problem.sinks = a.sinks;
   problem.custom_mask = a.custom_mask;

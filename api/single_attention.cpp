@@ -20,9 +20,10 @@ std::int32_t narrow(std::int64_t n, const char* argument) {
 }
 
 // [num_heads, head_dim] as the one row of a batch.
-Tensor as_batch(const Tensor& t, const char* argument) {
+template <class AnyTensor>
+AnyTensor as_batch(const AnyTensor& t, const char* argument) {
   require(t.rank == 2, argument, t.rank, "must be 2: [num_qo_heads, head_dim]");
-  Tensor batch = t;
+  AnyTensor batch = t;
   batch.rank = 3;
   batch.shape = {1, t.shape[0], t.shape[1]};
   batch.strides = {t.shape[0] * t.strides[0], t.strides[0], t.strides[1]};
@@ -35,7 +36,7 @@ struct Single {
   AttentionArguments arguments;
   std::array<std::int32_t, 2> qo_indptr, kv_indptr;
 
-  Single(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output,
+  Single(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
          const SingleAttentionOptions& options, const On& on)
       : arguments{.q = q, .kv = token_cache(k, v, options.kv_layout), .page_ids = {}, .identity_pages = true,
                   .output = output, .sinks = options.sinks, .custom_mask = options.custom_mask},
@@ -79,14 +80,14 @@ void run(const Single& single, bool decode, const On& on) {
 
 }  // namespace
 
-void single_decode_with_kv_cache(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output,
-                                 const SingleAttentionOptions& options, const On& on) {
+void single_decode_with_kv_cache(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
+                                 const AttentionOutput& output, const SingleAttentionOptions& options, const On& on) {
   require_device(on.device);
   run(Single(as_batch(q, "q rank"), k, v, {as_batch(output.o, "o rank"), output.lse_log2}, options, on), true, on);
 }
 
-void single_prefill_with_kv_cache(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionOutput& output,
-                                  const SingleAttentionOptions& options, const On& on) {
+void single_prefill_with_kv_cache(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
+                                  const AttentionOutput& output, const SingleAttentionOptions& options, const On& on) {
   require_device(on.device);
   require(q.rank == 3, "q rank", q.rank, "must be 3: [qo_len, num_qo_heads, head_dim]");
   run(Single(q, k, v, output, options, on), false, on);

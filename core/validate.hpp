@@ -44,9 +44,9 @@ struct RowsRule {
   std::int32_t num_qo_heads, head_dim;
   const char* head_dim_is;
 };
-void validate_rows(const Tensor& t, const RowsRule& rule);
+void validate_rows(const ConstTensor& t, const RowsRule& rule);
 // ... and no two rows share memory.
-void validate_written_rows(const Tensor& t, const RowsRule& rule);
+void validate_written_rows(const ConstTensor& t, const RowsRule& rule);
 
 // All of the above, and that tensors, dtypes, strides, mask and sinks agree with the params. Deep: page ids too.
 void validate(const AttentionProblem& problem);

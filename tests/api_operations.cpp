@@ -75,7 +75,8 @@ TEST_CASE("single_decode_with_kv_cache refuses with the argument's name") {
   const auto refuses = [&](const std::string& argument, T q_, T k_, T v_, T o_) {
     ops_test::check_refused(argument, {}, [&] { single_decode_with_kv_cache(q_, k_, v_, {o_, {}}); });
   };
-  CHECK_NOTHROW(single_decode_with_kv_cache(q, k, k, {q, {}}));
+  std::vector<float> own(32);
+  CHECK_NOTHROW(single_decode_with_kv_cache(q, k, k, {contiguous(own.data(), DType::f32, {4, 8}), {}}));
   refuses("q rank", k, k, k, q);
   refuses("k rank", q, q, k, q);
   refuses("v rank", q, k, q, q);
