@@ -69,7 +69,8 @@ class BatchDecodeWithPagedKVCache {
   // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan. On the CPU no
   // allocation after the first run.
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
-           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
+           std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;  // what plan() has made (core/plan.hpp): for pictures and predictions
 

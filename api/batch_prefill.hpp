@@ -4,8 +4,8 @@
 // whole prompt has qo_len = kv_len, a chunk of a prompt or a draft of a few tokens less, and one query a request is a
 // decode. With logits.mask = causal query i sees the keys up to its own. A whole program: examples/chunked_prefill.cpp.
 //
-// Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the GPU the kernel is P1 today:
-// right for everything, and slow; the fast ones come.
+// Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the GPU the kernel
+// is P1 today: right for everything, and slow; fast ones come.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,8 @@ class BatchPrefillWithPagedKVCache {
   //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2 [qo_indptr[batch], num_qo_heads], or empty
   //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
-           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
+           std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
 

@@ -25,11 +25,13 @@ struct SingleAttentionOptions {
 // On the GPU: memory from the stream's pool (cudaMallocAsync), one copy, one kernel, all enqueued on on.stream. A capturing
 // stream is refused. InputError as run() of BatchDecodeWithPagedKVCache.
 void single_decode_with_kv_cache(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
-                                 const AttentionOutput& output, const SingleAttentionOptions& options = {}, const On& on = {});
+                                 const AttentionOutput& output, const SingleAttentionOptions& options = {},
+                                 const On& on = {});
 
 // The same for many queries, the last qo_len tokens of the sequence: q [qo_len, num_qo_heads, head_dim_qk],
-// o [qo_len, num_qo_heads, head_dim_vo], lse_log2 [qo_len, num_qo_heads] or empty. On the CPU today.
+// o [qo_len, num_qo_heads, head_dim_vo], lse_log2 [qo_len, num_qo_heads] or empty.
 void single_prefill_with_kv_cache(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
-                                  const AttentionOutput& output, const SingleAttentionOptions& options = {}, const On& on = {});
+                                  const AttentionOutput& output, const SingleAttentionOptions& options = {},
+                                  const On& on = {});
 
 }  // namespace flashladder::api

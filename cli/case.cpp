@@ -83,6 +83,7 @@ ladder::Json to_json(const Case& c) {
       {"qo_lens", c.spec.qo_lens}, {"kv_lens", c.spec.kv_lens}, {"pages_in_pool", c.problem().kv.num_pages},
       {"page_size", c.problem().kv.page_size}, {"qo_indptr", c.qo_indptr}, {"paged_kv_indptr", c.paged_kv_indptr},
       {"paged_kv_indices", c.paged_kv_indices}, {"paged_kv_last_page_len", c.paged_kv_last_page_len},
+      {"block_table", c.spec.block_table}, {"max_pages", c.problem().max_pages()},
       {"expected_o", c.expected_o.exists()}, {"expected_lse_log2", c.expected_lse_log2.exists()}};
 }
 

@@ -44,6 +44,7 @@ void CaseOptions::add_to(ladder::Command& command) {
   add("--page", &page_size, "Tokens in a page", {.least = 1});
   add("--dtype", &dtype, "f32, f16 or bf16", {.value = "NAME"});
   add("--layout", &layout, "NHD or HND", {.value = "NAME"});
+  add("--block-table", &block_table, "Page ids as a dense table with room to spare");
   add("--causal", &causal, "A query sees no later key");
   add("--window", &window_left, "Keys kept to the left of the diagonal one; -1 = all", {.least = -1});
   add("--soft-cap", &soft_cap, "Cap c of the logits: c * tanh(logit / c); 0 = off");
@@ -66,7 +67,8 @@ std::string option_of(const std::string& argument) {
       {"kv_lens", "--kv"}, {"qo_lens", "--qo"}, {"num_qo_heads", "--heads"}, {"num_kv_heads", "--heads"},
       {"head_dim", "--dim"}, {"head_dim_qk", "--dim"}, {"head_dim_vo", "--dim"}, {"page_size", "--page"},
       {"dtype", "--dtype"}, {"window_left", "--window"}, {"logits_soft_cap", "--soft-cap"}, {"sm_scale", "--sm-scale"},
-      {"pos_encoding_mode", "--pos"}, {"custom_mask", "--mask"}, {"values", "--values"}, {"chunk_size", "--chunk"},
+      {"pos_encoding_mode", "--pos"}, {"custom_mask", "--mask"}, {"block_table", "--block-table"},
+      {"values", "--values"}, {"chunk_size", "--chunk"},
       {"target_units", "--target"}, {"query_tile", "--tile"}, {"num_sms", "--sms"}, {"ctas_per_sm", "--ctas-per-sm"}};
   for (const auto& [parameter, option] : names) {
     if (argument == parameter) return option;
@@ -118,6 +120,7 @@ ladder::CaseSpec CaseOptions::spec() const {
   s.page_size = page_size;
   s.dtype = ladder::parse_dtype("--dtype", dtype);
   s.kv_layout = ladder::parse_kv_layout("--layout", layout);
+  s.block_table = block_table;
   named_by_options([&] { ladder::validate(s); });
   s.name = ladder::case_string(s);
   return s;

@@ -29,7 +29,7 @@ struct CaseOptions {
   std::int32_t page_size = 16, window_left = -1;
   std::uint64_t seed = 1;
   float sm_scale = 0, soft_cap = 0;  // 0: the default scale, no cap
-  bool causal = false, sinks = false;
+  bool causal = false, sinks = false, block_table = false;
 
   void add_to(ladder::Command& command);
   bool given() const { return command_->given("--kv"); }

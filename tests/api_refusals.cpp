@@ -89,7 +89,8 @@ const Refusal refusals[] = {
     {[](Valid& c) { c.o_tensor.dtype = DType::f16; }, "o dtype = f16: must be that of the config (f32)"},
     {[](Valid& c) { c.o_tensor.strides[1] = 7; }, "o stride[1] = 7: must not let rows overlap"},
     {[](Valid& c) { c.o_tensor.strides[0] = 47; }, "o stride[0] = 47: must not let rows overlap"},
-    {[](Valid& c) { c.o_tensor.data = c.q.data() + 8; }, "it must be q itself (pointer, shape, strides, dtype) or not share memory"},
+    {[](Valid& c) { c.o_tensor.data = c.q.data() + 8; },
+     "it must be q itself (pointer, shape, strides, dtype) or not share memory"},
     {[](Valid& c) { c.o_tensor.data = c.q.data(), c.o_tensor.strides = {56, 8, 1}; }, "it must be q itself"},
     {[](Valid& c) { c.o_tensor.data = c.k.data() + 300; }, "it must not share memory with the k cache"},
     {[](Valid& c) { c.o_tensor.data = c.v.data() + 10; }, "it must not share memory with the v cache"},
@@ -185,6 +186,31 @@ TEST_CASE("planning again for no more work allocates nothing") {
   decode.plan(indptr, last);
   CHECK(allocations == before);
   CHECK(before > 0);
+}
+
+TEST_CASE("run allocates nothing after the first call") {
+  for (const DType dtype : {DType::f32, DType::f16}) {
+    for (const MaskMode mask : {MaskMode::causal, MaskMode::custom}) {
+      const AttentionConfig config{.heads = {.num_qo_heads = 8, .num_kv_heads = 2, .head_dim_qk = 64},
+                                   .cache = {.page_size = 16, .dtype = dtype},
+                                   .logits = {.mask = mask, .sinks = true}, .execution = {.threads = 2}};
+      const std::vector<std::int32_t> qo_indptr{0, 40, 41, 41}, indptr{0, 20, 50, 50}, last{16, 3, 0};
+      std::vector<std::int32_t> ids(50);
+      for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i);
+      std::vector<float> q(41 * 8 * 64, 0.1f), kv(50 * 2 * 16 * 2 * 64, 0.1f), o(q.size()), lse(41 * 8), sinks(8);
+      const std::vector<std::uint8_t> visible(mask == MaskMode::custom ? 40 * 320 + 467 : 0, 1);
+      const Tensor rows = contiguous(q.data(), dtype, {41, 8, 64}), out = contiguous(o.data(), dtype, {41, 8, 64});
+      const PagedKvCache cache = paged_kv_cache(contiguous(kv.data(), dtype, {50, 2, 16, 2, 64}), KvLayout::NHD);
+      std::vector<std::byte> memory(BatchPrefillWithPagedKVCache::workspace_bytes(config, qo_indptr, indptr, last).device);
+      BatchPrefillWithPagedKVCache prefill(config, {.device = memory});
+      prefill.plan(qo_indptr, indptr, last);
+      const auto run = [&] { prefill.run(rows, cache, ids, {out, lse}, nullptr, sinks, visible); };
+      run();
+      const std::size_t before = allocations;
+      run();
+      CHECK(allocations == before);
+    }
+  }
 }
 
 TEST_CASE("the GPU, asked for where there is none, says why") {
