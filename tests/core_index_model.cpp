@@ -140,6 +140,8 @@ TEST_CASE("paged_kv_cache refuses what contradicts itself") {
   CHECK(two([](Tensor& v) { v.shape[0] = 5; }).starts_with("v_cache shape|v_cache shape = 5"));
   CHECK(two([](Tensor& v) { v.shape[1] = 9; }).starts_with("v_cache shape|v_cache shape = 9"));
   CHECK(two([](Tensor& v) { v.strides[3] = 2; }).starts_with("v_cache stride|v_cache stride = 2"));
+  CHECK(two([](Tensor& v) { v.shape[2] = 3; }).starts_with("v_cache shape|v_cache shape = 3"));
+  CHECK(two([](Tensor& v) { v.dtype = DType{77}; }).starts_with("v_cache dtype|v_cache dtype = 77"));
   CHECK(two([](Tensor& v) { v.shape[3] = 0; }).starts_with("head_dim_vo|head_dim_vo = 0"));
   const auto five = [&](std::initializer_list<std::int64_t> shape) {
     return refused([&] { paged_kv_cache(contiguous(one, DType::f32, shape), KvLayout::NHD); });
