@@ -66,8 +66,8 @@ class BatchDecodeWithPagedKVCache {
   //   sinks      [num_qo_heads] on the device with logits.sinks, else empty
   //   custom_mask [sum of kv_len] bytes on the device with logits.mask = custom, else empty
   // On plan()'s stream. On the GPU: no allocation, no synchronisation, one kernel launch. q, o and the tokens of K and V
-  // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan. On the CPU no
-  // allocation after the first run.
+  // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan. On the CPU a
+  // thread allocates only when it first works on so much.
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
            std::span<const std::uint8_t> custom_mask = {});
