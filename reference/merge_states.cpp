@@ -46,6 +46,7 @@ class Fold {
 // add_states(fold, row, head) adds what belongs to one output row and head.
 template <class AddStates>
 void merge_rows(const Tensor& v_out, const Tensor& s_out, std::span<const std::uint8_t> mask, AddStates&& add_states) {
+  if (v_out.size() == 0) return;  // any number of rows without heads
   Fold fold(v_out.shape[2]);
   for (std::int64_t row = 0; row < v_out.shape[0]; ++row) {
     if (!mask.empty() && mask[static_cast<std::size_t>(row)] == 0) continue;

@@ -45,6 +45,7 @@ Row load_weight(const ConstTensor& weight) {
 
 void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {
   check_rmsnorm(input, weight, out, eps);
+  if (out.size() == 0) return;  // any number of rows without heads
   const ConstTensor from = with_heads(input);
   const Tensor to = with_heads(out);
   const std::int64_t d = from.shape[2];

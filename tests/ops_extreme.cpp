@@ -110,6 +110,15 @@ TEST_CASE("rmsnorm: rows of any numbers equal long double") {
   }
 }
 
+TEST_CASE("rows without heads are no work however many they are") {
+  float x = 1;
+  const std::int64_t many = std::int64_t{1} << 62;
+  const Tensor none = contiguous(nullptr, DType::f32, {many, 0, 1}), no_lse = contiguous(nullptr, DType::f32, {many, 0});
+  reference::rmsnorm(none, contiguous(&x, DType::f32, {1}), none);
+  reference::merge_state_in_place(none, no_lse, none, no_lse);
+  CHECK(x == 1);
+}
+
 TEST_CASE("fused_add_rmsnorm: sums of any numbers equal long double") {
   for (const DType dtype : all_dtypes) {
     for (const ExtremeRow& row : extreme_rows(dtype)) {
