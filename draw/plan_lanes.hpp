@@ -15,8 +15,8 @@
 
 namespace flashladder::draw {
 
-// work_cost: [plan.num_work()], all work of part 0, then of part 1, in the planner's unit. A lane is what its CTA does of all
-// parts, one part after the other; merges are not drawn as time.
+// work_cost: [plan.num_work()], all work of part 0, then of part 1, in the planner's unit. A lane is what its CTA does of
+// all parts, one part after the other; merges are not drawn as time.
 struct LaneSummary {
   double makespan = 0;     // the longest lane
   double utilisation = 0;  // mean lane / makespan; 0 for an empty plan

@@ -45,7 +45,8 @@ planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settin
           .machine = {.num_sms = settings.thread_count(), .ctas_per_sm = 1}};
 }
 
-Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal, reference::AttendItem& attend) {
+Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal,
+             reference::AttendItem& attend) {
   Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
   rung.parallel = true;
   rung.workspace_bytes = [](const CaseSpec& spec, const Settings& settings) {

@@ -74,13 +74,16 @@ void list_schedule(const PlanInputs& in, Plan& plan, PlanPart& part) {
   // Counting sort: indptr[c] is where queue c begins, then where its next entry goes, in the end where it ends.
   std::partial_sum(part.queue_indptr.begin(), part.queue_indptr.end(), part.queue_indptr.begin());
   given = 0;
-  for_each_work(part, [&](std::int32_t w) { part.queue[static_cast<std::size_t>(part.queue_indptr[given_to[given++]]++)] = w; });
+  for_each_work(part, [&](std::int32_t w) {
+    const std::int32_t place = part.queue_indptr[given_to[given++]]++;
+    part.queue[static_cast<std::size_t>(place)] = w;
+  });
   std::move_backward(part.queue_indptr.begin(), part.queue_indptr.end() - 1, part.queue_indptr.end());
   part.queue_indptr[0] = 0;
 }
 
 void costliest_first(const PlanInputs& in, PlanPart& part) {
-  thread_local std::vector<std::uint64_t> order;  // cost, then index: a positive float's bits, inverted, so that most is first
+  thread_local std::vector<std::uint64_t> order;  // cost, then index. A positive float's bits are inverted: most is first
   thread_local std::vector<WorkItem> items;
   order.clear();
   for (const WorkItem& item : part.items) {

@@ -77,8 +77,8 @@ struct PlanInputs {
   std::int32_t window_left = -1;
   std::int32_t query_tile = 0;         // packed rows in a tile; 0 = default_query_tile
   std::int32_t pack = 0;               // query heads whose rows a tile packs: the group (or 0), or 1
-  std::int32_t decode_tile = 0;        // not 0: two parts, first the requests of one query, with tiles of so many packed rows
-                                       // of a whole group, then the others, with query_tile and pack
+  std::int32_t decode_tile = 0;        // not 0: two parts, first the requests of one query, with tiles of so many rows of a
+                                       // whole group, then the others, with query_tile and pack
   bool claimed = false;                // CTAs claim the work, costliest first, instead of running queues
   std::int32_t chunk_align = 64;       // tokens: every cut is a multiple of it; target needs a divisor of 512
   SplitPolicy policy = SplitPolicy::balanced;
@@ -95,7 +95,8 @@ struct PlanInputs {
   std::int32_t packed_heads() const { return pack > 0 ? pack : group_size(); }
   std::int32_t num_heads(std::int32_t packed) const { return num_qo_heads / packed; }
   std::int32_t tile_rows() const {
-    return query_tile > 0 ? query_tile : default_query_tile(qo_lens.empty() ? Phase::decode : Phase::prefill, packed_heads());
+    if (query_tile > 0) return query_tile;
+    return default_query_tile(qo_lens.empty() ? Phase::decode : Phase::prefill, packed_heads());
   }
 };
 

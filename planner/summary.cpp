@@ -29,7 +29,8 @@ PlanSummary summarize(const Plan& plan) {
   if (plan.makespan > 0) s.utilisation = mean / plan.makespan;
   s.tail = std::max(0.0, plan.makespan - mean);  // mean may be rounded up past an even makespan
   for (std::int32_t c = 0; c < plan.num_ctas(); ++c) {
-    s.idle_ctas += std::ranges::all_of(plan.parts, [c](const PlanPart& p) { return p.queue_indptr[c] == p.queue_indptr[c + 1]; });
+    const auto empty = [c](const PlanPart& part) { return part.queue_indptr[c] == part.queue_indptr[c + 1]; };
+    s.idle_ctas += std::ranges::all_of(plan.parts, empty);
   }
   return s;
 }

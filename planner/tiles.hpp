@@ -33,7 +33,8 @@ struct PartShape {
 class PartShapes {
  public:
   explicit PartShapes(const PlanInputs& in)
-      : shapes_{PartShape{.query_tile = in.tile_rows(), .pack = in.packed_heads(), .heads = in.num_heads(in.packed_heads())}} {
+      : shapes_{PartShape{.query_tile = in.tile_rows(), .pack = in.packed_heads(),
+                          .heads = in.num_heads(in.packed_heads())}} {
     if (in.decode_tile == 0) return;
     shapes_[count_++] = shapes_[0];
     shapes_[0] = {PartShape::Requests::of_one_query, in.decode_tile, in.group_size(), in.num_kv_heads};

@@ -1,6 +1,6 @@
 // C4, planned: plan_executor.hpp runs the items of a Plan on all cores, this is what an item is. Must equal C3.
-// New: the work is a list made beforehand; the heads of a group are one tile; one query row in each SIMD lane, otherwise C1's
-// steps. Leaves out: nothing.
+// New: the work is a list made beforehand; the heads of a group are one tile; one query row in each SIMD lane, and otherwise
+// C1's steps.
 //
 // S^T = K Q^T and O^T += V^T P^T: one element of K or V at a time multiplies the lanes of a panel of rows. So K and V are
 // used as they lie, neither transposed nor packed, and a row's maximum, sum and exp2 never cross lanes. Keys that no row of

@@ -64,7 +64,8 @@ void validate_part(const Plan& plan, const PlanPart& part, const AttentionProble
 }
 
 // CTA c's queue to worker c % workers.
-void queue_for_workers(const PlanPart& part, int workers, std::vector<std::int32_t>& order, std::vector<std::int32_t>& indptr) {
+void queue_for_workers(const PlanPart& part, int workers, std::vector<std::int32_t>& order,
+                       std::vector<std::int32_t>& indptr) {
   order.clear();
   indptr.assign(1, 0);
   for (std::size_t worker = 0; worker < static_cast<std::size_t>(workers); ++worker) {

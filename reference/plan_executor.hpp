@@ -1,9 +1,9 @@
 // Executes a Plan item by item on several threads, then its merges: the CPU stand-in for a GPU's grid. All planned CPU rungs
 // share it; a rung brings the one function that computes an item.
 //
-// The work is a list made beforehand, so ragged batches fill all workers; heads of a group are packed into one tile, so K and
-// V are read once per group; partials go to a workspace whose size the plan knows. It knows no planner: whoever calls it
-// brings the Plan. The result is the same bits for the same plan, whoever runs an item.
+// The work is a list made beforehand, so ragged batches fill all workers; heads of a group are packed into one tile, so K
+// and V are read once per group; partials go to a workspace whose size the plan knows. It knows no planner: whoever calls
+// it brings the Plan. The result is the same bits for the same plan, whoever runs an item.
 #pragma once
 
 #include <cstddef>

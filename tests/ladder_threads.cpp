@@ -126,7 +126,8 @@ TEST_CASE("an exception in an item reaches the caller and the pool goes on") {
 TEST_CASE("the same plan gives the same bits for any number of threads and whoever takes the work") {
   for (const bool claimed : {false, true}) {
     const Case c = draw_case(mixed());
-    planner::PlanInputs in = cpu_plan_inputs(c.spec, {.threads = 3, .policy = planner::SplitPolicy::fixed, .chunk_size = 256});
+    const Settings settings{.threads = 3, .policy = planner::SplitPolicy::fixed, .chunk_size = 256};
+    planner::PlanInputs in = cpu_plan_inputs(c.spec, settings);
     in.claimed = claimed;
     const Plan plan = planner::make_plan(in);
     REQUIRE(plan.parts.at(0).num_merges() > 0);
@@ -234,7 +235,8 @@ TEST_CASE("C4 refuses a plan made for another problem and a small workspace") {
   const std::span<std::byte> workspace = out.workspace(plan);
   const auto attend = [&](const Plan& p, std::span<std::byte> w) { c4.run(c.problem(), p, w, Schedule::fixed, out.view()); };
   CHECK_NOTHROW(attend(plan, workspace));
-  CHECK_THROWS_WITH_AS(attend(plan, workspace.first(workspace.size() - 1)), doctest::Contains("workspace bytes"), InputError);
+  CHECK_THROWS_WITH_AS(attend(plan, workspace.first(workspace.size() - 1)), doctest::Contains("workspace bytes"),
+                       InputError);
   for (const std::int32_t kv_len : {41, 39}) {  // request 3 has grown or shrunk by one token since the plan was made
     CaseSpec other = c.spec;
     other.kv_lens[3] = kv_len;

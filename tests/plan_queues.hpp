@@ -21,12 +21,14 @@ inline std::string stretches(const PlanInputs& in, const FlatPlan& plan, std::in
     if (plan.work[i].part == part) of_part.push_back(i);
   }
   if (of_part.empty()) return "";
-  const std::int64_t ctas = in.machine.num_ctas(), heads = in.num_qo_heads / plan.work[of_part[0]].pack, lanes = ctas / heads;
+  const std::int64_t ctas = in.machine.num_ctas(), heads = in.num_qo_heads / plan.work[of_part[0]].pack;
+  const std::int64_t lanes = ctas / heads;
   const bool by_head = 20 * lanes * heads >= 19 * ctas;
   for (std::int64_t head = 0; head < (by_head ? heads : 1); ++head) {
     std::vector<std::int32_t> run, wanted;
     for (std::int64_t c = head; c < (by_head ? lanes * heads : ctas); c += by_head ? heads : 1) {
-      std::ranges::copy_if(plan.queues[c], std::back_inserter(run), [&](std::int32_t i) { return plan.work[i].part == part; });
+      const auto in_part = [&](std::int32_t i) { return plan.work[i].part == part; };
+      std::ranges::copy_if(plan.queues[c], std::back_inserter(run), in_part);
     }
     std::ranges::copy_if(of_part, std::back_inserter(wanted),
                          [&](std::int32_t i) { return !by_head || plan.work[i].item.head == head; });
