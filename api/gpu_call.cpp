@@ -48,7 +48,7 @@ gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const Atten
   problem.sinks = a.sinks;
   problem.custom_mask = a.custom_mask;
   gpu::AttentionCall call = gpu::attention_call(problem, a.output);
-  call.kv.table.indices = page_ids;  // all that a planned kernel needs of the table: first pages are in the packed plan
+  call.kv.pages.indices = page_ids;  // where each request's begin is in the packed plan
   return call;
 }
 

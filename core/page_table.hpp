@@ -23,6 +23,18 @@ struct KvSlot {
   friend constexpr bool operator==(const KvSlot&, const KvSlot&) = default;
 };
 
+// Page ids one after the other, for whoever knows where a request's begin.
+struct PageList {
+  const std::int32_t* indices = nullptr;  // physical page ids, or null: identity, position n of the list is page n
+  std::int32_t page_size = 1;
+  std::int32_t num_pages = 0;             // of the pool, where it is known
+
+  FL_HD constexpr KvSlot locate_from(std::int32_t first_page, std::int32_t token) const {
+    const std::int32_t logical = token / page_size, position = first_page + logical;
+    return {indices ? indices[position] : position, token - logical * page_size};
+  }
+};
+
 struct PageTable {
   const std::int32_t* indptr = nullptr;         // [num_requests + 1]      cumulative count of pages; null: a block table
   const std::int32_t* indices = nullptr;        // [num_entries()]         physical page ids, or null: identity
@@ -49,10 +61,8 @@ struct PageTable {
 
   FL_HD constexpr KvSlot locate(std::int32_t r, std::int32_t token) const { return locate_from(first_page(r), token); }
 
-  // The same for whoever knows already where the request's pages begin; reads nothing but `indices`.
   FL_HD constexpr KvSlot locate_from(std::int32_t first_page, std::int32_t token) const {
-    const std::int32_t logical = token / page_size, position = first_page + logical;
-    return {indices ? indices[position] : position, token - logical * page_size};
+    return PageList{indices, page_size}.locate_from(first_page, token);
   }
 };
 

@@ -74,14 +74,12 @@ struct FinishedRow {
 // rounding takes from the difference is lost on nothing.
 template <class T>
 FL_HD FinishedRow<T> finish_row(const SoftmaxState<T>& state, T sink_log2, T row_constant) {
-  if (sink_log2 == SoftmaxState<T>::nothing) return {state.inverse_d(), state.lse_log2() + row_constant};
   const T above = sink_log2 - row_constant - state.m;  // the sink against the row's maximum; +inf for an empty row
-  if (above > T(0)) {
-    const T weight = std::exp2(-above), d = state.d * weight + T(1);
-    return {weight / d, sink_log2 + std::log2(d)};
-  }
-  const T d = state.d + std::exp2(above);
-  return {T(1) / d, state.m + std::log2(d) + row_constant};
+  const bool sink_leads = above > T(0);
+  const T sink = sink_log2 == SoftmaxState<T>::nothing ? T(0) : sink_leads ? T(1) : std::exp2(above);
+  const T weight = sink_leads ? std::exp2(-above) : T(1), d = state.d * weight + sink;
+  if (d == 0) return {T(0), SoftmaxState<T>::nothing};
+  return {weight / d, (sink_leads ? sink_log2 : state.m) + std::log2(d) + (sink_leads ? T(0) : row_constant)};
 }
 
 }  // namespace flashladder

@@ -126,7 +126,7 @@ TEST_CASE("a graph of a prefill is planned again for each batch") {
     graphed.plan(first.lengths(), first.paged_kv_indices, Device::cpu, stream);
     const GpuGraph graph(stream, [&] { graphed.run({.q = q_view, .kv = kv, .page_ids = {}, .output = out.view(), .sinks = {}}, stream); });
     for (const std::vector<std::int32_t>& requests :
-         {std::vector<std::int32_t>{0, 1, 2, 3, 4, 5}, {5}, {}, {2}, {3, 3}, {1, 4, 5, 0}}) {
+         {std::vector<std::int32_t>{0, 1, 2, 3, 4, 5}, {5}, {}, {2}, {4, 4}, {1, 4, 5, 0}}) {
       const Chosen batch(c, requests);
       gpu::check(cudaMemcpy(q.data(), batch.q.data(), batch.q.size(), cudaMemcpyHostToDevice));
       const auto rows = static_cast<std::int64_t>(batch.qo_indptr.back());

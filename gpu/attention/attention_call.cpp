@@ -1,5 +1,8 @@
 #include "gpu/attention/attention_call.hpp"
 
+#include <cstdlib>
+#include <limits>
+
 #include "core/error.hpp"
 #include "gpu/rope/turns.hpp"
 
@@ -12,19 +15,27 @@ void require_aligned(const char* argument, const void* data, std::size_t element
   require(aligned, argument, "", "on the GPU its pointer and its strides must be multiples of 16 bytes");
 }
 
+std::int32_t head_stride(const Tensor& t, const char* argument) {
+  const std::int64_t stride = t.shape[1] > 1 ? t.strides[1] : 0;
+  require(std::abs(stride) <= std::numeric_limits<std::int32_t>::max(), argument, stride,
+          "is the stride from head to head and must be less than 2^31 on the GPU");
+  return static_cast<std::int32_t>(stride);
+}
+
 }  // namespace
 
 AttentionCall attention_call(const AttentionProblem& problem, const AttentionOutput& output) {
   const AttentionParams& p = problem.params;
+  const PageTable table = problem.page_table();
   return {.rows = {.q = problem.q.data, .o = output.o.data,
                    .lse_log2 = output.lse_log2.empty() ? nullptr : output.lse_log2.data(),
                    .sinks = p.sinks ? problem.sinks.data() : nullptr,
-                   .q_token = problem.q.strides[0], .q_head = problem.q.strides[1],
-                   .o_token = output.o.strides[0], .o_head = output.o.strides[1],
+                   .q_token = problem.q.strides[0], .o_token = output.o.strides[0],
+                   .q_head = head_stride(problem.q, "q"), .o_head = head_stride(output.o, "o"),
                    .num_qo_heads = p.num_qo_heads, .group_size = p.group_size(), .o_dtype = output.o.dtype},
           .kv = {.k = problem.kv.k, .v = problem.kv.v, .k_strides = problem.kv.k_strides, .v_strides = problem.kv.v_strides,
-                 .table = problem.page_table(), .num_pages = problem.kv.num_pages},
-          .params = p, .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
+                 .pages = {table.indices, table.page_size, problem.kv.num_pages}},
+          .table = table, .params = p, .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
           .qo_indptr = problem.qo_indptr.data(), .dtype = problem.q.dtype, .batch = problem.batch()};
 }
 

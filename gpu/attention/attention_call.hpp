@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/attention_problem.hpp"
+#include "core/row.hpp"
 
 namespace flashladder::gpu {
 
@@ -16,26 +17,30 @@ struct QueryRows {
   void* o = nullptr;                      // [nnz_qo, num_qo_heads, head_dim_vo], of o_dtype
   float* lse_log2 = nullptr;              // [nnz_qo, num_qo_heads], or nullptr: not wanted
   const float* sinks = nullptr;           // [num_qo_heads], or nullptr: none
-  std::int64_t q_token = 0, q_head = 0;   // strides in elements; head_dim is dense
-  std::int64_t o_token = 0, o_head = 0;
+  std::int64_t q_token = 0, o_token = 0;  // strides in elements; head_dim is dense
+  std::int32_t q_head = 0, o_head = 0;    // the same from head to head, which 32 bits hold
   std::int32_t num_qo_heads = 1, group_size = 1;  // group_size query heads share a KV head
   DType o_dtype = DType::f32;             // f32, f16 or bf16
+
+  // Where a row begins in q and o. at.query counts the tokens of all requests.
+  FL_HD constexpr std::int64_t q_offset(RowPlace at) const { return at.query * q_token + std::int64_t{at.qo_head} * q_head; }
+  FL_HD constexpr std::int64_t o_offset(RowPlace at) const { return at.query * o_token + std::int64_t{at.qo_head} * o_head; }
 };
 
 struct KvPages {
   const void* k = nullptr;  // slot (page, entry) of KV head h begins at element k_strides.offset(slot, h)
   const void* v = nullptr;
   KvStrides k_strides, v_strides;
-  PageTable table;
-  std::int32_t num_pages = 0;  // of the pool
+  PageList pages;  // of all requests: items say where each one's begin
 
-  bool identity() const { return table.indices == nullptr; }  // page n of the list is page n of the pool
+  bool identity() const { return pages.indices == nullptr; }  // position n of the list is page n of the pool
 };
 
 // The host's side of a launch: the parameters, and what chooses the instance of a kernel.
 struct AttentionCall {
   QueryRows rows;
   KvPages kv;
+  PageTable table;                           // on the device; only kernels without a plan read it
   AttentionParams params;                    // what is computed: the variant's parameters are made from it
   const std::uint8_t* custom_mask = nullptr; // on the device, with MaskMode::custom
   const std::int32_t* qo_indptr = nullptr;   // [batch + 1] on the device; only kernels without a plan read it
@@ -44,7 +49,7 @@ struct AttentionCall {
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
 };
 
-// problem and output hold device pointers (DeviceProblem::view).
+// problem and output hold device pointers (DeviceProblem::view). InputError if heads lie 2^31 elements apart.
 AttentionCall attention_call(const AttentionProblem& problem, const AttentionOutput& output);
 
 // InputError unless q, o and every token of K and V begin at multiples of 16 bytes, which is what a lane loads and stores.

@@ -78,13 +78,18 @@ const std::vector<Request>& requests_of(const Plan& plan, const PageRows& pages)
 class Packer {
  public:
   Packer(const Plan& plan, const PlanPart& part, const PageRows& pages)
-      : plan_(plan), part_(part), requests_(requests_of(plan, pages)) {}
+      : group_size_(plan.group_size()), part_(part), requests_(requests_of(plan, pages)),
+        stored_{.copies = part.copies, .merges = static_cast<std::int32_t>(part.merges.size()),
+                .partial_rows = static_cast<std::int32_t>(part.partial_rows)} {}
 
   PackedItem item(const WorkItem& i) const {
     const Request& r = requests_[i.request];
     return {.query = r.query, .head = i.head, .rows = i.rows, .keys = i.keys,
-            .kv_head = kv_head_of(i.head, part_.pack, plan_.group_size()), .first_page = r.first_page, .merge = i.merge,
+            .kv_head = kv_head_of(i.head, part_.pack, group_size_), .first_page = r.first_page, .merge = i.merge,
             .slot = i.whole() ? 0 : static_cast<std::int32_t>(i.partial_slot), .request = r.shape};
+  }
+  PackedItem of_copy(const PackedItem& item, std::int32_t copy) const {
+    return stored_.of_copy(item, copy, part_.pack, group_size_);
   }
   PackedMerge merge(const Merge& m, std::int32_t first_group) const {
     const Request& r = requests_[m.request];
@@ -93,13 +98,22 @@ class Packer {
   }
 
  private:
-  const Plan& plan_;
+  std::int32_t group_size_;
   const PlanPart& part_;
   const std::vector<Request>& requests_;
+  PackedHeader stored_;  // of a block that stores items once
 };
 
+// The items of every head, in queue order: each is packed once and handed to the heads that share it.
 void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ctas, const PackedView& view) {
-  for (std::size_t at = 0; at < part.queue.size(); ++at) view.items[at] = packer.item(part.work(part.queue[at]));
+  thread_local std::vector<std::int32_t> place;  // [num_work] kept, so that packing again allocates nothing
+  place.resize(part.queue.size());
+  for (std::size_t at = 0; at < part.queue.size(); ++at) place[part.queue[at]] = static_cast<std::int32_t>(at);
+  auto next = place.begin();
+  for (const WorkItem& stored : part.items) {
+    const PackedItem item = packer.item(stored);
+    for (std::int32_t copy = 0; copy < part.copies; ++copy) view.items[*next++] = packer.of_copy(item, copy);
+  }
   const auto planned = static_cast<std::int32_t>(part.queue_indptr.size()) - 1;
   for (std::int32_t cta = 0; cta < num_ctas; ++cta) {
     PackedQueue queue;

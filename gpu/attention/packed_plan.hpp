@@ -71,7 +71,7 @@ struct alignas(16) PackedHeader {
   // What is stored once, for the head whose turn it is. pack, group_size: those of the rows (core/row.hpp).
   FL_HD constexpr PackedItem of_copy(PackedItem item, std::int32_t copy, std::int32_t pack, std::int32_t group_size) const {
     item.head += copy;
-    item.kv_head = kv_head_of(item.head, pack, group_size);
+    item.kv_head = pack == group_size ? item.head : kv_head_of(item.head, pack, group_size);
     if (item.merge >= 0) item.merge += copy * merges, item.slot += copy * partial_rows;
     return item;
   }

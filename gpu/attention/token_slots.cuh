@@ -19,7 +19,7 @@ struct TokenSlots {
                         std::uint32_t end)
       : seen(token < end) {
     if (!seen) return;
-    const KvSlot slot = kv.table.locate_from(first_page, static_cast<std::int32_t>(token));
+    const KvSlot slot = kv.pages.locate_from(first_page, static_cast<std::int32_t>(token));
     k = kv.k_strides.offset(slot, kv_head);
     v = kv.v_strides.offset(slot, kv_head);
   }

@@ -23,15 +23,11 @@ __device__ inline float finish_row(const QueryRows& rows, RowPlace at, int featu
   return row.scale;
 }
 
-__device__ inline std::int64_t o_offset(const QueryRows& rows, RowPlace at, int feature) {
-  return at.query * rows.o_token + at.qo_head * rows.o_head + feature;
-}
-
 // One feature of one row of the output. value is not normalised.
 __device__ inline void write_output(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state, float value,
                                     float row_constant = 0) {
   const float normalised = value * finish_row(rows, at, feature, state, row_constant);
-  const std::int64_t offset = o_offset(rows, at, feature);
+  const std::int64_t offset = rows.o_offset(at) + feature;
   if (rows.o_dtype == DType::f32) static_cast<float*>(rows.o)[offset] = normalised;
   if (rows.o_dtype == DType::f16) static_cast<Half*>(rows.o)[offset] = from_float<Half>(normalised);
   if (rows.o_dtype == DType::bf16) static_cast<BFloat16*>(rows.o)[offset] = from_float<BFloat16>(normalised);
@@ -41,7 +37,7 @@ __device__ inline void write_output(const QueryRows& rows, RowPlace at, int feat
 __device__ inline void write_output(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state, float4 value,
                                     float row_constant = 0) {
   const float scale = finish_row(rows, at, feature, state, row_constant);
-  const std::int64_t offset = o_offset(rows, at, feature) / 4;
+  const std::int64_t offset = (rows.o_offset(at) + feature) / 4;
   value = {value.x * scale, value.y * scale, value.z * scale, value.w * scale};
   if (rows.o_dtype == DType::f32) static_cast<float4*>(rows.o)[offset] = value;
   if (rows.o_dtype == DType::f16) {

@@ -47,19 +47,19 @@ __device__ void load_query(const RopeInAttention& rope, const Element* from, std
 
 template <class Element>
 __global__ void __launch_bounds__(threads)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ PageTable table,
        const __grid_constant__ General::Params params, const __grid_constant__ RopeInAttention rope) {
   const AttentionParams& p = params.attention;
   const std::int32_t request = blockIdx.x / rows.num_qo_heads, qo_head = blockIdx.x % rows.num_qo_heads;
   const std::int32_t kv_head = qo_head / rows.group_size, t = threadIdx.x;
-  const Request mine(kv.table, p, request);
+  const Request mine(table, p, request);
 
   extern __shared__ __align__(8) unsigned char shared[];
   auto* v_row = reinterpret_cast<std::int64_t*>(shared);  // [threads] where each key's value begins, in elements
   auto* logit = reinterpret_cast<float*>(v_row + threads);  // [threads] of the tile's keys, log2 units
   float* q = logit + threads;                               // [head_dim_qk]
   float* o = q + p.head_dim_qk;                             // [head_dim_vo], not normalised; thread t has t, t + threads ...
-  const auto* from = static_cast<const Element*>(rows.q) + request * rows.q_token + qo_head * rows.q_head;
+  const auto* from = static_cast<const Element*>(rows.q) + rows.q_offset({request, qo_head});
   load_query(rope, from, p.head_dim_qk, mine.shape.diagonal, q);
   for (std::int32_t d = t; d < p.head_dim_vo; d += threads) o[d] = 0;
 
@@ -71,7 +71,7 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
     const auto keys = static_cast<std::int32_t>(min(std::int64_t{threads}, mine.keys.end - tile));
     if (t < keys) {
       const auto j = static_cast<std::int32_t>(tile + t);
-      const KvSlot slot = kv.table.locate(request, j);
+      const KvSlot slot = table.locate(request, j);
       const Element* key = static_cast<const Element*>(kv.k) + kv.k_strides.offset(slot, kv_head);
       const bool seen = !variant.every_tile_is_edge() || variant.sees(query, j);
       const float dot = key_dot(rope, p.head_dim_qk, [&](std::int32_t d) { return q[d]; }, key, j);
@@ -118,7 +118,7 @@ void attend(const AttentionCall& call, cudaStream_t stream) {
   const auto run = call.dtype == DType::f32   ? kernel<float>
                    : call.dtype == DType::f16 ? kernel<Half>
                                               : kernel<BFloat16>;
-  launch(run, shape, stream, call.rows, call.kv, General::params(call), rope_in_attention(p));
+  launch(run, shape, stream, call.rows, call.kv, call.table, General::params(call), rope_in_attention(p));
 }
 
 }  // namespace flashladder::gpu::d1

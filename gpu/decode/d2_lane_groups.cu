@@ -16,8 +16,8 @@ namespace {
 
 template <class Group>
 __global__ void __launch_bounds__(lane_warps * 32, lane_blocks_per_sm<Group>)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ Scaled::Params params,
-       std::int32_t window_left) {
+kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ PageTable table,
+       const __grid_constant__ Scaled::Params params, std::int32_t window_left) {
   using Element = typename Group::Element;
   const std::int32_t tiles = div_up(rows.group_size, Group::rows), kv_heads = rows.num_qo_heads / rows.group_size;
   const std::int32_t request = blockIdx.x / (kv_heads * tiles), kv_head = blockIdx.x / tiles % kv_heads;
@@ -27,9 +27,8 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
   const auto* v = static_cast<const Element*>(kv.v) + feature;
 
   Group mine;
-  mine.load_query(static_cast<const Element*>(rows.q) + request * rows.q_token + first_head * rows.q_head + feature,
-                  rows.q_head, height);
-  const Range seen_keys = visible_keys({.window_left = window_left}, 1, kv.table.length(request), 0);
+  mine.load_query(static_cast<const Element*>(rows.q) + rows.q_offset({request, first_head}) + feature, rows.q_head, height);
+  const Range seen_keys = visible_keys({.window_left = window_left}, 1, table.length(request), 0);
   const std::uint32_t end = seen_keys.end;  // unsigned: a token behind the last of 2^31 - 1 must not wrap
   constexpr std::uint32_t in_flight = tokens_in_flight<Group>, warp_tokens = Group::tokens * in_flight;
   for (std::uint32_t tile = seen_keys.begin + threadIdx.x / 32 * warp_tokens; tile < end; tile += lane_warps * warp_tokens) {
@@ -41,7 +40,7 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
       seen[u] = token < end;
       keys[u] = values[u] = {};  // beyond the end there may be NaN, and 0 * NaN is NaN: nothing is read there
       if (seen[u]) {
-        const KvSlot slot = kv.table.locate(request, static_cast<std::int32_t>(token));
+        const KvSlot slot = table.locate(request, static_cast<std::int32_t>(token));
         keys[u] = *reinterpret_cast<const uint4*>(k + kv.k_strides.offset(slot, kv_head));
         values[u] = *reinterpret_cast<const uint4*>(v + kv.v_strides.offset(slot, kv_head));
       }
@@ -66,7 +65,7 @@ void attend(const AttentionCall& call, cudaStream_t stream) {
     with_rows(group, [&]<int tile_rows>() {
       const std::int64_t blocks = std::int64_t{call.batch} * call.params.num_kv_heads * div_up(group, tile_rows);
       launch(kernel<LaneGroup<Element, head_dim, tile_rows>>, {.grid = blocks, .block = lane_warps * 32}, stream, call.rows,
-             call.kv, Scaled::params(call), call.params.window_left);
+             call.kv, call.table, Scaled::params(call), call.params.window_left);
     });
   });
 }

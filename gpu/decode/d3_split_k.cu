@@ -26,8 +26,7 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
   const auto* v = static_cast<const Element*>(kv.v) + feature;
 
   Group mine;
-  mine.load_query(static_cast<const Element*>(rows.q) + first.query * rows.q_token + first.qo_head * rows.q_head + feature,
-                  rows.q_head, height);
+  mine.load_query(static_cast<const Element*>(rows.q) + rows.q_offset(first) + feature, rows.q_head, height);
   const std::uint32_t end = item.keys.end;  // unsigned: a token behind the last of 2^31 - 1 must not wrap
   constexpr std::uint32_t in_flight = tokens_in_flight<Group>, warp_tokens = Group::tokens * in_flight;
   for (std::uint32_t tile = item.keys.begin + threadIdx.x / 32 * warp_tokens; tile < end; tile += lane_warps * warp_tokens) {
@@ -39,7 +38,7 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
       seen[u] = token < end;
       keys[u] = values[u] = {};
       if (seen[u]) {
-        const KvSlot slot = kv.table.locate_from(item.first_page, static_cast<std::int32_t>(token));
+        const KvSlot slot = kv.pages.locate_from(item.first_page, static_cast<std::int32_t>(token));
         keys[u] = *reinterpret_cast<const uint4*>(k + kv.k_strides.offset(slot, item.kv_head));
         values[u] = *reinterpret_cast<const uint4*>(v + kv.v_strides.offset(slot, item.kv_head));
       }

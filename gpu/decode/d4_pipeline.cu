@@ -71,8 +71,7 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
     cp_async_commit();  // also an empty group: the count of groups, not of copies, says what has arrived
   }
   Group mine;
-  mine.load_query(static_cast<const Element*>(rows.q) + first_row.query * rows.q_token + first_row.qo_head * rows.q_head +
-                      feature, rows.q_head, height);
+  mine.load_query(static_cast<const Element*>(rows.q) + rows.q_offset(first_row) + feature, rows.q_head, height);
   for (std::uint32_t step = 0; step < steps; ++step) {
     // This copy overwrites the stage that the previous step read. No barrier is needed: a lane overwrites only what it has
     // read itself.

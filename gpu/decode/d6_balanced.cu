@@ -90,9 +90,7 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
   };
   int stage = 0;
   const auto query_of = [&](const PackedItem& of) {
-    const RowPlace first = row_place(of, 0);
-    return QueryTiles<S>(static_cast<const Element*>(rows.q) + first.query * rows.q_token + first.qo_head * rows.q_head,
-                         rows.q_head, of.rows.size());
+    return QueryTiles<S>(static_cast<const Element*>(rows.q) + rows.q_offset(row_place(of, 0)), rows.q_head, of.rows.size());
   };
   QueryTiles<S> q = query_of(item);
   for (std::int32_t next = queue.begin;; ++next) {

@@ -23,12 +23,12 @@ struct QueryTiles {
   std::uint32_t at[S::steps][S::head_tiles][2];
 
   // first: the item's first row of q; its heads lie head_stride elements apart. Heads beyond the item's rows are 0.
-  __device__ QueryTiles(const typename S::Element* first, std::int64_t head_stride, int rows) {
+  __device__ QueryTiles(const typename S::Element* first, std::int32_t head_stride, int rows) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < S::head_tiles; ++n) {
       const int head = n * heads_in_tile + lane / 4;
-      const auto* from = first + head * head_stride + lane % 4 * 2;
+      const auto* from = first + std::int64_t{head} * head_stride + lane % 4 * 2;
 #pragma unroll
       for (int i = 0; i < S::steps * 2; ++i) {
         at[i / 2][n][i % 2] = head < rows ? *reinterpret_cast<const std::uint32_t*>(from + i * 8) : 0;

@@ -31,10 +31,10 @@ struct LaneGroup {
 
   // first: q of packed row 0, this lane's first feature; rows lie head_stride elements apart. Rows from `wanted` on are 0:
   // computed with, never written.
-  __device__ void load_query(const Element* first, std::int64_t head_stride, std::int32_t wanted) {
+  __device__ void load_query(const Element* first, std::int32_t head_stride, std::int32_t wanted) {
     for (int r = 0; r < rows; ++r) {
       const Float8 features =
-          r < wanted ? to_floats<Element>(*reinterpret_cast<const uint4*>(first + r * head_stride)) : Float8{};
+          r < wanted ? to_floats<Element>(*reinterpret_cast<const uint4*>(first + std::int64_t{r} * head_stride)) : Float8{};
 #pragma unroll
       for (int i = 0; i < 8; ++i) q[r][i] = features.at[i];
     }

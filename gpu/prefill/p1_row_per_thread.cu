@@ -46,7 +46,7 @@ __device__ SoftmaxState<float> attend_row(const KvPages& kv, const General& vari
   SoftmaxState<float> state;
   for (std::int32_t j = item.keys.begin; j < item.keys.end; ++j) {
     if (!variant.sees(query, j)) continue;
-    const KvSlot slot = kv.table.locate_from(item.first_page, j);
+    const KvSlot slot = kv.pages.locate_from(item.first_page, j);
     const Element* key = static_cast<const Element*>(kv.k) + kv.k_strides.offset(slot, item.kv_head);
     const Element* value = static_cast<const Element*>(kv.v) + kv.v_strides.offset(slot, item.kv_head);
     const float dot = key_dot(rope, p.head_dim_qk, q, key, j);
@@ -78,7 +78,7 @@ __global__ void kernel(const __grid_constant__ QueryRows rows, const __grid_cons
     const RowPlace place = PackedRows{plan.pack}(item, t);
     const General::Query query = variant.query(item.request, place.query - item.query);
     const General::Head head = variant.head(place.qo_head);
-    const auto* from = static_cast<const Element*>(rows.q) + place.query * rows.q_token + place.qo_head * rows.q_head;
+    const auto* from = static_cast<const Element*>(rows.q) + rows.q_offset(place);
     load_query(rope, from, p.head_dim_qk, item.request.diagonal + query.i, q);
     for (std::int32_t d = 0; d < p.head_dim_vo; ++d) o(d) = 0;
     const SoftmaxState<float> state = attend_row<Element>(kv, variant, rope, item, query, head, q, o);
