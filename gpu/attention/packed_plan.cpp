@@ -94,7 +94,7 @@ class Packer {
   PackedMerge merge(const Merge& m, std::int32_t first_group) const {
     const Request& r = requests_[m.request];
     return {.query = r.query, .head = m.head, .rows = m.rows, .first_slot = static_cast<std::int32_t>(m.first_slot),
-            .num_partials = m.num_partials, .first_group = first_group, .request = r.shape};
+            .num_partials = m.num_partials, .first_group = first_group, .request = r.shape, .padding = {}};
   }
 
  private:
@@ -118,7 +118,9 @@ void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ct
   for (std::int32_t cta = 0; cta < num_ctas; ++cta) {
     PackedQueue queue;
     if (cta < planned && part.queue_indptr[cta] < part.queue_indptr[cta + 1]) {
-      queue = {view.items[part.queue_indptr[cta]], part.queue_indptr[cta] + 1, part.queue_indptr[cta + 1]};
+      queue.first = view.items[part.queue_indptr[cta]];
+      queue.begin = part.queue_indptr[cta] + 1;
+      queue.end = part.queue_indptr[cta + 1];
     }
     view.queues[cta] = queue;
   }

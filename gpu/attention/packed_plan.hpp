@@ -32,6 +32,8 @@ struct RequestShape {
   FL_HD constexpr std::int32_t qo_len() const { return kv_len - diagonal; }
 };
 
+// Records are padded to sectors of memory, 32 bytes: what a kernel without masks reads, everything but `request`, lies in as
+// few of them as it can.
 struct alignas(16) PackedItem {
   std::int32_t query = 0, head = 0;      // token of q and o where the request's queries begin; head of core/row.hpp
   Range rows;                            // packed rows. Empty: no item
@@ -43,8 +45,9 @@ struct alignas(16) PackedItem {
 };
 
 struct alignas(16) PackedQueue {
-  PackedItem first;
   std::int32_t begin = 0, end = 0;       // the other items of the CTA
+  PackedItem first;
+  std::int32_t padding[4] = {};
 };
 
 struct alignas(16) PackedMerge {
@@ -53,6 +56,7 @@ struct alignas(16) PackedMerge {
   std::int32_t first_slot = 0, num_partials = 0;  // partial p of row r lies at first_slot + p * rows.size() + r - rows.begin
   std::int32_t first_group = 0;          // into arrivals
   RequestShape request;
+  std::int32_t padding[4] = {};
 
   // Up to so many partials are merged at once. More of them meet in groups of group_size, each of which becomes one partial,
   // in the place of its first; then the groups are merged.
@@ -82,6 +86,9 @@ struct alignas(16) PackedHeader {
     return merge;
   }
 };
+
+static_assert(sizeof(PackedItem) % 32 == 0 && sizeof(PackedQueue) % 32 == 0 && sizeof(PackedMerge) % 32 == 0 &&
+              sizeof(PackedHeader) % 32 == 0, "records must be whole sectors");
 
 // Capacities, and what does not change from plan to plan.
 struct PackedShape {
