@@ -6,6 +6,7 @@
 // equal it on what both take.
 // Leaves out: everything that makes it fast. Loads are of one element, neighbours in a warp read different rows of K, each
 // head of a group reads K and V again, and a batch of one long request keeps num_qo_heads blocks busy and no more.
+#include "gpu/attention/elements.cuh"
 #include "gpu/attention/key_dot.cuh"
 #include "gpu/attention/variants.cuh"
 #include "gpu/attention/write_row.cuh"
@@ -115,10 +116,9 @@ void attend(const AttentionCall& call, cudaStream_t stream) {
   const LaunchShape shape{.grid = std::int64_t{call.batch} * p.num_qo_heads, .block = threads,
                           .shared_bytes = shared_bytes(p.head_dim_qk + p.head_dim_vo),
                           .most_shared_bytes = shared_bytes(most_head_dims)};
-  const auto run = call.dtype == DType::f32   ? kernel<float>
-                   : call.dtype == DType::f16 ? kernel<Half>
-                                              : kernel<BFloat16>;
-  launch(run, shape, stream, call.rows, call.kv, call.table, General::params(call), rope_in_attention(p));
+  with_element(call, [&]<class Element>() {
+    launch(kernel<Element>, shape, stream, call.rows, call.kv, call.table, General::params(call), rope_in_attention(p));
+  });
 }
 
 }  // namespace flashladder::gpu::d1

@@ -77,13 +77,10 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
 void attend(const AttentionCall& call, const PackedShape& shape, std::byte* packed, void* partials, cudaStream_t stream) {
   require_16_bytes(call);
   const PackedParams plan = packed_params(shape, packed, partials, call.params.head_dim_vo);
-  with_lower_instance(call, [&]<class Element, int head_dim>() {
-    const auto launch_work = [&]<class S>() {
-      const LaunchShape launch_shape{.grid = shape.num_work(), .block = warps * 32, .shared_bytes = warps * sizeof(TileRing<S>)};
-      launch(kernel<S>, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
-    };
-    if (shape.query_tile > heads_in_tile) return launch_work.template operator()<TileShape<Element, head_dim, 2, stages<head_dim>>>();
-    launch_work.template operator()<TileShape<Element, head_dim, 1, stages<head_dim>>>();
+  with_d5_instance(call, shape.query_tile, [&]<class Element, int head_dim, int head_tiles>() {
+    using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
+    const LaunchShape launch_shape{.grid = shape.num_work(), .block = warps * 32, .shared_bytes = warps * sizeof(TileRing<S>)};
+    launch(kernel<S>, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
   });
   merge_partials(call, shape, plan, stream);
 }

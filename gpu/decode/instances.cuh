@@ -33,6 +33,15 @@ void with_rows(std::int32_t wanted, F&& f) {
   return f.template operator()<lane_rows>();
 }
 
+// D5: f.operator()<Element, head_dim, head_tiles>(); a head tile is 8 rows.
+template <class F>
+void with_d5_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {
+  with_lower_instance(call, [&]<class Element, int head_dim>() {
+    if (query_tile > 8) return f.template operator()<Element, head_dim, 2>();
+    f.template operator()<Element, head_dim, 1>();
+  });
+}
+
 // D6: f.operator()<Element, head_dim, head_tiles, Variant>(); a head tile is 8 rows. decode.hpp: d6::query_tile().
 template <class F>
 void with_d6_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {

@@ -7,6 +7,7 @@
 // It takes everything, by the variant General, so that it is the GPU's oracle for prefill.
 // Leaves out: everything that makes it fast. A thread walks its row's keys one by one and multiplies number by number; keys
 // are shared by the rows of a tile only because the L1 cache still has them; tiles that no row sees through are not skipped.
+#include "gpu/attention/elements.cuh"
 #include "gpu/attention/key_dot.cuh"
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"
@@ -121,10 +122,9 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   const LaunchShape shape{.grid = capacity.num_ctas, .block = static_cast<unsigned>(div_up(tile, 32) * 32),
                           .shared_bytes = static_cast<std::size_t>(tile) * row_bytes(call.params),
                           .most_shared_bytes = most_shared_bytes};
-  const auto run = call.dtype == DType::f32   ? kernel<float>
-                   : call.dtype == DType::f16 ? kernel<Half>
-                                              : kernel<BFloat16>;
-  launch(run, shape, stream, call.rows, call.kv, General::params(call), rope_in_attention(call.params), plan, tile);
+  with_element(call, [&]<class Element>() {
+    launch(kernel<Element>, shape, stream, call.rows, call.kv, General::params(call), rope_in_attention(call.params), plan, tile);
+  });
   merge_partials(call, capacity, plan, stream);
 }
 

@@ -16,7 +16,8 @@ from mutants import KERNELS, MUTANTS, Mutant
 SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp", "gpu/rope/turns.hpp",
           "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp", "gpu/attention/variant_kind.hpp",
           "gpu/attention/rung_grid.hpp"}
-INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh"}
+INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh",
+           "gpu/attention/elements.cuh": "tests/gpu_mutants/one_element.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
 FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"
             "using namespace ::flashladder::gpu;\n}\n}\n")

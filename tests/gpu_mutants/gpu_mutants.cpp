@@ -74,7 +74,10 @@ const std::vector<Mutant>& mutants() {
 }
 
 CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
-  if (cases == Cases::prefill) return spec;
+  if (cases == Cases::prefill) {
+    spec.dtype = DType::f16;
+    return spec;
+  }
   spec = cases == Cases::plain ? test::as_plain_decode(spec, DType::f16) : test::as_decode(spec, DType::f16);
   spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
   if (spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;

@@ -15,9 +15,9 @@ inline void require_one_instance(const AttentionCall& call, std::int32_t query_t
 }
 
 template <class F>
-void with_lower_instance(const AttentionCall& call, F&& f) {
-  require_one_instance(call, 1);
-  f.template operator()<Half, 128>();
+void with_d5_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {
+  require_one_instance(call, query_tile);
+  f.template operator()<Half, 128, 1>();
 }
 
 template <class F>
