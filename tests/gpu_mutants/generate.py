@@ -23,11 +23,20 @@ FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace 
             "using namespace ::flashladder::gpu;\n}\n}\n")
 
 
+def header_of(file):
+  return str(pathlib.PurePath(file).with_suffix(".hpp"))
+
+
 class Sources:
   """The files under SOURCE_ROOT, as one mutant sees them."""
 
   def __init__(self, root, mutant):
     self.root, self.mutant, self.outside, self.seen = pathlib.Path(root), mutant, [], set()
+    # Of the kernel's files, those that this mutant does not touch are called as they are, in the library.
+    *others, last = KERNELS[mutant.kernel].files
+    patched = {file for file, _, _ in mutant.patches}
+    self.files = [file for file in others if file in patched] + [last]
+    self.shared = SHARED | {header_of(file) for file in others if file not in patched}
 
   def text(self, path):
     """The file, patched."""
@@ -49,7 +58,7 @@ class Sources:
 
     def include(match):
       inner = match[2]
-      if inner is None or inner in SHARED or inner.startswith("core/"):
+      if inner is None or inner in self.shared or inner.startswith("core/"):
         self.outside.append(match[1])
         return "\n"
       line_after = text.count("\n", 0, match.start()) + 2
@@ -60,7 +69,7 @@ class Sources:
 
   def mutated(self):
     """Everything of the kernel, in the mutant's namespace."""
-    body = "".join(self.expand(path) for path in KERNELS[self.mutant.kernel].files)
+    body = "".join(self.expand(path) for path in self.files)
     body = body.replace("MUTANT_VARIANT", KERNELS[self.mutant.kernel].variant)
     for file, find, _ in self.mutant.patches:
       if file not in self.seen:

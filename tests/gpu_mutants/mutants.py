@@ -30,7 +30,9 @@ MUTANTS = [
          "agree", "one copy too many is under way, into the tile that is being read"),
   Mutant("d5_lost_tile", "d5", [(D5, "div_up<std::uint32_t>(end - first, warps * round)", "(end - first) / (warps * round)")],
          "agree", "a partly filled last round is left out"),
-  Mutant("d5_merge_weight", "d5", [(MERGE, "value = value * weights.a + o * weights.b;", "value = value + o * weights.b;")],
+  Mutant("d5_merge_weight", "d5",
+         [(MERGE, "value = value * weights.a + o * weights.b;", "value = value + o * weights.b;"),
+          (D5, "  merge_partials(call, shape", "  gpu::merge_partials(call, shape")],  # the mutant's, not the library's
          "agree", "what was merged so far keeps its old weight"),
   Mutant("d5_no_rescale", "d5",
          [(TILES, "o[i][n][j] *= rescale, o[i][n][j + 2] *= rescale;", "o[i][n][j] *= 1, o[i][n][j + 2] *= 1;")],
