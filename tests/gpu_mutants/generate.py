@@ -34,15 +34,14 @@ class Sources:
     self.root, self.mutant, self.outside, self.seen = pathlib.Path(root), mutant, [], set()
     # Of the kernel's files, those that this mutant does not touch are called as they are, in the library.
     *others, last = KERNELS[mutant.kernel].files
-    self.patches = KERNELS[mutant.kernel].narrow + mutant.patches
-    patched = {file for file, _, _ in self.patches}
+    patched = {file for file, _, _ in mutant.patches}
     self.files = [file for file in others if file in patched] + [last]
     self.shared = SHARED | {header_of(file) for file in others if file not in patched}
 
   def text(self, path):
     """The file, patched."""
     text = (self.root / path).read_text()
-    for file, find, replacement in self.patches:
+    for file, find, replacement in self.mutant.patches:
       if file != path:
         continue
       if text.count(find) != 1:
@@ -72,7 +71,7 @@ class Sources:
     """Everything of the kernel, in the mutant's namespace."""
     body = "".join(self.expand(path) for path in self.files)
     body = body.replace("MUTANT_VARIANT", KERNELS[self.mutant.kernel].variant)
-    for file, find, _ in self.patches:
+    for file, find, _ in self.mutant.patches:
       if file not in self.seen:
         sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} patches {file}, which its kernel does not "
                  "include")

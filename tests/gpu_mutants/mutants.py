@@ -3,22 +3,14 @@ that no mutant quietly stops being one. A mutant may be wrong, but must not read
 import collections
 
 # A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
-# narrow: patches of the control and every mutant, that leave one instance where gpu/decode/instances.cuh does not decide.
-Kernel = collections.namedtuple("Kernel", "files rung variant narrow")
+Kernel = collections.namedtuple("Kernel", "files rung variant")
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, P1 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/prefill/p1_row_per_thread.cu"
 KERNELS = {
-  "d5": Kernel([MERGE, D5], "d5", "Scaled", [
-    (D5, "    if (shape.query_tile > heads_in_tile) return launch_work.template operator()"
-         "<TileShape<Element, head_dim, 2, stages<head_dim>>>();\n", "")]),
-  "d6": Kernel([D6], "d6", "Scaled", []),
-  "d6_general": Kernel([D6], "d6", "General", []),
-  "p1": Kernel([MERGE, P1], "p1", "General", [
-    (P1, "const auto run = call.dtype == DType::f32   ? kernel<float>\n"
-         "                   : call.dtype == DType::f16 ? kernel<Half>\n"
-         "                                              : kernel<BFloat16>;",
-         'require(call.dtype == DType::f16, "dtype", name_of(call.dtype), "mutants take f16");\n'
-         "  const auto run = kernel<Half>;")]),
+  "d5": Kernel([MERGE, D5], "d5", "Scaled"),
+  "d6": Kernel([D6], "d6", "Scaled"),
+  "d6_general": Kernel([D6], "d6", "General"),
+  "p1": Kernel([MERGE, P1], "p1", "General"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
