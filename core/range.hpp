@@ -20,6 +20,11 @@ FL_HD constexpr Range intersect(Range a, Range b) {
   return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
 }
 
+// The first `size` of a range, or all of it if it has no more. (begin + size may lie beyond int32.)
+FL_HD constexpr Range first_of(Range r, std::int32_t size) {
+  return r.size() > size ? Range{r.begin, r.begin + size} : r;
+}
+
 template <class Int>
 FL_HD constexpr Int div_up(Int a, Int b) {
   return a / b + (a % b != 0);  // not (a + b - 1) / b, which overflows near the top of Int

@@ -15,27 +15,46 @@ void exp2_minus(Eigen::Ref<Eigen::RowVectorXf> logits, float m) {
   }
 }
 
+namespace {
+
+// As O += P V, for values that are not all finite: 0 * NaN is NaN, so what a row does not see is left out.
+void add_seen_values(const QueryTile& tile, Range keys, const Matrix<float>& p, const RowsView& v, Accumulator& acc) {
+  for (std::int32_t r = 0; r < tile.size(); ++r) {
+    for (std::int32_t j = 0; j < keys.size(); ++j) {
+      if (tile.rows[r].sees(keys.begin + j)) acc.o.row(r) += p(r, j) * v.row(j);
+    }
+  }
+}
+
+}  // namespace
+
 void absorb_keys(const QueryTile& tile, const RowsView& k, const RowsView& v, std::int32_t first_key, Matrix<float>& s,
                  Accumulator& acc) {
   s.noalias() = tile.q * k.transpose();                             // [rows, keys]
   for (std::int32_t r = 0; r < tile.size(); ++r) {
     tile.rows[r].to_logits(s.row(r), first_key);
     SoftmaxState<float>& state = acc.states[r];
-    const float m = std::max(state.m, s.row(r).maxCoeff());
+    const float top = s.row(r).maxCoeff<Eigen::PropagateNaN>(), m = top <= state.m ? state.m : top;  // a NaN stays
     exp2_minus(s.row(r), m);                                        // S becomes P, relative to the new maximum
     const auto weights = merge(state, {m, s.row(r).sum()});         // weights.b is 1: the tile already is relative to m
     if (weights.a != 1.0f) acc.o.row(r) *= weights.a;               // o was relative to the old one
   }
-  acc.o.noalias() += s * v;                                         // [rows, head_dim_vo]
+  const Range keys{first_key, first_key + static_cast<std::int32_t>(k.rows())};
+  const bool all_seen = std::ranges::all_of(tile.rows, [&](const QueryRow& row) { return row.sees_all(keys); });
+  if (all_seen || v.allFinite()) {
+    acc.o.noalias() += s * v;                                       // [rows, head_dim_vo]
+  } else {
+    add_seen_values(tile, keys, s, v, acc);
+  }
 }
 
 void online_softmax(const QueryTile& tile, const Matrix<float>& k, const Matrix<float>& v, Range keys, Accumulator& acc) {
   Matrix<float> s;
   keys = intersect(keys, tile.keys);
-  for (std::int32_t j = keys.begin; j < keys.end; j += key_tile) {
-    const std::int32_t n = std::min(key_tile, keys.end - j);
-    absorb_keys(tile, RowsView(k.row(j).data(), n, k.cols(), k.outerStride()),
-                RowsView(v.row(j).data(), n, v.cols(), v.outerStride()), j, s, acc);
+  for (Range now; !keys.empty(); keys.begin = now.end) {
+    now = first_of(keys, key_tile);
+    absorb_keys(tile, RowsView(k.row(now.begin).data(), now.size(), k.cols(), k.outerStride()),
+                RowsView(v.row(now.begin).data(), now.size(), v.cols(), v.outerStride()), now.begin, s, acc);
   }
 }
 
@@ -49,8 +68,9 @@ void attend(const AttentionProblem& problem, const AttentionOutput& output) {
     const Range all_keys{0, problem.kv_len(b)};
     load_keys(problem, b, h / problem.params.group_size(), all_keys, k);
     load_values(problem, b, h / problem.params.group_size(), all_keys, v);
-    for (std::int32_t i = 0; i < problem.qo_len(b); i += query_tile) {
-      load_query_tile(problem, b, rows_of_head(h, {i, std::min(i + query_tile, problem.qo_len(b))}), offsets[b], tile);
+    for (Range left{0, problem.qo_len(b)}, now; !left.empty(); left.begin = now.end) {
+      now = first_of(left, query_tile);
+      load_query_tile(problem, b, rows_of_head(h, now), offsets[b], tile);
       acc.reset(tile.size(), problem.params.head_dim_vo);
       online_softmax(tile, k, v, all_keys, acc);
       write_tile(problem, output, tile, acc);

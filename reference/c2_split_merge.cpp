@@ -25,7 +25,7 @@ void absorb_partial(const Partial& partial, Accumulator& merged) {
 
 std::vector<Range> chunks_of_256(std::int32_t kv_len) {
   std::vector<Range> pieces;
-  for (std::int32_t j = 0; j < kv_len; j += 256) pieces.push_back({j, std::min(j + 256, kv_len)});
+  for (Range left{0, kv_len}; !left.empty(); left.begin = pieces.back().end) pieces.push_back(first_of(left, 256));
   return pieces;
 }
 
@@ -53,8 +53,9 @@ void attend(const AttentionProblem& problem, const AttentionOutput& output, cons
     const std::vector<Range> pieces = checked(split(all_keys.end), all_keys.end, b);
     load_keys(problem, b, h / problem.params.group_size(), all_keys, k);
     load_values(problem, b, h / problem.params.group_size(), all_keys, v);
-    for (std::int32_t i = 0; i < problem.qo_len(b); i += c1::query_tile) {
-      load_query_tile(problem, b, rows_of_head(h, {i, std::min(i + c1::query_tile, problem.qo_len(b))}), offsets[b], tile);
+    for (Range left{0, problem.qo_len(b)}, now; !left.empty(); left.begin = now.end) {
+      now = first_of(left, c1::query_tile);
+      load_query_tile(problem, b, rows_of_head(h, now), offsets[b], tile);
       merged.reset(tile.size(), problem.params.head_dim_vo);
       for (const Range piece : pieces) {
         acc.reset(tile.size(), problem.params.head_dim_vo);

@@ -10,8 +10,6 @@ namespace {
 constexpr std::size_t rows_ahead = 32;  // 16 KB of head_dim 128: longer than DRAM's latency, small beside an L2 cache
 static_assert(rows_ahead <= 2 * KeyStream::in_place_tile, "no further than the next tile, whose rows are located");
 
-Range first_tile(Range keys, std::int32_t size) { return {keys.begin, std::min(keys.begin + size, keys.end)}; }
-
 }  // namespace
 
 KeyStream::KeyStream(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, bool read_once,
@@ -28,7 +26,7 @@ KeyStream::KeyStream(const AttentionProblem& problem, std::int32_t request, std:
 
 bool KeyStream::next(KeyTile& tile) {
   if (keys_.empty()) return false;
-  const Range now = first_tile(keys_, in_place_ ? in_place_tile : gathered_tile);
+  const Range now = first_of(keys_, in_place_ ? in_place_tile : gathered_tile);
   keys_.begin = now.end;
   std::vector<const float*>& rows = buffers_.rows;
   Prefetcher ahead{};
@@ -49,7 +47,7 @@ std::int32_t KeyStream::row_floats() const { return std::min(problem_.kv.head_di
 
 // The next tile's, if there is one.
 void KeyStream::append_rows() {
-  const Range tile = first_tile(keys_, in_place_tile);
+  const Range tile = first_of(keys_, in_place_tile);
   std::vector<const float*>& rows = buffers_.rows;
   const std::size_t at = rows.size();
   rows.resize(at + 2 * tile.size());

@@ -18,6 +18,9 @@ struct QueryRow {
   const std::uint8_t* mask_row;    // [kv_len] bytes of a custom mask, or nullptr: the whole hull is visible
   std::int32_t origin;             // ALiBi is reckoned from this key (core/score_transform.hpp); read only with ALiBi
 
+  bool sees(std::int32_t key) const { return visible.contains(key) && (mask_row == nullptr || mask_row[key] != 0); }
+  bool sees_all(Range keys) const { return mask_row == nullptr && intersect(visible, keys) == keys; }
+
   // In: dots of this row with keys [first_key, first_key + size). Out: logits less the row's constant, -inf where the row
   // does not see the key.
   void to_logits(Eigen::Ref<Eigen::RowVectorXf> dots, std::int32_t first_key) const;
