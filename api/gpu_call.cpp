@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/error.hpp"
+#include "gpu/attention/needs_general.hpp"
 #include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
@@ -27,7 +28,7 @@ AttentionMachine gpu_machine(const AttentionParams& params, bool decode) {
     return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
             .prefill_rows = grid.query_tile, .claimed = true};
   }
-  const gpu::RungGrid grid = gpu::d6::grid(params.head_dim_qk, gpu::variant_of(params));
+  const gpu::RungGrid grid = gpu::d6::grid(params.head_dim_qk, gpu::needs_general(params));
   return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
           .most_decode_rows = grid.query_tile,
           .cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item}};

@@ -12,7 +12,8 @@
 namespace flashladder::bench {
 
 inline constexpr double a100_peak = 2.039;  // TB/s
-// A case is too small for a target of bandwidth if this GPU's peak moves its bytes in less: then latency is most of its time.
+// A case is too small for a target of bandwidth if this GPU's peak moves its bytes in less: then latency is most of its
+// time.
 inline constexpr double least_us_at_peak = 10;
 
 struct A100Target {

@@ -20,7 +20,8 @@ inline void require_int32_shape(const char* argument, const ConstTensor& t) {
 
 // The heads that a kernel counts through: those of all tensors of a token together.
 inline void require_int32_heads(const char* argument, std::int64_t heads) {
-  require(heads <= most_int32_size, argument, heads, "heads a token, those of all tensors together, are more than 2^31 - 1024");
+  require(heads <= most_int32_size, argument, heads,
+          "heads a token, those of all tensors together, are more than 2^31 - 1024");
 }
 
 inline void require_16_bits(const char* argument, const ConstTensor& t) {

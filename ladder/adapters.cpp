@@ -18,7 +18,7 @@ Support any_attention(const CaseSpec& spec) {
 }
 
 Rung cpu_rung(std::string name, std::string idea, std::string chapter, std::string must_equal) {
-  return {.name = std::move(name), .op = Op::attention, .idea = std::move(idea), .teaches = std::move(chapter),
+  return {.name = std::move(name), .idea = std::move(idea), .teaches = std::move(chapter),
           .device = Device::cpu, .must_equal = std::move(must_equal), .p_dtype = DType::f32, .supports = any_attention,
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
 }

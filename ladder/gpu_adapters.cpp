@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "gpu/attention/needs_general.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
 #include "gpu/device_buffer.hpp"
@@ -29,7 +30,7 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
 }
 
 Rung gpu_rung(const GpuRung& about) {
-  return {.name = about.name, .op = Op::attention, .idea = about.idea, .teaches = about.teaches, .device = Device::gpu,
+  return {.name = about.name, .idea = about.idea, .teaches = about.teaches, .device = Device::gpu,
           .must_equal = about.must_equal, .p_dtype = DType::f32, .p_as_kv = about.p_as_kv,
           .supports = [about](const CaseSpec& spec) { return supports(about, spec); },
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
@@ -75,7 +76,7 @@ void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::by
 }  // namespace
 
 GpuPlanShape d5_plan_shape(const AttentionParams& p) { return {gpu::d5::grid(p.head_dim_qk), false}; }
-GpuPlanShape d6_plan_shape(const AttentionParams& p) { return {gpu::d6::grid(p.head_dim_qk, gpu::variant_of(p)), true}; }
+GpuPlanShape d6_plan_shape(const AttentionParams& p) { return {gpu::d6::grid(p.head_dim_qk, gpu::needs_general(p)), true}; }
 
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, const GpuPlanShape& shape) {
   const AttentionParams& p = spec.params;
@@ -124,10 +125,12 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
 std::vector<Rung> gpu_rungs() {
   const auto lower = gpu::why_not_lower_rungs;
   return {
-      direct_on_gpu({"D1", "GPU decode: one block a query head, scalar loads", "06", "C4", gpu::d1::why_not}, gpu::d1::attend),
+      direct_on_gpu({"D1", "GPU decode: one block a query head, scalar loads", "06", "C4", gpu::d1::why_not},
+                    gpu::d1::attend),
       direct_on_gpu({"D2", "16-byte loads, lane groups, K and V once for a group of heads", "06", "D1", lower},
                     gpu::d2::attend),
-      planned_on_gpu({"D3", "split-K over a plan, merge kernel", "07", "D2", lower}, lane_groups_plan_shape, gpu::d3::attend),
+      planned_on_gpu({"D3", "split-K over a plan, merge kernel", "07", "D2", lower}, lane_groups_plan_shape,
+                     gpu::d3::attend),
       planned_on_gpu({"D4", "cp.async pipeline, page ids fetched ahead", "07", "D3", lower}, lane_groups_plan_shape,
                      gpu::d4::attend),
       planned_on_gpu({.name = "D5", .idea = "tensor cores: tokens are M, heads are N", .teaches = "08", .must_equal = "D4",

@@ -40,8 +40,8 @@ GpuPlanShape d6_plan_shape(const AttentionParams& params);
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, const GpuPlanShape& shape);
 
 // A rung with a plan. The tests make some of broken kernels.
-using PlannedAttend = std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte* packed, void* partials,
-                                         cudaStream_t stream)>;
+using PlannedAttend = std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte* packed,
+                                         void* partials, cudaStream_t stream)>;
 Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape, PlannedAttend attend);
 
 }  // namespace flashladder::ladder

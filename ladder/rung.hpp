@@ -16,7 +16,6 @@
 
 namespace flashladder::ladder {
 
-enum class Op : std::uint8_t { attention };  // a value a family: what its spec and its buffers mean
 
 // Yes, or the reason why not: nothing is silently ignored.
 struct Support {
@@ -49,7 +48,6 @@ using Runner = std::function<void(void* stream)>;
 
 struct Rung {
   std::string name;        // "C1"
-  Op op = Op::attention;
   std::string idea;        // what is new against the rung below, in a few words
   std::string teaches;     // the chapter that explains it, "02"; "" if none
   Device device = Device::cpu;  // where the harness allocates the buffers

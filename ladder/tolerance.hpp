@@ -10,9 +10,9 @@
 // Cauchy-Schwarz: N = sm_scale * |q| * max|k| over those keys, L = N log2 e.
 //   k counts roundings of a logit, each at most u L: the scale, log2 e, the subtraction of m and exp2 are four; a dot
 // product of n terms added in one chain errs like a random walk of n steps, whose standard deviation is sqrt(n) / 3 when all
-// terms have one sign (as logits near 1e5 do), and four deviations are allowed. (Higham and Mary, SIAM J. Sci. Comput. 41(5),
-// 2019: rounding errors grow with sqrt(n) in practice.) E: the lse of n keys may exceed L, by log2 n at most, and is then
-// rounded at its own size: when a partial is written, when it is merged, and at the end.
+// terms have one sign (as logits near 1e5 do), and four deviations are allowed. (Higham and Mary, SIAM J. Sci. Comput.
+// 41(5), 2019: rounding errors grow with sqrt(n) in practice.) E: the lse of n keys may exceed L, by log2 n at most, and is
+// then rounded at its own size: when a partial is written, when it is merged, and at the end.
 //   S: when weights p_j are off by at most e, relatively, o is off by at most e * sum p_j |v_j - o|, which is no more than e
 // times the standard deviation of the values under the weights, S^2 = sum p_j v_j^2 - o^2. (Where e is not small, logits off
 // by e change weights by 2^e at either end: 4^e - 2^e in its place.) Sum and division round o itself.

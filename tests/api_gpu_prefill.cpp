@@ -1,5 +1,5 @@
-// Many queries a request on the GPU through the public classes: every case of the table against the oracle, by page lists and
-// by block tables, whole and in a graph that is planned again for each batch.
+// Many queries a request on the GPU through the public classes: every case of the table against the oracle, by page lists
+// and by block tables, whole and in a graph that is planned again for each batch.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -125,7 +125,8 @@ TEST_CASE("a graph of a prefill is planned again for each batch") {
     const Tensor q_view = contiguous(q.data(), DType::f16, {c.q.shape[0], 6, 64});
     const Chosen first(c, {0});
     graphed.plan(first.lengths(), first.paged_kv_indices, Device::cpu, stream);
-    const GpuGraph graph(stream, [&] { graphed.run({.q = q_view, .kv = kv, .page_ids = {}, .output = out.view(), .sinks = {}}, stream); });
+    const AttentionArguments arguments{.q = q_view, .kv = kv, .page_ids = {}, .output = out.view(), .sinks = {}};
+    const GpuGraph graph(stream, [&] { graphed.run(arguments, stream); });
     for (const std::vector<std::int32_t>& requests :
          {std::vector<std::int32_t>{0, 1, 2, 3, 4, 5}, {5}, {}, {2}, {4, 4}, {1, 4, 5, 0}}) {
       const Chosen batch(c, requests);

@@ -150,7 +150,8 @@ TEST_CASE("a cost model that is right but for a factor and a constant fits exact
 }
 
 TEST_CASE("costs that are all alike give a mean, not a slope; no work gives nothing") {
-  const CtaProfile level{.work = "", .policy = "", .predicted = {1000, 1001, 999}, .begin_us = {0, 0, 0}, .end_us = {11, 10, 9}};
+  const CtaProfile level{.work = "", .policy = "", .predicted = {1000, 1001, 999}, .begin_us = {0, 0, 0},
+                         .end_us = {11, 10, 9}};
   CHECK(fit(level).ns_per_key == doctest::Approx(10));
   CHECK(fit(level).fixed_us == 0);
   CHECK(fit({.work = "", .policy = "", .predicted = {0}, .begin_us = {0}, .end_us = {0}}).ctas == 0);

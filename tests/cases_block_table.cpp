@@ -1,4 +1,5 @@
-// Cases whose page ids are a dense block table: drawn like their page lists, written, read back, and what a file may not say.
+// Cases whose page ids are a dense block table: drawn like their page lists, written, read back, and what a file may not
+// say.
 #include <doctest/doctest.h>
 
 #include <algorithm>

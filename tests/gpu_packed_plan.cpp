@@ -171,7 +171,9 @@ TEST_CASE("each part of a plan has a block of its own") {
   in.decode_tile = 4;
   const Plan plan = planner::make_plan(in);
   REQUIRE(plan.parts.size() == 2);
-  for (std::size_t part = 0; part < 2; ++part) check_packed(plan, {5}, Packed(plan, {5}, gpu::shape_of(plan, part), part), part);
+  for (std::size_t part = 0; part < 2; ++part) {
+    check_packed(plan, {5}, Packed(plan, {5}, gpu::shape_of(plan, part), part), part);
+  }
 }
 
 TEST_CASE("the pages of a block table begin at its rows") {

@@ -120,7 +120,8 @@ TEST_CASE("a sequence of 2^31 - 1 keys: only those in the window are touched") {
       float o[2] = {}, lse[2] = {};
       const Settings settings{.threads = 1};
       std::vector<float> workspace(rung(name).workspace_bytes(spec, settings) / sizeof(float) + 1);
-      const Buffers buffers{problem, {contiguous(o, DType::f32, {2, 1, 1}), lse}, std::as_writable_bytes(std::span(workspace))};
+      const Buffers buffers{problem, {contiguous(o, DType::f32, {2, 1, 1}), lse},
+                            std::as_writable_bytes(std::span(workspace))};
       rung(name).prepare(buffers, spec, settings)(nullptr);
       const double keys = mask == MaskMode::none ? 101 : 100;  // of query 0, whose diagonal is the last key but one
       CHECK(o[0] == doctest::Approx(3));

@@ -1,6 +1,6 @@
 // The proof of the GPU ladder: every GPU rung equals the nearest rung below that takes the case (D1 and P1 the CPU's C4) and
-// the double oracle, on the case table and on random cases. Outputs and workspace start as NaN between guard bands, unused cache slots hold
-// NaN.
+// the double oracle, on the case table and on random cases. Outputs and workspace start as NaN between guard bands, unused
+// cache slots hold NaN.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -110,7 +110,8 @@ TEST_CASE("every GPU rung equals the rung below on random cases") {
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   check_all(cases, [](int i) {
     // Most plans are for a GPU smaller than this one: then a CTA's queue has several items, though the case is small.
-    const Settings settings{.threads = 1, .policy = policies[i % 4], .chunk_size = 64, .num_sms = i % 5 == 0 ? 0 : 1 + i % 7};
+    const Settings settings{.threads = 1, .policy = policies[i % 4], .chunk_size = 64,
+                            .num_sms = i % 5 == 0 ? 0 : 1 + i % 7};
     return Trial{test::random_gpu_case(test::options().seed + i), settings};
   });
 }

@@ -92,7 +92,8 @@ TEST_CASE("the same inputs give the same bits over 100 runs") {
       const int runs = times_or(100);
       int differing = 0;
       for (int i = 0; i < runs; ++i) differing += !same_bits(repeated.first, repeated.again(nullptr, 1));
-      CHECK_MESSAGE(differing == 0, rung.name, ", policy ", name_of(settings.policy), ": ", differing, " of ", runs, " runs differ");
+      CHECK_MESSAGE(differing == 0, rung.name, ", policy ", name_of(settings.policy), ": ", differing, " of ", runs,
+                    " runs differ");
     }
   }
 }

@@ -1,5 +1,5 @@
-// The CPU rungs above C0 never hold the score matrix: their peak memory on a long request stays far below its size. C0, which holds it, is
-// the control that shows the measurement would notice.
+// The CPU rungs above C0 never hold the score matrix: their peak memory on a long request stays far below its size. C0,
+// which holds it, is the control that shows the measurement would notice.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -48,6 +48,7 @@ TEST_CASE("only C0 holds the score matrix") {
   for (const Rung& rung : rungs()) {
     if (rung.device == Device::gpu || rung.name == "C0") continue;
     const double growth = peak_growth_mib(rung, c);
-    CHECK_MESSAGE(growth < scores_mib / 4, rung.name, " took ", growth, " MiB at its peak; the score matrix is ", scores_mib);
+    CHECK_MESSAGE(growth < scores_mib / 4, rung.name, " took ", growth, " MiB at its peak; the score matrix is ",
+                  scores_mib);
   }
 }

@@ -35,7 +35,8 @@ Stamps median_run(const Plan& plan, std::int32_t page_size, const gpu::Attention
   const gpu::PackedShape shape = gpu::shape_of(plan);
   std::vector<std::byte> packed(gpu::packed_bytes(shape));
   gpu::pack(plan, {page_size}, shape, packed);
-  const gpu::DeviceBuffer on_device(packed.data(), packed.size()), partials(gpu::partial_bytes(shape, call.params.head_dim_vo));
+  const gpu::DeviceBuffer on_device(packed.data(), packed.size());
+  const gpu::DeviceBuffer partials(gpu::partial_bytes(shape, call.params.head_dim_vo));
   const std::vector<std::uint64_t> zeros(static_cast<std::size_t>(shape.num_ctas) * 2);
   const gpu::DeviceBuffer times(zeros.data(), zeros.size() * sizeof(std::uint64_t));
   std::vector<Stamps> runs;

@@ -42,8 +42,8 @@ class Arrival {
   }
 
   // All threads of the group, later. If this CTA was the last, joins what was announced and hands on each row of the result:
-  // write_final(merge, row, feature, state, float4 of o, not normalised). join: a PartialMerge, with shared memory that nobody
-  // reads after the item's rows were written, and nobody writes before the next item's are.
+  // write_final(merge, row, feature, state, float4 of o, not normalised). join: a PartialMerge, with shared memory that
+  // nobody reads after the item's rows were written, and nobody writes before the next item's are.
   template <class Join, class Write>
   __device__ void settle(const PackedParams& plan, const Join& join, const Write& write_final) {
     if (merge_ < 0) return;

@@ -9,7 +9,8 @@
 namespace flashladder::gpu {
 namespace {
 
-void require_aligned(const char* argument, const void* data, std::size_t element, std::initializer_list<std::int64_t> strides) {
+void require_aligned(const char* argument, const void* data, std::size_t element,
+                     std::initializer_list<std::int64_t> strides) {
   bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
   for (const std::int64_t stride : strides) aligned = aligned && stride * static_cast<std::int64_t>(element) % 16 == 0;
   require(aligned, argument, "", "on the GPU its pointer and its strides must be multiples of 16 bytes");

@@ -30,8 +30,8 @@ __device__ inline Rotation<float> rotation_at(const RopeInAttention& rope, std::
   return {forward.cos, -forward.sin};
 }
 
-// term(0) + ... + term(n - 1) in eight sums, joined in pairs: one chain of 256 additions rounds more than near 1e5 a logit may
-// be off.
+// term(0) + ... + term(n - 1) in eight sums, joined in pairs: one chain of 256 additions rounds more than near 1e5 a logit
+// may be off.
 template <class Term>
 __device__ float sum_in_eights(std::int32_t n, const Term& term) {
   float sum[8] = {};
@@ -46,7 +46,8 @@ __device__ float sum_in_eights(std::int32_t n, const Term& term) {
 
 // q(d): feature d of the query, in f32, rotated already if it must be. key [head_dim] stands at position j.
 template <class Element, class Query>
-__device__ float key_dot(const RopeInAttention& rope, std::int32_t head_dim, const Query& q, const Element* key, std::int32_t j) {
+__device__ float key_dot(const RopeInAttention& rope, std::int32_t head_dim, const Query& q, const Element* key,
+                         std::int32_t j) {
   if (!rope.on) return sum_in_eights(head_dim, [&](std::int32_t d) { return q(d) * to_float(key[d]); });
   return sum_in_eights(head_dim / 2, [&](std::int32_t pair) {
     const RopePair at = rope_pair(RopeStyle::neox, pair, head_dim);

@@ -1,8 +1,9 @@
-// The merge kernel of Flash-Decoding: o = sum of partial o, each weighted by 2^(its lse - the lse of all). Used by D3, D4, D5
-// and P1.
+// The merge kernel of Flash-Decoding: o = sum of partial o, each weighted by 2^(its lse - the lse of all). Used by D3, D4,
+// D5 and P1.
 // grid   one block for each row of a merge      block  up to 256 threads, which share the features      no shared memory
-// Must equal the loop of reference/plan_executor.cpp: partials in slot order, never in the order of arrival, so that the bits
-// are the same in every run. The launch is the barrier: a kernel starts when the previous kernel has written all partials.
+// Must equal the loop of reference/plan_executor.cpp: partials in slot order, never in the order of arrival, so that the
+// bits are the same in every run. The launch is the barrier: a kernel starts when the previous kernel has written all
+// partials.
 #include "gpu/attention/merge_partials.hpp"
 
 #include "gpu/attention/packed_work.cuh"

@@ -151,7 +151,8 @@ PackedView view_of(const PackedShape& capacity, std::byte* packed) {
           .arrivals = reinterpret_cast<std::uint32_t*>(packed + at.arrivals)};
 }
 
-void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, std::span<std::byte> out, std::size_t index) {
+void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, std::span<std::byte> out,
+          std::size_t index) {
   const PackedShape shape = shape_of(plan, index);
   require_fits(plan, shape, capacity, out.size());
   const PackedView view = view_of(capacity, out.data());

@@ -5,8 +5,8 @@
 //   items  [items]       in queue order, those of every head; a claimed part: in the order in which they are claimed, stored
 //                        once for all the heads that share them (core/plan.hpp: copies)
 //   merges [merges]      where the partials of a cut tile lie, and the rows that they become
-//   arrivals             zeros: how many partials are written, of each merge, and of each group of partials in the merges that
-//                        have several. They return to zero by themselves, and so does the header's counter
+//   arrivals             zeros: how many partials are written, of each merge, and of each group of partials in the merges
+//                        that have several. They return to zero by themselves, and so does the header's counter
 //
 // An item says all that a CTA needs, the request's first page included, so that keys are three loads away from the launch
 // (queue, page id, key) and not five. The layout depends on the capacities alone: what a captured graph's kernel points to
@@ -96,8 +96,9 @@ struct PackedShape {
   std::int32_t num_ctas = 0;    // the grid: CTAs beyond the plan's find an empty queue
   std::int32_t query_tile = 1;  // most packed rows in an item: decides the kernel's instance
   std::int32_t pack = 1;        // query heads a row tile packs
-  std::int32_t copies = 1;      // heads that share the stored items: 1 with queues, where each head's are written out. A block
-                                // of copies = 1 has room for any number of them: items then counts those of all heads
+  // Heads that share the stored items: 1 with queues, where each head's are written out. A block of copies = 1 has room for
+  // any number of them: items then counts those of all heads.
+  std::int32_t copies = 1;
   std::int64_t items = 0, merges = 0;  // stored
   std::int64_t partial_rows = 0;       // of the whole plan: slots count through all its parts
 

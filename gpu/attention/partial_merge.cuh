@@ -92,8 +92,8 @@ struct PartialMerge {
     }
   }
 
-  // All threads of the group. write(row, feature, state, float4 of o, not normalised). Waits for all of a thread's copies, those of tiles
-  // to come as well, which would be waited for next.
+  // All threads of the group. write(row, feature, state, float4 of o, not normalised). Waits for all of a thread's copies,
+  // those of tiles to come as well, which would be waited for next.
   template <class Write>
   __device__ void operator()(const PackedMerge& m, const Partials& some, const Write& write) const {
     const int columns = Column::count(m);

@@ -13,8 +13,8 @@ struct TokenSlots {
   bool seen = false;
 
   TokenSlots() = default;
-  // first_page: where the request's pages begin in the table's list. Tokens from `end` on are unseen; they are unsigned, since
-  // the one behind 2^31 - 1 is asked for too.
+  // first_page: where the request's pages begin in the table's list. Tokens from `end` on are unseen; they are unsigned,
+  // since the one behind 2^31 - 1 is asked for too.
   __device__ TokenSlots(const KvPages& kv, std::int32_t first_page, std::int32_t kv_head, std::uint32_t token,
                         std::uint32_t end)
       : seen(token < end) {

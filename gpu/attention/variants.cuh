@@ -6,26 +6,29 @@
 //               cap, ALiBi, causal, window, custom mask. Its arithmetic is core's own, the same on host and device.
 //
 // Features are never multiplied out: a new one is a branch in General, or, if a kernel's speed depends on it, a fourth
-// variant. A kernel asks in this order:
+// variant: a struct here, and its name in the list of the kernels that have an instance of it (decode/instances.cuh). Its
+// takes() says for which parameters it is right. A kernel asks in this order:
 //
 //   Variant variant(params);                         once
 //   variant.query(request, i)  ->  Query             for each query i (in its request) that a thread has rows of
 //   variant.head(qo_head)      ->  Head              for each head
-//   variant.sees(query, j)                           for each key j of an *edge* tile: a tile with a key that one of its rows does
-//                                                    not see. every_tile_is_edge(): all of them are
+//   variant.sees(query, j)                           for each key j of an *edge* tile: a tile with a key that one of its rows
+//                                                    does not see. every_tile_is_edge(): all of them are
 //   variant.logit(dot, query, head, j)               for each key that is seen
 //   variant.row_constant(query, head)                what all logits of the row lack: finish_row() adds it to lse_log2
 //
-// Keys outside of an item's range are the kernel's business, and sinks that of the final writer. Logits and row constants are
-// in log2 units.
+// Keys outside of an item's range are the kernel's business, and sinks that of the final writer. Logits and row constants
+// are in log2 units.
 #pragma once
 
 #include <cstdint>
 
+#include "core/error.hpp"
 #include "core/score_transform.hpp"
 #include "core/softmax_state.hpp"
 #include "core/visibility.hpp"
 #include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/needs_general.hpp"
 #include "gpu/attention/packed_plan.hpp"
 
 namespace flashladder::gpu {
@@ -36,6 +39,7 @@ struct Scaled {
   };
   struct Query {};
   struct Head {};
+  static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap == 0; }
   static Params params(const AttentionCall& call) { return {call.params.sm_scale * static_cast<float>(log2_e)}; }
 
   Params p;
@@ -53,6 +57,7 @@ struct SoftCapped {
   };
   using Query = Scaled::Query;
   using Head = Scaled::Head;
+  static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap > 0; }
   static Params params(const AttentionCall& call) {
     const AttentionParams& a = call.params;
     return {a.sm_scale / a.logits_soft_cap, a.logits_soft_cap * static_cast<float>(log2_e)};
@@ -79,6 +84,7 @@ struct General {
   struct Head {
     ScoreTransform<float> transform;
   };
+  static bool takes(const AttentionParams&) { return true; }
   static Params params(const AttentionCall& call) { return {call.params, call.custom_mask}; }
 
   const Params& p;
@@ -93,7 +99,16 @@ struct General {
   __device__ float logit(float dot, const Query& q, const Head& head, std::int32_t j) const {
     return head.transform(dot, q.origin, j);
   }
-  __device__ float row_constant(const Query& q, const Head& head) const { return head.transform.row_constant(q.i, q.origin); }
+  __device__ float row_constant(const Query& q, const Head& head) const {
+    return head.transform.row_constant(q.i, q.origin);
+  }
 };
+
+// Calls f.operator()<Variant>() with the first of the list that takes the parameters. InputError if none does.
+template <class... Variants, class F>
+void with_variant(const AttentionParams& params, F&& f) {
+  const bool found = ((Variants::takes(params) ? (f.template operator()<Variants>(), true) : false) || ...);
+  require(found, "logits", "", "no variant of this kernel computes them");
+}
 
 }  // namespace flashladder::gpu

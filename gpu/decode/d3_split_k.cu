@@ -1,8 +1,9 @@
 // D3, split-K over a plan (Flash-Decoding): one block for each work item, then a merge kernel. Must equal D2.
 // grid   the plan's work, then rows of merges       block  128 threads       shared memory  as D2
 // New: what a block does is data. An item names a request's pages, a KV head, packed rows and a range of keys, so a long
-// request is cut into pieces that run side by side; pieces leave normalised partials and their lse_log2 in the workspace, and
-// attention/merge_partials.cu joins them in slot order. Where to cut is the planner's choice, and this file never knows it.
+// request is cut into pieces that run side by side; pieces leave normalised partials and their lse_log2 in the workspace,
+// and attention/merge_partials.cu joins them in slot order. Where to cut is the planner's choice, and this file never knows
+// it.
 // Leaves out: loads still wait for the arithmetic of the iteration before them; the merge is a second launch.
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"
@@ -16,8 +17,8 @@ namespace {
 
 template <class Group>
 __global__ void __launch_bounds__(lane_warps * 32, lane_blocks_per_sm<Group>)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ Scaled::Params params,
-       const __grid_constant__ PackedParams plan) {
+kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+       const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename Group::Element;
   const PackedItem item = work_of(plan, rows.group_size, blockIdx.x);
   const RowPlace first = OneQueryRows{plan.pack}(item, 0);

@@ -30,14 +30,15 @@ constexpr int blocks_per_sm = Group::rows <= 4 ? 3 : 2;  // 64 KB of shared memo
 
 template <class Group>
 __global__ void __launch_bounds__(lane_warps * 32, blocks_per_sm<Group>)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ Scaled::Params params,
-       const __grid_constant__ PackedParams plan) {
+kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+       const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename Group::Element;
   // One TokenSlots serves a round: 32 tokens of a warp, in round_stages stages.
   constexpr std::uint32_t stage_tokens = tokens_in_stage<Group>, round_stages = 32 / stage_tokens;
   const PackedItem item = work_of(plan, rows.group_size, blockIdx.x);
   const RowPlace first_row = OneQueryRows{plan.pack}(item, 0);
-  const std::int32_t height = item.rows.size(), feature = Group::lane() * 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const std::int32_t height = item.rows.size(), feature = Group::lane() * 8;
+  const std::int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const auto* k = static_cast<const Element*>(kv.k) + feature;
   const auto* v = static_cast<const Element*>(kv.v) + feature;
   extern __shared__ __align__(16) unsigned char shared[];
@@ -109,7 +110,8 @@ void attend(const AttentionCall& call, const PackedShape& shape, std::byte* pack
     with_rows(shape.query_tile, [&]<int tile_rows>() {
       const LaunchShape launch_shape{.grid = shape.num_work(), .block = lane_warps * 32,
                                      .shared_bytes = lane_warps * sizeof(LaneRing)};
-      launch(kernel<LaneGroup<Element, head_dim, tile_rows>>, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
+      const auto run = kernel<LaneGroup<Element, head_dim, tile_rows>>;
+      launch(run, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
     });
   });
   merge_partials(call, shape, plan, stream);

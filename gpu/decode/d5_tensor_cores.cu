@@ -19,8 +19,8 @@ constexpr int stages = head_dim == 64 ? 4 : 3;  // 64, 96 KB: what a block of sm
 
 template <class S>
 __global__ void __launch_bounds__(warps * 32, grid(S::head_dim).ctas_per_sm)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ Scaled::Params params,
-       const __grid_constant__ PackedParams plan) {
+kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+       const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
   const PackedItem item = work_of(plan, rows.group_size, blockIdx.x);
   const RowPlace first_row = OneQueryRows{plan.pack}(item, 0);
@@ -30,8 +30,8 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
   extern __shared__ __align__(128) unsigned char shared[];
   TileRing<S>& ring = reinterpret_cast<TileRing<S>*>(shared)[warp];
 
-  // The warps take the item's tokens in turns of one round: two tiles. Unsigned: a token behind the last of 2^31 - 1 must not
-  // wrap.
+  // The warps take the item's tokens in turns of one round: two tiles. Unsigned: a token behind the last of 2^31 - 1 must
+  // not wrap.
   const std::uint32_t first = item.keys.begin + warp * round, end = item.keys.end;
   const std::uint32_t tiles = (first < end ? div_up<std::uint32_t>(end - first, warps * round) : 0) * (round / tile_tokens);
   const auto slots_of_round = [&](std::uint32_t n) {
@@ -79,7 +79,8 @@ void attend(const AttentionCall& call, const PackedShape& shape, std::byte* pack
   const PackedParams plan = packed_params(shape, packed, partials, call.params.head_dim_vo);
   with_d5_instance(call, shape.query_tile, [&]<class Element, int head_dim, int head_tiles>() {
     using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
-    const LaunchShape launch_shape{.grid = shape.num_work(), .block = warps * 32, .shared_bytes = warps * sizeof(TileRing<S>)};
+    const LaunchShape launch_shape{.grid = shape.num_work(), .block = warps * 32,
+                                   .shared_bytes = warps * sizeof(TileRing<S>)};
     launch(kernel<S>, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
   });
   merge_partials(call, shape, plan, stream);

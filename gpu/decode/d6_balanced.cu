@@ -3,8 +3,8 @@
 // New: a warp's pipeline never ends between items: it copies the tiles of the next item while it computes those of this one,
 // so that filling and draining is paid once a launch (stream-K, arXiv:2301.03598). A tile cut among CTAs is merged by the
 // one that counts itself as the last, in chunk order whoever that is: no second launch, the same bits. Programmatic
-// dependent launch: the queue and page ids are read while the previous kernel on the stream still runs. A variant computes the
-// logits, and may ask of each key whether it is seen.
+// dependent launch: the queue and page ids are read while the previous kernel on the stream still runs. A variant computes
+// the logits, and may ask of each key whether it is seen.
 // Leaves out: splits of one short request could meet in a cluster's shared memory instead of global memory.
 #include <utility>
 
@@ -62,7 +62,7 @@ struct ItemLogits {
 };
 
 template <class S, class Variant>
-__global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, VariantKind::scaled).ctas_per_sm)
+__global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, false).ctas_per_sm)
 kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
        const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
@@ -119,7 +119,8 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
       if (item.merge < 0) {
         write_final(item, r, feature, state, value);
       } else {
-        write_partial(plan.partial_o, plan.partial_lse_log2, std::int64_t{item.slot} + r, S::head_dim, feature, state, value);
+        const std::int64_t slot = std::int64_t{item.slot} + r;
+        write_partial(plan.partial_o, plan.partial_lse_log2, slot, S::head_dim, feature, state, value);
       }
     });
     // Of an item before: the counter has had an item's time to answer. Goes where this one's partials have just been.

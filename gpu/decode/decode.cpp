@@ -30,9 +30,13 @@ std::string why_not_lower_rungs(const AttentionParams& p, DType dtype) {
 }
 
 std::string d6::why_not(const AttentionParams& p, DType dtype) {
-  if (dtype != DType::f16 && dtype != DType::bf16) return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
+  if (dtype != DType::f16 && dtype != DType::bf16) {
+    return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
+  }
   if (p.head_dim_qk != p.head_dim_vo) return "head_dim_qk and head_dim_vo differ";
-  if (p.head_dim_qk != 64 && p.head_dim_qk != 128 && p.head_dim_qk != 256) return dim_is_none_of(p.head_dim_qk, "64, 128, 256");
+  if (p.head_dim_qk != 64 && p.head_dim_qk != 128 && p.head_dim_qk != 256) {
+    return dim_is_none_of(p.head_dim_qk, "64, 128, 256");
+  }
   if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) return "pos_encoding_mode ROPE_LLAMA";
   return "";
 }

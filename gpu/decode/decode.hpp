@@ -1,5 +1,5 @@
-// The decode rungs, from the outside: one query for each request. Each enqueues its kernels on the stream and returns; errors
-// are CudaErrors. Calls come from attention_call(); the rung's why_not() had nothing to say.
+// The decode rungs, from the outside: one query for each request. Each enqueues its kernels on the stream and returns;
+// errors are CudaErrors. Calls come from attention_call(); the rung's why_not() had nothing to say.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -9,7 +9,6 @@
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/rung_grid.hpp"
-#include "gpu/attention/variant_kind.hpp"
 
 namespace flashladder::gpu {
 
@@ -42,18 +41,18 @@ void attend(const AttentionCall& call, const PackedShape& shape, std::byte* pack
 namespace d5 {
 // Two tiles of 8 heads, but for head_dim 256, where o of 16 heads would not fit the registers. CTAs an SM holds, by shared
 // memory: a block's ring takes 64, 96 or 128 KB (head_dim 64, 128, 256), D6's no more.
-constexpr RungGrid grid(std::int32_t head_dim) { return {head_dim <= 128 ? 16 : 8, head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1}; }
+constexpr RungGrid grid(std::int32_t head_dim) {
+  return {head_dim <= 128 ? 16 : 8, head_dim <= 64 ? 3 : head_dim <= 128 ? 2 : 1};
+}
 void attend(const AttentionCall& call, const PackedShape& shape, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
 // Persistent: the plan's CTAs run their queues, and merge.
 namespace d6 {
 std::string why_not(const AttentionParams& params, DType dtype);
-constexpr std::int32_t query_tile(std::int32_t head_dim, VariantKind kind) {
-  return kind == VariantKind::general ? 8 : d5::grid(head_dim).query_tile;
-}
-constexpr RungGrid grid(std::int32_t head_dim, VariantKind kind) {
-  return {query_tile(head_dim, kind), d5::grid(head_dim).ctas_per_sm};
+// general: needs_general(), whose rows need more registers.
+constexpr RungGrid grid(std::int32_t head_dim, bool general) {
+  return {general ? 8 : d5::grid(head_dim).query_tile, d5::grid(head_dim).ctas_per_sm};
 }
 // For the planner's cost model, timed: what starting and ending an item costs a CTA, in keys; and what it costs more where
 // so many partials meet that they are merged in groups.

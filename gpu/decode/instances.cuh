@@ -1,10 +1,10 @@
 // The instances of the decode kernels, all of them: one place, because each costs build time.
 //
-//   rung        dtype            head_dim (qk, vo)       variant                                    why
-//   D1          f32, f16, bf16   any, at run time        General                                    takes everything: the oracle
-//   D2 to D5    f16              64, 128                 Scaled                                     each teaches one idea
-//   D6          f16, bf16        64, 128, 256            Scaled, SoftCapped: up to 16 heads         what models use
-//                                                        General: up to 8, for its registers        the rest
+//   rung       dtype           head_dim (qk, vo)   variant                               why
+//   D1         f32, f16, bf16  any, at run time    General                               takes everything: the oracle
+//   D2 to D5   f16             64, 128             Scaled                                each teaches one idea
+//   D6         f16, bf16       64, 128, 256        Scaled, SoftCapped: up to 16 heads    what models use
+//                                                  General: up to 8, for its registers   the rest
 #pragma once
 
 #include "core/error.hpp"
@@ -42,29 +42,27 @@ void with_d5_instance(const AttentionCall& call, std::int32_t query_tile, F&& f)
   });
 }
 
-// D6: f.operator()<Element, head_dim, head_tiles, Variant>(); a head tile is 8 rows. decode.hpp: d6::query_tile().
+// D6: f.operator()<Element, head_dim, head_tiles, Variant>().
 template <class F>
 void with_d6_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {
-  const VariantKind kind = variant_of(call.params);
-  require(query_tile <= d6::query_tile(call.params.head_dim_qk, kind), "plan.query_tile", query_tile,
+  const bool general = needs_general(call.params);
+  require(query_tile <= d6::grid(call.params.head_dim_qk, general).query_tile, "plan.query_tile", query_tile,
           "is more than this variant's instance has rows");
-  const auto with_variant = [&]<class Element, int head_dim>() {
-    if (kind == VariantKind::general) return f.template operator()<Element, head_dim, 1, General>();
-    if constexpr (d6::query_tile(head_dim, VariantKind::scaled) > 8) {
-      if (query_tile > 8) {
-        if (kind == VariantKind::soft_capped) return f.template operator()<Element, head_dim, 2, SoftCapped>();
-        return f.template operator()<Element, head_dim, 2, Scaled>();
+  const auto with_tiles = [&]<class Element, int head_dim>() {
+    if (general) return f.template operator()<Element, head_dim, 1, General>();
+    with_variant<Scaled, SoftCapped>(call.params, [&]<class Variant>() {
+      if constexpr (d6::grid(head_dim, false).query_tile > 8) {
+        if (query_tile > 8) return f.template operator()<Element, head_dim, 2, Variant>();
       }
-    }
-    if (kind == VariantKind::soft_capped) return f.template operator()<Element, head_dim, 1, SoftCapped>();
-    return f.template operator()<Element, head_dim, 1, Scaled>();
+      f.template operator()<Element, head_dim, 1, Variant>();
+    });
   };
   const auto with_dim = [&]<class Element>() {
     const std::int32_t head_dim = call.params.head_dim_qk;
     require(head_dim == 64 || head_dim == 128 || head_dim == 256, "head_dim", head_dim, "is none of 64, 128, 256");
-    if (head_dim == 64) return with_variant.template operator()<Element, 64>();
-    if (head_dim == 128) return with_variant.template operator()<Element, 128>();
-    return with_variant.template operator()<Element, 256>();
+    if (head_dim == 64) return with_tiles.template operator()<Element, 64>();
+    if (head_dim == 128) return with_tiles.template operator()<Element, 128>();
+    return with_tiles.template operator()<Element, 256>();
   };
   require(call.dtype == DType::f16 || call.dtype == DType::bf16, "dtype", name_of(call.dtype), "is neither f16 nor bf16");
   if (call.dtype == DType::f16) return with_dim.template operator()<Half>();

@@ -32,8 +32,8 @@ template <class S>
 struct TileRing {
   uint4 k[S::stages][tile_tokens][S::chunks], v[S::stages][tile_tokens][S::chunks];
 
-  // Starts the copy of 16 tokens, which the lanes first_lane .. + 15 have located. Unseen ones are not read and become zeros:
-  // their values are multiplied by weights of zero, and 0 * NaN would be NaN.
+  // Starts the copy of 16 tokens, which the lanes first_lane .. + 15 have located. Unseen ones are not read and become
+  // zeros: their values are multiplied by weights of zero, and 0 * NaN would be NaN.
   __device__ void copy(int stage, const typename S::Element* keys, const typename S::Element* values,
                        const TokenSlots& slots, int first_lane) {
     constexpr int tokens = 32 / S::chunks;  // of one copy: a lane brings 16 bytes

@@ -105,7 +105,9 @@ std::string why_not(const AttentionParams& p, DType dtype) {
   if (!is_attention_dtype(dtype)) return std::string("dtype ") + name_of(dtype) + " is none of f32, f16, bf16";
   const std::string rope = why_no_rope(p);
   if (!rope.empty()) return rope;
-  if (row_bytes(p) > most_shared_bytes) return "head_dim_qk + head_dim_vo is more than " + std::to_string(most_shared_bytes / 4);
+  if (row_bytes(p) > most_shared_bytes) {
+    return "head_dim_qk + head_dim_vo is more than " + std::to_string(most_shared_bytes / 4);
+  }
   return "";
 }
 
@@ -123,7 +125,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
                           .shared_bytes = static_cast<std::size_t>(tile) * row_bytes(call.params),
                           .most_shared_bytes = most_shared_bytes};
   with_element(call, [&]<class Element>() {
-    launch(kernel<Element>, shape, stream, call.rows, call.kv, General::params(call), rope_in_attention(call.params), plan, tile);
+    launch(kernel<Element>, shape, stream, call.rows, call.kv, General::params(call), rope_in_attention(call.params), plan,
+           tile);
   });
   merge_partials(call, capacity, plan, stream);
 }

@@ -16,7 +16,8 @@ namespace flashladder::test {
 // without consequence in a run.
 enum class Notice { nobody, agree, racecheck };
 
-using MutantAttend = std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)>;
+using MutantAttend =
+    std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)>;
 struct GpuMutant {
   const char* name;
   const char* mistake;
@@ -25,11 +26,12 @@ struct GpuMutant {
 };
 
 // attend() of a rung; D6's has one argument more, which is for measurements.
-inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)) {
+inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*,
+                                             cudaStream_t)) {
   return attend;
 }
-inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t,
-                                             std::uint64_t*)) {
+inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*,
+                                             cudaStream_t, std::uint64_t*)) {
   return [attend](const gpu::AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                   cudaStream_t stream) { attend(call, shape, packed, partials, stream, nullptr); };
 }
