@@ -108,7 +108,8 @@ TEST_CASE("a sequence of 2^31 - 1 keys: only those in the window are touched") {
   AttentionProblem problem;
   problem.params = spec.params;
   problem.q = contiguous(q, DType::f32, {2, 1, 1});
-  problem.kv = {.k = &k, .v = &v, .num_pages = 1, .page_size = n, .num_kv_heads = 1, .head_dim_qk = 1, .head_dim_vo = 1};
+  problem.kv = {.k = &k, .v = &v, .k_strides = {}, .v_strides = {}, .num_pages = 1, .page_size = n,
+                .num_kv_heads = 1, .head_dim_qk = 1, .head_dim_vo = 1};
   problem.qo_indptr = qo_indptr;
   problem.paged_kv_indptr = kv_indptr;
   problem.paged_kv_indices = indices;
