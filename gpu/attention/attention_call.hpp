@@ -43,7 +43,6 @@ struct AttentionCall {
   PageTable table;                           // on the device; only kernels without a plan read it
   AttentionParams params;                    // what is computed: the variant's parameters are made from it
   const std::uint8_t* custom_mask = nullptr; // on the device, with MaskMode::custom
-  const std::int32_t* qo_indptr = nullptr;   // [batch + 1] on the device; only kernels without a plan read it
   DType dtype = DType::f16;                  // of q, K and V
   std::int32_t batch = 0;
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
