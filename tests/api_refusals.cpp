@@ -97,6 +97,7 @@ const Refusal refusals[] = {
     {[](Valid& c) { c.lse_log2 = std::span(c.o).first(18); }, "it must not share memory with o"},
     {[](Valid& c) { c.lse_log2 = std::span(c.q).first(18); }, "it must not share memory with q"},
     {[](Valid& c) { c.lse_log2 = std::span(c.k).first(18); }, "it must not share memory with the k cache"},
+    {[](Valid& c) { c.lse_log2 = std::span(c.v).first(18); }, "it must not share memory with the v cache"},
     {[](Valid& c) { c.lse_log2 = c.lse_log2.first(17); },
      "lse_log2 size = 17: must be rows of o * num_qo_heads, or 0 if not wanted (18)"},
     {[](Valid& c) { c.sinks = c.sink_values; }, "sinks size = 7: must be 0, since logits.sinks is off (0)"},
@@ -152,6 +153,8 @@ TEST_CASE("a graph refuses what exceeds its limits, and says what") {
   CHECK(planned({3, -2}) == "max_pages = -2: must be 0 .. 2^31 - 1");
 
   auto graph = graph_for({4, 8}, memory);
+  const std::vector<std::int32_t> seq_lens{7, 0, 2}, table(9, 0);
+  CHECK(refusal([&] { graph.plan({seq_lens, 3}, table); }) == "pages = 9: exceeds what was captured: max_pages 8");
   graph.plan(c.indptr, c.indices, c.last);
   CHECK(refusal([&] { graph.run(c.q_tensor, c.kv, {c.o_tensor, {}}); }).find("q shape[0] = 3") == 0);  // max_batch rows
   const auto too_few_ids = [&] { graph.plan(c.indptr, std::span(c.indices).first(2), c.last); };
@@ -163,6 +166,24 @@ TEST_CASE("a graph refuses what exceeds its limits, and says what") {
   std::vector<std::byte> small(memory.size() - 1);
   CHECK(refusal([&] { CUDAGraphBatchDecodeWithPagedKVCache(c.config, {4, 8}, {.device = small}); })
             .find("must be at least " + std::to_string(memory.size())) != std::string::npos);
+}
+
+TEST_CASE("the bytes of a custom mask are counted in 64 bits") {
+  const AttentionConfig config{.heads = {.num_qo_heads = 1, .num_kv_heads = 1, .head_dim_qk = 1},
+                               .cache = {.page_size = 1 << 16, .dtype = DType::f32},
+                               .logits = {.mask = MaskMode::custom}, .execution = {.threads = 1}};
+  const std::vector<std::int32_t> qo_indptr{0, 1 << 16}, indptr{0, 1}, last{1 << 16}, ids{0};
+  std::vector<float> q(1 << 16), kv(2 << 16), o(q.size());
+  std::vector<std::byte> memory(BatchPrefillWithPagedKVCache::workspace_bytes(config, qo_indptr, indptr, last).device);
+  BatchPrefillWithPagedKVCache prefill(config, {.device = memory});
+  prefill.plan(qo_indptr, indptr, last);
+  const PagedKvCache cache = paged_kv_cache(contiguous(kv.data(), DType::f32, {1, 2, 1 << 16, 1, 1}), KvLayout::NHD);
+  const std::string sentence = refusal([&] {
+    prefill.run(contiguous(q.data(), DType::f32, {1 << 16, 1, 1}), cache, ids,
+                {contiguous(o.data(), DType::f32, {1 << 16, 1, 1}), {}});
+  });
+  CHECK(sentence ==
+        "custom_mask size = 0: must be the sum of qo_len * kv_len, since logits.mask is custom (4294967296)");
 }
 
 TEST_CASE("an empty batch is planned and run") {

@@ -173,7 +173,27 @@ TEST_CASE("each part of a plan has a block of its own") {
   REQUIRE(plan.parts.size() == 2);
   for (std::size_t part = 0; part < 2; ++part) {
     check_packed(plan, {5}, Packed(plan, {5}, gpu::shape_of(plan, part), part), part);
+    CHECK(gpu::shape_of(plan, part).partial_rows == plan.partial_rows);  // slots count through all parts
   }
+}
+
+TEST_CASE("a custom mask may have more than 2^31 bytes") {
+  const std::vector<std::int32_t> kv_lens{70000, 5}, qo_lens{40000, 1};
+  planner::PlanInputs in = inputs(kv_lens, planner::SplitPolicy::none);
+  in.qo_lens = qo_lens;
+  in.query_tile = 8000;
+  const Plan plan = planner::make_plan(in);
+  check_packed(plan, {5}, Packed(plan, {5}, gpu::shape_of(plan)));
+}
+
+TEST_CASE("partials and groups lie side by side and fill their bytes") {
+  const gpu::PackedShape shape{.num_ctas = 2, .query_tile = 4, .pack = 4, .items = 3, .merges = 1, .partial_rows = 12};
+  std::vector<float> partials(gpu::partial_bytes(shape, 64) / sizeof(float));
+  const gpu::PackedParams p = gpu::packed_params(shape, nullptr, partials.data(), 64);
+  CHECK(p.partial_o == partials.data());
+  CHECK(p.partial_lse_log2 == p.partial_o + 12 * 64);
+  CHECK(p.group_lse_log2 == p.partial_lse_log2 + 12);
+  CHECK(p.group_lse_log2 + 12 == partials.data() + partials.size());
 }
 
 TEST_CASE("the pages of a block table begin at its rows") {
@@ -224,4 +244,12 @@ TEST_CASE("a plan that does not fit its block is refused") {
   refused([](gpu::PackedShape& s) { --s.query_tile; }, "plan.query_tile");
   refused([](gpu::PackedShape& s) { ++s.pack; }, "plan.pack");
   refused([](gpu::PackedShape& s) { s.claimed = true; }, "plan.claimed");
+  planner::PlanInputs in = inputs(kv_lens, planner::SplitPolicy::fixed);
+  in.claimed = true;
+  const Plan claimed = planner::make_plan(in);
+  gpu::PackedShape room = gpu::shape_of(claimed);
+  REQUIRE(room.copies == 2);
+  room = {true, room.num_ctas, room.query_tile, room.pack, 1, 2 * room.items, 2 * room.merges - 1, room.partial_rows};
+  std::vector<std::byte> out(gpu::packed_bytes(room));
+  CHECK_THROWS_WITH_AS(gpu::pack(claimed, {5}, room, out), doctest::Contains("plan.merges of all heads"), InputError);
 }

@@ -38,12 +38,14 @@ Exact exact(const Case& c, std::int32_t b, std::int32_t i, std::int32_t head) {
   const AttentionProblem problem = c.problem();
   const AttentionParams& p = problem.params;
   const std::int32_t qo_len = c.spec.qo_lens[b], kv_len = c.spec.kv_lens[b];
+  std::size_t mask = static_cast<std::size_t>(i) * kv_len;  // where its row of a custom mask begins
+  for (std::int32_t r = 0; r < b; ++r) mask += static_cast<std::size_t>(c.spec.qo_lens[r]) * c.spec.kv_lens[r];
   const float* q = problem.q.data_as<const float>() + (problem.qo_indptr[b] + i) * problem.q.strides[0] +
                    head * problem.q.strides[1];
   std::vector<double> logits(kv_len, -INFINITY);
   for (std::int32_t j = 0; j < kv_len; ++j) {
     const bool hidden = p.mask == MaskMode::causal   ? j > i + kv_len - qo_len
-                        : p.mask == MaskMode::custom ? c.custom_mask[static_cast<std::size_t>(i) * kv_len + j] == 0
+                        : p.mask == MaskMode::custom ? c.custom_mask[mask + j] == 0
                                                      : false;
     if (hidden) continue;
     double dot = 0;
@@ -117,6 +119,17 @@ TEST_CASE("ALiBi loses nothing with a mask that hides the last keys") {
   c.spec.custom_mask = CustomMask::given;
   c.custom_mask.assign(100000, 0);
   for (std::size_t j = 0; j < 300; ++j) c.custom_mask[j] = c.custom_mask[50000 + 7 * j] = 1;
+  check_rungs(c);
+}
+
+TEST_CASE("ALiBi reckons from the mask of its own request, where partials are merged too") {
+  Case c = draw_case(alibi({1, 2}, {40000, 30000}, 4, MaskMode::none));
+  c.spec.params.mask = MaskMode::custom;
+  c.spec.custom_mask = CustomMask::given;
+  c.custom_mask.assign(100000, 0);
+  for (std::size_t j = 0; j < 300; ++j) {
+    for (const std::size_t at : {70 * j, 40000 + 9 * j, 70000 + 5 * j}) c.custom_mask[at] = 1;
+  }
   check_rungs(c);
 }
 

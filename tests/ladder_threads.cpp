@@ -258,6 +258,13 @@ TEST_CASE("C4 refuses a plan made for another problem and a small workspace") {
   refuses("no such request, head, row or key", [](Plan& p) { p.parts[0].items[0].keys.end = 901; });
   refuses("partial slot", [](Plan& p) { p.parts[0].items[0].partial_slot = p.partial_rows; });
   refuses("partial slot", [](Plan& p) { p.partial_rows -= 1; });
+  const Plan copied = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 4}));
+  REQUIRE(copied.parts[0].copies == 2);
+  REQUIRE(!copied.parts[0].merges.empty());
+  Plan beyond = copied;  // the slots of copy 0 fit, those of copy 1 don't
+  beyond.parts[0].partial_rows = beyond.partial_rows;
+  CHECK_NOTHROW(reference::validate_plan(copied, c.problem()));
+  CHECK_THROWS_WITH_AS(reference::validate_plan(beyond, c.problem()), doctest::Contains("partial slot"), InputError);
   refuses("a merge reaches outside", [](Plan& p) { p.parts[0].merges[0].num_partials += 1000; });
   refuses("must rise from 0", [](Plan& p) { p.parts[0].queue_indptr.back() += 1; });
   refuses("must rise from 0", [](Plan& p) { p.parts[0].queue.pop_back(); });

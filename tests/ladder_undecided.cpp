@@ -126,6 +126,47 @@ TEST_CASE("a rung and the one below may differ by twice the tolerance and not by
   CHECK(agree(c, shifted(1.1), nullptr, oracle).verdict() == Verdict::fail);
 }
 
+TEST_CASE("a message names the row, of whichever request") {
+  const Case c = drawn({2, 0, 1}, {30, 4, 20}, 2, 16);
+  const Oracle oracle = make_oracle(c);
+  RunResult result = right_answer(oracle);
+  result.o[4 * 16 + 3] += 1;
+  const std::string message = agree(c, result, nullptr, oracle).message();
+  CHECK(message.find("o: request 2 query 0 head 0 feature 3") == 0);
+}
+
+TEST_CASE("what can't be decided is worse than what came near to its tolerance") {
+  Comparison undecided, near;
+  undecided.o_undecided.rows = 1;
+  near.o.error = 0.5, near.o.tolerance = 1;
+  CHECK(is_worse(undecided, near));
+  CHECK_FALSE(is_worse(near, undecided));
+}
+
+TEST_CASE("ALiBi's constant adds a few roundings of itself to the tolerance") {
+  Case c = drawn({1}, {4000}, 1, 16);
+  const double without = make_oracle(c).tolerance[0].lse_log2;
+  c.spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;
+  const double with = make_oracle(c).tolerance[0].lse_log2, constant = 3999 / 256.0 * 1.4426950408889634;
+  CHECK(with > 4 * u * constant);
+  CHECK(with < without + 40 * u * constant);
+}
+
+TEST_CASE("a row that nobody computed must be right within half of what a wrong answer differs by, from its own data") {
+  const HeadFilter none = [](std::int32_t, std::int32_t) { return false; };
+  const Oracle two = make_oracle(by_hand(0.5f, {2, 2}, {1, 3}), DType::f32, none);
+  CHECK(two.tolerance[0].o_reach == 1);
+  CHECK(two.tolerance[0].lse_reach == 0.5);
+  Case c = drawn({2}, {30}, 1, 16);
+  c.spec.params.mask = MaskMode::causal;
+  const Oracle before = make_oracle(c, DType::f32, none);
+  const std::size_t last_key = (static_cast<std::size_t>(c.paged_kv_indices[1]) * 16 + 13) * 16;  // only query 1 sees it
+  for (std::size_t i = 0; i < 16; ++i) floats(c.k_cache)[last_key + i] *= 1e6f;
+  const Oracle after = make_oracle(c, DType::f32, none);
+  CHECK(after.tolerance[0].lse_log2 == before.tolerance[0].lse_log2);
+  CHECK(after.tolerance[1].lse_log2 > 1000 * before.tolerance[1].lse_log2);
+}
+
 TEST_CASE("NaN passes on no side") {
   const Case c = drawn({2}, {30}, 2, 16);
   const Oracle oracle = make_oracle(c);

@@ -150,6 +150,10 @@ TEST_CASE("get_batch_indices_positions: appended rows are the last tokens of the
   const auto rows = reference::get_batch_indices_positions(indptr, lens, 8);
   CHECK(rows.batch_indices == Ints{0, 0, 2, 2, 2, 3, -1, -1});
   CHECK(rows.positions == Ints{5, 6, 0, 1, 2, 0, 0, 0});
+  Ints batch_indices(8, 99), positions(8, 99);  // what memory of the caller's held before
+  reference::get_batch_indices_positions(indptr, lens, batch_indices, positions);
+  CHECK(batch_indices == rows.batch_indices);
+  CHECK(positions == rows.positions);
   const auto none = reference::get_batch_indices_positions(Ints{0}, {}, 2);
   CHECK(none.batch_indices == Ints{-1, -1});
 
