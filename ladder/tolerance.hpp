@@ -33,7 +33,10 @@
 #include <vector>
 
 #include "core/attention_problem.hpp"
-#include "reference/gather.hpp"
+
+namespace flashladder::reference {
+struct RowId;  // gather.hpp, which includes Eigen: what compares need not
+}
 
 namespace flashladder::ladder {
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "reference/item_buffers.hpp"
 #include "reference/lanes.hpp"
 
 namespace flashladder::reference::c4 {

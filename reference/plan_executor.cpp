@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "core/row.hpp"
 #include "core/validate.hpp"
+#include "reference/item_buffers.hpp"
 
 namespace flashladder::reference {
 namespace {
@@ -105,6 +106,18 @@ int workers_worth(const Plan& plan, std::int32_t head_dim_qk, int most) {
   const double worth = pairs * (head_dim_qk + plan.head_dim_vo) / multiplications_of_one;
   return static_cast<int>(std::clamp(worth, 1.0, static_cast<double>(most)));
 }
+
+struct PlanExecutor::Scratch {
+  std::vector<RowId> rows;
+  QueryTile tile;
+  Accumulator acc;
+  ItemBuffers buffers;
+};
+
+PlanExecutor::PlanExecutor(AttendItem& attend, int threads, Workers workers)
+    : attend_(attend), workers_(workers), pool_(threads), scratch_(static_cast<std::size_t>(threads)) {}
+
+PlanExecutor::~PlanExecutor() = default;
 
 struct PlanExecutor::Call {
   const AttentionProblem& problem;

@@ -13,21 +13,16 @@
 
 #include "core/attention_problem.hpp"
 #include "core/plan.hpp"
-#include "reference/key_stream.hpp"
-#include "reference/query_tile.hpp"
 #include "reference/thread_pool.hpp"
 
 namespace flashladder::reference {
 
+struct Accumulator;  // query_tile.hpp
+struct ItemBuffers;  // item_buffers.hpp; both include Eigen, which takes long to compile: who runs a plan need not
+struct QueryTile;
+
 // What a rung without a plan does.
 using Attend = void(const AttentionProblem& problem, const AttentionOutput& output);
-
-// Memory that a worker keeps from item to item, for the rung's function.
-struct ItemBuffers {
-  KeyStream::Buffers keys;
-  Buffer q, o, s;
-  std::vector<float> logits;
-};
 
 // What a planned rung does: absorbs all keys of `keys` that the tile sees into acc, which comes in reset to the tile's rows.
 using AttendItem = void(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys,
@@ -44,8 +39,8 @@ class PlanExecutor {
  public:
   enum class Workers : std::uint8_t { exactly, at_most };  // at_most: as many as workers_worth() says
 
-  PlanExecutor(AttendItem& attend, int threads, Workers workers)
-      : attend_(attend), workers_(workers), pool_(threads), scratch_(static_cast<std::size_t>(threads)) {}
+  PlanExecutor(AttendItem& attend, int threads, Workers workers);
+  ~PlanExecutor();
 
   // workspace: at least plan.workspace_bytes(), 4-byte aligned, contents don't matter. CTA c's queue goes to worker
   // c % workers, so that the plan's balance is kept; of a claimed part the workers claim the work. Returns the number of
@@ -54,13 +49,8 @@ class PlanExecutor {
           const AttentionOutput& output);
 
  private:
-  struct Scratch {
-    std::vector<RowId> rows;
-    QueryTile tile;
-    Accumulator acc;
-    ItemBuffers buffers;
-  };
-  struct Call;  // one run
+  struct Scratch;  // a worker's memory
+  struct Call;     // one run
 
   AttendItem& attend_;
   Workers workers_;
