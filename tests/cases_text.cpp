@@ -38,6 +38,7 @@ TEST_CASE("printable: one line and no control character and no broken UTF-8") {
   CHECK(printable(std::string_view("\0", 1)) == "\\x00");
   CHECK(printable("\xff\xc3") == "\\xff\\xc3");                        // a stray byte, half a character
   CHECK(printable("\xc0\x9b") == "\\xc0\\x9b");                        // ESC in an overlong form
+  CHECK(printable("\xe0\x82\x80") == "\\xe0\\x82\\x80");              // three bytes for what takes two
   CHECK(printable("\xed\xa0\x80") == "\\xed\\xa0\\x80");              // a surrogate
   CHECK(printable("\u009b31m \u2028 \u202e \u2066") == "\\u009b31m \\u2028 \\u202e \\u2066");  // C1, separators, bidi
   CHECK(columns_of("\u20ac5") == 2);

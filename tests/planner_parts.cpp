@@ -91,6 +91,10 @@ TEST_CASE("balanced: the second part levels what the first left uneven") {
   const Plan plan = make_plan(in);  // the first part's tiles can't be cut: 15 keys each on CTAs 0 and 1
   CHECK(plan.parts[0].queue_indptr == Lengths{0, 1, 2, 2, 2});
   CHECK(plan.makespan <= 104);
+  in.num_qo_heads = in.num_kv_heads = 2, in.machine.num_sms = 8;  // and so for each of two heads, on CTAs of its own
+  const Plan two = make_plan(in);
+  CHECK(two.parts[1].copies == 2);
+  CHECK(two.makespan <= 104);
   in.decode_tile = 0;
   CHECK(make_plan(in).parts.size() == 1);
 }
