@@ -212,21 +212,6 @@ TEST_CASE("merge_states: equals pairwise merges in any tree and order and the va
   CHECK(out.s.bytes() == all.s.bytes());
 }
 
-TEST_CASE("merge_states of 16 bits equals the variable length form bit for bit") {
-  for (const DType dtype : {DType::f16, DType::bf16}) {
-    const States states(dtype, 12);
-    constexpr int n = States::n, heads = States::heads, dim = States::dim, k = States::num_states;
-    State all(dtype, n, heads, dim), rows(dtype, n * k, heads, dim), out(dtype, n, heads, dim);
-    reference::merge_states(states.v.t(), states.s.t(), all.v.t(), all.s.t());
-    for (int i = 0; i < n * k * heads * dim; ++i) rows.v.set(i, states.v.get(i));
-    for (int i = 0; i < n * k * heads; ++i) rows.s.set(i, states.s.get(i));
-    const std::vector indptr{0, k, 2 * k, 3 * k};
-    reference::variable_length_merge_states(rows.v.t(), rows.s.t(), indptr, out.v.t(), out.s.t());
-    CHECK(out.v.bytes() == all.v.bytes());
-    CHECK(out.s.bytes() == all.s.bytes());
-  }
-}
-
 TEST_CASE("variable_length_merge_states: no state gives 0 and -inf and one state its copy and many the formula") {
   constexpr int heads = 2, dim = 11;
   State in(DType::bf16, 4, heads, dim), out(DType::bf16, 3, heads, dim);
