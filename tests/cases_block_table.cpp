@@ -9,6 +9,7 @@
 #include "ladder/cases/case_json.hpp"
 #include "ladder/cases/draw_case.hpp"
 #include "ladder/cases/file_tensors.hpp"
+#include "tests/changed_case.hpp"
 #include "tests/refusal.hpp"
 
 using namespace flashladder;
@@ -27,10 +28,7 @@ CaseSpec small_spec(bool block_table) {
 // A written case as safetensors whose tensors `change` may take away, add or damage.
 template <class Change>
 std::string read_changed(Change change) {
-  const std::vector<std::byte> bytes = case_bytes(draw_case(small_spec(true)), "small");
-  Safetensors file = parse_safetensors(bytes, "small");
-  change(file);
-  const std::vector<std::byte> changed = safetensors_bytes(file, "small");
+  const std::vector<std::byte> changed = ladder::test::changed_case_bytes(draw_case(small_spec(true)), "small", change);
   return refusal([&] { parse_case(changed, "small"); });
 }
 

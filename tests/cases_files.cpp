@@ -13,6 +13,7 @@
 #include "ladder/cases/read_file.hpp"
 #include "ladder/cases/safetensors.hpp"
 #include "tests/cases_helpers.hpp"
+#include "tests/changed_case.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
@@ -100,10 +101,7 @@ Case full_case() {
 // The message with which a file is refused whose contents `change` has changed.
 template <class Change>
 std::string refused_after(Change change) {
-  const std::vector<std::byte> file = case_bytes(full_case(), "f");
-  Safetensors contents = parse_safetensors(file, "f");
-  change(contents);
-  const std::vector<std::byte> changed = safetensors_bytes(contents, "f");
+  const std::vector<std::byte> changed = changed_case_bytes(full_case(), "f", change);
   return refusal([&] { parse_case(changed, "f"); });
 }
 

@@ -6,27 +6,20 @@
 
 #include "core/error.hpp"
 #include "planner/planner.hpp"
+#include "tests/bare_plan.hpp"
 #include "tests/flat_plan.hpp"
 
 using namespace flashladder;
 using namespace flashladder::planner;
 using test::FlatPlan;
+using test::Lengths;
+using test::Lines;
 using test::texts;
 
 namespace {
 
-using Lengths = std::vector<std::int32_t>;
-
-using Lines = std::vector<std::string>;
-
-// One CTA an SM, no overhead, exact alignment: costs are then numbers of keys.
 PlanInputs bare(const Lengths& kv_lens, SplitPolicy policy, std::int32_t num_ctas) {
-  PlanInputs in{.kv_lens = kv_lens};
-  in.policy = policy;
-  in.chunk_align = 1;
-  in.machine = {num_ctas, 1};
-  in.cost = {.per_item = 0, .memory_bound_rows = 128};
-  return in;
+  return test::bare({.kv_lens = kv_lens}, policy, num_ctas);
 }
 
 const Lengths sample_lengths{512, 1024, 2048, 4096, 512, 512, 1024, 2048, 512, 1024, 1024, 2048, 4096, 8192, 8192, 16384};

@@ -8,27 +8,22 @@
 
 #include "core/row.hpp"
 #include "planner/planner.hpp"
+#include "tests/bare_plan.hpp"
 #include "tests/flat_plan.hpp"
 #include "tests/refusal.hpp"
 
 using namespace flashladder;
 using namespace flashladder::planner;
 using test::FlatPlan;
+using test::Lengths;
+using test::Lines;
 using test::texts;
 
 namespace {
 
-using Lengths = std::vector<std::int32_t>;
-using Lines = std::vector<std::string>;
-
-// Two KV heads of two query heads each; one CTA an SM, no overhead, exact alignment: costs are then numbers of keys.
+// Two KV heads of two query heads each.
 PlanInputs bare(const Lengths& qo_lens, const Lengths& kv_lens, SplitPolicy policy, std::int32_t num_ctas) {
-  PlanInputs in{.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 4, .num_kv_heads = 2};
-  in.policy = policy;
-  in.chunk_align = 1;
-  in.machine = {num_ctas, 1};
-  in.cost = {.per_item = 0, .memory_bound_rows = 128};
-  return in;
+  return test::bare({.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 4, .num_kv_heads = 2}, policy, num_ctas);
 }
 
 }  // namespace
