@@ -4,7 +4,8 @@
 #include <string>
 
 #include "core/checks.hpp"
-#include "core/error.hpp"
+#include "core/op_checks.hpp"
+#include "core/refuse.hpp"
 #include "core/validate.hpp"
 #include "planner/plan_inputs.hpp"
 
@@ -13,21 +14,9 @@ namespace {
 
 constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
 
-// Sentences are put together only for a refusal: run() is called for every layer.
-void require_equal(std::int64_t value, std::int64_t wanted, const char* argument, const char* of_what) {
-  if (value == wanted) return;
-  throw InputError(argument, std::to_string(value), std::string("must be ") + of_what + " (" + std::to_string(wanted) + ")");
-}
-
-std::string dtype_name(DType t) { return t <= DType::u8 ? name_of(t) : std::to_string(static_cast<int>(t)); }
-
 void require_dtype(DType has, DType wanted, const char* argument, const char* of_what) {
   if (has == wanted) return;
   throw InputError(argument, dtype_name(has), std::string("must be ") + of_what + " (" + name_of(wanted) + ")");
-}
-
-void require_data(const void* data, bool needed, const char* argument) {
-  require(data != nullptr || !needed, argument, "null", "must point to data, since its size is not 0");
 }
 
 void check_cache(const PagedKvCache& kv, const AttentionConfig& c) {
@@ -57,22 +46,16 @@ RowsRule rule_of(const char* name, const AttentionConfig& c, const AttentionSess
 // What is written may overlap nothing, but o may be q itself: every executor reads a row of q before it writes that row
 // of o.
 void check_memory(const AttentionArguments& a) {
-  const PagedKvCache& kv = a.kv;
-  const auto cache = [&](const void* data, const KvStrides& s, std::int32_t dim) {
-    ConstTensor t{.data = data, .dtype = kv.dtype, .rank = 4};
-    t.shape = {kv.num_pages, kv.page_size, kv.num_kv_heads, dim};
-    t.strides = {s.page, s.entry, s.head, 1};
-    return t;
-  };
+  const ConstTensor k = k_pool(a.kv), v = v_pool(a.kv);
   check_same_or_apart("o", a.output.o, "q", a.q);
-  check_apart("o", a.output.o, "the k cache", cache(kv.k, kv.k_strides, kv.head_dim_qk));
-  check_apart("o", a.output.o, "the v cache", cache(kv.v, kv.v_strides, kv.head_dim_vo));
+  check_apart("o", a.output.o, "the k cache", k);
+  check_apart("o", a.output.o, "the v cache", v);
   const std::span<float> lse = a.output.lse_log2;
   const ConstTensor lse_log2 = contiguous(lse.data(), DType::f32, {static_cast<std::int64_t>(lse.size())});
   check_apart("lse_log2", lse_log2, "o", a.output.o);
   check_apart("lse_log2", lse_log2, "q", a.q);
-  check_apart("lse_log2", lse_log2, "the k cache", cache(kv.k, kv.k_strides, kv.head_dim_qk));
-  check_apart("lse_log2", lse_log2, "the v cache", cache(kv.v, kv.v_strides, kv.head_dim_vo));
+  check_apart("lse_log2", lse_log2, "the k cache", k);
+  check_apart("lse_log2", lse_log2, "the v cache", v);
 }
 
 void check_rows(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,

@@ -6,7 +6,8 @@
 #include <limits>
 #include <string>
 
-#include "core/error.hpp"
+#include "core/checks.hpp"
+#include "core/refuse.hpp"
 
 namespace flashladder {
 namespace {
@@ -15,32 +16,12 @@ constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
 // Far above any model's, and low enough that heads * head_dim stays a 32-bit number.
 constexpr std::int32_t max_heads = 1 << 14, max_head_dim = 1 << 14;
 
-[[noreturn]] void refuse(const std::string& argument, std::int64_t value, const std::string& rule, int request = -1) {
-  throw InputError(argument, std::to_string(value), rule, request);
-}
-
-std::string at(const char* name, std::size_t i) { return std::string(name) + "[" + std::to_string(i) + "]"; }
-
 void require_size(std::int32_t value, std::int32_t limit, const char* argument) {
   if (value < 1 || value > limit) refuse(argument, value, "must be 1 .. " + std::to_string(limit));
 }
 
-// Sentences and names are put together only for a refusal: a valid call allocates nothing.
-void require_equal(std::int64_t value, std::int64_t expected, const char* argument, const char* of_what) {
-  if (value != expected) refuse(argument, value, std::string("must be ") + of_what + " (" + std::to_string(expected) + ")");
-}
-
 void require_positive(float value, const char* argument) {
   require(std::isfinite(value) && value > 0, argument, value, "must be finite and greater than 0");
-}
-
-void require_data(const void* data, std::int64_t size, const char* argument) {
-  require(data != nullptr || size == 0, argument, "null", "must point to data, since its size is not 0");
-}
-
-template <class T>
-void require_data(std::span<T> values, const char* argument) {
-  require_data(values.data(), static_cast<std::int64_t>(values.size()), argument);
 }
 
 void require_empty(std::span<const std::int32_t> values, const char* argument, const char* why) {
@@ -55,8 +36,6 @@ void validate_cache(const PagedKvCache& kv, const AttentionParams& p, bool has_p
   require_data(kv.k, has_pages, "k cache");
   require_data(kv.v, has_pages, "v cache");
 }
-
-std::string dtype_name(DType t) { return t <= DType::u8 ? name_of(t) : std::to_string(static_cast<int>(t)); }
 
 // The table, the cache, and each page id against the cache.
 void validate_page_lists(const AttentionProblem& problem) {
@@ -110,7 +89,7 @@ void validate_sinks(const AttentionProblem& problem) {
   for (std::size_t h = 0; h < problem.sinks.size(); ++h) {
     const float sink = problem.sinks[h];  // -inf is the sink that weighs nothing
     if (!std::isnan(sink) && sink < std::numeric_limits<float>::infinity()) continue;
-    require(false, at("sinks", h).c_str(), sink, "must be a number or -inf");
+    require(false, element("sinks", static_cast<std::int64_t>(h)).c_str(), sink, "must be a number or -inf");
   }
 }
 

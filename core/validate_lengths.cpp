@@ -3,23 +3,14 @@
 #include <limits>
 #include <string>
 
-#include "core/error.hpp"
+#include "core/checks.hpp"
+#include "core/refuse.hpp"
 #include "core/validate.hpp"
 
 namespace flashladder {
 namespace {
 
 constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
-
-[[noreturn]] void refuse(const std::string& argument, std::int64_t value, const std::string& rule, int request = -1) {
-  throw InputError(argument, std::to_string(value), rule, request);
-}
-
-std::string at(const char* name, std::size_t i) { return std::string(name) + "[" + std::to_string(i) + "]"; }
-
-void require_data(std::span<const std::int32_t> values, const char* argument) {
-  require(values.data() != nullptr || values.empty(), argument, "null", "must point to data, since its size is not 0");
-}
 
 // Names of arguments are put together only when they are needed: plans are made between two kernels.
 void validate_indptr(std::span<const std::int32_t> indptr, std::int64_t batch, const char* name, const char* batch_is) {
@@ -28,11 +19,11 @@ void validate_indptr(std::span<const std::int32_t> indptr, std::int64_t batch, c
            std::string("must be batch + 1, batch being ") + batch_is + " (" + std::to_string(batch + 1) + ")");
   }
   require_data(indptr, name);
-  if (indptr[0] != 0) refuse(at(name, 0), indptr[0], "must be the start (0)");
+  if (indptr[0] != 0) refuse(element(name, 0), indptr[0], "must be the start (0)");
   for (std::size_t r = 0; r + 1 < indptr.size(); ++r) {
     if (indptr[r + 1] < indptr[r]) {
-      refuse(at(name, r + 1), indptr[r + 1], "must not be less than the entry before it (" + std::to_string(indptr[r]) + ")",
-             static_cast<int>(r));
+      refuse(element(name, static_cast<std::int64_t>(r) + 1), indptr[r + 1],
+             "must not be less than the entry before it (" + std::to_string(indptr[r]) + ")", static_cast<int>(r));
     }
   }
 }
@@ -50,10 +41,10 @@ void validate_page_counts(std::span<const std::int32_t> paged_kv_indptr,
     const std::int64_t pages = paged_kv_indptr[r + 1] - paged_kv_indptr[r];
     const std::int32_t last = paged_kv_last_page_len[r];
     if (pages == 0 && last != 0) {
-      refuse(at("paged_kv_last_page_len", r), last, "must be 0 for a request without pages", r);
+      refuse(element("paged_kv_last_page_len", r), last, "must be 0 for a request without pages", r);
     }
     if (pages > 0 && (last < 1 || last > page_size)) {
-      refuse(at("paged_kv_last_page_len", r), last, "must be 1 .. page_size (" + std::to_string(page_size) + ")", r);
+      refuse(element("paged_kv_last_page_len", r), last, "must be 1 .. page_size (" + std::to_string(page_size) + ")", r);
     }
     const std::int64_t tokens = pages == 0 ? 0 : (pages - 1) * page_size + last;
     require(tokens <= int32_max, "kv_len", tokens, "must be at most 2^31 - 1", r);
@@ -77,7 +68,8 @@ void validate_page_ids(std::span<const std::int32_t> paged_kv_indptr, std::span<
     const std::int32_t page = paged_kv_indices[i];
     if (page >= 0 && page < num_pages) continue;
     const auto next = std::upper_bound(paged_kv_indptr.begin(), paged_kv_indptr.end(), static_cast<std::int64_t>(i));
-    refuse(at("paged_kv_indices", i), page, "must be a page of the pool, 0 .. " + std::to_string(num_pages - 1),
+    refuse(element("paged_kv_indices", static_cast<std::int64_t>(i)), page,
+           "must be a page of the pool, 0 .. " + std::to_string(num_pages - 1),
            static_cast<int>(next - paged_kv_indptr.begin()) - 1);
   }
 }
@@ -95,9 +87,9 @@ void validate_block_table(std::int64_t block_entries, std::span<const std::int32
   }
   const std::int64_t max_pages = batch == 0 ? 0 : block_entries / batch;
   for (std::int32_t r = 0; r < batch; ++r) {
-    if (seq_lens[r] < 0) refuse(at("seq_lens", r), seq_lens[r], "must be 0 or more", r);
+    if (seq_lens[r] < 0) refuse(element("seq_lens", r), seq_lens[r], "must be 0 or more", r);
     if (pages_for(seq_lens[r], page_size) > max_pages) {
-      refuse(at("seq_lens", r), seq_lens[r],
+      refuse(element("seq_lens", r), seq_lens[r],
              "must fit in a row of block_tables: max_pages (" + std::to_string(max_pages) + ") of page_size (" +
                  std::to_string(page_size) + ")",
              r);
