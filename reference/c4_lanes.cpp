@@ -9,6 +9,10 @@
 namespace flashladder::reference::c4 {
 namespace {
 
+// Keys in one chain of additions. Behind a weight of 1, float loses every one below 2^-24, and all others of a tile may be
+// such: in one chain through the tile, d and o would lose more than the roundings of a logit explain.
+constexpr std::int32_t longest_chain = 32;
+
 // Up to N rows of a query tile. Lanes without a row hold zeros of Q, and what they come to is never looked at.
 template <int N>
 struct Panel {
@@ -82,9 +86,14 @@ void dots(const Panel<N>& panel, std::int32_t dim, const float* const* k, float*
 template <int N, int M>
 void add_values(const Panel<N>& panel, std::int32_t first_dim, const float* scale, std::int32_t n, const float* const* v,
                 const float* p, Prefetcher& ahead) {
-  Block<N, M> block;
-  block.multiply_add(n, [&](std::int32_t j, int i) { return v[j][first_dim + i]; }, p, ahead);
-  block.add_to(panel.o + first_dim * N, scale);
+  float as_it_is[N];
+  std::ranges::fill(as_it_is, 1.0f);
+  for (std::int32_t j = 0; j < n; j += longest_chain) {
+    Block<N, M> block;
+    const auto value = [&](std::int32_t key, int i) { return v[j + key][first_dim + i]; };
+    block.multiply_add(std::min(n - j, longest_chain), value, p + j * N, ahead);
+    block.add_to(panel.o + first_dim * N, j == 0 ? scale : as_it_is);
+  }
 }
 
 // s [keys, N]: dots become logits, -inf where a row does not see a key.
@@ -120,10 +129,14 @@ void softmax(const Panel<N>& panel, std::int32_t n, float* s, float* scale) {
     }
     store<W>(top, m + v);
     const Lanes<W> base = top == SoftmaxState<float>::nothing ? Lanes<W>{} : top;  // an empty row has P = 2^(-inf - 0) = 0
-    for (std::int32_t j = 0; j < n; ++j) {
-      const Lanes<W> p = exp2_below_1<W>(load<W>(s + j * N + v) - base);
-      sum += p;
-      store<W>(p, s + j * N + v);
+    for (std::int32_t j = 0; j < n;) {
+      Lanes<W> some{};
+      for (const std::int32_t end = std::min(n, j + longest_chain); j < end; ++j) {
+        const Lanes<W> p = exp2_below_1<W>(load<W>(s + j * N + v) - base);
+        some += p;
+        store<W>(p, s + j * N + v);
+      }
+      sum += some;
     }
     store<W>(sum, d + v);
   }

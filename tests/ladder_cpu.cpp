@@ -63,6 +63,10 @@ TEST_CASE("every rung equals the rung below on random cases") {
   CHECK(undecided <= 1 + cases / 200);
 }
 
+TEST_CASE("C4 keeps the many weights that float loses one by one behind a weight of 1") {
+  CHECK(check_ladder(random_spec(1755516296), {.threads = 1}) == Verdict::ok);  // 313 keys, one of them weighs 0.99998
+}
+
 TEST_CASE("C2 and C3 take any cut in any order") {
   const auto specs = case_table();
   for (std::size_t n = 0; n < specs.size(); n += 3) {
