@@ -37,7 +37,7 @@ AttentionCall attention_call(const AttentionProblem& problem, const AttentionOut
           .kv = {.k = problem.kv.k, .v = problem.kv.v, .k_strides = problem.kv.k_strides, .v_strides = problem.kv.v_strides,
                  .pages = {table.indices, table.page_size, problem.kv.num_pages}},
           .table = table, .params = p, .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
-          .dtype = problem.q.dtype, .batch = problem.batch()};
+          .dtype = problem.q.dtype, .batch = problem.batch(), .nnz_qo = problem.q.shape[0]};
 }
 
 void require_16_bytes(const AttentionCall& call) {
