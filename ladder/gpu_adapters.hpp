@@ -23,6 +23,7 @@ struct GpuRung {
   std::string (*why_not)(const AttentionParams&, DType) = nullptr;  // "" if it computes this
   bool one_query = true;   // of each request: a decode rung
   bool p_as_kv = false;    // rounds P to the dtype of K and V
+  std::int32_t longest_chain = whole_row;  // Rounding::chain: most add to one sum from a lane's first key to its last
 };
 
 // How a planned rung wants its plan.
