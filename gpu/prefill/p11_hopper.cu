@@ -14,7 +14,7 @@
 #include "gpu/launch.hpp"
 #include "gpu/prefill/box_copies.cuh"
 #include "gpu/prefill/hopper_products.cuh"
-#include "gpu/prefill/instances.cuh"
+#include "gpu/prefill/hopper_instances.cuh"
 #include "gpu/prefill/prefill.hpp"
 #include "gpu/prefill/row_keys.cuh"
 #include "gpu/prefill/row_output.cuh"
