@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "api/attention_config.hpp"
 #include "core/attention_problem.hpp"
@@ -57,8 +58,12 @@ struct AttentionMachine {
   planner::MachineShape shape;
   std::int32_t most_decode_rows = 1;  // packed query rows that an item of a decode may have
   std::int32_t prefill_rows = 0;      // of a full item of a prefill
+  std::int32_t pack = 0;              // query heads whose rows a tile packs: the group (or 0), or 1
   planner::CostModel cost{};
   bool claimed = false;                    // its CTAs claim the work; else they run the plan's queues
+  // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it always
+  // cuts where equal shares end.
+  std::int64_t enough_tiles = 0;
 
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
     // Decode: a group in the fewest tiles, these as even as they can be.
@@ -75,17 +80,22 @@ class AttentionBackend {
  public:
   virtual ~AttentionBackend() = default;
 
-  virtual const AttentionMachine& machine() const = 0;
+  // For batches with so many queries of all requests together. A graph's is that of its limits: what a launch is made of does
+  // not change from plan to plan.
+  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch) const = 0;
+  // Who computes, in a sentence, and why nobody faster.
+  virtual std::string explain() const = 0;
 
-  virtual WorkspaceBytes bytes(const Sizes& sizes) const = 0;
+  // machine: the one that the plan is made for.
+  virtual WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const = 0;
   // From here on plan() and run() may be called. InputError if the memory is not what it should be, but for its size.
   virtual void attach(const Workspace& workspace) = 0;
 
   // InputError if plan() can't be called on this stream now.
   virtual void require_plannable(Stream stream) const = 0;
   // The plan, packed for these sizes, to where run() finds it. page_ids: empty, or to be kept.
-  virtual void plan(const PlannedBatch& batch, const Sizes& sizes, std::span<const std::int32_t> page_ids, Device ids_on,
-                    Stream stream) = 0;
+  virtual void plan(const PlannedBatch& batch, const Sizes& sizes, const AttentionMachine& machine,
+                    std::span<const std::int32_t> page_ids, Device ids_on, Stream stream) = 0;
   virtual void run(const PlannedBatch& batch, const AttentionArguments& arguments, Stream stream) = 0;
 };
 
@@ -93,6 +103,7 @@ class AttentionBackend {
 struct BackendKind {
   bool decode = true;  // one query a request
   bool for_graphs = false;
+  bool ragged = false;  // token n is page n
 };
 std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config);
 // In a build with CUDA. InputError if the GPU does not compute this.

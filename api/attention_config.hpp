@@ -40,6 +40,12 @@ struct LogitsConfig {
   bool sinks = false;               // run() gets one extra logit for each query head
 };
 
+// The kernel behind the prefill classes on the GPU. automatic: the fastest that computes what the config says; explain() says
+// which, and why no faster one. fa2, fa3: that one, or an InputError with the reason.
+//   fa2  P5: Ampere and newer         fa3  P11: Hopper, pages of 8 tokens and multiples of 8, or a ragged cache
+enum class Backend : std::uint8_t { automatic, fa2, fa3 };
+constexpr const char* name_of(Backend b) { return b == Backend::automatic ? "auto" : b == Backend::fa2 ? "fa2" : "fa3"; }
+
 struct ExecutionConfig {
   Device device = Device::cpu;  // best_device() takes the GPU where there is one
   // balanced: equal work for every CTA, the fastest. fixed, with chunk_size keys (a multiple of 64): a request's bits do not
@@ -50,6 +56,7 @@ struct ExecutionConfig {
   // GPU only: run()'s kernel may start before the previous kernel on the stream has ended. It waits before it reads q, K and
   // V, but not before it reads page ids: the previous kernel must not write those.
   bool enable_pdl = false;
+  Backend backend = Backend::automatic;  // GPU prefill only
 };
 
 // The numbers that no plan() and no run() changes. What a device can't compute is refused when the object is made; what the

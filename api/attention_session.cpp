@@ -1,11 +1,13 @@
 #include "api/attention_session.hpp"
 
+#include <algorithm>
 #include <string>
 
 #include "api/attention_checks.hpp"
 #include "api/most_work.hpp"
 #include "core/error.hpp"
 #include "core/validate.hpp"
+#include "planner/chunk_size.hpp"
 
 namespace flashladder::api {
 namespace {
@@ -40,14 +42,29 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
           .num_qo_heads = heads.num_qo_heads, .num_kv_heads = heads.num_kv_heads,
           .head_dim_qk = heads.head_dim_qk, .head_dim_vo = heads.dim_vo(), .page_size = config.cache.page_size,
           .mask = config.logits.mask, .window_left = config.logits.window_left,
-          .query_tile = machine.query_tile(decode, heads.num_qo_heads / heads.num_kv_heads),
+          .query_tile = machine.query_tile(decode, heads.num_qo_heads / heads.num_kv_heads), .pack = machine.pack,
           .claimed = machine.claimed, .policy = execution.policy, .chunk_size = execution.chunk_size,
           .machine = machine.shape, .cost = machine.cost};
 }
 
+AttentionMachine AttentionSession::machine() const {
+  if (kind_.graph) return backend_->machine(kind_.graph->max_nnz_qo.value_or(0), kind_.graph->max_batch);
+  std::int64_t nnz_qo = 0;
+  for (const std::int32_t len : qo_lens_) nnz_qo += len;
+  return backend_->machine(nnz_qo, std::ssize(qo_lens_));
+}
+
+planner::PlanInputs AttentionSession::inputs() const {
+  const AttentionMachine m = machine();
+  planner::PlanInputs in = plan_inputs(config_, m, kind_.decode, qo_lens_, kv_lens_);
+  const bool enough = m.enough_tiles > 0 && planner::count_tiles(in) >= m.enough_tiles * in.machine.num_ctas();
+  if (enough && in.policy == SplitPolicy::balanced) in.policy = SplitPolicy::none;
+  return in;
+}
+
 AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& kind) : config_(config), kind_(kind) {
   validate_config(config_, kind_);
-  backend_ = make_backend(config_, {.decode = kind_.decode, .for_graphs = kind_.graph.has_value()});
+  backend_ = make_backend(config_, {.decode = kind_.decode, .for_graphs = kind_.graph.has_value(), .ragged = kind_.ragged});
   planner::validate(inputs());
   if (kind_.graph) captured_ = most_work(inputs(), *kind_.graph);
 }
@@ -91,15 +108,27 @@ Sizes AttentionSession::make_plan(const BatchLengths& lengths) {
   return captured_ ? *captured_ : planner::usage(plan_, in);
 }
 
-WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) { return backend_->bytes(make_plan(lengths)); }
+WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
+  const Sizes sizes = make_plan(lengths);
+  return backend_->bytes(sizes, machine());
+}
 
 WorkspaceBytes AttentionSession::bytes_for(const AttentionLimits& limits) const {
   validate_limits(limits, kind_.decode);
-  return backend_->bytes(most_work(inputs(), limits));
+  if (captured_) return backend_->bytes(most_work(inputs(), limits), machine());
+  // A plan's tiles are made for few queries a request or for many, as its batch has them: enough for either.
+  WorkspaceBytes most;
+  for (const std::int64_t nnz_qo : {std::int64_t{limits.max_batch}, std::int64_t{limits.max_batch} << 31}) {
+    const AttentionMachine machine = backend_->machine(nnz_qo, limits.max_batch);
+    const planner::PlanInputs in = plan_inputs(config_, machine, kind_.decode, {}, {});
+    const WorkspaceBytes bytes = backend_->bytes(most_work(in, limits), machine);
+    most = {std::max(most.device, bytes.device), std::max(most.staging, bytes.staging)};
+  }
+  return most;
 }
 
 void AttentionSession::attach(const Workspace& workspace) {
-  if (captured_) require_room(workspace, backend_->bytes(*captured_));
+  if (captured_) require_room(workspace, backend_->bytes(*captured_, machine()));
   backend_->attach(workspace);
   workspace_ = workspace;
 }
@@ -120,8 +149,9 @@ void AttentionSession::plan(const BatchLengths& lengths, std::span<const std::in
   backend_->require_plannable(stream);
   const Sizes sizes = make_plan(lengths);
   if (kind_.graph) page_ids = checked_page_ids(page_ids, lengths);
-  require_room(workspace_, backend_->bytes(sizes));
-  backend_->plan(planned(), sizes, page_ids, ids_on, stream);
+  const AttentionMachine made_for = machine();
+  require_room(workspace_, backend_->bytes(sizes, made_for));
+  backend_->plan(planned(), sizes, made_for, page_ids, ids_on, stream);
   planned_ = true;
 }
 

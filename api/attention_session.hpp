@@ -36,9 +36,11 @@ class AttentionSession {
   void run(const AttentionArguments& arguments, Stream stream);
 
   const Plan& current_plan() const { return plan_; }
+  std::string explain() const { return backend_->explain(); }
 
  private:
-  planner::PlanInputs inputs() const { return plan_inputs(config_, backend_->machine(), kind_.decode, qo_lens_, kv_lens_); }
+  AttentionMachine machine() const;      // for the lengths that are kept, or the graph's limits
+  planner::PlanInputs inputs() const;
   void keep(const BatchLengths& lengths);
   Sizes make_plan(const BatchLengths& lengths);
   PlannedBatch planned() const;

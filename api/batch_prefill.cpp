@@ -60,6 +60,7 @@ void BatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache&
 }
 
 const Plan& BatchPrefillWithPagedKVCache::current_plan() const { return session_->current_plan(); }
+std::string BatchPrefillWithPagedKVCache::explain() const { return session_->explain(); }
 
 WorkspaceBytes CUDAGraphBatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config,
                                                                       const AttentionLimits& limits) {
@@ -92,6 +93,7 @@ void CUDAGraphBatchPrefillWithPagedKVCache::run(const ConstTensor& q, const Page
 }
 
 const Plan& CUDAGraphBatchPrefillWithPagedKVCache::current_plan() const { return session_->current_plan(); }
+std::string CUDAGraphBatchPrefillWithPagedKVCache::explain() const { return session_->explain(); }
 
 WorkspaceBytes BatchPrefillWithRaggedKVCache::workspace_bytes(const AttentionConfig& config, Indices qo_indptr,
                                                               Indices kv_indptr) {
@@ -120,5 +122,6 @@ void BatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor&
 }
 
 const Plan& BatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
+std::string BatchPrefillWithRaggedKVCache::explain() const { return session_->explain(); }
 
 }  // namespace flashladder::api

@@ -5,12 +5,13 @@
 // decode. With logits.mask = causal query i sees the keys up to its own. A whole program: examples/chunked_prefill.cpp.
 //
 // Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the GPU the kernel
-// is P1 today: right for everything, and slow; fast ones come.
+// is chosen when the object is made, by config.execution.backend and what the config asks for; explain() names it.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "api/attention_config.hpp"
 #include "core/attention_problem.hpp"
@@ -54,6 +55,7 @@ class BatchPrefillWithPagedKVCache {
            std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
+  std::string explain() const;  // which kernel computes, and why no faster one
 
  private:
   std::unique_ptr<AttentionSession> session_;
@@ -82,6 +84,7 @@ class CUDAGraphBatchPrefillWithPagedKVCache {
            std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
+  std::string explain() const;  // which kernel computes, and why no faster one
 
  private:
   std::unique_ptr<AttentionSession> session_;
@@ -108,6 +111,7 @@ class BatchPrefillWithRaggedKVCache {
            Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
 
   const Plan& current_plan() const;
+  std::string explain() const;  // which kernel computes, and why no faster one
 
  private:
   std::unique_ptr<AttentionSession> session_;

@@ -23,10 +23,11 @@ class CpuAttention final : public AttentionBackend {
         machine_{.shape = {.num_sms = threads_, .ctas_per_sm = 1}, .most_decode_rows = params_.group_size(),
                  .prefill_rows = prefill_rows} {}
 
-  const AttentionMachine& machine() const override { return machine_; }
+  AttentionMachine machine(std::int64_t, std::int64_t) const override { return machine_; }
+  std::string explain() const override { return "C4 on the CPU, with up to " + std::to_string(threads_) + " threads"; }
 
   // C4's partials, then o in f32 where the caller wants another dtype.
-  WorkspaceBytes bytes(const Sizes& sizes) const override {
+  WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine&) const override {
     return {.device = partial_bytes(sizes) + f32_bytes(sizes.nnz_qo)};
   }
 
@@ -39,8 +40,8 @@ class CpuAttention final : public AttentionBackend {
 
   void require_plannable(Stream) const override {}
 
-  void plan(const PlannedBatch&, const Sizes& sizes, std::span<const std::int32_t> page_ids, Device ids_on,
-            Stream) override {
+  void plan(const PlannedBatch&, const Sizes& sizes, const AttentionMachine&, std::span<const std::int32_t> page_ids,
+            Device ids_on, Stream) override {
     require(ids_on == Device::cpu, "indices_on", name_of(ids_on), "must be cpu, as the object's device is");
     page_ids_.assign(page_ids.begin(), page_ids.end());
     f32_ = workspace_.subspan(partial_bytes(sizes), f32_bytes(sizes.nnz_qo));

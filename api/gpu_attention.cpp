@@ -38,14 +38,16 @@ class GpuAttention final : public AttentionBackend {
  public:
   GpuAttention(const AttentionConfig& config, const BackendKind& kind)
       : config_(config), params_(config.params()), kind_(kind), gpu_(current_gpu()) {
-    require_computable(params_, config.cache.dtype, kind.decode);
-    machine_ = gpu_machine(params_, kind.decode);
+    choice_ = choose_kernel(config, kind);
   }
 
-  const AttentionMachine& machine() const override { return machine_; }
+  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch) const override {
+    return gpu_machine(choice_.kernel, params_, nnz_qo, batch);
+  }
+  std::string explain() const override { return choice_.why; }
 
-  WorkspaceBytes bytes(const Sizes& sizes) const override {
-    const PackedShape shape = shape_for(sizes);
+  WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const override {
+    const PackedShape shape = shape_for(sizes, machine);
     const std::size_t copied = gpu::packed_bytes(shape) + kept_indices_bytes(sizes);
     return {.device = copied + gpu::partial_bytes(shape, params_.head_dim_vo), .staging = gpu::StagingRing::slots * copied};
   }
@@ -65,9 +67,9 @@ class GpuAttention final : public AttentionBackend {
             "would change what a graph replays: the CUDAGraph classes are made for it");
   }
 
-  void plan(const PlannedBatch& batch, const Sizes& sizes, std::span<const std::int32_t> page_ids, Device ids_on,
-            Stream stream) override {
-    shape_ = shape_for(sizes);
+  void plan(const PlannedBatch& batch, const Sizes& sizes, const AttentionMachine& machine,
+            std::span<const std::int32_t> page_ids, Device ids_on, Stream stream) override {
+    shape_ = shape_for(sizes, machine);
     packed_bytes_ = gpu::packed_bytes(shape_);
     partials_ = workspace_.device.data() + packed_bytes_ + kept_indices_bytes(sizes);
     const std::span<std::byte> slot = ring_->next();
@@ -99,14 +101,15 @@ class GpuAttention final : public AttentionBackend {
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = config_.execution.enable_pdl;
-    attend_on_gpu(call, kind_.decode, shape_, device, partials_, stream);
+    attend_on_gpu(choice_.kernel, call, shape_, device, partials_, stream);
     captured_ = captured_ || (capturing && !kind_.for_graphs);
   }
 
  private:
-  PackedShape shape_for(const Sizes& sizes) const {
-    return {.claimed = machine_.claimed, .num_ctas = static_cast<std::int32_t>(machine_.shape.num_ctas()),
-            .query_tile = machine_.query_tile(kind_.decode, params_.group_size()), .pack = params_.group_size(),
+  PackedShape shape_for(const Sizes& sizes, const AttentionMachine& machine) const {
+    return {.claimed = machine.claimed, .num_ctas = static_cast<std::int32_t>(machine.shape.num_ctas()),
+            .query_tile = machine.query_tile(kind_.decode, params_.group_size()),
+            .pack = machine.pack > 0 ? machine.pack : params_.group_size(),
             .items = sizes.items, .merges = sizes.merges, .partial_rows = sizes.partial_rows};
   }
   std::size_t kept_indices_bytes(const Sizes& sizes) const {
@@ -117,7 +120,7 @@ class GpuAttention final : public AttentionBackend {
   AttentionParams params_;
   BackendKind kind_;
   int gpu_;
-  AttentionMachine machine_;
+  GpuChoice choice_;
   Workspace workspace_;
   std::optional<gpu::StagingRing> ring_;
   PackedShape shape_;

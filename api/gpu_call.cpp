@@ -17,27 +17,61 @@ bool is_capturing(Stream stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-void require_computable(const AttentionParams& params, DType dtype, bool decode) {
-  const std::string reason = decode ? gpu::d6::why_not(params, dtype) : gpu::p1::why_not(params, dtype);
-  require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
+namespace {
+
+// "" if P11 computes this here, else why not.
+std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& params, bool ragged) {
+  const std::string reason = gpu::p11::why_not(params, config.cache.dtype);
+  if (!reason.empty()) return reason;
+  const std::string pages = ragged ? "" : gpu::p11::why_not_pages(config.cache.page_size);
+  return pages.empty() ? gpu::why_no_hopper() : pages;
 }
 
-AttentionMachine gpu_machine(const AttentionParams& params, bool decode) {
-  if (!decode) {
-    const gpu::RungGrid grid = gpu::p1::grid(params);
-    return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
-            .prefill_rows = grid.query_tile, .claimed = true};
+}  // namespace
+
+GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) {
+  const AttentionParams params = config.params();
+  const Backend asked = config.execution.backend;
+  if (kind.decode) {
+    require(asked == Backend::automatic, "backend", name_of(asked), "is for prefill; decode has one kernel");
+    const std::string reason = gpu::d6::why_not(params, config.cache.dtype);
+    require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
+    return {GpuKernel::d6, "D6, for one query a request"};
   }
-  const gpu::RungGrid grid = gpu::d6::grid(params.head_dim_qk, gpu::needs_general(params));
-  return {.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
-          .most_decode_rows = grid.query_tile,
-          .cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item}};
+  const std::string no_fa3 = why_not_fa3(config, params, kind.ragged);
+  require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
+  if (asked != Backend::fa2 && no_fa3.empty()) return {GpuKernel::p11, "fa3: P11, for Hopper GPUs"};
+  const std::string reason = gpu::p1::why_not(params, config.cache.dtype);
+  require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
+  return {GpuKernel::p1, "P1, which takes everything; not fa3: " + no_fa3};
 }
 
-void attend_on_gpu(const gpu::AttentionCall& call, bool decode, const gpu::PackedShape& capacity, std::byte* packed,
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch) {
+  const auto machine = [](const gpu::RungGrid& grid) {
+    return AttentionMachine{.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
+                            .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
+  };
+  if (kernel == GpuKernel::p11) {
+    const std::int32_t pack = gpu::p11::pack(params, nnz_qo, batch);
+    AttentionMachine m = machine(gpu::p11::grid(params, pack));
+    m.pack = pack, m.claimed = true, m.enough_tiles = 4;
+    return m;
+  }
+  if (kernel == GpuKernel::p1) {
+    AttentionMachine m = machine(gpu::p1::grid(params));
+    m.claimed = true;
+    return m;
+  }
+  AttentionMachine m = machine(gpu::d6::grid(params.head_dim_qk, gpu::needs_general(params)));
+  m.cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item};
+  return m;
+}
+
+void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream) {
-  if (decode) return gpu::d6::attend(call, capacity, packed, partials, cuda_stream(stream));
-  gpu::p1::attend(call, capacity, packed, partials, cuda_stream(stream));
+  if (kernel == GpuKernel::d6) return gpu::d6::attend(call, capacity, packed, partials, cuda_stream(stream));
+  if (kernel == GpuKernel::p1) return gpu::p1::attend(call, capacity, packed, partials, cuda_stream(stream));
+  gpu::p11::attend(call, capacity, packed, partials, cuda_stream(stream));
 }
 
 gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const AttentionArguments& a,

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <string>
 
 #include "api/attention_backend.hpp"
 #include "gpu/attention/attention_call.hpp"
@@ -14,10 +15,18 @@ namespace flashladder::api {
 inline cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
 bool is_capturing(Stream stream);
 
-// The kernel behind a class: D6 for decode, P1 for any number of queries. InputError if it does not compute this.
-void require_computable(const AttentionParams& params, DType dtype, bool decode);
-AttentionMachine gpu_machine(const AttentionParams& params, bool decode);  // on the current device
-void attend_on_gpu(const gpu::AttentionCall& call, bool decode, const gpu::PackedShape& capacity, std::byte* packed,
+// The kernel behind an object: D6 for decode, else P11, or P1, which takes everything. A function of the config and the
+// current device alone.
+enum class GpuKernel : std::uint8_t { d6, p1, p11 };
+struct GpuChoice {
+  GpuKernel kernel = GpuKernel::d6;
+  std::string why{};  // a sentence: explain()
+};
+// InputError if the GPU does not compute this, or not with the backend that is asked for.
+GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);
+
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch);
+void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream);
 
 // page_ids: on the device; nullptr: identity pages. The arguments have been checked.

@@ -30,10 +30,11 @@ std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_requ
 }  // namespace
 
 planner::CaptureLimits most_work(const planner::PlanInputs& in, const AttentionLimits& limits) {
-  const std::int64_t nnz_qo = limits.max_nnz_qo.value_or(limits.max_batch), rows = nnz_qo * in.group_size();
-  const std::int64_t most_rows = limits.max_nnz_qo ? rows : in.group_size();  // packed, of one request and head
+  const std::int64_t pack = in.packed_heads();
+  const std::int64_t nnz_qo = limits.max_nnz_qo.value_or(limits.max_batch), rows = nnz_qo * pack;
+  const std::int64_t most_rows = limits.max_nnz_qo ? rows : pack;  // packed, of one request and head
   const std::int64_t requests = std::min<std::int64_t>(limits.max_batch, nnz_qo);
-  const std::int64_t height = in.tile_rows(), heads = in.num_kv_heads;
+  const std::int64_t height = in.tile_rows(), heads = in.num_heads(in.packed_heads());
   // Decode: all requests have the same tiles.
   const std::int64_t tiles_of_request = heads * div_up(most_rows, height);
   const std::int64_t tiles = requests == 0 ? 0

@@ -33,12 +33,13 @@ class StreamMemory {
 void single_attention_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, bool decode,
                              std::int32_t qo_len, std::int32_t kv_len, Stream stream) {
   const AttentionParams params = config.params();
-  require_computable(params, config.cache.dtype, decode);
+  const GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel;
   require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use the CUDAGraph classes");
   thread_local Plan plan;
   thread_local std::vector<std::byte> packed;
   const std::span<const std::int32_t> qo_lens = decode ? std::span<const std::int32_t>{} : std::span(&qo_len, 1);
-  planner::make_plan(plan_inputs(config, gpu_machine(params, decode), decode, qo_lens, std::span(&kv_len, 1)), plan);
+  planner::make_plan(plan_inputs(config, gpu_machine(kernel, params, qo_len, 1), decode, qo_lens, std::span(&kv_len, 1)),
+                     plan);
   const gpu::PackedShape shape = gpu::shape_of(plan);
   packed.resize(gpu::packed_bytes(shape));
   gpu::pack(plan, {config.cache.page_size}, shape, packed);
@@ -49,7 +50,7 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   gpu::check(cudaMemcpyAsync(memory.data(), packed.data(), packed.size(), cudaMemcpyHostToDevice, cuda_stream(stream)));
   gpu::AttentionCall call = gpu_attention_call(params, arguments, nullptr);
   call.programmatic = config.execution.enable_pdl;
-  attend_on_gpu(call, decode, shape, memory.data(), memory.data() + packed.size(), stream);
+  attend_on_gpu(kernel, call, shape, memory.data(), memory.data() + packed.size(), stream);
 }
 
 }  // namespace flashladder::api

@@ -25,8 +25,8 @@ std::string p11::why_not(const AttentionParams& p, DType dtype) {
 
 std::string p11::why_not_pages(std::int32_t page_size) { return why_no_boxes(page_size, false); }
 
-std::int32_t p11::pack(const AttentionParams& p, std::int64_t nnz_qo, std::int32_t batch) {
-  const bool few = nnz_qo < std::int64_t{batch} * 2 * warp_group_rows;
+std::int32_t p11::pack(const AttentionParams& p, std::int64_t nnz_qo, std::int64_t batch) {
+  const bool few = nnz_qo < batch * 2 * warp_group_rows;
   return few && p.group_size() <= warp_group_rows ? p.group_size() : 1;
 }
 
