@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "gpu/traffic.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
 #include "tests/gpu_cases.hpp"

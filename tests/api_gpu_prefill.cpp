@@ -6,7 +6,7 @@
 
 #include "api/attention_session.hpp"
 #include "ladder/case_table.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
 #include "tests/options.hpp"

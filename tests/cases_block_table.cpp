@@ -5,10 +5,10 @@
 #include <algorithm>
 
 #include "core/error.hpp"
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/case_json.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/file_tensors.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/files/file_tensors.hpp"
+#include "ladder/cases/specs/case_json.hpp"
 #include "tests/changed_case.hpp"
 #include "tests/refusal.hpp"
 

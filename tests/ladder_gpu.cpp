@@ -10,7 +10,7 @@
 
 #include "gpu/check.hpp"
 #include "gpu/device_buffer.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/gpu_run.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
