@@ -12,6 +12,7 @@
 #include "gpu/device_buffer.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/gpu_run.hpp"
+#include "reference/thread_pool.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
 #include "tests/skip_without_device.hpp"
