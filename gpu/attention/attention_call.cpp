@@ -34,7 +34,8 @@ AttentionCall attention_call(const AttentionProblem& problem, const AttentionOut
                    .q_token = problem.q.strides[0], .o_token = output.o.strides[0],
                    .q_head = head_stride(problem.q, "q"), .o_head = head_stride(output.o, "o"),
                    .num_qo_heads = p.num_qo_heads, .group_size = p.group_size(), .o_dtype = output.o.dtype},
-          .kv = kv_pages(problem.kv, table.indices), .table = table, .params = p, .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
+          .kv = kv_pages(problem.kv, table.indices), .table = table, .params = p,
+          .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
           .dtype = problem.q.dtype, .batch = problem.batch()};
 }
 
