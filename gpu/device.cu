@@ -35,6 +35,20 @@ const std::string& why_no_device() {
   return reason;
 }
 
+const std::string& why_no_hopper() {
+  static const std::string reason = [] {
+    if (!why_no_device().empty()) return why_no_device();
+#ifndef FLASHLADDER_HOPPER
+    return std::string("this build has no code for Hopper GPUs (-Dgpu_archs without 90)");
+#endif
+    const int major = attribute(cudaDevAttrComputeCapabilityMajor), minor = attribute(cudaDevAttrComputeCapabilityMinor);
+    if (major == 9 && minor == 0) return std::string();
+    return "the kernel is for Hopper GPUs, compute capability 9.0; this one has " + std::to_string(major) + "." +
+           std::to_string(minor);
+  }();
+  return reason;
+}
+
 int multiprocessors() { return attribute(cudaDevAttrMultiProcessorCount); }
 bool has_programmatic_launch() { return attribute(cudaDevAttrComputeCapabilityMajor) >= 9; }
 

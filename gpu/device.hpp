@@ -9,6 +9,9 @@ namespace flashladder::gpu {
 // old, or a GPU that the build has no code for. Asked once, then remembered.
 const std::string& why_no_device();
 
+// "" if the device is a Hopper GPU and the build has code for it (sm_90a). That code runs on no other architecture.
+const std::string& why_no_hopper();
+
 int multiprocessors();           // of the current device
 bool has_programmatic_launch();  // compute capability 9.0 or newer (CUDA C++ Programming Guide)
 

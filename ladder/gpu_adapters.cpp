@@ -25,8 +25,9 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
               " queries, a decode rung takes one of each"};
     }
   }
-  const std::string reason = about.why_not(spec.params, spec.dtype);
-  return {reason.empty() ? gpu::why_no_device() : "this rung does not compute " + reason};
+  std::string reason = about.why_not(spec.params, spec.dtype);
+  if (reason.empty() && about.why_not_pages != nullptr) reason = about.why_not_pages(spec.page_size);
+  return {reason.empty() ? about.why_no_device() : "this rung does not compute " + reason};
 }
 
 Rung gpu_rung(const GpuRung& about) {
@@ -65,8 +66,14 @@ std::int32_t quickest_chunk(planner::PlanInputs inputs) {
   return best;
 }
 
-GpuPlanShape lane_groups_plan_shape(const AttentionParams& p) { return {gpu::lane_groups_grid(p.group_size()), false}; }
-GpuPlanShape p1_plan_shape(const AttentionParams& p) { return {gpu::p1::grid(p), false}; }
+GpuPlanShape lane_groups_plan_shape(const CaseSpec& spec) {
+  return {gpu::lane_groups_grid(spec.params.group_size()), false};
+}
+GpuPlanShape p1_plan_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
+GpuPlanShape p11_plan_shape(const CaseSpec& spec) {
+  const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());
+  return {gpu::p11::grid(spec.params, pack), false, pack};
+}
 
 void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                cudaStream_t stream) {
@@ -75,17 +82,19 @@ void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::by
 
 }  // namespace
 
-GpuPlanShape d5_plan_shape(const AttentionParams& p) { return {gpu::d5::grid(p.head_dim_qk), false}; }
-GpuPlanShape d6_plan_shape(const AttentionParams& p) { return {gpu::d6::grid(p.head_dim_qk, gpu::needs_general(p)), true}; }
+GpuPlanShape d5_plan_shape(const CaseSpec& spec) { return {gpu::d5::grid(spec.params.head_dim_qk), false}; }
+GpuPlanShape d6_plan_shape(const CaseSpec& spec) {
+  return {gpu::d6::grid(spec.params.head_dim_qk, gpu::needs_general(spec.params)), true};
+}
 
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, const GpuPlanShape& shape) {
   const AttentionParams& p = spec.params;
   const bool decode = std::all_of(spec.qo_lens.begin(), spec.qo_lens.end(), [](std::int32_t len) { return len == 1; });
-  const std::int32_t most = shape.grid.query_tile, group = p.group_size();
+  const std::int32_t most = shape.grid.query_tile, rows = shape.pack > 0 ? shape.pack : p.group_size();  // of a query
   planner::PlanInputs inputs{.kv_lens = spec.kv_lens, .num_qo_heads = p.num_qo_heads, .num_kv_heads = p.num_kv_heads,
                              .head_dim_qk = p.head_dim_qk, .head_dim_vo = p.head_dim_vo, .page_size = spec.page_size,
                              .mask = p.mask, .window_left = p.window_left,
-                             .query_tile = decode ? div_up(group, div_up(group, most)) : most,
+                             .query_tile = decode ? div_up(rows, div_up(rows, most)) : most, .pack = shape.pack,
                              .policy = settings.policy, .chunk_size = settings.chunk_size,
                              .machine = {.num_sms = settings.num_sms > 0 ? settings.num_sms : gpu::multiprocessors(),
                                          .ctas_per_sm = shape.grid.ctas_per_sm}};
@@ -102,7 +111,7 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
 Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAttend attend) {
   Rung rung = gpu_rung(about);
   const auto make_plan = [shape_of_rung](const CaseSpec& spec, const Settings& settings) {
-    return planner::make_plan(gpu_plan_inputs(spec, settings, shape_of_rung(spec.params)));
+    return planner::make_plan(gpu_plan_inputs(spec, settings, shape_of_rung(spec)));
   };
   rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
     return gpu::partial_bytes(gpu::shape_of(make_plan(spec, settings)), spec.params.head_dim_vo);
@@ -141,6 +150,10 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "P1", .idea = "GPU prefill: one thread a row, work is claimed", .teaches = "10",
                       .must_equal = "C4", .why_not = gpu::p1::why_not, .one_query = false},
                      p1_plan_shape, gpu::p1::attend),
+      planned_on_gpu({.name = "P11", .idea = "Hopper: pages by TMA, wgmma, stale softmax reference, Q in registers",
+                      .teaches = "10", .must_equal = "P1", .why_not = gpu::p11::why_not,
+                      .why_not_pages = gpu::p11::why_not_pages, .why_no_device = gpu::why_no_hopper, .one_query = false,
+                      .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),
   };
 }
 

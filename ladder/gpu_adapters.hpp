@@ -10,6 +10,7 @@
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/rung_grid.hpp"
+#include "gpu/device.hpp"
 #include "ladder/rung.hpp"
 #include "planner/plan_inputs.hpp"
 
@@ -21,6 +22,8 @@ std::vector<Rung> gpu_rungs();  // from the lowest up
 struct GpuRung {
   std::string name{}, idea{}, teaches{}, must_equal{};
   std::string (*why_not)(const AttentionParams&, DType) = nullptr;  // "" if it computes this
+  std::string (*why_not_pages)(std::int32_t page_size) = nullptr;  // the same of pages; null: any
+  const std::string& (*why_no_device)() = gpu::why_no_device;
   bool one_query = true;   // of each request: a decode rung
   bool p_as_kv = false;    // rounds P to the dtype of K and V
 };
@@ -30,10 +33,11 @@ struct GpuPlanShape {
   gpu::RungGrid grid;
   bool queues = false;  // its CTAs run the plan's queues. Else work is taken in the order of the claims, longest first: by
                         // CTAs that claim, or by the GPU's block scheduler
+  std::int32_t pack = 0;  // query heads whose rows are packed: the group (or 0), or 1
 };
-using PlanShapeOf = GpuPlanShape (*)(const AttentionParams&);
-GpuPlanShape d5_plan_shape(const AttentionParams& params);
-GpuPlanShape d6_plan_shape(const AttentionParams& params);
+using PlanShapeOf = GpuPlanShape (*)(const CaseSpec&);
+GpuPlanShape d5_plan_shape(const CaseSpec& spec);
+GpuPlanShape d6_plan_shape(const CaseSpec& spec);
 
 // The plan that a rung executes. Policy balanced cuts for CTAs that each work through a queue, as D6's do; for rungs without
 // queues it stands for the one chunk size, or none, for which the cost model predicts the shortest time.

@@ -64,11 +64,35 @@ inline ladder::CaseSpec for_decode_class(ladder::CaseSpec spec) {
   return spec;
 }
 
-// In turn: anything that the ladder takes; decode with features; decode without.
+// Many queries a request, and what the fast prefill rungs take: their head dims, and most often pages of 8 or more.
+inline ladder::CaseSpec random_prefill(std::uint64_t seed) {
+  ladder::CaseSpec spec = ladder::random_spec(seed);
+  ladder::Random random(seed, 79);
+  AttentionParams& p = spec.params;
+  const auto below = [&](std::uint32_t n) { return static_cast<std::int32_t>(random.below(n)); };
+  constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {128, 128}, {192, 128}, {256, 256}};
+  const auto [qk, vo] = dims[below(5)];
+  p.head_dim_qk = qk, p.head_dim_vo = vo;
+  spec.dtype = below(3) == 0 ? DType::bf16 : DType::f16;
+  if (spec.values == ladder::Values::large) spec.values = ladder::Values::normal;
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) p.pos_encoding_mode = PosEncodingMode::ALIBI;
+  if (below(5) != 0) spec.page_size = (1 + below(4)) << (3 + below(4));
+  for (std::size_t b = 0; b < spec.qo_lens.size(); ++b) {
+    std::int32_t &qo = spec.qo_lens[b], &kv = spec.kv_lens[b];
+    if (below(2) == 0) qo = below(300);
+    if (below(2) == 0) kv = below(1200);
+    if (below(3) == 0) kv = qo + below(500);
+    if (qo > kv && below(4) != 0) qo = kv;
+  }
+  return spec;
+}
+
+// In turn: anything that the ladder takes; decode without features and with; prefill.
 inline ladder::CaseSpec random_gpu_case(std::uint64_t seed) {
-  if (seed % 4 == 0) return ladder::random_spec(seed);
+  if (seed % 5 == 0) return ladder::random_spec(seed);
+  if (seed % 5 >= 3) return random_prefill(seed);
   ladder::CaseSpec spec = random_decode(seed);
-  return seed % 4 == 1 ? as_plain_decode(spec, DType::f16) : spec;
+  return seed % 5 == 1 ? as_plain_decode(spec, DType::f16) : spec;
 }
 
 }  // namespace flashladder::test

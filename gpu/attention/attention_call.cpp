@@ -36,7 +36,7 @@ AttentionCall attention_call(const AttentionProblem& problem, const AttentionOut
                    .num_qo_heads = p.num_qo_heads, .group_size = p.group_size(), .o_dtype = output.o.dtype},
           .kv = kv_pages(problem.kv, table.indices), .table = table, .params = p,
           .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
-          .dtype = problem.q.dtype, .batch = problem.batch()};
+          .dtype = problem.q.dtype, .batch = problem.batch(), .nnz_qo = problem.q.shape[0]};
 }
 
 void require_16_bytes(const AttentionCall& call) {

@@ -37,6 +37,7 @@ struct AttentionCall {
   const std::uint8_t* custom_mask = nullptr; // on the device, with MaskMode::custom
   DType dtype = DType::f16;                  // of q, K and V
   std::int32_t batch = 0;
+  std::int64_t nnz_qo = 0;    // queries of all requests: rows of q and o
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
 };
 

@@ -126,6 +126,17 @@ void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ct
   }
 }
 
+// As many copies as keep keys and values of the whole batch below half of an L2 cache of 50 MB (H100, H200); with fewer
+// copies at once than that, nothing is read from memory twice.
+std::int32_t section_of(const Plan& plan, const PlanPart& part) {
+  constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2;
+  std::int64_t tokens = 1;
+  for (const std::int32_t len : plan.kv_lens) tokens += len;
+  const std::int64_t of_kv_head = tokens * plan.head_dim_vo * 2 * element_bytes;
+  const std::int64_t kv_heads = std::max<std::int64_t>(most_bytes / of_kv_head, 1);
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(kv_heads * plan.group_size() / part.pack, 1, part.copies));
+}
+
 }  // namespace
 
 PackedShape shape_of(const Plan& plan, std::size_t index) {
@@ -173,7 +184,7 @@ void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, 
   *view.header = {.claimed = 0, .num_work = static_cast<std::int32_t>(shape.num_work()), .copies = shape.copies,
                   .merges = static_cast<std::int32_t>(shape.merges),
                   .partial_rows = static_cast<std::int32_t>(part.partial_rows),
-                  .groups = static_cast<std::int32_t>(groups)};
+                  .groups = static_cast<std::int32_t>(groups), .section = section_of(plan, part)};
   std::fill_n(view.arrivals, first_group + groups * shape.copies, 0u);
 }
 

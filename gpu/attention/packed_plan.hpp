@@ -71,12 +71,28 @@ struct alignas(16) PackedHeader {
   std::int32_t copies = 1;
   std::int32_t merges = 0;               // of one copy, as all that follows
   std::int32_t partial_rows = 0, groups = 0;
+  std::int32_t section = 1;              // copies whose keys and values the L2 cache holds together: who claims by sections
+                                         // takes all items of one section, then those of the next
+
+  struct Place {
+    std::int32_t item, copy;
+  };
+  // Work w in the order of the sections. Inside a section as without: item by item, its copies side by side.
+  FL_HD constexpr Place in_sections(std::int32_t w) const {
+    const std::int32_t items = num_work / copies, at = w / (items * section), first = at * section;
+    const std::int32_t width = copies - first < section ? copies - first : section, rest = w - first * items;
+    const std::int32_t item = rest / width;
+    return {item, first + rest - item * width};
+  }
 
   // What is stored once, for the head whose turn it is. pack, group_size: those of the rows (core/row.hpp).
-  FL_HD constexpr PackedItem of_copy(PackedItem item, std::int32_t copy, std::int32_t pack, std::int32_t group_size) const {
+  FL_HD constexpr void move_to_copy(PackedItem& item, std::int32_t copy, std::int32_t pack, std::int32_t group_size) const {
     item.head += copy;
     item.kv_head = pack == group_size ? item.head : kv_head_of(item.head, pack, group_size);
     if (item.merge >= 0) item.merge += copy * merges, item.slot += copy * partial_rows;
+  }
+  FL_HD constexpr PackedItem of_copy(PackedItem item, std::int32_t copy, std::int32_t pack, std::int32_t group_size) const {
+    move_to_copy(item, copy, pack, group_size);
     return item;
   }
   FL_HD constexpr PackedMerge of_copy(PackedMerge merge, std::int32_t copy) const {

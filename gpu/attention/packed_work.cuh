@@ -7,6 +7,7 @@
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/write_row.cuh"
+#include "gpu/ptx/cp_async.cuh"
 
 namespace flashladder::gpu {
 
@@ -14,6 +15,23 @@ namespace flashladder::gpu {
 __device__ inline PackedItem work_of(const PackedParams& plan, std::int32_t group_size, std::int32_t w) {
   const PackedHeader& header = *plan.view.header;
   return header.of_copy(plan.view.items[w / header.copies], w % header.copies, plan.pack, group_size);
+}
+
+// The same by a warp, in two steps, so that the record is under way while other work goes on: its copy to shared memory
+// starts (cp.async, not committed), and when it has come, it is moved to the head whose turn it is. In the order of sections.
+__device__ inline PackedHeader::Place start_work(const PackedParams& plan, const PackedHeader& header, std::int32_t w,
+                                                 PackedItem& to) {
+  const PackedHeader::Place place = header.in_sections(w);
+  const unsigned lane = threadIdx.x % 32;
+  const auto* from = reinterpret_cast<const uint4*>(plan.view.items + place.item);
+  if (lane < sizeof(PackedItem) / sizeof(uint4)) cp_async_16(reinterpret_cast<uint4*>(&to) + lane, from + lane, true);
+  return place;
+}
+__device__ inline void settle_work(const PackedParams& plan, std::int32_t group_size, std::int32_t copy, PackedItem& item) {
+  cp_async_wait<0>();
+  __syncwarp();  // the record is there, what other lanes copied too
+  if (threadIdx.x % 32 == 0) plan.view.header->move_to_copy(item, copy, plan.pack, group_size);
+  __syncwarp();  // ... of the right head
 }
 
 // Merge m of a part, whose copies follow each other.

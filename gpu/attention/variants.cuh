@@ -16,6 +16,7 @@
 //                                                    does not see. every_tile_is_edge(): all of them are
 //   variant.logit(dot, query, head, j)               for each key that is seen
 //   variant.row_constant(query, head)                what all logits of the row lack: finish_row() adds it to lse_log2
+//   Variant::only_scales                             logit(dot, ...) is dot * p.scale: may be folded into an exponent
 //
 // Keys outside of an item's range are the kernel's business, and sinks that of the final writer. Logits and row constants
 // are in log2 units.
@@ -37,6 +38,7 @@ struct Scaled {
   struct Params {
     float scale;
   };
+  static constexpr bool only_scales = true;
   struct Query {};
   struct Head {};
   static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap == 0; }
@@ -55,6 +57,7 @@ struct SoftCapped {
   struct Params {
     float inner, outer;
   };
+  static constexpr bool only_scales = false;
   using Query = Scaled::Query;
   using Head = Scaled::Head;
   static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap > 0; }
@@ -77,6 +80,7 @@ struct General {
     AttentionParams attention;
     const std::uint8_t* custom_mask;
   };
+  static constexpr bool only_scales = false;
   struct Query {
     std::int32_t i, origin;  // origin: the key from which ALiBi reckons
     RequestShape request;

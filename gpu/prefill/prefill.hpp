@@ -19,4 +19,17 @@ RungGrid grid(const AttentionParams& params);
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
+// For Hopper GPUs (sm_90a): pages by the copy engine, wgmma, a stale reference, queries in registers. Tiles of packed rows:
+// for each warp group as many whole queries as 64 rows hold.
+namespace p11 {
+// That compute: three where registers allow it, since more rows use each key.
+constexpr int warp_groups(std::int32_t head_dim_qk) { return head_dim_qk == 64 ? 3 : 2; }
+std::string why_not(const AttentionParams& params, DType dtype);
+std::string why_not_pages(std::int32_t page_size);  // that are listed; a ragged cache is always taken
+// Query heads that share a row tile: the group, where queries are so few that tiles would not be full without, or 1.
+std::int32_t pack(const AttentionParams& params, std::int64_t nnz_qo, std::int32_t batch);
+RungGrid grid(const AttentionParams& params, std::int32_t pack);
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
 }  // namespace flashladder::gpu

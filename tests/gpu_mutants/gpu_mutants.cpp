@@ -51,9 +51,9 @@ struct Mutant {
 };
 
 // Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
-GpuPlanShape claimed_shape(const AttentionParams&) { return {{8, 2}, false}; }
-GpuPlanShape queues_shape(const AttentionParams&) { return {{8, 2}, true}; }
-GpuPlanShape p1_shape(const AttentionParams& p) { return {gpu::p1::grid(p), false}; }
+GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
+GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
+GpuPlanShape p1_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
 
 const std::vector<Mutant>& mutants() {
   static const std::vector<Mutant> all = [] {

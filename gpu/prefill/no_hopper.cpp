@@ -1,0 +1,11 @@
+// In the place of the Hopper rungs, in a build without their architecture: why_no_hopper() says so before.
+#include "core/error.hpp"
+#include "gpu/prefill/prefill.hpp"
+
+namespace flashladder::gpu {
+
+void p11::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) {
+  throw InputError("gpu_archs", "", "this build has no code for Hopper GPUs: configure it with 90 among -Dgpu_archs");
+}
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,40 @@
+// Which keys the packed rows of an item see: a range for each row, for causal masks and windows alike, and the range that
+// all rows of a tile see, inside of which nothing need be asked.
+//
+//   keys ->   . . x x x x . .   row 0      x  seen
+//   rows      . . . x x x x .   row 1
+//                 |       |
+//   all rows see  . . . x x x . .          outside of it, a tile of keys is an edge tile: each row asks of each key
+//
+// A custom mask hides keys inside these ranges too; with it every tile is an edge tile (variants.cuh).
+#pragma once
+
+#include <cstdint>
+
+#include "core/attention_params.hpp"
+#include "core/range.hpp"
+#include "core/visibility.hpp"
+#include "gpu/attention/packed_plan.hpp"
+
+namespace flashladder::gpu {
+
+// A kernel parameter: what of the mask is a rule, not bytes.
+struct KeyRules {
+  MaskMode mask = MaskMode::none;
+  std::int32_t window_left = -1;
+};
+inline KeyRules key_rules(const AttentionParams& p) { return {p.mask, p.window_left}; }
+
+// The keys of the item that query i of its request sees.
+__device__ inline Range row_keys(const KeyRules& rules, const PackedItem& item, std::int32_t i) {
+  const AttentionParams p{.mask = rules.mask, .window_left = rules.window_left};
+  const Range seen = visible_keys(p, item.request.qo_len(), item.request.kv_len, i);
+  return {max(seen.begin, item.keys.begin), min(seen.end, item.keys.end)};
+}
+
+// The keys that all queries first .. last of its request see: ranges move to the right from query to query.
+__device__ inline Range keys_of_all(const KeyRules& rules, const PackedItem& item, std::int32_t first, std::int32_t last) {
+  return {row_keys(rules, item, last).begin, row_keys(rules, item, first).end};
+}
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,60 @@
+// Where the rows of a warp group go when they are finished: to o, to the partials of a plan, by the threads that computed
+// them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/swizzle.hpp"
+#include "gpu/attention/packed_work.cuh"
+#include "gpu/attention/write_row.cuh"
+#include "gpu/prefill/hopper_shape.cuh"
+#include "gpu/ptx/stmatrix.cuh"
+#include "gpu/warp.cuh"
+
+namespace flashladder::gpu {
+
+// Rows of 16-bit elements, 16 of a warp: through shared memory, so that 16 bytes are stored at a time and rows lie together
+// in memory. o: not scaled yet, scale: of this thread's two rows. stage [16][head_dim_vo] of this warp. place(row): of a row of
+// the item. of_warp: from the warp's first row to the end of those that are there.
+template <class S, class Out, class Place>
+__device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], unsigned char* stage,
+                                  const QueryRows& rows, const Place& place, Range of_warp) {
+  constexpr int row_bytes = S::head_dim_vo * 2, chunks = row_bytes / chunk_bytes;
+  const int lane = threadIdx.x % 32;
+  const auto at = [&](int row, int chunk) { return stage + row * row_bytes + (chunk ^ row % 8) * chunk_bytes; };
+#pragma unroll
+  for (int k = 0; k < S::head_dim_vo / 16; ++k) {  // 16 features: four blocks of 8 x 8, as ldmatrix would read them
+    const std::uint32_t block[4] = {gpu::pack<Out>(o[8 * k] * scale[0], o[8 * k + 1] * scale[0]),
+                                    gpu::pack<Out>(o[8 * k + 2] * scale[1], o[8 * k + 3] * scale[1]),
+                                    gpu::pack<Out>(o[8 * k + 4] * scale[0], o[8 * k + 5] * scale[0]),
+                                    gpu::pack<Out>(o[8 * k + 6] * scale[1], o[8 * k + 7] * scale[1])};
+    stmatrix_x4(at(lane % 16, 2 * k + lane / 16), block);
+  }
+  __syncwarp();  // the rows are in shared memory
+#pragma unroll 4
+  for (int i = lane; i < 16 * chunks; i += 32) {
+    const int row = i / chunks, chunk = i % chunks;
+    if (of_warp.begin + row >= of_warp.end) break;
+    const std::int64_t to = rows.o_offset(place(of_warp.begin + row)) + chunk * 8;
+    *reinterpret_cast<uint4*>(static_cast<Out*>(rows.o) + to) = *reinterpret_cast<const uint4*>(at(row, chunk));
+  }
+  __syncwarp();  // the rows are read: the next item's may come
+}
+
+// Rows of f32, of o or of the partials: to + row i's offset is where feature 0 of the thread's row i goes, if it is there.
+template <class S>
+__device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], float* to,
+                                    const std::int64_t (&offset)[2], const bool (&there)[2]) {
+  const int column = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    if (!there[i]) continue;
+#pragma unroll
+    for (int j = 0; j < S::head_dim_vo / 8; ++j) {
+      const float2 value{o[4 * j + 2 * i] * scale[i], o[4 * j + 2 * i + 1] * scale[i]};
+      *reinterpret_cast<float2*>(to + offset[i] + 8 * j + column) = value;
+    }
+  }
+}
+
+}  // namespace flashladder::gpu
