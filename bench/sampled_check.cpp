@@ -19,7 +19,7 @@ std::string SampledOracle::text() const {
   return heads == all ? "all heads" : std::to_string(heads) + " of " + std::to_string(all) + " heads";
 }
 
-SampledOracle sampled_oracle(const ladder::Case& c, DType p_dtype, double operations) {
+SampledOracle sampled_oracle(const ladder::Case& c, ladder::Rounding rounding, double operations) {
   const std::int64_t heads = c.spec.params.num_qo_heads, all = heads * c.spec.batch();
   const double share = std::min(1.0, operations / std::max(1.0, operations_of(c.spec)));
   const std::int64_t wanted = std::clamp<std::int64_t>(std::llround(share * static_cast<double>(all)), 1, all);
@@ -29,7 +29,7 @@ SampledOracle sampled_oracle(const ladder::Case& c, DType p_dtype, double operat
     const std::int64_t k = request * heads + (head + request) % heads;
     return (k + 1) * wanted / all > k * wanted / all;
   };
-  return {ladder::make_oracle(c, p_dtype, in_sample), in_sample, wanted, all};
+  return {ladder::make_oracle(c, rounding, in_sample), in_sample, wanted, all};
 }
 
 ladder::Comparison agree(const ladder::Case& c, const ladder::RunResult& rung, const ladder::RunResult* below,

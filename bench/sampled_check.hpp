@@ -19,7 +19,8 @@ struct SampledOracle {
 inline constexpr double affordable_operations = 4e9;  // of the naive formula: about a second on one core
 
 // Evenly spread (request, head) pairs, as many as `operations` allow, at least one; all of them where the case is small.
-SampledOracle sampled_oracle(const ladder::Case& c, DType p_dtype = DType::f32, double operations = affordable_operations);
+SampledOracle sampled_oracle(const ladder::Case& c, ladder::Rounding rounding = {},
+                             double operations = affordable_operations);
 
 // ladder::agree() with the oracle's part on the sample. The whole of `rung` is compared with `below`, if there is one.
 ladder::Comparison agree(const ladder::Case& c, const ladder::RunResult& rung, const ladder::RunResult* below,

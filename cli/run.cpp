@@ -56,7 +56,7 @@ int run(const RunOptions& o, const ladder::Command& command) {
   const bool expected = has_expected(c);
   ladder::Comparison comparison;
   if (expected) {
-    comparison = compare_with_expected(c, result, bench::sampled_oracle(c, rung.p_rounding(c.spec)).oracle.tolerance);
+    comparison = compare_with_expected(c, result, bench::sampled_oracle(c, rung.rounding(c.spec)).oracle.tolerance);
   }
   if (!result.guards_intact) comparison.complaint = "wrote outside of its output or workspace";
   if (!o.out.empty()) write(o.out, c, result, rung.name, threads);

@@ -18,10 +18,11 @@ Support any_attention(const CaseSpec& spec) {
   return {is_attention_dtype(spec.dtype) ? "" : std::string("dtype ") + name_of(spec.dtype) + " is none of f32, f16, bf16"};
 }
 
-Rung cpu_rung(std::string name, std::string idea, std::string chapter, std::string must_equal) {
+Rung cpu_rung(std::string name, std::string idea, std::string chapter, std::string must_equal, std::int32_t longest_chain) {
   return {.name = std::move(name), .idea = std::move(idea), .teaches = std::move(chapter),
-          .device = Device::cpu, .must_equal = std::move(must_equal), .p_dtype = DType::f32, .supports = any_attention,
-          .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
+          .device = Device::cpu, .must_equal = std::move(must_equal), .longest_chain = longest_chain,
+          .supports = any_attention, .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; },
+          .prepare = {}};
 }
 
 }  // namespace
@@ -29,8 +30,8 @@ Rung cpu_rung(std::string name, std::string idea, std::string chapter, std::stri
 int Settings::thread_count() const { return threads > 0 ? threads : reference::ThreadPool::hardware_threads(); }
 
 Rung direct(std::string name, std::string idea, std::string chapter, std::string must_equal,
-            reference::Attend& attend) {
-  Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
+            reference::Attend& attend, std::int32_t longest_chain) {
+  Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal), longest_chain);
   rung.prepare = [attend = &attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
     return [=](void*) { attend(buffers.problem, buffers.output); };
   };
@@ -49,8 +50,8 @@ planner::PlanInputs cpu_plan_inputs(const CaseSpec& spec, const Settings& settin
 }
 
 Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal,
-             reference::AttendItem& attend) {
-  Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal));
+             reference::AttendItem& attend, std::int32_t longest_chain) {
+  Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal), longest_chain);
   rung.parallel = true;
   rung.workspace_bytes = [](const CaseSpec& spec, const Settings& settings) {
     return planner::make_plan(cpu_plan_inputs(spec, settings)).workspace_bytes();

@@ -53,7 +53,7 @@ Comparison agree(const Case& c, const RunResult& rung, const RunResult* below, c
 }
 
 const Oracle& Oracles::of(const Rung& rung) {
-  const DType rounding = rung.p_rounding(case_.spec);
+  const Rounding rounding = rung.rounding(case_.spec);
   const auto found = made_.find(rounding);
   return found != made_.end() ? found->second : made_[rounding] = make_oracle(case_, rounding);
 }

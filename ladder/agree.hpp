@@ -31,7 +31,7 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings = {
 // Two rungs that both stay within the tolerance of the oracle may stand on either side of it: they may differ by twice that.
 Comparison agree(const Case& c, const RunResult& rung, const RunResult* below, const Oracle& oracle);
 
-// The oracles of one case, made when first asked for: one for each precision in which a rung rounds P.
+// The oracles of one case, made when first asked for: one for each way in which rungs round.
 class Oracles {
  public:
   explicit Oracles(const Case& c) : case_(c) {}  // c must outlive it
@@ -39,7 +39,7 @@ class Oracles {
 
  private:
   const Case& case_;
-  std::map<DType, Oracle> made_;
+  std::map<Rounding, Oracle> made_;
 };
 
 }  // namespace flashladder::ladder

@@ -32,7 +32,7 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
 
 Rung gpu_rung(const GpuRung& about) {
   return {.name = about.name, .idea = about.idea, .teaches = about.teaches, .device = Device::gpu,
-          .must_equal = about.must_equal, .p_dtype = DType::f32, .p_as_kv = about.p_as_kv,
+          .must_equal = about.must_equal, .longest_chain = about.longest_chain, .p_as_kv = about.p_as_kv,
           .supports = [about](const CaseSpec& spec) { return supports(about, spec); },
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
 }
@@ -134,8 +134,8 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
 std::vector<Rung> gpu_rungs() {
   const auto lower = gpu::why_not_lower_rungs;
   return {
-      direct_on_gpu({"D1", "GPU decode: one block a query head, scalar loads", "06", "C4", gpu::d1::why_not},
-                    gpu::d1::attend),
+      direct_on_gpu({.name = "D1", .idea = "GPU decode: one block a query head, scalar loads", .teaches = "06",
+                     .must_equal = "C4", .why_not = gpu::d1::why_not, .longest_chain = gpu::d1::key_tile}, gpu::d1::attend),
       direct_on_gpu({"D2", "16-byte loads, lane groups, K and V once for a group of heads", "06", "D1", lower},
                     gpu::d2::attend),
       planned_on_gpu({"D3", "split-K over a plan, merge kernel", "07", "D2", lower}, lane_groups_plan_shape,

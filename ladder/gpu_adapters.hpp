@@ -26,6 +26,7 @@ struct GpuRung {
   const std::string& (*why_no_device)() = gpu::why_no_device;
   bool one_query = true;   // of each request: a decode rung
   bool p_as_kv = false;    // rounds P to the dtype of K and V
+  std::int32_t longest_chain = whole_row;  // Rounding::chain: most add to one sum from a lane's first key to its last
 };
 
 // How a planned rung wants its plan.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/softmax_state.hpp"
 #include "reference/c0_naive.hpp"
 #include "reference/gather.hpp"
 #include "reference/thread_pool.hpp"
@@ -19,10 +20,40 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 double distance(double a, double b) { return a == b ? 0 : std::abs(a - b); }
 double worse(double a, double b) { return a > b || std::isnan(a) ? a : b; }  // NaN is worst
 
+// What row i loses where its weights, and p v, are added in float, in chains of so many keys (tolerance.hpp).
+// v [kv_len, head_dim_vo]
+struct Lost {
+  double o, lse_log2;
+};
+Lost lost_in_chains(const HeadResult<double>& exact, Eigen::Index i, const reference::Matrix<float>& v, std::int32_t chain) {
+  const auto p = exact.p.row(i);
+  const Eigen::Index keys = p.size();
+  Eigen::Index heaviest = 0;
+  p.maxCoeff(&heaviest);
+  float d = 0;
+  Eigen::RowVectorXf o = Eigen::RowVectorXf::Zero(v.cols()), sum(v.cols());
+  for (Eigen::Index first = 0, end = 0; first < keys; first = end) {
+    end = first + std::min<Eigen::Index>(chain, keys - first);
+    float sum_d = 0;
+    sum.setZero();
+    for (Eigen::Index j = first; j < end; ++j) {
+      const Eigen::Index key = heaviest + j < keys ? heaviest + j : heaviest + j - keys;
+      const auto weight = static_cast<float>(p[key]);
+      sum_d += weight;
+      sum += weight * v.row(key);
+    }
+    d += sum_d;
+    o += sum;
+  }
+  const double share = exact.scale[i], lost = share * std::abs(d - p.sum());
+  const Eigen::RowVectorXd off = (o.cast<double>() * share - exact.o.row(i)).cwiseAbs() + lost * exact.o.row(i).cwiseAbs();
+  return {off.maxCoeff(), lost * log2_e};
+}
+
 class Maker {
  public:
-  Maker(const Case& c, DType p_dtype, const HeadFilter& wanted)
-      : problem_(c.problem()), p_(problem_.params), p_dtype_(p_dtype), wanted_(wanted), offsets_(mask_offsets(problem_)) {
+  Maker(const Case& c, Rounding rounding, const HeadFilter& wanted)
+      : problem_(c.problem()), p_(problem_.params), rounding_(rounding), wanted_(wanted), offsets_(mask_offsets(problem_)) {
     const std::int64_t rows = problem_.q.shape[0] * p_.num_qo_heads;
     oracle_ = {std::vector<double>(rows * p_.head_dim_vo, nan), std::vector<double>(rows, nan),
                std::vector<RowTolerance>(rows)};
@@ -48,12 +79,12 @@ class Maker {
   }
   // Four deviations of what rounding P makes of a sum of p v; deviation: sqrt(sum p^2 v^2).
   double p_rounding(double deviation) const {
-    return p_dtype_ == DType::f32 ? 0 : 4 / std::sqrt(3.0) * unit_roundoff(p_dtype_) * deviation;
+    return rounding_.p == DType::f32 ? 0 : 4 / std::sqrt(3.0) * unit_roundoff(rounding_.p) * deviation;
   }
 
   RowTolerance floor(std::int32_t b, reference::RowId id, const Seen& seen, KnownRow known) const {
     RowTolerance row = floor_of_row(problem_, b, id, seen, known, offsets_[b]);
-    const int cut_off = p_dtype_ == DType::f32 ? 1 : 2;  // what a tensor core loses against u
+    const int cut_off = rounding_.p == DType::f32 ? 1 : 2;  // what a tensor core loses against u
     row.o *= cut_off;
     row.lse_log2 *= cut_off;
     return row;
@@ -74,13 +105,15 @@ class Maker {
 
   void compute(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen) {
     const HeadResult<double> exact = naive_head<double>(problem_, b, h, offsets_[b]);
-    const HeadResult<float> naive = naive_head<float>(problem_, b, h, offsets_[b], p_dtype_);
-    reference::Matrix<double> v, squares, rounding;
+    const HeadResult<float> naive = naive_head<float>(problem_, b, h, offsets_[b], rounding_.p);
+    reference::Matrix<float> v;
     reference::load_values(problem_, b, h / p_.group_size(), {0, problem_.kv_len(b)}, v);
     // A row that sees a value that is not finite has no tolerance anyway; for the others it has to be out of the way.
-    v = v.unaryExpr([](double x) { return std::isfinite(x) ? x * x : 0; });
-    squares = exact.p * v;                                                  // sum p v^2    [qo_len, head_dim_vo]
-    if (p_dtype_ != DType::f32) rounding = exact.p.cwiseAbs2() * v;         // sum p^2 v^2  [qo_len, head_dim_vo]
+    v = v.unaryExpr([](float x) { return std::isfinite(x) ? x : 0; });
+    reference::Matrix<double> rounding;
+    const reference::Matrix<double> v_squared = v.cast<double>().cwiseAbs2();
+    const reference::Matrix<double> squares = exact.p * v_squared;                  // sum p v^2    [qo_len, head_dim_vo]
+    if (rounding_.p != DType::f32) rounding = exact.p.cwiseAbs2() * v_squared;      // sum p^2 v^2  [qo_len, head_dim_vo]
     for (std::int32_t i = 0; i < problem_.qo_len(b); ++i) {
       const std::int64_t row = row_of(b, i, h);
       double error = 0, deviation = 0, largest = 0;
@@ -92,10 +125,16 @@ class Maker {
         largest = worse(largest, std::abs(o));
       }
       const double lse = oracle_.lse_log2[row] = exact.lse_log2[i];
+      double lse_error = 2 * distance(naive.lse_log2[i], lse);
+      if (rounding_.chain > 0 && exact.scale[i] > 0) {
+        const Lost lost = lost_in_chains(exact, i, v, rounding_.chain);
+        error = worse(error, 2 * lost.o);
+        lse_error = worse(lse_error, 2 * lost.lse_log2);
+      }
       RowTolerance& t = oracle_.tolerance[row];
       t = floor(b, {i, h}, seen[i], {deviation, lse});
       t.o += error;
-      t.lse_log2 += 2 * distance(naive.lse_log2[i], lse);
+      t.lse_log2 += lse_error;
       t.o_reach = std::min(t.o_reach, std::max(largest, t.o_reach / 64));
       if (std::isfinite(lse)) t.lse_reach = std::max(t.lse_reach, std::abs(lse));
     }
@@ -103,7 +142,7 @@ class Maker {
 
   const AttentionProblem problem_;
   const AttentionParams& p_;
-  const DType p_dtype_;
+  const Rounding rounding_;
   const HeadFilter& wanted_;
   const std::vector<std::int64_t> offsets_;
   Oracle oracle_;
@@ -117,8 +156,8 @@ bool is_large(const CaseSpec& spec) {
 
 }  // namespace
 
-Oracle make_oracle(const Case& c, DType p_dtype, const HeadFilter& wanted) {
-  Maker maker(c, p_dtype, wanted);
+Oracle make_oracle(const Case& c, Rounding rounding, const HeadFilter& wanted) {
+  Maker maker(c, rounding, wanted);
   reference::ThreadPool pool(is_large(c.spec) ? reference::ThreadPool::hardware_threads() : 1);
   const std::int32_t heads = c.spec.params.num_kv_heads;
   const auto make = [&](std::int32_t i, int) { maker.make(i / heads, i % heads); };

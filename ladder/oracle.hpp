@@ -20,7 +20,7 @@ struct Oracle {
 // same, three times the floor, so that they can be compared with something else.
 using HeadFilter = std::function<bool(std::int32_t request, std::int32_t qo_head)>;
 
-// p_dtype: what the rung rounds P to before P V. Without a filter: all heads. Uses all cores where the case is large.
-Oracle make_oracle(const Case& c, DType p_dtype = DType::f32, const HeadFilter& wanted = {});
+// rounding: of the rung whose tolerances these are. Without a filter: all heads. Uses all cores where the case is large.
+Oracle make_oracle(const Case& c, Rounding rounding = {}, const HeadFilter& wanted = {});
 
 }  // namespace flashladder::ladder

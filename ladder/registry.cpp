@@ -9,8 +9,10 @@
 #include "ladder/gpu_adapters.hpp"
 #endif
 #include "ladder/rung.hpp"
+#include "reference/c1_online_softmax.hpp"
 #include "reference/c2_split_merge.hpp"
 #include "reference/c3_paged.hpp"
+#include "reference/c4_lanes.hpp"
 
 // The CPU rungs' functions: Attend is a function of (problem, output), AttendItem one of a work item (plan_executor.hpp).
 namespace flashladder::reference {
@@ -28,14 +30,17 @@ namespace ref = reference;
 void c2_attend(const AttentionProblem& problem, const AttentionOutput& output) { ref::c2::attend(problem, output); }
 void c3_attend(const AttentionProblem& problem, const AttentionOutput& output) { ref::c3::attend(problem, output); }
 
+constexpr std::int32_t in_double = 0;  // no chain of float additions
+
 const std::vector<Rung>& registry() {
   static const std::vector<Rung> rungs = [] {
     std::vector<Rung> all{
-        direct("C0", "naive softmax(Q K^T) V, Eigen, double: the oracle", "01", "", ref::c0::attend),
-        direct("C1", "tiled online softmax: no score matrix, float", "02", "C0", ref::c1::attend),
-        direct("C2", "split-K: pieces of the keys, merged by their lse", "03", "C1", c2_attend),
-        direct("C3", "paged: K and V read through the page table", "04", "C2", c3_attend),
-        planned("C4", "planned: work items on all cores, GQA packed", "05", "C3", ref::c4::attend_item),
+        direct("C0", "naive softmax(Q K^T) V, Eigen, double: the oracle", "01", "", ref::c0::attend, in_double),
+        direct("C1", "tiled online softmax: no score matrix, float", "02", "C0", ref::c1::attend, ref::c1::key_tile),
+        direct("C2", "split-K: pieces of the keys, merged by their lse", "03", "C1", c2_attend, ref::c1::key_tile),
+        direct("C3", "paged: K and V read through the page table", "04", "C2", c3_attend, ref::c1::key_tile),
+        planned("C4", "planned: work items on all cores, GQA packed", "05", "C3", ref::c4::attend_item,
+                ref::c4::longest_chain),
     };
 #ifdef FLASHLADDER_CUDA
     for (Rung& rung : gpu_rungs()) all.push_back(std::move(rung));

@@ -11,6 +11,7 @@
 #include "core/attention_problem.hpp"
 #include "core/device.hpp"
 #include "ladder/cases/case_spec.hpp"
+#include "ladder/tolerance.hpp"
 #include "planner/plan_inputs.hpp"
 #include "reference/schedule.hpp"
 
@@ -52,14 +53,14 @@ struct Rung {
   std::string teaches;     // the chapter that explains it, "02"; "" if none
   Device device = Device::cpu;  // where the harness allocates the buffers
   std::string must_equal;  // the rung below; "" for the oracle
-  DType p_dtype = DType::f32;  // what it rounds P to: decides its tolerance (oracle.hpp)
+  std::int32_t longest_chain = whole_row;  // Rounding::chain: decides its tolerance (tolerance.hpp)
   bool parallel = false;   // uses Settings::threads; the others use one
-  bool p_as_kv = false;        // rounds P to the dtype of K and V instead, as tensor cores want it
+  bool p_as_kv = false;    // rounds P to the dtype of K and V, as tensor cores want it: decides its tolerance too
   std::function<Support(const CaseSpec&)> supports;
   std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
   std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise
 
-  DType p_rounding(const CaseSpec& spec) const { return p_as_kv ? spec.dtype : p_dtype; }
+  Rounding rounding(const CaseSpec& spec) const { return {p_as_kv ? spec.dtype : DType::f32, longest_chain}; }
 };
 
 // All rungs, from the lowest up: CPU, then GPU, if built with CUDA. Without a GPU those support nothing and say why.

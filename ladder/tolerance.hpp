@@ -3,7 +3,7 @@
 // *undecided* (compare.hpp).
 //
 // Two things bound the error of a row, and both are allowed:
-//   twice the error that the *naive* formula makes on the row in the rung's own precision, against double, and
+//   twice the error that the *naive* formula makes on the row in the rung's own precision and chains, against double, and
 //   a floor for where naive was lucky (one key: P is exactly 1):
 //     lse_log2   e + 4 u C        o   e S + k u max|v|        e = k u (1 + L) + 3 u E        k = 4 + 4/3 sqrt(head_dim_qk)
 // u is float's unit roundoff, max|v| is taken over the values that the row sees, and L bounds its logits (log2 units) by
@@ -23,10 +23,17 @@
 //   A rung that rounds P to 16 bits, unit roundoff w, sums independent roundings of p v: standard deviation at most
 // w / sqrt(3) * sqrt(sum p^2 v^2), and again four of them are allowed where naive was luckier. Tensor cores, for which it
 // does so, cut their sums off instead of rounding them: its floor is twice as high.
+//   Chains: added in float behind a sum of 1, a weight below u is lost, and each larger one loses up to u, all to one side
+// if they are alike: no random walk. n additions lose at most n u times the sum of the terms' sizes. Few rows come near to
+// that, so not all are allowed it: the oracle adds the row's own weights and p v in float, in chains as long as the rung's,
+// each chain's sum to those before, and where that errs more than naive did it is what is doubled. The heaviest key begins
+// the first chain, those behind it follow, then those before it: wherever a rung's chains begin, they lose no more behind
+// their heaviest key. What d and o lose counts apart, for a rung need not add both in the same order.
 // For a row whose answer nobody computed (outside of a sample of the heads, sampled_check.hpp) S is at most half of the
 // spread of its values, E at most log2 n, and the floor stands in for the naive error too.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -39,6 +46,15 @@ struct RowId;  // gather.hpp, which includes Eigen: what compares need not
 }
 
 namespace flashladder::ladder {
+
+// What a rung's arithmetic rounds, that decides how far off it may be.
+inline constexpr std::int32_t whole_row = std::numeric_limits<std::int32_t>::max();
+struct Rounding {
+  DType p;             // P, before P V
+  std::int32_t chain;  // the most keys whose weights, and p v, it adds in float one after the other; 0: as naive adds them
+  constexpr Rounding(DType p_dtype = DType::f32, std::int32_t longest_chain = 0) : p(p_dtype), chain(longest_chain) {}
+  auto operator<=>(const Rounding&) const = default;
+};
 
 // Of one row of o and lse_log2. NaN, as long as nobody knows better, decides nothing.
 struct RowTolerance {

@@ -19,10 +19,13 @@ namespace {
 
 // As O += P V, for values that are not all finite: 0 * NaN is NaN, so what a row does not see is left out.
 void add_seen_values(const QueryTile& tile, Range keys, const Matrix<float>& p, const RowsView& v, Accumulator& acc) {
+  Eigen::RowVectorXf sum(v.cols());
   for (std::int32_t r = 0; r < tile.size(); ++r) {
+    sum.setZero();
     for (std::int32_t j = 0; j < keys.size(); ++j) {
-      if (tile.rows[r].sees(keys.begin + j)) acc.o.row(r) += p(r, j) * v.row(j);
+      if (tile.rows[r].sees(keys.begin + j)) sum += p(r, j) * v.row(j);
     }
+    acc.o.row(r) += sum;
   }
 }
 

@@ -9,10 +9,6 @@
 namespace flashladder::reference::c4 {
 namespace {
 
-// Keys in one chain of additions. Behind a weight of 1, float loses every one below 2^-24, and all others of a tile may be
-// such: in one chain through the tile, d and o would lose more than the roundings of a logit explain.
-constexpr std::int32_t longest_chain = 32;
-
 // Up to N rows of a query tile. Lanes without a row hold zeros of Q, and what they come to is never looked at.
 template <int N>
 struct Panel {
@@ -155,13 +151,15 @@ template <int N>
 void add_seen_values(const Panel<N>& panel, Range keys, std::int32_t dim, const float* scale, const float* const* v,
                      const float* p) {
   for (std::size_t r = 0; r < panel.rows.size(); ++r) {
-    const QueryRow& row = panel.rows[r];
-    for (std::int32_t d = 0; d < dim; ++d) panel.o[d * N + static_cast<std::int32_t>(r)] *= scale[r];
-    for (std::int32_t j = 0; j < keys.size(); ++j) {
-      const std::int32_t key = keys.begin + j;
-      if (!row.visible.contains(key) || (row.mask_row != nullptr && row.mask_row[key] == 0)) continue;
-      for (std::int32_t d = 0; d < dim; ++d) {
-        panel.o[d * N + static_cast<std::int32_t>(r)] += p[j * N + static_cast<std::int32_t>(r)] * v[j][d];
+    for (std::int32_t d = 0; d < dim; ++d) {
+      float& o = panel.o[d * N + static_cast<std::int32_t>(r)];
+      o *= scale[r];
+      for (std::int32_t j = 0; j < keys.size();) {
+        float sum = 0;
+        for (const std::int32_t end = std::min(keys.size(), j + longest_chain); j < end; ++j) {
+          if (panel.rows[r].sees(keys.begin + j)) sum += p[j * N + static_cast<std::int32_t>(r)] * v[j][d];
+        }
+        o += sum;
       }
     }
   }

@@ -14,4 +14,8 @@ namespace flashladder::reference::c4 {
 
 AttendItem attend_item;
 
+// Keys in one chain of additions. Behind a weight of 1, float loses every one below 2^-24, and all others of a tile may be
+// such: in one chain through the tile, d and o would lose more than the roundings of a logit explain.
+inline constexpr std::int32_t longest_chain = 32;
+
 }  // namespace flashladder::reference::c4

@@ -107,6 +107,19 @@ std::string refused_after(Change change) {
 
 }  // namespace
 
+TEST_CASE("case file: a mask byte is 0 or 1, as U8 and as BOOL") {
+  std::vector<std::byte> mask(36, std::byte{1});
+  for (const FileDType dtype : {FileDType::U8, FileDType::BOOL}) {
+    const auto said_of_last = [&](std::uint8_t value) {
+      mask.back() = std::byte{value};
+      return refused_after([&](Safetensors& f) { f.tensors["custom_mask"] = {dtype, {36}, mask}; });
+    };
+    for (const std::uint8_t value : {0, 1}) CHECK(said_of_last(value) == "");
+    check_refused(said_of_last(2), {"custom_mask = 2", "0 or 1"});
+    check_refused(said_of_last(255), {"custom_mask = 255", "0 or 1"});
+  }
+}
+
 TEST_CASE("case file: round trips bit by bit for all dtypes and layouts") {
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16}) {
     for (const KvLayout layout : {KvLayout::NHD, KvLayout::HND}) {

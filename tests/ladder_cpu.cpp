@@ -25,7 +25,7 @@ namespace {
 Verdict check_ladder(const CaseSpec& spec, const Settings& settings) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
-  const Oracle oracle = make_oracle(c);
+  Oracles oracles(c);
   std::map<std::string, RunResult> results;
   Verdict worst = Verdict::ok;
   for (const Rung& rung : rungs()) {
@@ -33,7 +33,7 @@ Verdict check_ladder(const CaseSpec& spec, const Settings& settings) {
     REQUIRE(rung.supports(spec));
     const RunResult& result = results[rung.name] = run_rung(rung, c, settings);
     const auto below = results.find(rung.must_equal);
-    const Comparison comparison = agree(c, result, below == results.end() ? nullptr : &below->second, oracle);
+    const Comparison comparison = agree(c, result, below == results.end() ? nullptr : &below->second, oracles.of(rung));
     CHECK_MESSAGE(comparison.verdict() != Verdict::fail, rung.name, ": ", comparison.message());
     worst = std::max(worst, comparison.verdict());
   }
@@ -71,7 +71,7 @@ TEST_CASE("C2 and C3 take any cut in any order") {
   const auto specs = case_table();
   for (std::size_t n = 0; n < specs.size(); n += 3) {
     const Case c = draw_case(specs[n]);
-    const Oracle oracle = make_oracle(c);
+    const Oracle oracle = make_oracle(c, rung("C3").rounding(c.spec));
     Random random(test::options().seed + n);
     const auto split = [&](std::int32_t kv_len) {
       std::vector<Range> pieces;

@@ -90,6 +90,15 @@ TEST_CASE("NaN and infinity reach the rows that see them and no other") {
   check_spread(clean, overflow, {4});
 }
 
+TEST_CASE("a mask byte that is not 0 lets the key be seen, whatever else it is") {
+  Case c = causal_window();
+  c.spec.params.mask = MaskMode::custom, c.spec.custom_mask = CustomMask::given;
+  for (std::size_t i = 0; i < 5 * 200; ++i) c.custom_mask.push_back(i % 3 == 0);
+  Case others = c;
+  for (std::size_t i = 0; i < others.custom_mask.size(); ++i) others.custom_mask[i] *= i % 2 == 0 ? 2 : 255;
+  check_spread(c, others, {});
+}
+
 TEST_CASE("a logit of -inf weighs nothing") {
   Case c = causal_window(), without = c;
   for (std::size_t d = 0; d < 8; ++d) {

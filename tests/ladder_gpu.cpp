@@ -13,6 +13,7 @@
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/gpu_run.hpp"
 #include "reference/thread_pool.hpp"
+#include "tests/behind_one.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
 #include "tests/skip_without_device.hpp"
@@ -33,9 +34,9 @@ std::map<std::string, Runs>& runs_of_rungs() {
 }
 
 // What is wrong with the GPU rungs on one case, "" if nothing.
-std::string complaint(const CaseSpec& spec, const Settings& settings) {
-  const Case c = draw_case(spec);
-  Oracles oracles(c);  // what P is rounded to decides the tolerance
+std::string complaint(const Case& c, const Settings& settings) {
+  const CaseSpec& spec = c.spec;
+  Oracles oracles(c);  // how a rung rounds decides the tolerance
   std::map<std::string, RunResult> results{{"C4", run_rung(rung("C4"), c, settings)}};
   const gpu::DeviceProblem problem(c.problem());
   std::string all;
@@ -57,12 +58,13 @@ std::string complaint(const CaseSpec& spec, const Settings& settings) {
 struct Trial {
   CaseSpec spec;
   Settings settings;
+  Case (*draw)(const CaseSpec&) = draw_case;
 };
 
 std::string complaint_or_error(const Trial& trial) {
   const std::string name = "case: " + trial.spec.name + " (seed " + std::to_string(trial.spec.seed) + ")";
   try {
-    const std::string what = complaint(trial.spec, trial.settings);
+    const std::string what = complaint(trial.draw(trial.spec), trial.settings);
     return what.empty() ? "" : name + what;
   } catch (const std::exception& error) {
     throw std::runtime_error(name + " threw: " + error.what());
@@ -115,6 +117,23 @@ TEST_CASE("every GPU rung equals the rung below on random cases") {
                             .num_sms = i % 5 == 0 ? 0 : 1 + i % 7};
     return Trial{test::random_gpu_case(test::options().seed + i), settings};
   });
+}
+
+TEST_CASE("no GPU rung loses more of the weights behind a weight of 1 than its chains explain") {
+  std::vector<Trial> trials;
+  for (const DType dtype : {DType::f16, DType::bf16, DType::f32}) {
+    for (const std::int32_t head_dim : {64, 128}) {
+      CaseSpec spec{.name = "behind one", .qo_lens = {1, 1}, .kv_lens = {300, 3000}, .dtype = dtype};
+      spec.params = {.num_qo_heads = 8, .num_kv_heads = 2, .head_dim_qk = head_dim, .head_dim_vo = head_dim,
+                     .sm_scale = default_sm_scale(head_dim)};
+      for (const planner::SplitPolicy policy : policies) {
+        trials.push_back({spec, {.threads = 1, .policy = policy, .chunk_size = 256},
+                          [](const CaseSpec& s) { return test::behind_one(s); }});
+      }
+    }
+  }
+  check_all(static_cast<int>(trials.size()), [&](int i) { return trials[i]; });
+  for (const auto& [name, runs] : runs_of_rungs()) CHECK_MESSAGE(runs.all > 0, name, " took none");
 }
 
 TEST_CASE("what a rung does not take it refuses with the reason") {

@@ -16,6 +16,7 @@
 #include "planner/planner.hpp"
 #include "reference/c4_lanes.hpp"
 #include "tests/count_allocations.hpp"
+#include "tests/skewed_batch.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
@@ -25,21 +26,6 @@ using reference::ThreadPool;
 using reference::c4::attend_item;
 
 namespace {
-
-CaseSpec skewed() {
-  CaseSpec spec{.name = "skewed", .qo_lens = {1, 1, 1, 1, 1}, .kv_lens = {900, 3, 0, 40, 410}};
-  spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.125f};
-  return spec;
-}
-
-// Both parts of C4's plans: requests of one query, and one of many.
-CaseSpec mixed() {
-  CaseSpec spec = skewed();
-  spec.name = "mixed";
-  spec.qo_lens.push_back(90);
-  spec.kv_lens.push_back(700);
-  return spec;
-}
 
 // Where a run writes. The workspace is fresh for each.
 class Output {
@@ -125,7 +111,7 @@ TEST_CASE("an exception in an item reaches the caller and the pool goes on") {
 
 TEST_CASE("the same plan gives the same bits for any number of threads and whoever takes the work") {
   for (const bool claimed : {false, true}) {
-    const Case c = draw_case(mixed());
+    const Case c = draw_case(test::mixed_batch());
     const Settings settings{.threads = 3, .policy = planner::SplitPolicy::fixed, .chunk_size = 256};
     planner::PlanInputs in = cpu_plan_inputs(c.spec, settings);
     in.claimed = claimed;
@@ -144,31 +130,9 @@ TEST_CASE("the same plan gives the same bits for any number of threads and whoev
   }
 }
 
-TEST_CASE("with a fixed chunk a request's bits do not depend on its neighbours") {
-  const Settings settings{.threads = 2, .policy = planner::SplitPolicy::fixed, .chunk_size = 128};
-  const Case batch = draw_case(skewed());
-  const RunResult together = run_rung(rung("C4"), batch, settings);
-  for (std::int32_t b = 0; b < batch.spec.batch(); ++b) {
-    Case alone = batch;  // the same pool and pages, one request
-    alone.spec.kv_lens = {batch.spec.kv_lens[b]};
-    alone.spec.qo_lens = {1};
-    const std::int32_t pages_begin = batch.paged_kv_indptr[b], pages_end = batch.paged_kv_indptr[b + 1];
-    alone.paged_kv_indptr = {0, pages_end - pages_begin};
-    alone.paged_kv_indices.assign(batch.paged_kv_indices.begin() + pages_begin, batch.paged_kv_indices.begin() + pages_end);
-    alone.paged_kv_last_page_len = {batch.paged_kv_last_page_len[b]};
-    alone.qo_indptr = {0, 1};
-    const std::size_t row_bytes = 6 * 64 * sizeof(float);
-    alone.q = OwnedTensor(DType::f32, {1, 6, 64});
-    std::copy_n(batch.q.bytes.begin() + static_cast<std::ptrdiff_t>(b * row_bytes), row_bytes, alone.q.bytes.begin());
-    REQUIRE(batch.spec.dtype == DType::f32);
-    const RunResult single = run_rung(rung("C4"), alone, settings);
-    CHECK(std::equal(single.o.begin(), single.o.end(), together.o.begin() + b * 6 * 64));
-  }
-}
-
 TEST_CASE("a value that a row does not see never reaches it whatever it is") {
   for (const MaskMode mask : {MaskMode::causal, MaskMode::custom}) {
-    CaseSpec spec = skewed();
+    CaseSpec spec = test::skewed_batch();
     spec.qo_lens = {3}, spec.kv_lens = {50}, spec.params.mask = mask;
     if (mask == MaskMode::custom) spec.custom_mask = CustomMask::causal;
     const Case c = draw_case(spec);
@@ -192,7 +156,7 @@ TEST_CASE("a value that a row does not see never reaches it whatever it is") {
 
 TEST_CASE("a plan gets no more threads than it is worth") {
   const auto worth = [](std::int32_t kv_len, std::int32_t most) {
-    CaseSpec spec = mixed();
+    CaseSpec spec = test::mixed_batch();
     spec.qo_lens = {1}, spec.kv_lens = {kv_len};
     const Plan plan = planner::make_plan(cpu_plan_inputs(spec, {.threads = 8}));
     return reference::workers_worth(plan, spec.params.head_dim_qk, most);
@@ -207,7 +171,7 @@ TEST_CASE("a plan gets no more threads than it is worth") {
 TEST_CASE("running again allocates nothing") {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const MaskMode mask : {MaskMode::causal, MaskMode::custom}) {
-      CaseSpec spec = mixed();
+      CaseSpec spec = test::mixed_batch();
       spec.dtype = dtype, spec.params.mask = mask, spec.params.sinks = true;
       if (mask == MaskMode::custom) spec.custom_mask = CustomMask::random;
       const Case c = draw_case(spec);
@@ -227,7 +191,7 @@ TEST_CASE("running again allocates nothing") {
 }
 
 TEST_CASE("C4 refuses a plan made for another problem and a small workspace") {
-  const Case c = draw_case(mixed());
+  const Case c = draw_case(test::mixed_batch());
   const Plan plan = planner::make_plan(cpu_plan_inputs(c.spec, {.threads = 3}));
   REQUIRE(plan.workspace_bytes() > 0);
   PlanExecutor c4(attend_item, 2, PlanExecutor::Workers::exactly);

@@ -2,9 +2,11 @@
 // data would loosen the tolerance of others.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "ladder/agree.hpp"
@@ -150,6 +152,39 @@ TEST_CASE("ALiBi's constant adds a few roundings of itself to the tolerance") {
   const double with = make_oracle(c).tolerance[0].lse_log2, constant = 3999 / 256.0 * 1.4426950408889634;
   CHECK(with > 4 * u * constant);
   CHECK(with < without + 40 * u * constant);
+}
+
+TEST_CASE("a sink has the value 0: the spread that a row sees reaches to it") {
+  for (const auto& [values, alone, with_sink] : {std::tuple{std::vector<float>{1, 3}, 2.0, 3.0},
+                                                 std::tuple{std::vector<float>{-3, -1}, 2.0, 3.0},
+                                                 std::tuple{std::vector<float>{-1, 3}, 4.0, 4.0}}) {
+    Case c = by_hand(0.5f, {2, 2}, values);
+    CHECK(seen_by_rows(c.problem(), 0, 0, 0).at(0).spread == alone);
+    c.spec.params.sinks = true, c.sinks = {5};
+    CHECK(seen_by_rows(c.problem(), 0, 0, 0).at(0).spread == with_sink);
+    const HeadFilter none = [](std::int32_t, std::int32_t) { return false; };
+    CHECK(make_oracle(c, DType::f32, none).tolerance.at(0).o_reach == with_sink / 2);
+  }
+}
+
+TEST_CASE("ALiBi's constant comes from the mask of the row's own request") {
+  Case c = drawn({2, 1}, {300, 4000}, 1, 16);
+  c.spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;
+  c.spec.params.mask = MaskMode::custom, c.spec.custom_mask = CustomMask::given;
+  c.custom_mask.assign(2 * 300 + 4000, 1);
+  std::fill(c.custom_mask.begin() + 2 * 300 + 50, c.custom_mask.end(), 0);  // of 4000 keys request 1 sees the first 50
+  const Oracle both = make_oracle(c);
+  Case alone = c;  // request 1
+  alone.spec.qo_lens = {1}, alone.spec.kv_lens = {4000}, alone.qo_indptr = {0, 1};
+  alone.paged_kv_indptr = {0, 250}, alone.paged_kv_last_page_len = {16};
+  alone.paged_kv_indices.erase(alone.paged_kv_indices.begin(), alone.paged_kv_indices.end() - 250);
+  alone.custom_mask.erase(alone.custom_mask.begin(), alone.custom_mask.end() - 4000);
+  alone.q = OwnedTensor(DType::f32, {1, 1, 16});
+  std::copy_n(floats(c.q).begin() + 2 * 16, 16, floats(alone.q).begin());
+  const Oracle one = make_oracle(alone);
+  CHECK(both.lse_log2[2] == one.lse_log2[0]);
+  CHECK(both.tolerance[2].lse_log2 == one.tolerance[0].lse_log2);
+  CHECK(both.tolerance[2].o == one.tolerance[0].o);
 }
 
 TEST_CASE("a row that nobody computed must be right within half of what a wrong answer differs by, from its own data") {

@@ -176,40 +176,40 @@ TEST_CASE("merge_state: a NaN lse is no empty state and shows in v and s") {
 }
 
 TEST_CASE("merge_states: equals pairwise merges in any tree and order and the variable length form bit for bit") {
-  const States states(DType::f32, 11);
   constexpr int n = States::n, heads = States::heads, dim = States::dim, k = States::num_states;
-  State all(DType::f32, n, heads, dim);
-  reference::merge_states(states.v.t(), states.s.t(), all.v.t(), all.s.t());
-  CHECK(all.padding_untouched());
-
-  for (const auto& order : {std::vector{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}}) {
-    State chain(DType::f32, n, heads, dim), tree(DType::f32, n, heads, dim), next(DType::f32, n, heads, dim);
-    State left(DType::f32, n, heads, dim);
-    states.take(order[0], chain);  // ((0 1) 2) 3
-    for (int i = 1; i < k; ++i) {
-      states.take(order[i], next);
-      reference::merge_state_in_place(chain.v.t(), chain.s.t(), next.v.t(), next.s.t());
+  for (const DType dtype : all_dtypes) {
+    CAPTURE(name_of(dtype));
+    const States states(dtype, 11);
+    State all(dtype, n, heads, dim);
+    reference::merge_states(states.v.t(), states.s.t(), all.v.t(), all.s.t());
+    CHECK(all.padding_untouched());
+    for (const auto& order : {std::vector{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 3, 0, 2}}) {
+      State chain(dtype, n, heads, dim), tree(dtype, n, heads, dim), next(dtype, n, heads, dim), left(dtype, n, heads, dim);
+      states.take(order[0], chain);  // ((0 1) 2) 3
+      for (int i = 1; i < k; ++i) {
+        states.take(order[i], next);
+        reference::merge_state_in_place(chain.v.t(), chain.s.t(), next.v.t(), next.s.t());
+      }
+      states.take(order[0], left);  // (0 1) (2 3)
+      states.take(order[1], next);
+      reference::merge_state_in_place(left.v.t(), left.s.t(), next.v.t(), next.s.t());
+      states.take(order[2], tree);
+      states.take(order[3], next);
+      merge_state(tree.v.t(), tree.s.t(), next.v.t(), next.s.t(), tree.v.t(), tree.s.t());
+      merge_state(left.v.t(), left.s.t(), tree.v.t(), tree.s.t(), tree.v.t(), tree.s.t());
+      for (const State* other : {&chain, &tree}) {
+        for (int i = 0; i < n * heads * dim; ++i) CHECK(std::abs(other->v.get(i) - all.v.get(i)) <= tolerance(dtype));
+        for (int i = 0; i < n * heads; ++i) CHECK(std::abs(other->s.get(i) - all.s.get(i)) <= tolerance(DType::f32));
+      }
     }
-    states.take(order[0], left);  // (0 1) (2 3)
-    states.take(order[1], next);
-    reference::merge_state_in_place(left.v.t(), left.s.t(), next.v.t(), next.s.t());
-    states.take(order[2], tree);
-    states.take(order[3], next);
-    merge_state(tree.v.t(), tree.s.t(), next.v.t(), next.s.t(), tree.v.t(), tree.s.t());
-    merge_state(left.v.t(), left.s.t(), tree.v.t(), tree.s.t(), tree.v.t(), tree.s.t());
-    for (const State* other : {&chain, &tree}) {
-      for (int i = 0; i < n * heads * dim; ++i) CHECK(std::abs(other->v.get(i) - all.v.get(i)) <= tolerance(DType::f32));
-      for (int i = 0; i < n * heads; ++i) CHECK(std::abs(other->s.get(i) - all.s.get(i)) <= tolerance(DType::f32));
-    }
+    State rows(dtype, n * k, heads, dim), out(dtype, n, heads, dim);
+    for (int i = 0; i < n * k * heads * dim; ++i) rows.v.set(i, states.v.get(i));
+    for (int i = 0; i < n * k * heads; ++i) rows.s.set(i, states.s.get(i));
+    const std::vector indptr{0, k, 2 * k, 3 * k};
+    reference::variable_length_merge_states(rows.v.t(), rows.s.t(), indptr, out.v.t(), out.s.t());
+    CHECK(out.v.bytes() == all.v.bytes());
+    CHECK(out.s.bytes() == all.s.bytes());
   }
-
-  State rows(DType::f32, n * k, heads, dim), out(DType::f32, n, heads, dim);
-  for (int i = 0; i < n * k * heads * dim; ++i) rows.v.set(i, states.v.get(i));
-  for (int i = 0; i < n * k * heads; ++i) rows.s.set(i, states.s.get(i));
-  const std::vector indptr{0, k, 2 * k, 3 * k};
-  reference::variable_length_merge_states(rows.v.t(), rows.s.t(), indptr, out.v.t(), out.s.t());
-  CHECK(out.v.bytes() == all.v.bytes());
-  CHECK(out.s.bytes() == all.s.bytes());
 }
 
 TEST_CASE("variable_length_merge_states: no state gives 0 and -inf and one state its copy and many the formula") {

@@ -27,7 +27,7 @@ ladder::Case toy_case(const ladder::CaseSpec& spec) {
 void prove_rung(Narrator& narrator, const std::string& name, const ladder::Case& c, const std::string& on) {
   const ladder::Rung& rung = ladder::rung(name);
   const ladder::RunResult below = run_rung(ladder::rung(rung.must_equal), c);
-  const ladder::Comparison worst = agree(c, run_rung(rung, c), &below, ladder::make_oracle(c, rung.p_rounding(c.spec)));
+  const ladder::Comparison worst = agree(c, run_rung(rung, c), &below, ladder::make_oracle(c, rung.rounding(c.spec)));
   narrator.check_that(name + " equals " + rung.must_equal + " and the oracle " + on + ": o and lse_log2", worst.ok(),
                       worst.ok() ? text("%.2g of the tolerance", worst.ratio()) : worst.message());
 }

@@ -104,7 +104,7 @@ std::shared_ptr<DecodeRun> api_run(const CaseSpec& spec, const Settings& setting
 }
 
 // One run on each cache: the first is compared, the others have to give the same bits.
-std::string check(DecodeRun& run, const Expected& expected, DType p_dtype, const GpuTimer& timer) {
+std::string check(DecodeRun& run, const Expected& expected, ladder::Rounding rounding, const GpuTimer& timer) {
   for (const Launch& launch : run.launches) {
     run.poison();
     timer.synchronise();
@@ -115,7 +115,7 @@ std::string check(DecodeRun& run, const Expected& expected, DType p_dtype, const
       continue;
     }
     run.checked = run.result();
-    if (const auto comparison = expected.compare(run.checked, p_dtype); !comparison.ok()) return comparison.message();
+    if (const auto comparison = expected.compare(run.checked, rounding); !comparison.ok()) return comparison.message();
   }
   return "";
 }
@@ -135,9 +135,9 @@ TimedWork work_of(Family family, const CaseSpec& spec, const char* suffix, const
 
 // A run in a graph of launches, cold and warm.
 void add_graph_works(std::vector<TimedWork>& works, const std::string& backend, const std::shared_ptr<DecodeRun>& run,
-                     const Expected& expected, DType p_dtype, const Timer& timer) {
+                     const Expected& expected, ladder::Rounding rounding, const Timer& timer) {
   const CaseSpec& spec = expected.c.spec;
-  const std::string failure = check(*run, expected, p_dtype, *timer);
+  const std::string failure = check(*run, expected, rounding, *timer);
   std::vector<Launch> rotating;
   for (std::int32_t turn = 0; turn < rotation_for(compulsory_bytes(spec)).turns; ++turn) {
     rotating.insert(rotating.end(), run->launches.begin(), run->launches.end());
@@ -154,13 +154,13 @@ void add_graph_works(std::vector<TimedWork>& works, const std::string& backend, 
 
 void for_each_case(const std::vector<CaseSpec>& specs, const GpuWorkOptions& options, const Say& say,
                    const std::function<void(const Expected&)>& use) {
-  std::vector<DType> p_dtypes;
+  std::vector<ladder::Rounding> roundings;
   for (const CaseSpec& spec : specs) {
-    for (const Rung* rung : options.rungs) p_dtypes.push_back(rung->p_rounding(spec));
+    for (const Rung* rung : options.rungs) roundings.push_back(rung->rounding(spec));
   }
-  std::sort(p_dtypes.begin(), p_dtypes.end());
-  p_dtypes.erase(std::unique(p_dtypes.begin(), p_dtypes.end()), p_dtypes.end());
-  ExpectedAhead ahead(specs, p_dtypes);
+  std::sort(roundings.begin(), roundings.end());
+  roundings.erase(std::unique(roundings.begin(), roundings.end()), roundings.end());
+  ExpectedAhead ahead(specs, roundings);
   for (const CaseSpec& spec : specs) {
     say("drawing " + spec.name);
     use(ahead.next());
@@ -195,7 +195,7 @@ std::vector<TimedWork> decode_works(const GpuWorkOptions& options, const Timer& 
     const Caches cache = upload(expected.c, 1);
     for_each_plan(spec, options, say, [&](const Rung& rung, const Settings& settings) {
       const std::shared_ptr<DecodeRun> run = rung_run(rung, spec, settings, cache);
-      const std::string failure = check(*run, expected, rung.p_rounding(spec), *timer);
+      const std::string failure = check(*run, expected, rung.rounding(spec), *timer);
       const std::string backend = " " + rung.name + policy_suffix(settings);
       TimedWork& work = works.emplace_back(work_of(Family::decode, spec, "", backend, expected, failure));
       work.floor = Floor::read;
@@ -214,7 +214,7 @@ std::vector<TimedWork> decode_graph_works(const GpuWorkOptions& options, const T
     const Caches caches = upload(expected.c, rotation_for(compulsory_bytes(spec)).caches);
     for_each_plan(spec, options, say, [&](const Rung& rung, const Settings& settings) {
       const auto add = [&](const std::string& backend, const std::shared_ptr<DecodeRun>& run) {
-        add_graph_works(works, backend + policy_suffix(settings), run, expected, rung.p_rounding(spec), timer);
+        add_graph_works(works, backend + policy_suffix(settings), run, expected, rung.rounding(spec), timer);
       };
       add(" " + rung.name, rung_run(rung, spec, settings, caches));
       if (rung.name == api_executes) add(" pdl", api_run(spec, settings, caches, *timer));

@@ -17,17 +17,17 @@ namespace flashladder::bench {
 struct Expected {
   ladder::Case c;
   ladder::RunResult below;                  // C4's
-  std::map<DType, SampledOracle> oracles;   // by what a rung rounds P to: that decides the tolerance
+  std::map<ladder::Rounding, SampledOracle> oracles;  // by how a rung rounds: that decides the tolerance
 
   // Is this output right? The whole against C4, the sample against the oracle.
-  ladder::Comparison compare(const ladder::RunResult& result, DType p_dtype) const;
+  ladder::Comparison compare(const ladder::RunResult& result, ladder::Rounding rounding) const;
   std::string text() const;  // "all equals C4, 4 of 1024 heads equal the double oracle"
 };
 
-// Cases in order, a few of them drawn ahead on other cores. specs and p_dtypes as long as the object lives.
+// Cases in order, a few of them drawn ahead on other cores. specs and roundings as long as the object lives.
 class ExpectedAhead {
  public:
-  ExpectedAhead(std::span<const ladder::CaseSpec> specs, std::vector<DType> p_dtypes);
+  ExpectedAhead(std::span<const ladder::CaseSpec> specs, std::vector<ladder::Rounding> roundings);
   Expected next();  // once for each spec
 
  private:
@@ -35,7 +35,7 @@ class ExpectedAhead {
   void fill();
 
   std::span<const ladder::CaseSpec> left_;
-  std::vector<DType> p_dtypes_;
+  std::vector<ladder::Rounding> roundings_;
   std::deque<std::future<Expected>> coming_;
 };
 

@@ -126,15 +126,18 @@ void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ct
   }
 }
 
-// As many copies as keep keys and values of the whole batch below half of an L2 cache of 50 MB (H100, H200); with fewer
-// copies at once than that, nothing is read from memory twice.
+// As many copies as keep keys and values of the whole batch below half of an L2 cache of 50 MB (H100, H200), so that what
+// many CTAs read is read from memory once. But not so few that a section is little work for each CTA: work is taken longest
+// first only inside of a section, and at the end of the last one all CTAs shall be done together.
 std::int32_t section_of(const Plan& plan, const PlanPart& part) {
-  constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2;
+  constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2, least_work = 7;  // of each CTA
   std::int64_t tokens = 1;
   for (const std::int32_t len : plan.kv_lens) tokens += len;
   const std::int64_t of_kv_head = tokens * plan.head_dim_vo * 2 * element_bytes;
   const std::int64_t kv_heads = std::max<std::int64_t>(most_bytes / of_kv_head, 1);
-  return static_cast<std::int32_t>(std::clamp<std::int64_t>(kv_heads * plan.group_size() / part.pack, 1, part.copies));
+  const std::int64_t items = std::max<std::int64_t>(std::ssize(part.items), 1);
+  const std::int64_t copies = std::max(kv_heads * plan.group_size() / part.pack, div_up(least_work * plan.num_ctas(), items));
+  return static_cast<std::int32_t>(std::clamp<std::int64_t>(copies, 1, part.copies));
 }
 
 }  // namespace

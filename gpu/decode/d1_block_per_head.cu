@@ -17,7 +17,7 @@
 namespace flashladder::gpu::d1 {
 namespace {
 
-constexpr int threads = 128;  // and keys of a tile
+constexpr int threads = key_tile;  // a thread is a key
 
 // The keys that the request's query sees, and what visibility depends on. Without a plan each block finds that out itself.
 struct Request {

@@ -14,6 +14,7 @@ namespace flashladder::gpu {
 
 // One block a query head; scalar loads. Takes everything that decode can mean: any head dims, dtype and feature.
 namespace d1 {
+constexpr std::int32_t key_tile = 128;          // whose weighted values are added to o together
 constexpr std::int32_t most_head_dims = 20000;  // head_dim_qk + head_dim_vo: the query and o of a block lie in shared memory
 std::string why_not(const AttentionParams& params, DType dtype);
 void attend(const AttentionCall& call, cudaStream_t stream);

@@ -36,6 +36,9 @@ struct KvBoxes {
   std::int32_t k_head = 0, v_head = 0;  // from head to head, in units of 64 features
   std::int32_t whole_groups = 0;        // ragged: groups of 8 rows that may begin at any of 8 rows
   bool ragged = false;
+
+  // A tile begins at a multiple of it.
+  FL_HD constexpr std::int32_t tile_align() const { return ragged ? 1 : box_rows; }
 };
 
 // tile: keys of a tile, a multiple of 8. InputError if heads do not lie multiples of 64 elements apart.

@@ -12,7 +12,9 @@
 
 namespace flashladder::gpu {
 
-// A thread's queries: A operands of all k steps, unless they stay in shared memory.
+// A thread's queries: A operands of all k steps, unless they stay in shared memory. Then their address is read from there in
+// every step (q_address): were it known to stay the same, the compiler would keep the descriptions of all k steps in
+// registers, which O needs.
 template <class S>
 struct HopperQueries {
   static constexpr int steps = S::head_dim_qk / 16, step_bytes = 32, panel_bytes = S::group_rows * 128;

@@ -41,7 +41,7 @@ struct HopperBarriers {
 
   __device__ void init() {
     constexpr int warps = S::consumers * S::group_threads / 32;
-    q_full.init(1), q_empty.init(warps);
+    q_full.init(1), q_empty.init(warps + 1);  // the warp that brings values reads the record too
     for (int i = 0; i < S::stages; ++i) k_full[i].init(1), k_empty[i].init(warps), v_full[i].init(1), v_empty[i].init(warps);
     fence_mbarrier_init();
   }
@@ -54,6 +54,7 @@ struct alignas(S::atom_bytes) HopperShared {
   unsigned char v[S::stages][S::v_bytes];     // [keys / 8][v_atoms] atoms
   unsigned char o[S::q_in_registers ? S::consumers : 1][S::q_in_registers ? S::o_bytes : 16];  // [group_rows][head_dim_vo]
   PackedItem items[S::records];               // of the works in turn; no rows: there is none
+  std::uint32_t q_address[S::consumers];      // of q, in this address space: see HopperQueries
   HopperBarriers<S> barriers;
 };
 

@@ -25,18 +25,17 @@
 namespace flashladder::gpu::p11 {
 namespace {
 
-// One warp: claims work, and keeps queries, keys and values coming, up to what the rings hold ahead of the consumers.
+// One warp: claims work, and keeps queries and keys coming, up to what the ring holds ahead of the consumers.
 template <class S>
-__device__ void produce(HopperShared<S>& shared, const QueryBoxes& queries, const KvBoxes& kv, const QueryRows& rows,
-                        const PackedParams& plan) {
+__device__ void produce_keys(HopperShared<S>& shared, const QueryBoxes& queries, const KvBoxes& kv, const QueryRows& rows,
+                             const PackedParams& plan) {
   HopperBarriers<S>& barriers = shared.barriers;
   const int lane = threadIdx.x % 32;
   const PackedHeader& header = *plan.view.header;
-  const std::int32_t num_work = header.num_work;
   const auto claim_by_one = [&] { return lane == 0 ? claim(plan) : 0; };
   const auto record = [&](std::uint32_t turn) -> PackedItem& { return shared.items[turn % S::records]; };
   const auto start = [&](std::int32_t work, std::uint32_t turn) {
-    const std::int32_t copy = work < num_work ? start_work(plan, header, work, record(turn)).copy : 0;
+    const std::int32_t copy = work < header.num_work ? start_work(plan, header, work, record(turn)).copy : 0;
     cp_async_commit();
     return copy;
   };
@@ -46,7 +45,7 @@ __device__ void produce(HopperShared<S>& shared, const QueryBoxes& queries, cons
   std::int32_t copy = start(work, 0);
   for (std::uint32_t turn = 0;; ++turn, work = next) {
     PackedItem& item = record(turn);
-    const bool none = work >= num_work;
+    const bool none = work >= header.num_work;
     const std::int32_t claimed = none ? 0 : claim_by_one();
     if (!none) settle_work(plan, rows.group_size, copy, item);
     barriers.q_empty.wait(turn % 2 ^ 1);  // the queries before are taken
@@ -54,47 +53,57 @@ __device__ void produce(HopperShared<S>& shared, const QueryBoxes& queries, cons
       if (lane == 0) item.rows = {}, barriers.q_full.arrive();
       return;
     }
-    constexpr int panels = S::head_dim_qk / 64, q_boxes = S::consumers * panels;
-    if (lane == 0) barriers.q_full.arrive_expecting(q_boxes * queries.group_rows * 128);
+    constexpr int panels = S::head_dim_qk / 64;  // a lane a panel
+    if (lane == 0) barriers.q_full.arrive_expecting(S::consumers * panels * queries.group_rows * 128);
     __syncwarp();
-    if (lane < q_boxes) {
-      const int group = lane / panels, panel = lane % panels;
+    for (int group = 0; group < S::consumers && lane < panels; ++group) {
       const std::int32_t row = item.rows.begin + group * queries.group_rows;
-      copy_box(queries.q, shared.q[group] + panel * S::group_rows * 128, barriers.q_full, L2Policy::evict_first,
-               {0, item.head * queries.pack(), item.query + queries.by_pack.quotient(row), panel});
+      copy_box(queries.q, shared.q[group] + lane * S::group_rows * 128, barriers.q_full, L2Policy::evict_first,
+               {0, item.head * queries.pack(), item.query + queries.by_pack.quotient(row), lane});
     }
-    const KeyTiles<S::keys> tiles(item.keys, kv.ragged ? 1 : kv.box_rows);
-    const auto locate = [&](int n) {
-      return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n),
-                                   static_cast<std::uint32_t>(item.keys.end));
-    };
-    const auto copy_keys = [&](const TileBoxes& boxes) {
+    const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
+    const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
+    TileBoxes now = locate(tiles.count - 1);
+    next = __shfl_sync(all_lanes, claimed, 0);
+    copy = start(next, turn + 1);  // nobody reads that record any more: it was of the work three before
+    for (int n = tiles.count - 1; n >= 0; --n) {
+      const TileBoxes upcoming = n > 0 ? locate(n - 1) : TileBoxes{};  // page ids come while the ring is full
       const RingSlot<S::stages> at(filled++);
       barriers.k_empty[at.stage].wait(at.parity ^ 1);
       if (lane == 0) barriers.k_full[at.stage].arrive_expecting(S::k_bytes);
       __syncwarp();
-      copy_tile<S::head_dim_qk>(kv.k, kv.k_end, boxes, item.kv_head * kv.k_head, kv.box_rows, shared.k[at.stage],
+      copy_tile<S::head_dim_qk>(kv.k, kv.k_end, now, item.kv_head * kv.k_head, kv.box_rows, shared.k[at.stage],
                                 barriers.k_full[at.stage]);
-    };
-    const auto copy_values = [&](const TileBoxes& boxes, std::uint32_t tile) {
-      const RingSlot<S::stages> at(tile);
+      now = upcoming;
+    }
+  }
+}
+
+// Another: the values of the same works. It learns of them as the consumers do.
+template <class S>
+__device__ void produce_values(HopperShared<S>& shared, const KvBoxes& kv) {
+  HopperBarriers<S>& barriers = shared.barriers;
+  const int lane = threadIdx.x % 32;
+  std::uint32_t filled = 0;
+  for (std::uint32_t turn = 0;; ++turn) {
+    barriers.q_full.wait(turn % 2);
+    const PackedItem& item = shared.items[turn % S::records];
+    if (item.rows.empty()) return;
+    const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
+    const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
+    TileBoxes now = locate(tiles.count - 1);
+    for (int n = tiles.count - 1; n >= 0; --n) {
+      const TileBoxes upcoming = n > 0 ? locate(n - 1) : TileBoxes{};
+      const RingSlot<S::stages> at(filled++);
       barriers.v_empty[at.stage].wait(at.parity ^ 1);
       if (lane == 0) barriers.v_full[at.stage].arrive_expecting(S::v_bytes);
       __syncwarp();
-      copy_tile<S::head_dim_vo>(kv.v, kv.v_end, boxes, item.kv_head * kv.v_head, kv.box_rows, shared.v[at.stage],
+      copy_tile<S::head_dim_vo>(kv.v, kv.v_end, now, item.kv_head * kv.v_head, kv.box_rows, shared.v[at.stage],
                                 barriers.v_full[at.stage]);
-    };
-    TileBoxes now = locate(tiles.count - 1), before;
-    next = __shfl_sync(all_lanes, claimed, 0);
-    copy = start(next, turn + 1);  // nobody reads that record any more: it was of the work three before
-    for (int n = tiles.count - 1; n >= 0; --n) {
-      TileBoxes next;
-      if (n > 0) next = locate(n - 1);  // page ids come while the ring is full
-      copy_keys(now);
-      if (n + 1 < tiles.count) copy_values(before, filled - 2);
-      before = now, now = next;
+      now = upcoming;
     }
-    copy_values(before, filled - 1);
+    __syncwarp();  // every lane has read the record
+    if (lane == 0) barriers.q_empty.arrive();
   }
 }
 
@@ -153,7 +162,7 @@ __device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, con
       s[x] = variant.logit(s[x], rows.variant_query[i], rows.head[i], first + x / 4 * 8 + x % 2);
     }
   }
-  if (rows.inner.contains(n) && !variant.every_tile_is_edge()) return;
+  if (rows.inner.contains(n) && !variant.every_tile_is_edge()) [[likely]] return;
   const std::int32_t first = mine();
   const Range seen[2] = {row_keys(rules, item, rows.query(item, 0)), row_keys(rules, item, rows.query(item, 1))};
 #pragma unroll
@@ -168,38 +177,39 @@ __device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, con
   }
 }
 
-// The end of an item: its rows to o or to the partials.
+// The end of an item: its rows to o or to the partials. The four threads that share two rows share the work: every other
+// one finishes the first, the others the second.
 template <class S, class Variant>
 __device__ void finish(const float (&o)[S::head_dim_vo / 2], const StaleSoftmax& softmax, const Variant& variant,
                        const ItemRows<S, Variant>& mine, const PackedItem& item, const QueryRows& rows,
                        const PackedParams& plan, unsigned char* stage) {
-  const SoftmaxState<float> state[2] = {softmax.state(0), softmax.state(1)};
-  const std::int32_t end = min(mine.first + mine.queries.group_rows, item.rows.size());
-  const bool there[2] = {mine.row(0) < end, mine.row(1) < end};
-  const int warp = threadIdx.x % S::group_threads / 32, feature = threadIdx.x % 4;
-  float scale[2] = {};
-  std::int64_t offset[2] = {};
-  if (item.merge >= 0) {
-    for (int i = 0; i < 2; ++i) {
-      const std::int64_t slot = std::int64_t{item.slot} + mine.row(i);
-      offset[i] = slot * S::head_dim_vo, scale[i] = state[i].inverse_d();
-      if (there[i] && feature == 0) plan.partial_lse_log2[slot] = state[i].lse_log2();
-    }
-    return store_floats<S>(o, scale, plan.partial_o, offset, there);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x % S::group_threads / 32, i = lane % 2;
+  const SoftmaxState<float> states[2] = {softmax.state(0), softmax.state(1)}, state = i == 0 ? states[0] : states[1];
+  const std::int32_t end = min(mine.first + mine.queries.group_rows, item.rows.size()), row = mine.row(i);
+  const bool there = row < end, split = item.merge >= 0;
+  const RowPlace place = mine.place(item, row);
+  const std::int64_t slot = std::int64_t{item.slot} + row;
+  float scale_of_row = state.inverse_d();
+  if (split && there && lane % 4 < 2) plan.partial_lse_log2[slot] = state.lse_log2();
+  if (!split && there) {
+    const float constant = i == 0 ? variant.row_constant(mine.variant_query[0], mine.head[0])
+                                  : variant.row_constant(mine.variant_query[1], mine.head[1]);
+    scale_of_row = finish_row(rows, place, lane % 4 / 2, state, constant);
   }
-  for (int i = 0; i < 2; ++i) {
-    if (!there[i]) continue;
-    const RowPlace place = mine.place(item, mine.row(i));
-    const float constant = variant.row_constant(mine.variant_query[i], mine.head[i]);
-    offset[i] = rows.o_offset(place), scale[i] = finish_row(rows, place, feature, state[i], constant);
-  }
-  if (rows.o_dtype == DType::f32) return store_floats<S>(o, scale, static_cast<float*>(rows.o), offset, there);
-  const auto place = [&](std::int32_t row) { return mine.place(item, row); };
-  unsigned char* of_warp = stage + warp * 16 * S::head_dim_vo * 2;
-  if (rows.o_dtype == DType::f16) {
-    store_rows<S, Half>(o, scale, of_warp, rows, place, {mine.first + warp * 16, end});
+  const int quad = lane / 4 * 4;
+  const float scale[2] = {__shfl_sync(all_lanes, scale_of_row, quad), __shfl_sync(all_lanes, scale_of_row, quad + 1)};
+  if (split || rows.o_dtype == DType::f32) {
+    const std::int64_t offset = split ? slot * S::head_dim_vo : rows.o_offset(place);
+    store_floats<S>(o, scale, split ? plan.partial_o : static_cast<float*>(rows.o), offset, there);
   } else {
-    store_rows<S, BFloat16>(o, scale, of_warp, rows, place, {mine.first + warp * 16, end});
+    const std::int32_t first = mine.first + warp * 16;
+    const std::int64_t offset = rows.o_offset(mine.place(item, first + lane % 16));
+    unsigned char* of_warp = stage + warp * 16 * S::head_dim_vo * 2;
+    if (rows.o_dtype == DType::f16) {
+      store_rows<S>(o, scale, of_warp, static_cast<Half*>(rows.o), offset, end - first);
+    } else {
+      store_rows<S>(o, scale, of_warp, static_cast<BFloat16*>(rows.o), offset, end - first);
+    }
   }
 }
 
@@ -213,6 +223,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
   using Element = typename S::Element;
   HopperBarriers<S>& barriers = shared.barriers;
   const auto address = [](const unsigned char* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); };
+  const auto q_address = [&] { return *static_cast<volatile std::uint32_t*>(&shared.q_address[group]); };
   const auto release = [](Mbarrier& empty) {
     if (threadIdx.x % 32 == 0) empty.arrive();
   };
@@ -220,6 +231,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
   if constexpr (Variant::only_scales) scale = variant.p.scale;
   std::uint32_t tile = 0;  // of keys, the next to come
   for (std::uint32_t turn = 0;; ++turn) {
+    tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);  // the same anyway: for uniform registers
     barriers.q_full.wait(turn % 2);
     const PackedItem& item = shared.items[turn % S::records];
     if (item.rows.empty()) return;
@@ -245,7 +257,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     std::uint32_t p[S::keys / 4];
     const RingSlot<S::stages> first(tile++);
     barriers.k_full[first.stage].wait(first.parity);
-    start_scores<S>(s, q, address(shared.q[group]), address(shared.k[first.stage]));
+    start_scores<S>(s, q, q_address(), address(shared.k[first.stage]));
     const ItemRows<S, Variant> mine(variant, rules, item, queries, tiles, group);  // while the product is under way
     StaleSoftmax softmax;
     wgmma_wait<0>();
@@ -261,7 +273,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     for (int n = tiles.count - 2; n >= 0; --n) {
       const RingSlot<S::stages> before(tile - 1), at(tile++);
       barriers.k_full[at.stage].wait(at.parity);
-      start_scores<S>(s, q, address(shared.q[group]), address(shared.k[at.stage]));
+      start_scores<S>(s, q, q_address(), address(shared.k[at.stage]));
       barriers.v_full[before.stage].wait(before.parity);
       start_output<S>(o, p, address(shared.v[before.stage]), n + 2 == tiles.count);
       wgmma_wait<1>();
@@ -294,6 +306,9 @@ kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBox
   extern __shared__ __align__(1024) unsigned char bytes[];
   HopperShared<S>& shared = *reinterpret_cast<HopperShared<S>*>(bytes);
   if (threadIdx.x == 0) shared.barriers.init();
+  if (threadIdx.x < S::consumers) {
+    shared.q_address[threadIdx.x] = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared.q[threadIdx.x]));
+  }
   __syncthreads();  // the barriers are there
   griddepcontrol_launch_dependents();
   griddepcontrol_wait();  // the plan's counter too: the previous kernel may use the same plan
@@ -302,11 +317,13 @@ kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBox
   const int group = __shfl_sync(all_lanes, static_cast<int>(threadIdx.x) / S::group_threads, 0);
   if (group == 0) {
     give_registers_back<S::producer_registers>();
-    if (threadIdx.x < 32) produce<S>(shared, queries, kv, rows, plan);
+    const int warp = __shfl_sync(all_lanes, static_cast<int>(threadIdx.x) / 32, 0);
+    if (warp == 0) produce_keys<S>(shared, queries, kv, rows, plan);
+    if (warp == 1) produce_values<S>(shared, kv);
   } else {
     take_registers<S::consumer_registers>();
     const Variant variant{params};
-    consume<S>(shared, group - 1, queries, rows, kv.ragged ? 1 : kv.box_rows, variant, rules, plan);
+    consume<S>(shared, group - 1, queries, rows, kv.tile_align(), variant, rules, plan);
   }
 }
 

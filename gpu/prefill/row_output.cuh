@@ -14,11 +14,11 @@
 namespace flashladder::gpu {
 
 // Rows of 16-bit elements, 16 of a warp: through shared memory, so that 16 bytes are stored at a time and rows lie together
-// in memory. o: not scaled yet, scale: of this thread's two rows. stage [16][head_dim_vo] of this warp. place(row): of a row of
-// the item. of_warp: from the warp's first row to the end of those that are there.
-template <class S, class Out, class Place>
-__device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], unsigned char* stage,
-                                  const QueryRows& rows, const Place& place, Range of_warp) {
+// in memory. o: not scaled yet, scale: of this thread's two rows. stage [16][head_dim_vo] of this warp. offset: where row
+// lane % 16 of the warp begins in o; rows [0, there) exist.
+template <class S, class Out>
+__device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], unsigned char* stage, Out* to,
+                                  std::int64_t offset, std::int32_t there) {
   constexpr int row_bytes = S::head_dim_vo * 2, chunks = row_bytes / chunk_bytes;
   const int lane = threadIdx.x % 32;
   const auto at = [&](int row, int chunk) { return stage + row * row_bytes + (chunk ^ row % 8) * chunk_bytes; };
@@ -31,28 +31,28 @@ __device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const fl
     stmatrix_x4(at(lane % 16, 2 * k + lane / 16), block);
   }
   __syncwarp();  // the rows are in shared memory
-#pragma unroll 4
+#pragma unroll
   for (int i = lane; i < 16 * chunks; i += 32) {
     const int row = i / chunks, chunk = i % chunks;
-    if (of_warp.begin + row >= of_warp.end) break;
-    const std::int64_t to = rows.o_offset(place(of_warp.begin + row)) + chunk * 8;
-    *reinterpret_cast<uint4*>(static_cast<Out*>(rows.o) + to) = *reinterpret_cast<const uint4*>(at(row, chunk));
+    const std::int64_t begin = __shfl_sync(all_lanes, offset, row);
+    if (row < there) *reinterpret_cast<uint4*>(to + begin + chunk * 8) = *reinterpret_cast<const uint4*>(at(row, chunk));
   }
   __syncwarp();  // the rows are read: the next item's may come
 }
 
-// Rows of f32, of o or of the partials: to + row i's offset is where feature 0 of the thread's row i goes, if it is there.
+// Rows of f32, of o or of the partials. Thread i of the two that finish a row knows where it begins, and whether it is there.
 template <class S>
 __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], float* to,
-                                    const std::int64_t (&offset)[2], const bool (&there)[2]) {
-  const int column = threadIdx.x % 4 * 2;
+                                    std::int64_t offset, bool there) {
+  const int lane = threadIdx.x % 32, column = lane % 4 * 2;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    if (!there[i]) continue;
+    const std::int64_t begin = __shfl_sync(all_lanes, offset, lane / 4 * 4 + i);
+    if (!__shfl_sync(all_lanes, there, lane / 4 * 4 + i)) continue;
 #pragma unroll
     for (int j = 0; j < S::head_dim_vo / 8; ++j) {
       const float2 value{o[4 * j + 2 * i] * scale[i], o[4 * j + 2 * i + 1] * scale[i]};
-      *reinterpret_cast<float2*>(to + offset[i] + 8 * j + column) = value;
+      *reinterpret_cast<float2*>(to + begin + 8 * j + column) = value;
     }
   }
 }

@@ -71,7 +71,7 @@ struct StaleSoftmax {
   __device__ void absorb(const float (&s)[keys / 2], float scale, std::uint32_t (&p)[keys / 4], float (&o)[values]) {
     float2 total = weights<Element, keys>(s, scale, p);
     const bool over[2] = {!(total.x <= most), !(total.y <= most)};  // NaN too
-    if (__any_sync(all_lanes, over[0] || over[1])) {
+    if (__any_sync(all_lanes, over[0] || over[1])) [[unlikely]] {
       raise<keys>(s, scale, over, o);
       total = weights<Element, keys>(s, scale, p);
     }
