@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "bench/timing.hpp"
-#include "ladder/cases/memory.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
+#include "ladder/cases/memory/memory.hpp"
 #include "reference/thread_pool.hpp"
 
 namespace flashladder::bench {

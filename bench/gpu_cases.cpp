@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "ladder/cases/random.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/drawn/random.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::bench {
 namespace {

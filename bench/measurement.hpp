@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "ladder/cases/json.hpp"
+#include "ladder/cases/input/json.hpp"
 
 namespace flashladder::bench {
 

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "bench/timing.hpp"
-#include "ladder/cases/short_form.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::bench {

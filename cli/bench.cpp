@@ -6,7 +6,7 @@
 #include "cli/bench_options.hpp"
 #include "cli/commands.hpp"
 #include "core/error.hpp"
-#include "ladder/cases/case_json.hpp"
+#include "ladder/cases/specs/case_json.hpp"
 
 namespace flashladder::cli {
 namespace {

@@ -10,7 +10,7 @@
 #include "cli/console.hpp"
 #include "core/error.hpp"
 #include "core/write_file.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 namespace flashladder::cli {
 namespace {

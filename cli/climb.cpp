@@ -12,9 +12,9 @@
 #include "core/error.hpp"
 #include "core/text.hpp"
 #include "core/write_file.hpp"
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/short_form.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 
 namespace flashladder::cli {
 namespace {

@@ -11,7 +11,7 @@
 #include "draw/html.hpp"
 #include "draw/page_table_picture.hpp"
 #include "draw/text.hpp"
-#include "ladder/cases/json.hpp"
+#include "ladder/cases/input/json.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::cli {

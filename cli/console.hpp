@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "ladder/cases/json.hpp"
+#include "ladder/cases/input/json.hpp"
 
 #include "ladder/compare.hpp"
 

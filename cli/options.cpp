@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "ladder/cases/short_form.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 
 namespace flashladder::cli {
 namespace {

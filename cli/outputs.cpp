@@ -5,7 +5,7 @@
 
 #include "core/error.hpp"
 #include "core/write_file.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::cli {
 namespace {

@@ -10,7 +10,7 @@
 #include "core/error.hpp"
 #include "core/text.hpp"
 #include "core/write_file.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "planner/planner.hpp"
 #include "reference/c4_lanes.hpp"
 

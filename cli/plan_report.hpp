@@ -7,7 +7,7 @@
 
 #include "cli/lanes.hpp"
 #include "ladder/cases/case_spec.hpp"
-#include "ladder/cases/json.hpp"
+#include "ladder/cases/input/json.hpp"
 #include "ladder/compare.hpp"
 
 namespace flashladder::cli {

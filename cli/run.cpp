@@ -8,7 +8,7 @@
 #include "cli/expected.hpp"
 #include "cli/options.hpp"
 #include "core/text.hpp"
-#include "ladder/cases/case_file.hpp"
+#include "ladder/cases/files/case_file.hpp"
 
 namespace flashladder::cli {
 namespace {

@@ -11,10 +11,10 @@
 #include "core/error.hpp"
 #include "ladder/agree.hpp"
 #include "ladder/case_table.hpp"
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/case_json.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/specs/case_json.hpp"
 
 namespace flashladder::cli {
 namespace {

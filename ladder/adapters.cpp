@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "planner/planner.hpp"
+#include "reference/thread_pool.hpp"
 
 namespace flashladder::ladder {
 namespace {
@@ -25,6 +26,8 @@ Rung cpu_rung(std::string name, std::string idea, std::string chapter, std::stri
 }
 
 }  // namespace
+
+int Settings::thread_count() const { return threads > 0 ? threads : reference::ThreadPool::hardware_threads(); }
 
 Rung direct(std::string name, std::string idea, std::string chapter, std::string must_equal,
             reference::Attend& attend, std::int32_t longest_chain) {

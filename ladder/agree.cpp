@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "core/error.hpp"
-#include "ladder/cases/guarded_output.hpp"
+#include "ladder/cases/memory/guarded_output.hpp"
 #ifdef FLASHLADDER_CUDA
 #include "ladder/gpu_run.hpp"
 #endif

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::ladder {
 namespace {

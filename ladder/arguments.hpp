@@ -1,5 +1,5 @@
 // Command lines of our programs: what options a command has, where their values go, what the help says. Values are read by
-// the strict readers of ladder/cases/text.hpp and refused with the option's own name; help fits 80 columns.
+// the strict readers of ladder/cases/input/text.hpp and refused with the option's own name; help fits 80 columns.
 // arguments.cpp alone includes the option parser (CLI11), which takes seconds to compile.
 //
 //   ladder::Program program("walk", "What it is.", "walk 1.0");

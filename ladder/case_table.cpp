@@ -3,7 +3,7 @@
 #include <functional>
 #include <string>
 
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 
 namespace flashladder::ladder {
 namespace {

@@ -13,7 +13,7 @@
 #include "ladder/cases/case_spec.hpp"
 #include "ladder/tolerance.hpp"
 #include "planner/plan_inputs.hpp"
-#include "reference/thread_pool.hpp"
+#include "reference/schedule.hpp"
 
 namespace flashladder::ladder {
 
@@ -32,7 +32,7 @@ struct Settings {
   std::int32_t chunk_size = 512;                                 // keys; policy fixed only
   std::int32_t num_sms = 0;                                      // GPU rungs plan for so many; 0 = those of this GPU
 
-  int thread_count() const { return threads > 0 ? threads : reference::ThreadPool::hardware_threads(); }
+  int thread_count() const;  // threads, or those of this machine
 };
 
 // What the harness allocated, poisoned and guarded, on the rung's device: a GPU rung gets device pointers throughout, the

@@ -18,9 +18,9 @@
 #include <thread>
 #include <vector>
 
-namespace flashladder::reference {
+#include "reference/schedule.hpp"
 
-enum class Schedule : std::uint8_t { fixed, stealing };
+namespace flashladder::reference {
 
 class ThreadPool {
  public:

@@ -6,7 +6,7 @@
 
 #include "api/batch_decode.hpp"
 #include "ladder/cases/case.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 #include "ladder/compare.hpp"
 #include "reference/element_io.hpp"
 

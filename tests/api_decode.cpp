@@ -7,8 +7,8 @@
 #include "api/flashladder.hpp"
 #include "api/most_work.hpp"
 #include "ladder/case_table.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/guarded_output.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/memory/guarded_output.hpp"
 #include "ladder/oracle.hpp"
 #include "planner/planner.hpp"
 #include "tests/api_cases.hpp"
@@ -31,13 +31,13 @@ CaseSpec one_query_each(CaseSpec spec) {
   return spec;
 }
 
-struct Result {
+struct Decoded {
   std::vector<float> o, lse_log2;
-  friend bool operator==(const Result&, const Result&) = default;
+  friend bool operator==(const Decoded&, const Decoded&) = default;
 };
 
 // One plan and one run of a whole case, in exactly workspace_bytes() between guard bands. o in f32.
-Result plan_and_run(const Case& c, AttentionConfig config) {
+Decoded plan_and_run(const Case& c, AttentionConfig config) {
   const auto bytes = BatchDecodeWithPagedKVCache::workspace_bytes(config, c.paged_kv_indptr, c.paged_kv_last_page_len);
   CHECK(bytes.staging == 0);
   GuardedBytes workspace(bytes.device);
@@ -49,25 +49,25 @@ Result plan_and_run(const Case& c, AttentionConfig config) {
   decode.run(c.q.view(), c.problem().kv, c.paged_kv_indices, view, nullptr, c.sinks);
   CHECK(workspace.guards_intact());
   CHECK(out.guards_intact());
-  Result result{.o = std::vector<float>(static_cast<std::size_t>(view.o.size())),
+  Decoded result{.o = std::vector<float>(static_cast<std::size_t>(view.o.size())),
                 .lse_log2 = {view.lse_log2.begin(), view.lse_log2.end()}};
   reference::load_row(view.o, 0, view.o.size(), result.o.data());
   return result;
 }
 
-void check_case(const CaseSpec& spec) {
+void check_decode(const CaseSpec& spec) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c);
   AttentionConfig config = config_of(spec, Device::cpu, DType::f32);
   config.execution.policy = spec.seed % 2 ? SplitPolicy::balanced : SplitPolicy::fixed;
   config.execution.chunk_size = 64;
-  const Result exact = plan_and_run(c, config);
+  const Decoded exact = plan_and_run(c, config);
   const Comparison comparison = compare(c, exact.o, exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
   if (spec.dtype == DType::f32) return;
   config.o_dtype = spec.dtype;
-  const Result narrow = plan_and_run(c, config);
+  const Decoded narrow = plan_and_run(c, config);
   CHECK(rounded(narrow.o, spec.dtype) == rounded(exact.o, spec.dtype));
   CHECK(narrow.lse_log2 == exact.lse_log2);
 }
@@ -83,7 +83,7 @@ Case pool_of_requests(std::uint64_t seed, std::int32_t num_qo_heads = 6) {
 
 // A batch through any decode object, into max_rows rows that start as NaN.
 template <class Run>
-Result run_batch(const Case& c, const Batch& batch, std::int32_t rows, Run&& run) {
+Decoded run_batch(const Case& c, const Batch& batch, std::int32_t rows, Run&& run) {
   const std::int64_t heads = c.spec.params.num_qo_heads, dim = c.spec.params.head_dim_qk;
   std::vector<std::byte> q = rows_of(c.q, batch, static_cast<std::size_t>(rows));
   GuardedOutput out(rows, static_cast<std::int32_t>(heads), static_cast<std::int32_t>(dim));
@@ -97,13 +97,13 @@ Result run_batch(const Case& c, const Batch& batch, std::int32_t rows, Run&& run
 }  // namespace
 
 TEST_CASE("plan and run equal the oracle on the case table") {
-  for (const CaseSpec& spec : case_table()) check_case(one_query_each(spec));
+  for (const CaseSpec& spec : case_table()) check_decode(one_query_each(spec));
 }
 
 TEST_CASE("plan and run equal the oracle on random cases") {
   const int cases = options().cases > 0 ? options().cases : 100;
   MESSAGE("--seed ", options().seed, " --cases ", cases);
-  for (int i = 0; i < cases; ++i) check_case(one_query_each(random_spec(options().seed + static_cast<std::uint64_t>(i))));
+  for (int i = 0; i < cases; ++i) check_decode(one_query_each(random_spec(options().seed + static_cast<std::uint64_t>(i))));
 }
 
 TEST_CASE("one object, many batches: each as if it were the only one") {
@@ -141,11 +141,11 @@ TEST_CASE("a graph's object replays any batch within its limits and leaves the o
   for (int i = 0; i < 50; ++i) {
     const Batch batch = random_batch(c, random, limits.max_batch, limits.max_pages);
     graph.plan(batch.paged_kv_indptr, batch.paged_kv_indices, batch.paged_kv_last_page_len);
-    const Result replayed = run_batch(c, batch, limits.max_batch, [&](const Tensor& q, const AttentionOutput& output) {
+    const Decoded replayed = run_batch(c, batch, limits.max_batch, [&](const Tensor& q, const AttentionOutput& output) {
       graph.run(q, kv, output);
     });
     eager.plan(batch.paged_kv_indptr, batch.paged_kv_last_page_len);
-    const Result once = run_batch(c, batch, batch.size(), [&](const Tensor& q, const AttentionOutput& output) {
+    const Decoded once = run_batch(c, batch, batch.size(), [&](const Tensor& q, const AttentionOutput& output) {
       eager.run(q, kv, batch.paged_kv_indices, output);
     });
     CHECK(std::equal(once.o.begin(), once.o.end(), replayed.o.begin()));
@@ -197,7 +197,7 @@ TEST_CASE("different objects in different threads") {
   const AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
   const auto work = [&](std::uint64_t seed) {
     Random random(seed);
-    std::vector<Result> results;
+    std::vector<Decoded> results;
     std::vector<std::byte> memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, AttentionLimits{8, 200}).device);
     BatchDecodeWithPagedKVCache decode(config, {.device = memory});
     for (int i = 0; i < 20; ++i) {
@@ -210,7 +210,7 @@ TEST_CASE("different objects in different threads") {
     return results;
   };
   constexpr std::size_t threads = 4;
-  std::vector<std::vector<Result>> together(threads);
+  std::vector<std::vector<Decoded>> together(threads);
   {
     std::vector<std::jthread> running;
     for (std::size_t t = 0; t < threads; ++t) running.emplace_back([&, t] { together[t] = work(t); });

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "gpu/traffic.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
 #include "tests/gpu_cases.hpp"
@@ -33,7 +33,7 @@ Case pool_of_requests(std::uint64_t seed) {
   return draw_case(spec);
 }
 
-void check_case(const CaseSpec& spec, SplitPolicy policy) {
+void check_decode(const CaseSpec& spec, SplitPolicy policy) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c, spec.dtype);
@@ -90,7 +90,7 @@ TEST_CASE("plan and run equal the oracle on the decode cases of the case table")
   for (const CaseSpec& spec : ladder::case_table()) {
     for (const DType dtype : {DType::f16, DType::bf16}) {
       const CaseSpec decode = for_decode_class(as_decode(spec, dtype));
-      for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) check_case(decode, policy);
+      for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) check_decode(decode, policy);
     }
   }
 }
@@ -99,7 +99,7 @@ TEST_CASE("plan and run equal the oracle on random decode cases") {
   const int cases = options().cases > 0 ? options().cases : 200;
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
-    check_case(for_decode_class(random_decode(options().seed + static_cast<std::uint64_t>(i))), policies[i % 4]);
+    check_decode(for_decode_class(random_decode(options().seed + static_cast<std::uint64_t>(i))), policies[i % 4]);
   }
 }
 

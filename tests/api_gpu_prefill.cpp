@@ -6,7 +6,7 @@
 
 #include "api/attention_session.hpp"
 #include "ladder/case_table.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
 #include "tests/options.hpp"
@@ -53,7 +53,7 @@ Result prefill(const Case& c, DType o_dtype, SplitPolicy policy) {
   return result;
 }
 
-void check_case(const CaseSpec& spec, SplitPolicy policy) {
+void check_prefill(const CaseSpec& spec, SplitPolicy policy) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c);
@@ -90,7 +90,7 @@ struct Chosen {
 
 TEST_CASE("prefill on the GPU equals the oracle on the case table") {
   for (const CaseSpec& spec : case_table()) {
-    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) check_case(spec, policy);
+    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) check_prefill(spec, policy);
   }
 }
 
@@ -99,7 +99,7 @@ TEST_CASE("prefill on the GPU equals the oracle on random cases") {
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const auto seed = options().seed + static_cast<std::uint64_t>(i);
-    check_case(random_spec(seed), i % 3 ? SplitPolicy::balanced : SplitPolicy::fixed);
+    check_prefill(random_spec(seed), i % 3 ? SplitPolicy::balanced : SplitPolicy::fixed);
   }
 }
 

@@ -6,7 +6,7 @@
 #include <functional>
 #include <random>
 
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "tests/api_gpu.hpp"
 #include "tests/count_allocations.hpp"

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "api/flashladder.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "reference/append.hpp"
 #include "reference/merge_states.hpp"

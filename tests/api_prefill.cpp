@@ -69,7 +69,7 @@ Result by_tokens(const Case& c, DType o_dtype, bool single) {
   });
 }
 
-void check_case(const CaseSpec& spec) {
+void check_prefill(const CaseSpec& spec) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c);
@@ -88,13 +88,13 @@ void check_case(const CaseSpec& spec) {
 }  // namespace
 
 TEST_CASE("prefill equals the oracle on the case table and all forms of a cache give the same bits") {
-  for (const CaseSpec& spec : case_table()) check_case(spec);
+  for (const CaseSpec& spec : case_table()) check_prefill(spec);
 }
 
 TEST_CASE("prefill equals the oracle on random cases and all forms of a cache give the same bits") {
   const int cases = options().cases > 0 ? options().cases : 60;
   MESSAGE("--seed ", options().seed, " --cases ", cases);
-  for (int i = 0; i < cases; ++i) check_case(random_spec(options().seed + static_cast<std::uint64_t>(i)));
+  for (int i = 0; i < cases; ++i) check_prefill(random_spec(options().seed + static_cast<std::uint64_t>(i)));
 }
 
 TEST_CASE("single_prefill_with_kv_cache equals the oracle") {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "api/flashladder.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/guarded_output.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/memory/guarded_output.hpp"
 #include "tests/api_cases.hpp"
 
 namespace flashladder::test {

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "core/score_transform.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "reference/element_io.hpp"
 
 namespace flashladder::test {

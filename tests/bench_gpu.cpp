@@ -9,7 +9,7 @@
 #include "bench/gpu_cases.hpp"
 #include "bench/roofline.hpp"
 #include "core/error.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 #include "reference/norm.hpp"
 
 using namespace flashladder;

@@ -10,7 +10,7 @@
 #include "bench/sampled_check.hpp"
 #include "bench/timing.hpp"
 #include "core/error.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;

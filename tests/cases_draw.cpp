@@ -4,10 +4,10 @@
 
 #include "core/score_transform.hpp"
 #include "core/validate.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/guarded_output.hpp"
-#include "ladder/cases/memory.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/drawn/random.hpp"
+#include "ladder/cases/memory/guarded_output.hpp"
+#include "ladder/cases/memory/memory.hpp"
 #include "tests/cases_helpers.hpp"
 
 using namespace flashladder;

@@ -7,11 +7,11 @@
 
 #include "core/validate.hpp"
 #include "core/write_file.hpp"
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/guarded_output.hpp"
-#include "ladder/cases/read_file.hpp"
-#include "ladder/cases/safetensors.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/files/safetensors.hpp"
+#include "ladder/cases/input/read_file.hpp"
+#include "ladder/cases/memory/guarded_output.hpp"
 #include "tests/cases_helpers.hpp"
 #include "tests/changed_case.hpp"
 

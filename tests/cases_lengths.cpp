@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ladder/cases/short_form.hpp"
-#include "ladder/cases/trace.hpp"
+#include "ladder/cases/specs/short_form.hpp"
+#include "ladder/cases/specs/trace.hpp"
 #include "tests/cases_helpers.hpp"
 
 using namespace flashladder;

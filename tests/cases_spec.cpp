@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "core/visibility.hpp"
-#include "ladder/cases/case_json.hpp"
+#include "ladder/cases/specs/case_json.hpp"
 #include "tests/cases_helpers.hpp"
 
 using namespace flashladder;

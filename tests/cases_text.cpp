@@ -3,8 +3,8 @@
 #include <limits>
 
 #include "core/text.hpp"
-#include "ladder/cases/json.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/json.hpp"
+#include "ladder/cases/input/text.hpp"
 #include "tests/cases_helpers.hpp"
 
 using namespace flashladder;

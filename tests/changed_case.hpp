@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/safetensors.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/files/safetensors.hpp"
 
 namespace flashladder::ladder::test {
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ERROR_LINES = 6
 FIRST = re.compile(r'^[ \t]*#[ \t]*(include|if|ifdef|ifndef|define)\b[ \t]*("([^"]+)")?', re.M)
+JOINED = re.compile(r'#include\s*[<"]([^>"]+)')
 
 
 def first_include(root, path):
@@ -37,7 +38,9 @@ def proven(root, sources):
 
 
 def built_sources(root, commands):
+  """The sources that a compiler began with: where Meson compiles several as one, the first of them."""
   files = [(pathlib.Path(c["directory"]) / c["file"]).resolve() for c in json.loads(pathlib.Path(commands).read_text())]
+  files += [pathlib.Path(JOINED.match(file.read_text())[1]).resolve() for file in files if "-unity" in file.name]
   return [str(file.relative_to(root)) for file in files if file.is_relative_to(root) and file.is_file()]
 
 
@@ -59,6 +62,9 @@ def selftest():
     for name, text in files.items():
       (root / name).write_text(text)
     assert proven(root, ["1.cpp", "2.cpp", "3.cpp"]) == {"a.hpp", "b.hpp"}, "own headers first"
+    (root / "x-unity0.cpp").write_text(f"#include<{root}/1.cpp>\n#include<{root}/2.cpp>\n")
+    (root / "commands.json").write_text(json.dumps([{"directory": folder, "file": "x-unity0.cpp"}]))
+    assert built_sources(root, root / "commands.json") == ["x-unity0.cpp", "1.cpp"], "only the first of joined sources"
   failure = compile_alone(["c++"], "no/such_header.hpp")
   assert failure and "does not compile alone" in failure, failure
   return 0

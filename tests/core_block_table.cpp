@@ -15,7 +15,7 @@ using namespace flashladder;
 
 namespace {
 
-constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max(), anything = -77;
+constexpr std::int32_t int32_most = std::numeric_limits<std::int32_t>::max(), anything = -77;
 
 // Requests of these lengths, each page id drawn once, in both forms. Entries that no request uses hold `anything`.
 struct TwoForms {
@@ -44,12 +44,12 @@ struct TwoForms {
 };
 
 // Two requests of one query each over a pool of 5 pages of 4 tokens; max_pages is 3.
-struct Valid {
+struct Table {
   std::vector<float> q = std::vector<float>(2 * 2 * 8), kv = std::vector<float>(5 * 2 * 4 * 8);
   std::vector<std::int32_t> qo_indptr{0, 1, 2}, tables{4, 1, anything, 0, 2, 3}, lens{7, 12};
   AttentionProblem p;
 
-  Valid() {
+  Table() {
     p.params = {.num_qo_heads = 2, .num_kv_heads = 1, .head_dim_qk = 8, .head_dim_vo = 8, .sm_scale = 0.3f};
     p.q = contiguous(q.data(), DType::f32, {2, 2, 8});
     p.kv = paged_kv_cache(contiguous(kv.data(), DType::f32, {5, 2, 4, 1, 8}), KvLayout::NHD);
@@ -59,31 +59,31 @@ struct Valid {
   }
 };
 
-struct Refusal {
+struct TableRefusal {
   std::string what;
-  void (*breaks)(Valid&);
+  void (*breaks)(Table&);
   std::string argument, value;
   int request = -1;
 };
 
-const Refusal refusals[] = {
-    {"negative length", [](Valid& c) { c.lens[1] = -1; }, "seq_lens[1]", "-1", 1},
-    {"longer than its row", [](Valid& c) { c.lens[0] = 13; }, "seq_lens[0]", "13", 0},
-    {"length of 2^31 - 1", [](Valid& c) { c.lens[0] = most; }, "seq_lens[0]", "2147483647", 0},
-    {"rows not alike", [](Valid& c) { c.p.block_tables = std::span(c.tables).first(5); }, "block_tables size", "5"},
-    {"a table without lengths", [](Valid& c) { c.p.seq_lens = {}; }, "block_tables size", "6"},
-    {"lengths without a table", [](Valid& c) { c.p.block_tables = {}; }, "seq_lens[0]", "7", 0},
+const TableRefusal refusals[] = {
+    {"negative length", [](Table& c) { c.lens[1] = -1; }, "seq_lens[1]", "-1", 1},
+    {"longer than its row", [](Table& c) { c.lens[0] = 13; }, "seq_lens[0]", "13", 0},
+    {"length of 2^31 - 1", [](Table& c) { c.lens[0] = int32_most; }, "seq_lens[0]", "2147483647", 0},
+    {"rows not alike", [](Table& c) { c.p.block_tables = std::span(c.tables).first(5); }, "block_tables size", "5"},
+    {"a table without lengths", [](Table& c) { c.p.seq_lens = {}; }, "block_tables size", "6"},
+    {"lengths without a table", [](Table& c) { c.p.block_tables = {}; }, "seq_lens[0]", "7", 0},
     {"more than int32 entries",
-     [](Valid& c) { c.p.block_tables = {c.tables.data(), std::size_t{most} + 1}; }, "block_tables size", "2147483648"},
-    {"page size 0", [](Valid& c) { c.p.kv.page_size = 0; }, "page_size", "0"},
-    {"page beyond the pool", [](Valid& c) { c.tables[5] = 5; }, "block_tables[1, 2]", "5", 1},
-    {"negative page", [](Valid& c) { c.tables[1] = -1; }, "block_tables[0, 1]", "-1", 0},
-    {"null table", [](Valid& c) { c.p.block_tables = {static_cast<std::int32_t*>(nullptr), 6}; }, "block_tables", "null"},
-    {"null lengths", [](Valid& c) { c.p.seq_lens = {static_cast<std::int32_t*>(nullptr), 2}; }, "seq_lens", "null"},
-    {"indptr as well", [](Valid& c) { c.p.paged_kv_indptr = c.qo_indptr; }, "paged_kv_indptr size", "3"},
-    {"indices as well", [](Valid& c) { c.p.paged_kv_indices = c.tables; }, "paged_kv_indices size", "6"},
-    {"last pages as well", [](Valid& c) { c.p.paged_kv_last_page_len = c.lens; }, "paged_kv_last_page_len size", "2"},
-    {"queries of a third request", [](Valid& c) { c.qo_indptr.push_back(2), c.p.qo_indptr = c.qo_indptr; },
+     [](Table& c) { c.p.block_tables = {c.tables.data(), std::size_t{int32_most} + 1}; }, "block_tables size", "2147483648"},
+    {"page size 0", [](Table& c) { c.p.kv.page_size = 0; }, "page_size", "0"},
+    {"page beyond the pool", [](Table& c) { c.tables[5] = 5; }, "block_tables[1, 2]", "5", 1},
+    {"negative page", [](Table& c) { c.tables[1] = -1; }, "block_tables[0, 1]", "-1", 0},
+    {"null table", [](Table& c) { c.p.block_tables = {static_cast<std::int32_t*>(nullptr), 6}; }, "block_tables", "null"},
+    {"null lengths", [](Table& c) { c.p.seq_lens = {static_cast<std::int32_t*>(nullptr), 2}; }, "seq_lens", "null"},
+    {"indptr as well", [](Table& c) { c.p.paged_kv_indptr = c.qo_indptr; }, "paged_kv_indptr size", "3"},
+    {"indices as well", [](Table& c) { c.p.paged_kv_indices = c.tables; }, "paged_kv_indices size", "6"},
+    {"last pages as well", [](Table& c) { c.p.paged_kv_last_page_len = c.lens; }, "paged_kv_last_page_len size", "2"},
+    {"queries of a third request", [](Table& c) { c.qo_indptr.push_back(2), c.p.qo_indptr = c.qo_indptr; },
      "qo_indptr size", "4"},
 };
 
@@ -118,7 +118,7 @@ TEST_CASE("PageTable: a block table with identity pages is a padded cache") {
 }
 
 TEST_CASE("validate accepts block tables whose unused entries hold anything") {
-  Valid c;
+  Table c;
   CHECK_NOTHROW(validate(c.p));
   CHECK(c.p.batch() == 2);
   CHECK(c.p.kv_len(1) == 12);
@@ -128,9 +128,9 @@ TEST_CASE("validate accepts block tables whose unused entries hold anything") {
 }
 
 TEST_CASE("validate refuses block tables") {
-  for (const Refusal& r : refusals) {
+  for (const TableRefusal& r : refusals) {
     CAPTURE(r.what);
-    Valid c;
+    Table c;
     r.breaks(c);
     try {
       validate(c.p);

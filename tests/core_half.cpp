@@ -14,7 +14,7 @@ using namespace flashladder;
 
 namespace {
 
-constexpr double inf = std::numeric_limits<double>::infinity();
+constexpr double infinite = std::numeric_limits<double>::infinity();
 
 template <class T>
 T from_bits(int bits) {
@@ -34,7 +34,7 @@ double decoded(int bits) {
   constexpr int fraction_bits = precision<T> - 1, exponents = 2 * max_exponent<T> + 1;
   const int fraction = bits & ((1 << fraction_bits) - 1), biased = (bits & 0x7fff) >> fraction_bits;
   const double sign = bits & 0x8000 ? -1 : 1;
-  if (biased == exponents) return fraction ? std::nan("") : sign * inf;
+  if (biased == exponents) return fraction ? std::nan("") : sign * infinite;
   const int leading = biased > 0 ? 1 << fraction_bits : 0;
   return sign * std::ldexp(leading + fraction, std::max(biased, 1) - max_exponent<T> - fraction_bits);
 }
@@ -45,7 +45,7 @@ double rounded(double x) {
   if (x == 0 || std::isinf(x)) return x;
   const int exponent = std::max(std::ilogb(x), 1 - max_exponent<T>);
   const double ulp = std::ldexp(1.0, exponent - precision<T> + 1), r = std::nearbyint(x / ulp) * ulp;
-  return std::abs(r) >= std::ldexp(1.0, max_exponent<T> + 1) ? std::copysign(inf, x) : r;
+  return std::abs(r) >= std::ldexp(1.0, max_exponent<T> + 1) ? std::copysign(infinite, x) : r;
 }
 
 template <class T>

@@ -16,7 +16,7 @@ using namespace flashladder;
 
 namespace {
 
-constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+constexpr float inf_f32 = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
 constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
 
 // Three requests over a pool of 5 pages of 4 tokens: qo_len 2, 0, 3 and kv_len 7, 0, 2; 6 query heads on 2 KV heads.
@@ -62,13 +62,13 @@ const Refusal params_refusals[] = {
     {"zero dim", [](Valid& c) { c.p.params.head_dim_qk = 0; }, "head_dim_qk", "0"},
     {"huge dim", [](Valid& c) { c.p.params.head_dim_vo = 1 << 20; }, "head_dim_vo", "1048576"},
     {"NaN scale", [](Valid& c) { c.p.params.sm_scale = nan; }, "sm_scale", "nan"},
-    {"infinite scale", [](Valid& c) { c.p.params.sm_scale = inf; }, "sm_scale", "inf"},
+    {"infinite scale", [](Valid& c) { c.p.params.sm_scale = inf_f32; }, "sm_scale", "inf"},
     {"zero scale", [](Valid& c) { c.p.params.sm_scale = 0; }, "sm_scale", "0"},
     {"negative scale", [](Valid& c) { c.p.params.sm_scale = -1e-9f; }, "sm_scale", "-1e-09"},
     {"window", [](Valid& c) { c.p.params.window_left = -2; }, "window_left", "-2"},
     {"negative cap", [](Valid& c) { c.p.params.logits_soft_cap = -30; }, "logits_soft_cap", "-30"},
     {"NaN cap", [](Valid& c) { c.p.params.logits_soft_cap = nan; }, "logits_soft_cap", "nan"},
-    {"infinite cap", [](Valid& c) { c.p.params.logits_soft_cap = inf; }, "logits_soft_cap", "inf"},
+    {"infinite cap", [](Valid& c) { c.p.params.logits_soft_cap = inf_f32; }, "logits_soft_cap", "inf"},
     {"zero rope_scale", [](Valid& c) { c.p.params.rope_scale = 0; }, "rope_scale", "0"},
     {"NaN rope_theta", [](Valid& c) { c.p.params.rope_theta = nan; }, "rope_theta", "nan"},
     {"negative rope_theta", [](Valid& c) { c.p.params.rope_theta = -1; }, "rope_theta", "-1"},
@@ -130,7 +130,7 @@ const Refusal tensor_refusals[] = {
     {"sinks missing", [](Valid& c) { c.p.params.sinks = true; }, "sinks size", "0"},
     {"a sink too many", [](Valid& c) { c.with_sinks(), c.p.sinks = c.sinks; }, "sinks size", "7"},
     {"NaN sink", [](Valid& c) { c.with_sinks(), c.sinks[4] = nan; }, "sinks[4]", "nan"},
-    {"infinite sink", [](Valid& c) { c.with_sinks(), c.sinks[0] = inf; }, "sinks[0]", "inf"},
+    {"infinite sink", [](Valid& c) { c.with_sinks(), c.sinks[0] = inf_f32; }, "sinks[0]", "inf"},
     {"o rank", [](Valid& c) { c.out.o.rank = 4; }, "o rank", "4"},
     {"o dtype", [](Valid& c) { c.out.o.dtype = DType::f16; }, "o dtype", "f16"},
     {"o rows", [](Valid& c) { c.out.o.shape[0] = 4; }, "o shape[0]", "4"},
@@ -177,7 +177,7 @@ TEST_CASE("validate accepts what is legal") {
   check_valid([](Valid&) {});
   check_valid([](Valid& c) { c.with_mask(); });
   check_valid([](Valid& c) { c.with_mask(), c.p.params.window_left = 0; });
-  check_valid([](Valid& c) { c.with_sinks(), c.sinks[2] = -inf; });
+  check_valid([](Valid& c) { c.with_sinks(), c.sinks[2] = -inf_f32; });
   check_valid([](Valid& c) { c.p.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; });
   check_valid([](Valid& c) { c.p.params.pos_encoding_mode = PosEncodingMode::ALIBI, c.p.params.logits_soft_cap = 30; });
   check_valid([](Valid& c) { c.out.lse_log2 = {}; });

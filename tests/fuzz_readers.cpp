@@ -8,14 +8,14 @@
 #include <random>
 
 #include "core/validate.hpp"
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/case_json.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/random.hpp"
-#include "ladder/cases/safetensors.hpp"
-#include "ladder/cases/short_form.hpp"
-#include "ladder/cases/text.hpp"
-#include "ladder/cases/trace.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/drawn/random.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/files/safetensors.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/specs/case_json.hpp"
+#include "ladder/cases/specs/short_form.hpp"
+#include "ladder/cases/specs/trace.hpp"
 #include "tests/cases_helpers.hpp"
 
 using namespace flashladder;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ladder/case_table.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 
 namespace flashladder::test {
 

@@ -88,7 +88,7 @@ void check_fused_case(DType dtype, const NormCase& c, std::uint64_t seed) {
   CHECK(other.guards_intact());
 }
 
-const NormCase shapes[] = {
+const NormCase norm_shapes[] = {
     {1, 0, 1}, {3, 0, 7, 3}, {5, 0, 8}, {4, 0, 64, 3}, {2, 0, 111, 1}, {9, 0, 500}, {1, 0, 128}, {67, 0, 128},
     {300, 0, 256}, {33, 0, 192}, {5, 0, 512}, {40, 0, 576}, {1, 0, 1024}, {7, 0, 1024}, {3, 0, 3072}, {19, 0, 3584},
     {1, 0, 4096}, {64, 0, 4096}, {256, 0, 4096}, {3, 0, 4096, 3}, {5, 0, 8192}, {2, 0, 16384}, {2, 0, 16392},
@@ -103,7 +103,7 @@ const NormCase big[] = {{40003, 0, 128}, {30001, 1, 64}, {5000, 9, 128}, {9001, 
 
 TEST_CASE("rmsnorm on the GPU: equals the exact answer rounded once and the CPU reference") {
   for (const DType dtype : gpu_dtypes) {
-    for (NormCase c : shapes) {
+    for (NormCase c : norm_shapes) {
       check_rmsnorm_case(dtype, c, 1);
       c.in_place = true;
       check_rmsnorm_case(dtype, c, 2);
@@ -114,7 +114,7 @@ TEST_CASE("rmsnorm on the GPU: equals the exact answer rounded once and the CPU 
 
 TEST_CASE("fused_add_rmsnorm on the GPU: the residual is rounded and the norm takes the sum that was not") {
   for (const DType dtype : gpu_dtypes) {
-    for (const NormCase& c : shapes) {
+    for (const NormCase& c : norm_shapes) {
       if (c.heads == 0) check_fused_case(dtype, c, 4);
     }
   }

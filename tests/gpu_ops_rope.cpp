@@ -92,7 +92,7 @@ void check_case(DType dtype, const RopeCase& c, std::int32_t most_position, std:
   }
 }
 
-const RopeCase shapes[] = {
+const RopeCase rope_shapes[] = {
     {.nnz = 0}, {.nnz = 1}, {.nnz = 64, .q_heads = 32, .k_heads = 8}, {.nnz = 5, .q_heads = 7, .k_heads = 1},
     {.nnz = 9, .q_heads = 64, .k_heads = 8}, {.nnz = 3, .q_heads = 130, .k_heads = 2},
     {.nnz = 4, .q_heads = 3, .k_heads = 0},
@@ -115,7 +115,7 @@ const RopeCase shapes[] = {
 }  // namespace
 
 TEST_CASE("RoPE on the GPU: both sources of angles and both styles equal the exact rotation rounded once") {
-  for (RopeCase c : shapes) {
+  for (RopeCase c : rope_shapes) {
     for (const bool interleave : {false, true}) {
       c.interleave = interleave;
       for (const DType dtype : gpu_dtypes) check_case(dtype, c, 1 << 20, 1);

@@ -8,7 +8,7 @@
 
 #include "core/score_transform.hpp"
 #include "ladder/agree.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;

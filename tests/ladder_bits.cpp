@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ladder/agree.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "tests/skewed_batch.hpp"
 
 using namespace flashladder;

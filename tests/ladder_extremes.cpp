@@ -9,16 +9,16 @@
 #include <vector>
 
 #include "ladder/agree.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
 
 namespace {
 
-constexpr float infinity = std::numeric_limits<float>::infinity(), not_a_number = std::numeric_limits<float>::quiet_NaN();
+constexpr float infinity = std::numeric_limits<float>::infinity(), quiet_nan = std::numeric_limits<float>::quiet_NaN();
 
-std::span<float> floats(OwnedTensor& t) { return {t.view().data_as<float>(), static_cast<std::size_t>(t.size())}; }
+std::span<float> values_of(OwnedTensor& t) { return {t.view().data_as<float>(), static_cast<std::size_t>(t.size())}; }
 
 // One request, one head of 8 features, causal with a window of 150 keys: query i of 5 sees keys 195 + i - 150 .. 195 + i.
 Case causal_window() {
@@ -31,7 +31,7 @@ Case causal_window() {
 
 // The 8 features of key j in one of the caches.
 std::span<float> token(Case& c, OwnedTensor& cache, std::int32_t j) {
-  return floats(cache).subspan((static_cast<std::size_t>(c.paged_kv_indices[j / 16]) * 16 + j % 16) * 8, 8);
+  return values_of(cache).subspan((static_cast<std::size_t>(c.paged_kv_indices[j / 16]) * 16 + j % 16) * 8, 8);
 }
 
 // Which of the 5 rows may differ from what the case gives without the change: those have to be NaN in all of o and lse_log2,
@@ -61,7 +61,7 @@ void check_spread(const Case& clean, const Case& changed, const std::set<int>& r
 
 TEST_CASE("NaN and infinity reach the rows that see them and no other") {
   const Case clean = causal_window();
-  for (const float bad : {not_a_number, infinity, -infinity}) {
+  for (const float bad : {quiet_nan, infinity, -infinity}) {
     INFO("value ", bad);
     Case hidden = clean;  // key 40 is outside of every window, 199 is seen by the last query, 47 by the first two
     for (OwnedTensor* cache : {&hidden.k_cache, &hidden.v_cache}) {
@@ -80,12 +80,12 @@ TEST_CASE("NaN and infinity reach the rows that see them and no other") {
     for (float& x : token(last, last.k_cache, 199)) x = bad;
     check_spread(clean, last, {4});
     Case query = clean;
-    for (std::size_t d = 0; d < 8; ++d) floats(query.q)[2 * 8 + d] = bad;
+    for (std::size_t d = 0; d < 8; ++d) values_of(query.q)[2 * 8 + d] = bad;
     check_spread(clean, query, {2});
   }
   Case overflow = clean;  // a logit of +inf
   for (std::size_t d = 0; d < 8; ++d) {
-    token(overflow, overflow.k_cache, 199)[d] = std::copysign(infinity, floats(overflow.q)[4 * 8 + d]);
+    token(overflow, overflow.k_cache, 199)[d] = std::copysign(infinity, values_of(overflow.q)[4 * 8 + d]);
   }
   check_spread(clean, overflow, {4});
 }
@@ -102,8 +102,8 @@ TEST_CASE("a mask byte that is not 0 lets the key be seen, whatever else it is")
 TEST_CASE("a logit of -inf weighs nothing") {
   Case c = causal_window(), without = c;
   for (std::size_t d = 0; d < 8; ++d) {
-    token(c, c.k_cache, 199)[d] = std::copysign(infinity, -floats(c.q)[4 * 8 + d]);
-    token(without, without.k_cache, 199)[d] = std::copysign(1e4f, -floats(c.q)[4 * 8 + d]);  // 2^-1000 and less
+    token(c, c.k_cache, 199)[d] = std::copysign(infinity, -values_of(c.q)[4 * 8 + d]);
+    token(without, without.k_cache, 199)[d] = std::copysign(1e4f, -values_of(c.q)[4 * 8 + d]);  // 2^-1000 and less
   }
   check_spread(without, c, {});
 }

@@ -10,8 +10,9 @@
 
 #include "gpu/check.hpp"
 #include "gpu/device_buffer.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/gpu_run.hpp"
+#include "reference/thread_pool.hpp"
 #include "tests/behind_one.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"

@@ -8,7 +8,7 @@
 #include <future>
 
 #include "gpu/check.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/gpu_run.hpp"
 #include "tests/options.hpp"
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "ladder/agree.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;

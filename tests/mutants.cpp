@@ -8,7 +8,7 @@
 #include "ladder/adapters.hpp"
 #include "ladder/agree.hpp"
 #include "ladder/case_table.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "tests/faulty_attention.hpp"
 
 using namespace flashladder;

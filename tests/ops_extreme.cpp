@@ -18,7 +18,7 @@ using Ints = std::vector<std::int32_t>;
 
 namespace {
 
-constexpr float inf = std::numeric_limits<float>::infinity(), no_number = std::numeric_limits<float>::quiet_NaN();
+constexpr float inf_f32 = std::numeric_limits<float>::infinity(), no_number = std::numeric_limits<float>::quiet_NaN();
 
 struct Pair {
   float v, s;
@@ -64,17 +64,17 @@ TEST_CASE("merge: states of any lse, each by the rule and in its own row only") 
     Pair a, b, wanted;
   };
   const Case cases[] = {
-      {{0, inf}, {2, 3}, {0, inf}},  // the example of the fault: NaN before
-      {{0, inf}, {2, inf}, {1, inf}},  // alike: the mean
-      {{7, inf}, {no_number, -inf}, {7, inf}},  // a state that saw nothing is not looked at
-      {{7, -inf}, {no_number, -inf}, {0, -inf}},
-      {{7, 2}, {inf, -inf}, {7, 2}},
+      {{0, inf_f32}, {2, 3}, {0, inf_f32}},  // the example of the fault: NaN before
+      {{0, inf_f32}, {2, inf_f32}, {1, inf_f32}},  // alike: the mean
+      {{7, inf_f32}, {no_number, -inf_f32}, {7, inf_f32}},  // a state that saw nothing is not looked at
+      {{7, -inf_f32}, {no_number, -inf_f32}, {0, -inf_f32}},
+      {{7, 2}, {inf_f32, -inf_f32}, {7, 2}},
       {{7, no_number}, {2, 3}, {no_number, no_number}},
-      {{7, no_number}, {2, inf}, {no_number, no_number}},
-      {{7, no_number}, {2, -inf}, {no_number, no_number}},
+      {{7, no_number}, {2, inf_f32}, {no_number, no_number}},
+      {{7, no_number}, {2, -inf_f32}, {no_number, no_number}},
       {{no_number, 1}, {2, 1}, {no_number, 2}},  // what was seen spreads, the weights stay
-      {{inf, 1}, {2, 1}, {inf, 2}},
-      {{inf, 1}, {-inf, 1}, {no_number, 2}},
+      {{inf_f32, 1}, {2, 1}, {inf_f32, 2}},
+      {{inf_f32, 1}, {-inf_f32, 1}, {no_number, 2}},
       {{2, 3e38f}, {5, -3e38f}, {2, 3e38f}},  // their distance is more than a float holds
       {{2, 3e38f}, {4, 3e38f}, {3, 3e38f}},
   };
@@ -89,11 +89,11 @@ TEST_CASE("merge: states of any lse, each by the rule and in its own row only") 
 }
 
 TEST_CASE("merge_states: three states of +inf weigh alike whatever lies between them") {
-  std::vector<float> v{3, 100, 6, no_number, 9}, s{inf, 5, inf, -inf, inf}, out(1), lse(1);
+  std::vector<float> v{3, 100, 6, no_number, 9}, s{inf_f32, 5, inf_f32, -inf_f32, inf_f32}, out(1), lse(1);
   reference::merge_states(contiguous(v.data(), DType::f32, {1, 5, 1, 1}), contiguous(s.data(), DType::f32, {1, 5, 1}),
                           contiguous(out.data(), DType::f32, {1, 1, 1}), contiguous(lse.data(), DType::f32, {1, 1}));
   CHECK(std::abs(out[0] - 6) <= 4 * 0x1p-22);
-  CHECK(lse[0] == inf);
+  CHECK(lse[0] == inf_f32);
 }
 
 TEST_CASE("rmsnorm: rows of any numbers equal long double") {
@@ -169,7 +169,7 @@ TEST_CASE("RoPE: numbers that are not finite spread to their pair and no further
     for (int i = 0; i < 16; ++i) q.set(i, 1), k.set(i, 1);
     for (int p = 0; p < 4; ++p) table.set(p, 0.5), table.set(4 + p, 0.25), table.set(8 + p, 1), table.set(12 + p, 0);
     table.set(4 + 1, no_number);  // the sine of row 0, pair 1
-    q.set(0, inf);          // a feature of token 0, pair 0
+    q.set(0, inf_f32);          // a feature of token 0, pair 0
     k.set(8, no_number);          // of token 1, pair 0
     reference::apply_rope_with_cos_sin_cache_inplace(Ints{0, 1}, q.t(), k.t(), table.t(), neox);
     const auto pair_of = [&](int feature) { return neox ? feature % 4 : feature / 2; };
@@ -206,6 +206,6 @@ TEST_CASE("RoPE and append: a row that goes nowhere is not read, and of one that
 
 TEST_CASE("make_cos_sin_cache: what is asked for has a size") {
   check_refused("max_pos", {}, [] { reference::make_cos_sin_cache(-1, 8); });
-  check_refused("rope_scale", {}, [] { reference::make_cos_sin_cache(4, 8, inf); });
+  check_refused("rope_scale", {}, [] { reference::make_cos_sin_cache(4, 8, inf_f32); });
   check_refused("rope_theta", {}, [] { reference::make_cos_sin_cache(4, 8, 1, -1); });
 }

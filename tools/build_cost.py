@@ -178,7 +178,7 @@ def selftest():
   assert counted["gpu/decode/d1"] == {"sm_80": 1, "sm_90": 2}
   assert too_many(counted, {"gpu/decode/d1": 2}) == [] and len(too_many(counted, {"gpu/decode/d1": 1})) == 1
   assert len(too_many(counted, {})) == 2, "a family without a budget"
-  rooms = {"gpu/libgpu.a.p/decode/d4_pipeline.o": "gpu/decode/d4", "gpu/libgpu.a.p/norm/rmsnorm.o": "gpu/norm",
+  rooms = {"gpu/libgpu.a.p/decode/d4_pipeline.o": "gpu/decode/d4", "gpu/libgpu.a.p/norm/norm.o": "gpu/norm",
            "gpu/libgpu.a.p/device.o": "gpu", "tests/gpu_mutants/test_gpu_mutants.p/mutants_d5.o": "tests: GPU mutants",
            "ladder/cases/libcases.a.p/case.cpp.o": "ladder/cases", "cli/flashladder": "cli"}
   assert {output: room_of(output) for output in rooms} == rooms

@@ -5,8 +5,8 @@
 
 #include "draw/page_table_picture.hpp"
 #include "ladder/agree.hpp"
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/short_form.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 #include "walkthroughs/page_server.hpp"
 #include "walkthroughs/toy.hpp"
 

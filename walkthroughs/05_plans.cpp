@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "draw/plan_lanes.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "walkthroughs/plan_text.hpp"
 #include "walkthroughs/toy.hpp"
 

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "draw/figure.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "planner/planner.hpp"
 #include "walkthroughs/lane_attention.hpp"
 #include "walkthroughs/measured.hpp"

@@ -2,7 +2,7 @@
 // as a timeline; page ids fetched a round ahead (D4). Ends with D3's and D4's loops on the CPU.
 #include <cmath>
 
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "planner/planner.hpp"
 #include "walkthroughs/lane_attention.hpp"
 #include "walkthroughs/measured.hpp"

@@ -5,8 +5,8 @@
 #include <set>
 
 #include "draw/tile_pictures.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/drawn/random.hpp"
 #include "planner/planner.hpp"
 #include "walkthroughs/measured.hpp"
 #include "walkthroughs/tensor_core.hpp"

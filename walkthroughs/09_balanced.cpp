@@ -8,8 +8,8 @@
 
 #include "draw/plan_lanes.hpp"
 #include "gpu/attention/packed_plan.hpp"
-#include "ladder/cases/draw_case.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/drawn/random.hpp"
 #include "walkthroughs/measured.hpp"
 #include "walkthroughs/memory_orders.hpp"
 #include "walkthroughs/plan_text.hpp"

@@ -5,7 +5,7 @@
 
 #include "core/rope.hpp"
 #include "draw/page_table_picture.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "reference/rope_ops.hpp"
 #include "walkthroughs/captured_decode.hpp"
 #include "walkthroughs/toy.hpp"

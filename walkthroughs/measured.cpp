@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "core/error.hpp"
-#include "ladder/cases/json.hpp"
+#include "ladder/cases/input/json.hpp"
 
 namespace flashladder::walkthroughs {
 

@@ -12,7 +12,7 @@
 #include "core/error.hpp"
 #include "core/page_pool.hpp"
 #include "ladder/cases/case.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 #include "reference/append.hpp"
 
 namespace flashladder::walkthroughs {

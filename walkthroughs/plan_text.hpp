@@ -12,8 +12,8 @@
 
 #include "core/row.hpp"
 #include "ladder/agree.hpp"
-#include "ladder/cases/guarded_output.hpp"
-#include "ladder/cases/short_form.hpp"
+#include "ladder/cases/memory/guarded_output.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 #include "planner/planner.hpp"
 #include "reference/c4_lanes.hpp"
 

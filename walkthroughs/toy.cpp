@@ -5,7 +5,7 @@
 
 #include "core/error.hpp"
 #include "ladder/agree.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 namespace flashladder::walkthroughs {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "gpu/check.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 
 namespace flashladder::bench {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 namespace flashladder::bench {
 namespace {

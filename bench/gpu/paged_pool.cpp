@@ -6,7 +6,7 @@
 #include "bench/gpu/device_rows.hpp"
 #include "gpu/append/append.hpp"
 #include "gpu/check.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 
 namespace flashladder::bench {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/random.hpp"
 #include "reference/rope_ops.hpp"
 
 namespace flashladder::bench {

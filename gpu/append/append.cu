@@ -51,9 +51,9 @@ __global__ void __launch_bounds__(2 * tokens_in_block * warp) kernel(const __gri
   }
   __syncwarp();  // closes no hazard: without it ptxas moves the loads below the exit, where they wait for the batch index
   if (request < 0) return;  // a row of padding: its position and what was loaded of it mean nothing
-  const KvStrides& strides = is_v ? p.v_strides : p.k_strides;
-  const KvSlot slot = p.table.locate(request, position);
-  Piece* to = static_cast<Piece*>(is_v ? p.v_pool : p.k_pool) + strides.offset(slot, first) + at;
+  const KvStrides& strides = is_v ? p.kv.v_strides : p.kv.k_strides;
+  const KvSlot slot = p.kv.pages.locate_from(p.indptr[request], position);
+  Piece* to = static_cast<Piece*>(is_v ? p.kv.v : p.kv.k) + strides.offset(slot, first) + at;
   const std::int64_t to_step = step * strides.head;
 #pragma unroll
   for (int i = 0; i < heads_at_once; ++i, to += to_step) {
@@ -79,8 +79,8 @@ void launch_append(AppendParams p, std::int64_t element_bytes, cudaStream_t stre
   const std::int64_t elements = static_cast<std::int64_t>(sizeof(Piece)) / element_bytes;
   p.k = in_pieces(p.k, elements);
   p.v = in_pieces(p.v, elements);
-  p.k_strides = in_pieces(p.k_strides, elements);
-  p.v_strides = in_pieces(p.v_strides, elements);
+  p.kv.k_strides = in_pieces(p.kv.k_strides, elements);
+  p.kv.v_strides = in_pieces(p.kv.v_strides, elements);
   const auto dim = static_cast<unsigned>(std::max(p.k.dim, p.v.dim)), heads = static_cast<unsigned>(p.k.num_heads);
   const unsigned lanes = std::bit_ceil(std::clamp(dim, 1u, unsigned{warp})), heads_in_block = warp / lanes * heads_at_once;
   const unsigned grid_y = div_up(heads, heads_in_block), grid_z = div_up(dim, lanes);
@@ -102,14 +102,13 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
   check_append(append_key, append_value, batch_indices, positions, cache, table);
   require_int32_shape("append_key", append_key);
   check_table(table);
-  const AppendParams p{.k = head_rows(append_key), .v = head_rows(append_value), .k_pool = cache.k, .v_pool = cache.v,
-                       .k_strides = cache.k_strides, .v_strides = cache.v_strides,
-                       .table = page_table(table, cache.page_size),
+  const AppendParams p{.k = head_rows(append_key), .v = head_rows(append_value),
+                       .kv = kv_pages(cache, table.paged_kv_indices.data()), .indptr = table.paged_kv_indptr.data(),
                        .batch_indices = batch_indices.data(), .positions = positions.data(),
                        .nnz = static_cast<std::int32_t>(batch_indices.size())};
   const auto element = static_cast<std::int64_t>(size_of(cache.dtype));
-  const bool aligned = divides(16, p.k, p.k_strides, element) && divides(16, p.v, p.v_strides, element) &&
-                       is_aligned(p.k.data) && is_aligned(p.v.data) && is_aligned(p.k_pool) && is_aligned(p.v_pool);
+  const bool aligned = divides(16, p.k, p.kv.k_strides, element) && divides(16, p.v, p.kv.v_strides, element) &&
+                       is_aligned(p.k.data) && is_aligned(p.v.data) && is_aligned(p.kv.k) && is_aligned(p.kv.v);
   if (aligned) return launch_append<uint4>(p, element, stream, enable_pdl);
   if (element == 2) return launch_append<std::uint16_t>(p, element, stream, enable_pdl);
   launch_append<std::uint32_t>(p, element, stream, enable_pdl);

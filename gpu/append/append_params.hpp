@@ -4,17 +4,15 @@
 
 #include <cstdint>
 
-#include "core/kv_cache.hpp"
+#include "gpu/kv_pages.hpp"
 #include "gpu/rope/rope_params.hpp"
 
 namespace flashladder::gpu {
 
 struct AppendParams {
   HeadRows k, v;                                 // the new rows
-  void* k_pool = nullptr;
-  void* v_pool = nullptr;
-  KvStrides k_strides, v_strides;
-  PageTable table;
+  KvPages kv;                                    // where they go
+  const std::int32_t* indptr = nullptr;          // [num_requests + 1], where each request's pages begin
   const std::int32_t* batch_indices = nullptr;   // [nnz]
   const std::int32_t* positions = nullptr;       // [nnz]
   std::int32_t nnz = 0;

@@ -29,12 +29,10 @@ void check_rows(const Rows& r) {
 }
 
 RopeCall rope_call(const Rows& r, std::int32_t rotary_dim, bool interleave, cudaStream_t stream, bool enable_pdl) {
-  const PagedKvCache& cache = r.cache;
   return {.params = {.q = head_rows(r.q), .k = head_rows(r.append_key), .v = head_rows(r.append_value),
                      .positions = r.positions.data(), .batch_indices = r.batch_indices.data(),
                      .nnz = static_cast<std::int32_t>(r.positions.size()), .rotary_dim = rotary_dim,
-                     .k_pool = cache.k, .v_pool = cache.v, .k_strides = cache.k_strides, .v_strides = cache.v_strides,
-                     .table = page_table(r.table, cache.page_size)},
+                     .kv = kv_pages(r.cache, r.table.paged_kv_indices.data()), .indptr = r.table.paged_kv_indptr.data()},
           .dtype = r.q.dtype, .style = style_of(interleave), .stream = stream, .enable_pdl = enable_pdl};
 }
 
@@ -42,8 +40,8 @@ template <class Angles>
 void launch_call(const RopeCall& call, bool angles_aligned, const Angles& angles) {
   const RopeParams& p = call.params;
   const bool pieces = angles_aligned && p.rotary_dim % 16 == 0 && p.k.dim % 16 == 0 && p.v.dim % 16 == 0 &&
-                      is_aligned(p.q) && is_aligned(p.k) && is_aligned(p.v) && is_aligned(p.k_pool, p.k_strides) &&
-                      is_aligned(p.v_pool, p.v_strides);
+                      is_aligned(p.q) && is_aligned(p.k) && is_aligned(p.v) && is_aligned(p.kv.k, p.kv.k_strides) &&
+                      is_aligned(p.kv.v, p.kv.v_strides);
   if (call.dtype == DType::f16) return launch_rope_append<Half>(call, pieces, angles);
   launch_rope_append<BFloat16>(call, pieces, angles);
 }

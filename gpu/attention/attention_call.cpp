@@ -34,9 +34,8 @@ AttentionCall attention_call(const AttentionProblem& problem, const AttentionOut
                    .q_token = problem.q.strides[0], .o_token = output.o.strides[0],
                    .q_head = head_stride(problem.q, "q"), .o_head = head_stride(output.o, "o"),
                    .num_qo_heads = p.num_qo_heads, .group_size = p.group_size(), .o_dtype = output.o.dtype},
-          .kv = {.k = problem.kv.k, .v = problem.kv.v, .k_strides = problem.kv.k_strides, .v_strides = problem.kv.v_strides,
-                 .pages = {table.indices, table.page_size, problem.kv.num_pages}},
-          .table = table, .params = p, .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
+          .kv = kv_pages(problem.kv, table.indices), .table = table, .params = p,
+          .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
           .dtype = problem.q.dtype, .batch = problem.batch(), .nnz_qo = problem.q.shape[0]};
 }
 

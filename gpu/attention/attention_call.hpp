@@ -9,6 +9,7 @@
 
 #include "core/attention_problem.hpp"
 #include "core/row.hpp"
+#include "gpu/kv_pages.hpp"
 
 namespace flashladder::gpu {
 
@@ -25,15 +26,6 @@ struct QueryRows {
   // Where a row begins in q and o. at.query counts the tokens of all requests.
   FL_HD constexpr std::int64_t q_offset(RowPlace at) const { return at.query * q_token + std::int64_t{at.qo_head} * q_head; }
   FL_HD constexpr std::int64_t o_offset(RowPlace at) const { return at.query * o_token + std::int64_t{at.qo_head} * o_head; }
-};
-
-struct KvPages {
-  const void* k = nullptr;  // slot (page, entry) of KV head h begins at element k_strides.offset(slot, h)
-  const void* v = nullptr;
-  KvStrides k_strides, v_strides;
-  PageList pages;  // of all requests: items say where each one's begin
-
-  bool identity() const { return pages.indices == nullptr; }  // position n of the list is page n of the pool
 };
 
 // The host's side of a launch: the parameters, and what chooses the instance of a kernel.

@@ -28,8 +28,8 @@ struct KvDestination {
   std::int64_t k = 0, v = 0;
 
   __device__ static KvDestination of(const RopeParams& p, std::int32_t request, std::int32_t position) {
-    const KvSlot slot = p.table.locate(request, position);
-    return {p.k_strides.offset(slot, 0), p.v_strides.offset(slot, 0)};
+    const KvSlot slot = p.kv.pages.locate_from(p.indptr[request], position);
+    return {p.kv.k_strides.offset(slot, 0), p.kv.v_strides.offset(slot, 0)};
   }
 };
 
@@ -52,8 +52,8 @@ struct Head {
     return static_cast<Element*>(rows.data) + token * rows.token + head * rows.head;
   }
   __device__ Element* destination(const RopeParams& p, std::int32_t token, const KvDestination& to) const {
-    if (is_k) return static_cast<Element*>(p.k_pool) + to.k + head * p.k_strides.head;
-    if (is_v) return static_cast<Element*>(p.v_pool) + to.v + head * p.v_strides.head;
+    if (is_k) return static_cast<Element*>(p.kv.k) + to.k + head * p.kv.k_strides.head;
+    if (is_v) return static_cast<Element*>(p.kv.v) + to.v + head * p.kv.v_strides.head;
     return source(token);
   }
 };

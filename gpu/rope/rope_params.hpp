@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <span>
 
-#include "core/kv_cache.hpp"
 #include "core/range.hpp"
 #include "core/rope.hpp"
 #include "core/tensor.hpp"
+#include "gpu/kv_pages.hpp"
 
 namespace flashladder::gpu {
 
@@ -24,10 +24,8 @@ struct RopeParams {
   const std::int32_t* positions = nullptr;      // [nnz]
   const std::int32_t* batch_indices = nullptr;  // [nnz]; append only, like all that follows
   std::int32_t nnz = 0, rotary_dim = 0;
-  void* k_pool = nullptr;
-  void* v_pool = nullptr;
-  KvStrides k_strides, v_strides;
-  PageTable table;
+  KvPages kv;
+  const std::int32_t* indptr = nullptr;         // [num_requests + 1], where each request's pages begin in kv
 
   FL_HD constexpr std::int32_t num_heads() const { return q.num_heads + k.num_heads + v.num_heads; }
 };
@@ -46,8 +44,8 @@ TokenShape token_shape(std::int32_t num_heads, std::int32_t lanes, int heads_at_
 // (docs/measurements/h200-ops.md).
 constexpr int rope_heads_at_once = 3, rope_threads = 128;
 
-// What the kernel in place is given. It has parameters of its own because they are few: with RopeParams' 240 bytes a call
-// with few tokens would take measurably longer.
+// What the kernel in place is given. It has parameters of its own because they are few: with RopeParams, which are three
+// times as large, a call with few tokens would take measurably longer.
 struct InPlaceParams {
   void* q = nullptr;
   void* k = nullptr;

@@ -1,5 +1,5 @@
-// A case with its data: everything an AttentionProblem borrows, in host memory. Drawn from a spec (draw_case.hpp) or read
-// from a file (case_file.hpp).
+// A case with its data: everything an AttentionProblem borrows, in host memory. Drawn from a spec (drawn/) or read from a
+// file (files/).
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 #include "core/attention_problem.hpp"
 #include "ladder/cases/case_spec.hpp"
-#include "ladder/cases/owned_tensor.hpp"
+#include "ladder/cases/memory/owned_tensor.hpp"
 
 namespace flashladder::ladder {
 

@@ -3,7 +3,7 @@
 #include <numeric>
 
 #include "ladder/cases/case_spec.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::ladder {
 namespace {

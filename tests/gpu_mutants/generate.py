@@ -13,9 +13,9 @@ import pathlib, re, sys
 
 from mutants import KERNELS, MUTANTS, Mutant
 
-SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp", "gpu/rope/turns.hpp",
-          "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp", "gpu/attention/needs_general.hpp",
-          "gpu/attention/rung_grid.hpp"}
+SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp", "gpu/kv_pages.hpp",
+          "gpu/rope/turns.hpp", "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp",
+          "gpu/attention/needs_general.hpp", "gpu/attention/rung_grid.hpp"}
 INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh",
            "gpu/attention/elements.cuh": "tests/gpu_mutants/one_element.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)

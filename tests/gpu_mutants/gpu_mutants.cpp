@@ -10,7 +10,7 @@
 #include <deque>
 
 #include "gpu/check.hpp"
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/prefill/prefill.hpp"
 #include "ladder/gpu_adapters.hpp"

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <limits>
 
-#include "ladder/cases/draw_parts.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/draw_parts.hpp"
+#include "ladder/cases/drawn/random.hpp"
 
 namespace flashladder::ladder {
 namespace {

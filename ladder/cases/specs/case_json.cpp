@@ -1,4 +1,4 @@
-#include "ladder/cases/case_json.hpp"
+#include "ladder/cases/specs/case_json.hpp"
 
 #include <algorithm>
 #include <initializer_list>
@@ -10,10 +10,10 @@
 #include <type_traits>
 
 #include "core/error.hpp"
-#include "ladder/cases/json.hpp"
-#include "ladder/cases/read_file.hpp"
-#include "ladder/cases/short_form.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/json.hpp"
+#include "ladder/cases/input/read_file.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 
 namespace flashladder::ladder {
 namespace {

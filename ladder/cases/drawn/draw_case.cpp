@@ -1,13 +1,13 @@
-#include "ladder/cases/draw_case.hpp"
+#include "ladder/cases/drawn/draw_case.hpp"
 
 #include <algorithm>
 #include <numeric>
 
 #include "core/error.hpp"
-#include "ladder/cases/draw_parts.hpp"
-#include "ladder/cases/memory.hpp"
-#include "ladder/cases/random.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/drawn/draw_parts.hpp"
+#include "ladder/cases/drawn/random.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/memory/memory.hpp"
 
 namespace flashladder::ladder {
 namespace {

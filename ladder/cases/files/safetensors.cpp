@@ -1,4 +1,4 @@
-#include "ladder/cases/safetensors.hpp"
+#include "ladder/cases/files/safetensors.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "core/error.hpp"
-#include "ladder/cases/json.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/json.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::ladder {
 namespace {

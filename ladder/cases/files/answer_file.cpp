@@ -3,11 +3,11 @@
 
 #include "core/error.hpp"
 #include "core/write_file.hpp"
-#include "ladder/cases/case_file.hpp"
-#include "ladder/cases/file_tensors.hpp"
-#include "ladder/cases/memory.hpp"
-#include "ladder/cases/read_file.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/files/case_file.hpp"
+#include "ladder/cases/files/file_tensors.hpp"
+#include "ladder/cases/input/read_file.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/memory/memory.hpp"
 
 namespace flashladder::ladder {
 namespace {

@@ -1,11 +1,11 @@
-#include "ladder/cases/trace.hpp"
+#include "ladder/cases/specs/trace.hpp"
 
 #include <limits>
 
 #include "core/error.hpp"
-#include "ladder/cases/random.hpp"
-#include "ladder/cases/read_file.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/drawn/random.hpp"
+#include "ladder/cases/input/read_file.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::ladder {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "core/tensor.hpp"
 #include "ladder/cases/case.hpp"
-#include "ladder/cases/case_metadata.hpp"
+#include "ladder/cases/files/case_metadata.hpp"
 
 namespace flashladder::ladder {
 

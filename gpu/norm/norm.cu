@@ -1,13 +1,16 @@
-// All instances of the norm kernels. Rows in registers: dtype x (a part of a warp or a block for a row) x chunks. Rows that
-// are read twice: dtype x (one element or sixteen bytes at a time).
-#pragma once
+// rmsnorm, and fused_add_rmsnorm, which adds the residual before the sum of squares: all instances of the norm kernels. Rows
+// in registers: dtype x add x (a part of a warp or a block for a row) x chunks. Rows that are read twice: dtype x add x (one
+// element or sixteen bytes at a time).
+#include "gpu/norm/norm.hpp"
 
+#include "core/op_checks.hpp"
 #include "gpu/device.hpp"
 #include "gpu/launch.hpp"
 #include "gpu/norm/norm_row.cuh"
 #include "gpu/norm/norm_walk.cuh"
 
 namespace flashladder::gpu {
+namespace {
 
 template <class Element, bool add>
 void launch_norm(const NormParams& p, cudaStream_t stream, bool enable_pdl) {
@@ -30,6 +33,22 @@ template <bool add>
 void launch_norm(const NormParams& p, DType dtype, cudaStream_t stream, bool enable_pdl) {
   if (dtype == DType::f16) return launch_norm<Half, add>(p, stream, enable_pdl);
   launch_norm<BFloat16, add>(p, stream, enable_pdl);
+}
+
+}  // namespace
+
+void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, cudaStream_t stream,
+             bool enable_pdl) {
+  check_rmsnorm(input, weight, out, eps);
+  launch_norm<false>(norm_params(input, out, weight, eps), input.dtype, stream, enable_pdl);
+}
+
+void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,
+                       cudaStream_t stream, bool enable_pdl) {
+  check_fused_add_rmsnorm(input, residual, weight, eps);
+  NormParams params = norm_params(input, input, weight, eps);
+  params.residual = {residual.data, residual.strides[0], 0};
+  launch_norm<true>(params, input.dtype, stream, enable_pdl);
 }
 
 }  // namespace flashladder::gpu

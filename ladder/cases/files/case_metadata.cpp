@@ -1,8 +1,8 @@
-#include "ladder/cases/case_metadata.hpp"
+#include "ladder/cases/files/case_metadata.hpp"
 
 #include "core/error.hpp"
-#include "ladder/cases/short_form.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 
 namespace flashladder::ladder {
 namespace {

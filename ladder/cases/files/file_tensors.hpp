@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "ladder/cases/owned_tensor.hpp"
-#include "ladder/cases/safetensors.hpp"
+#include "ladder/cases/files/safetensors.hpp"
+#include "ladder/cases/memory/owned_tensor.hpp"
 
 namespace flashladder::ladder {
 

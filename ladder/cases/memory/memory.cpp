@@ -1,4 +1,4 @@
-#include "ladder/cases/memory.hpp"
+#include "ladder/cases/memory/memory.hpp"
 
 #include <cstdio>
 #include <fstream>

@@ -1,9 +1,9 @@
-#include "ladder/cases/file_tensors.hpp"
+#include "ladder/cases/files/file_tensors.hpp"
 
 #include <algorithm>
 
 #include "core/error.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::ladder {
 namespace {

@@ -1,5 +1,5 @@
-#include "ladder/cases/draw_parts.hpp"
-#include "ladder/cases/random.hpp"
+#include "ladder/cases/drawn/draw_parts.hpp"
+#include "ladder/cases/drawn/random.hpp"
 
 namespace flashladder::ladder {
 namespace {

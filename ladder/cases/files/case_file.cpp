@@ -1,4 +1,4 @@
-#include "ladder/cases/case_file.hpp"
+#include "ladder/cases/files/case_file.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -7,10 +7,10 @@
 #include "core/error.hpp"
 #include "core/validate.hpp"
 #include "core/write_file.hpp"
-#include "ladder/cases/file_tensors.hpp"
-#include "ladder/cases/memory.hpp"
-#include "ladder/cases/read_file.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/files/file_tensors.hpp"
+#include "ladder/cases/input/read_file.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/memory/memory.hpp"
 
 namespace flashladder::ladder {
 namespace {

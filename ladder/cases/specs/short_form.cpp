@@ -1,14 +1,14 @@
-#include "ladder/cases/short_form.hpp"
+#include "ladder/cases/specs/short_form.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <optional>
 
 #include "core/error.hpp"
-#include "ladder/cases/random.hpp"
-#include "ladder/cases/read_file.hpp"
-#include "ladder/cases/text.hpp"
-#include "ladder/cases/trace.hpp"
+#include "ladder/cases/drawn/random.hpp"
+#include "ladder/cases/input/read_file.hpp"
+#include "ladder/cases/input/text.hpp"
+#include "ladder/cases/specs/trace.hpp"
 
 namespace flashladder::ladder {
 namespace {

@@ -1,10 +1,10 @@
-#include "ladder/cases/read_file.hpp"
+#include "ladder/cases/input/read_file.hpp"
 
 #include <filesystem>
 #include <fstream>
 
 #include "core/error.hpp"
-#include "ladder/cases/memory.hpp"
+#include "ladder/cases/memory/memory.hpp"
 
 namespace flashladder::ladder {
 

@@ -1,4 +1,4 @@
-#include "ladder/cases/json.hpp"
+#include "ladder/cases/input/json.hpp"
 
 #include <algorithm>
 #include <set>
@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
-#include "ladder/cases/text.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::ladder {
 namespace {
