@@ -7,7 +7,9 @@
 #include "core/swizzle.hpp"
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/attention/write_row.cuh"
+#include "gpu/prefill/hopper_rows.cuh"
 #include "gpu/prefill/hopper_shape.cuh"
+#include "gpu/prefill/stale_softmax.cuh"
 #include "gpu/ptx/stmatrix.cuh"
 #include "gpu/warp.cuh"
 
@@ -53,6 +55,42 @@ __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const 
     for (int j = 0; j < S::head_dim_vo / 8; ++j) {
       const float2 value{o[4 * j + 2 * i] * scale[i], o[4 * j + 2 * i + 1] * scale[i]};
       *reinterpret_cast<float2*>(to + begin + 8 * j + column) = value;
+    }
+  }
+}
+
+// The end of an item: its rows to o or to the partials. The four threads that share two rows share the work: every other
+// one finishes the first, the others the second.
+template <class S, class Variant>
+__device__ void finish(const float (&o)[S::head_dim_vo / 2], const StaleSoftmax& softmax, const Variant& variant,
+                       const ItemRows<S, Variant>& mine, const PackedItem& item, const QueryRows& rows,
+                       const PackedParams& plan, unsigned char* stage) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x % S::group_threads / 32, i = lane % 2;
+  const SoftmaxState<float> states[2] = {softmax.state(0), softmax.state(1)}, state = i == 0 ? states[0] : states[1];
+  const std::int32_t end = min(mine.first + mine.queries.group_rows, item.rows.size()), row = mine.row(i);
+  const bool there = row < end, split = item.merge >= 0;
+  const RowPlace place = mine.place(item, row);
+  const std::int64_t slot = std::int64_t{item.slot} + row;
+  float scale_of_row = state.inverse_d();
+  if (split && there && lane % 4 < 2) plan.partial_lse_log2[slot] = state.lse_log2();
+  if (!split && there) {
+    const float constant = i == 0 ? variant.row_constant(mine.variant_query[0], mine.head[0])
+                                  : variant.row_constant(mine.variant_query[1], mine.head[1]);
+    scale_of_row = finish_row(rows, place, lane % 4 / 2, state, constant);
+  }
+  const int quad = lane / 4 * 4;
+  const float scale[2] = {__shfl_sync(all_lanes, scale_of_row, quad), __shfl_sync(all_lanes, scale_of_row, quad + 1)};
+  if (split || rows.o_dtype == DType::f32) {
+    const std::int64_t offset = split ? slot * S::head_dim_vo : rows.o_offset(place);
+    store_floats<S>(o, scale, split ? plan.partial_o : static_cast<float*>(rows.o), offset, there);
+  } else {
+    const std::int32_t first = mine.first + warp * 16;
+    const std::int64_t offset = rows.o_offset(mine.place(item, first + lane % 16));
+    unsigned char* of_warp = stage + warp * 16 * S::head_dim_vo * 2;
+    if (rows.o_dtype == DType::f16) {
+      store_rows<S>(o, scale, of_warp, static_cast<Half*>(rows.o), offset, end - first);
+    } else {
+      store_rows<S>(o, scale, of_warp, static_cast<BFloat16*>(rows.o), offset, end - first);
     }
   }
 }

@@ -1,0 +1,96 @@
+// The warps that copy: one claims work and brings queries and keys, another brings values. Two, because asking for the boxes
+// of small pages takes instructions, and a scheduler that also serves consumers should have as few of them as it can.
+#pragma once
+
+#include <cstdint>
+
+#include "gpu/attention/packed_work.cuh"
+#include "gpu/prefill/box_copies.cuh"
+#include "gpu/prefill/hopper_shape.cuh"
+#include "gpu/warp.cuh"
+
+namespace flashladder::gpu {
+
+// One warp: claims work, and keeps queries and keys coming, up to what the ring holds ahead of the consumers.
+template <class S>
+__device__ void produce_keys(HopperShared<S>& shared, const QueryBoxes& queries, const KvBoxes& kv, const QueryRows& rows,
+                             const PackedParams& plan) {
+  HopperBarriers<S>& barriers = shared.barriers;
+  const int lane = threadIdx.x % 32;
+  const PackedHeader& header = *plan.view.header;
+  const auto claim_by_one = [&] { return lane == 0 ? claim(plan) : 0; };
+  const auto record = [&](std::uint32_t turn) -> PackedItem& { return shared.items[turn % S::records]; };
+  const auto start = [&](std::int32_t work, std::uint32_t turn) {
+    const std::int32_t copy = work < header.num_work ? start_work(plan, header, work, record(turn)).copy : 0;
+    cp_async_commit();
+    return copy;
+  };
+  std::uint32_t filled = 0;  // tiles of keys so far
+  // Two works ahead: while one's keys are copied, the record of the next is under way, and the claim of the one after.
+  std::int32_t work = __shfl_sync(all_lanes, claim_by_one(), 0), next = work;
+  std::int32_t copy = start(work, 0);
+  for (std::uint32_t turn = 0;; ++turn, work = next) {
+    PackedItem& item = record(turn);
+    const bool none = work >= header.num_work;
+    const std::int32_t claimed = none ? 0 : claim_by_one();
+    if (!none) settle_work(plan, rows.group_size, copy, item);
+    barriers.q_empty.wait(turn % 2 ^ 1);  // the queries before are taken
+    if (none) {
+      if (lane == 0) item.rows = {}, barriers.q_full.arrive();
+      return;
+    }
+    constexpr int panels = S::head_dim_qk / 64;  // a lane a panel
+    if (lane == 0) barriers.q_full.arrive_expecting(S::consumers * panels * queries.group_rows * 128);
+    __syncwarp();
+    for (int group = 0; group < S::consumers && lane < panels; ++group) {
+      const std::int32_t row = item.rows.begin + group * queries.group_rows;
+      copy_box(queries.q, shared.q[group] + lane * S::group_rows * 128, barriers.q_full, L2Policy::evict_first,
+               {0, item.head * queries.pack(), item.query + queries.by_pack.quotient(row), lane});
+    }
+    const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
+    const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
+    TileBoxes now = locate(tiles.count - 1);
+    next = __shfl_sync(all_lanes, claimed, 0);
+    copy = start(next, turn + 1);  // nobody reads that record any more: it was of the work three before
+    for (int n = tiles.count - 1; n >= 0; --n) {
+      const TileBoxes upcoming = n > 0 ? locate(n - 1) : TileBoxes{};  // page ids come while the ring is full
+      const RingSlot<S::stages> at(filled++);
+      barriers.k_empty[at.stage].wait(at.parity ^ 1);
+      if (lane == 0) barriers.k_full[at.stage].arrive_expecting(S::k_bytes);
+      __syncwarp();
+      copy_tile<S::head_dim_qk>(kv.k, kv.k_end, now, item.kv_head * kv.k_head, kv.box_rows, shared.k[at.stage],
+                                barriers.k_full[at.stage]);
+      now = upcoming;
+    }
+  }
+}
+
+// Another: the values of the same works. It learns of them as the consumers do.
+template <class S>
+__device__ void produce_values(HopperShared<S>& shared, const KvBoxes& kv) {
+  HopperBarriers<S>& barriers = shared.barriers;
+  const int lane = threadIdx.x % 32;
+  std::uint32_t filled = 0;
+  for (std::uint32_t turn = 0;; ++turn) {
+    barriers.q_full.wait(turn % 2);
+    const PackedItem& item = shared.items[turn % S::records];
+    if (item.rows.empty()) return;
+    const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
+    const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
+    TileBoxes now = locate(tiles.count - 1);
+    for (int n = tiles.count - 1; n >= 0; --n) {
+      const TileBoxes upcoming = n > 0 ? locate(n - 1) : TileBoxes{};
+      const RingSlot<S::stages> at(filled++);
+      barriers.v_empty[at.stage].wait(at.parity ^ 1);
+      if (lane == 0) barriers.v_full[at.stage].arrive_expecting(S::v_bytes);
+      __syncwarp();
+      copy_tile<S::head_dim_vo>(kv.v, kv.v_end, now, item.kv_head * kv.v_head, kv.box_rows, shared.v[at.stage],
+                                barriers.v_full[at.stage]);
+      now = upcoming;
+    }
+    __syncwarp();  // every lane has read the record
+    if (lane == 0) barriers.q_empty.arrive();
+  }
+}
+
+}  // namespace flashladder::gpu
