@@ -67,6 +67,7 @@ std::int32_t quickest_chunk(planner::PlanInputs inputs) {
 
 GpuPlanShape lane_groups_plan_shape(const AttentionParams& p) { return {gpu::lane_groups_grid(p.group_size()), false}; }
 GpuPlanShape p1_plan_shape(const AttentionParams& p) { return {gpu::p1::grid(p), false}; }
+GpuPlanShape lower_prefill_plan_shape(const AttentionParams&) { return {gpu::lower_prefill_grid, false}; }
 
 void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                cudaStream_t stream) {
@@ -123,7 +124,7 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
 }
 
 std::vector<Rung> gpu_rungs() {
-  const auto lower = gpu::why_not_lower_rungs;
+  const auto lower = gpu::why_not_lower_rungs, prefill = gpu::why_not_lower_prefill;
   return {
       direct_on_gpu({"D1", "GPU decode: one block a query head, scalar loads", "06", "C4", gpu::d1::why_not},
                     gpu::d1::attend),
@@ -141,6 +142,8 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "P1", .idea = "GPU prefill: one thread a row, work is claimed", .teaches = "10",
                       .must_equal = "C4", .why_not = gpu::p1::why_not, .one_query = false},
                      p1_plan_shape, gpu::p1::attend),
+      planned_on_gpu({.name = "P2", .idea = "tiles in shared memory, online softmax", .teaches = "11", .must_equal = "P1",
+                      .why_not = prefill, .one_query = false}, lower_prefill_plan_shape, gpu::p2::attend),
   };
 }
 

@@ -19,4 +19,12 @@ RungGrid grid(const AttentionParams& params);
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
+// The rungs between, built for what they teach: f16, head_dim 128, causal and window. "" if they compute this, else why not.
+std::string why_not_lower_prefill(const AttentionParams& params, DType dtype);
+inline constexpr RungGrid lower_prefill_grid{64, 2};
+
+namespace p2 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
 }  // namespace flashladder::gpu

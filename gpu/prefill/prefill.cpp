@@ -1,0 +1,21 @@
+#include "gpu/prefill/prefill.hpp"
+
+namespace flashladder::gpu {
+namespace {
+
+std::string dims(const AttentionParams& p) {
+  return "head_dim_qk " + std::to_string(p.head_dim_qk) + " with head_dim_vo " + std::to_string(p.head_dim_vo);
+}
+
+}  // namespace
+
+std::string why_not_lower_prefill(const AttentionParams& p, DType dtype) {
+  if (dtype != DType::f16) return std::string("dtype ") + name_of(dtype) + " is not f16";
+  if (p.head_dim_qk != 128 || p.head_dim_vo != 128) return dims(p) + " is not 128 with 128";
+  if (p.mask == MaskMode::custom) return "a custom mask";
+  if (p.logits_soft_cap > 0) return "a soft cap";
+  if (p.pos_encoding_mode != PosEncodingMode::NONE) return std::string("pos_encoding_mode ") + name_of(p.pos_encoding_mode);
+  return "";
+}
+
+}  // namespace flashladder::gpu
