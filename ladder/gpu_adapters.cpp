@@ -144,6 +144,8 @@ std::vector<Rung> gpu_rungs() {
                      p1_plan_shape, gpu::p1::attend),
       planned_on_gpu({.name = "P2", .idea = "tiles in shared memory, online softmax", .teaches = "11", .must_equal = "P1",
                       .why_not = prefill, .one_query = false}, lower_prefill_plan_shape, gpu::p2::attend),
+      planned_on_gpu({.name = "P3", .idea = "tensor cores; scores stay in registers", .teaches = "11", .must_equal = "P2",
+                      .why_not = prefill, .one_query = false, .p_as_kv = true}, lower_prefill_plan_shape, gpu::p3::attend),
   };
 }
 

@@ -26,5 +26,9 @@ inline constexpr RungGrid lower_prefill_grid{64, 2};
 namespace p2 {
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
+// Rounds P to the dtype of K and V, as tensor cores want it; P4 and P5 too.
+namespace p3 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
 
 }  // namespace flashladder::gpu
