@@ -146,6 +146,9 @@ std::vector<Rung> gpu_rungs() {
                       .why_not = prefill, .one_query = false}, lower_prefill_plan_shape, gpu::p2::attend),
       planned_on_gpu({.name = "P3", .idea = "tensor cores; scores stay in registers", .teaches = "11", .must_equal = "P2",
                       .why_not = prefill, .one_query = false, .p_as_kv = true}, lower_prefill_plan_shape, gpu::p3::attend),
+      planned_on_gpu({.name = "P4", .idea = "swizzled tiles and ldmatrix: no bank conflicts", .teaches = "12",
+                      .must_equal = "P3", .why_not = prefill, .one_query = false, .p_as_kv = true},
+                     lower_prefill_plan_shape, gpu::p4::attend),
   };
 }
 

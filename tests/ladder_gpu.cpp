@@ -132,6 +132,7 @@ TEST_CASE("what a rung does not take it refuses with the reason") {
     s.params.head_dim_qk = 600, s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
   }, "with ROPE_LLAMA");
   refused("P2", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");
+  refused("P4", [](CaseSpec& s) { s.params.head_dim_vo = 64; }, "128 with head_dim_vo 64");
   refused("P3", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ALIBI; }, "ALIBI");
   refused("D5", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");
   refused("D5", [](CaseSpec& s) { s.params.head_dim_qk = s.params.head_dim_vo = 256; }, "head_dim 256");

@@ -30,5 +30,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
 namespace p3 {
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
+namespace p4 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
 
 }  // namespace flashladder::gpu
