@@ -68,6 +68,7 @@ std::int32_t quickest_chunk(planner::PlanInputs inputs) {
 GpuPlanShape lane_groups_plan_shape(const AttentionParams& p) { return {gpu::lane_groups_grid(p.group_size()), false}; }
 GpuPlanShape p1_plan_shape(const AttentionParams& p) { return {gpu::p1::grid(p), false}; }
 GpuPlanShape lower_prefill_plan_shape(const AttentionParams&) { return {gpu::lower_prefill_grid, false}; }
+GpuPlanShape p5_plan_shape(const AttentionParams& p) { return {gpu::p5::grid(p), false}; }
 
 void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                cudaStream_t stream) {
@@ -149,6 +150,9 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "P4", .idea = "swizzled tiles and ldmatrix: no bank conflicts", .teaches = "12",
                       .must_equal = "P3", .why_not = prefill, .one_query = false, .p_as_kv = true},
                      lower_prefill_plan_shape, gpu::p4::attend),
+      planned_on_gpu({.name = "P5", .idea = "copies under way while tensor cores compute: FlashAttention-2's class",
+                      .teaches = "12", .must_equal = "P4", .why_not = gpu::p5::why_not, .one_query = false, .p_as_kv = true},
+                     p5_plan_shape, gpu::p5::attend),
   };
 }
 

@@ -18,4 +18,16 @@ std::string why_not_lower_prefill(const AttentionParams& p, DType dtype) {
   return "";
 }
 
+std::string p5::why_not(const AttentionParams& p, DType dtype) {
+  if (dtype != DType::f16 && dtype != DType::bf16) {
+    return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
+  }
+  const bool same = p.head_dim_qk == p.head_dim_vo && (p.head_dim_qk == 64 || p.head_dim_qk == 128 || p.head_dim_qk == 256);
+  if (!same && !(p.head_dim_qk == 192 && p.head_dim_vo == 128)) {
+    return dims(p) + " is none of 64 with 64, 128 with 128, 256 with 256, 192 with 128";
+  }
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) return "pos_encoding_mode ROPE_LLAMA";
+  return "";
+}
+
 }  // namespace flashladder::gpu

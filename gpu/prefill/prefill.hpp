@@ -34,4 +34,11 @@ namespace p4 {
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
+// FlashAttention-2's class: everything but RoPE inside attention, for f16 and bf16 and the head dims that models use.
+namespace p5 {
+std::string why_not(const AttentionParams& params, DType dtype);
+RungGrid grid(const AttentionParams& params);
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
 }  // namespace flashladder::gpu
