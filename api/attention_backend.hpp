@@ -61,8 +61,8 @@ struct AttentionMachine {
   std::int32_t pack = 0;              // query heads whose rows a tile packs: the group (or 0), or 1
   planner::CostModel cost{};
   bool claimed = false;                    // its CTAs claim the work; else they run the plan's queues
-  // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it always
-  // cuts where equal shares end.
+  // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it
+  // always cuts where equal shares end.
   std::int64_t enough_tiles = 0;
 
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
@@ -80,8 +80,8 @@ class AttentionBackend {
  public:
   virtual ~AttentionBackend() = default;
 
-  // For batches with so many queries of all requests together. A graph's is that of its limits: what a launch is made of does
-  // not change from plan to plan.
+  // For batches with so many queries of all requests together. A graph's is that of its limits: what a launch is made of
+  // does not change from plan to plan.
   virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch) const = 0;
   // Who computes, in a sentence, and why nobody faster.
   virtual std::string explain() const = 0;

@@ -40,8 +40,8 @@ struct LogitsConfig {
   bool sinks = false;               // run() gets one extra logit for each query head
 };
 
-// The kernel behind the prefill classes on the GPU. automatic: the fastest that computes what the config says; explain() says
-// which, and why no faster one. fa2, fa3: that one, or an InputError with the reason.
+// The kernel behind the prefill classes on the GPU. automatic: the fastest that computes what the config says; explain()
+// says which, and why no faster one. fa2, fa3: that one, or an InputError with the reason.
 //   fa2  P5: Ampere and newer         fa3  P11: Hopper, pages of 8 tokens and multiples of 8, or a ragged cache
 enum class Backend : std::uint8_t { automatic, fa2, fa3 };
 constexpr const char* name_of(Backend b) { return b == Backend::automatic ? "auto" : b == Backend::fa2 ? "fa2" : "fa3"; }

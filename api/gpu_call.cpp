@@ -41,9 +41,13 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   const std::string no_fa3 = why_not_fa3(config, params, kind.ragged);
   require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
   if (asked != Backend::fa2 && no_fa3.empty()) return {GpuKernel::p11, "fa3: P11, for Hopper GPUs"};
+  const std::string no_fa2 = gpu::p5::why_not(params, config.cache.dtype);
+  require(asked != Backend::fa2 || no_fa2.empty(), "backend", "fa2", ("can't be taken: " + no_fa2).c_str());
+  const std::string not_fa3 = asked == Backend::fa2 ? "fa2 was asked for" : "not fa3: " + no_fa3;
+  if (no_fa2.empty()) return {GpuKernel::p5, "fa2: P5, for Ampere and newer GPUs; " + not_fa3};
   const std::string reason = gpu::p1::why_not(params, config.cache.dtype);
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
-  return {GpuKernel::p1, "P1, which takes everything; not fa3: " + no_fa3};
+  return {GpuKernel::p1, "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
 }
 
 AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch) {
@@ -57,9 +61,9 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, st
     m.pack = pack, m.claimed = true, m.enough_tiles = 4;
     return m;
   }
-  if (kernel == GpuKernel::p1) {
-    AttentionMachine m = machine(gpu::p1::grid(params));
-    m.claimed = true;
+  if (kernel == GpuKernel::p1 || kernel == GpuKernel::p5) {
+    AttentionMachine m = machine(kernel == GpuKernel::p1 ? gpu::p1::grid(params) : gpu::p5::grid(params));
+    m.claimed = true, m.enough_tiles = 4;
     return m;
   }
   AttentionMachine m = machine(gpu::d6::grid(params.head_dim_qk, gpu::needs_general(params)));
@@ -71,6 +75,7 @@ void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::
                    void* partials, Stream stream) {
   if (kernel == GpuKernel::d6) return gpu::d6::attend(call, capacity, packed, partials, cuda_stream(stream));
   if (kernel == GpuKernel::p1) return gpu::p1::attend(call, capacity, packed, partials, cuda_stream(stream));
+  if (kernel == GpuKernel::p5) return gpu::p5::attend(call, capacity, packed, partials, cuda_stream(stream));
   gpu::p11::attend(call, capacity, packed, partials, cuda_stream(stream));
 }
 

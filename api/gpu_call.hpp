@@ -15,9 +15,9 @@ namespace flashladder::api {
 inline cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
 bool is_capturing(Stream stream);
 
-// The kernel behind an object: D6 for decode, else P11, or P1, which takes everything. A function of the config and the
-// current device alone.
-enum class GpuKernel : std::uint8_t { d6, p1, p11 };
+// The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
+// the current device alone.
+enum class GpuKernel : std::uint8_t { d6, p1, p5, p11 };
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
   std::string why{};  // a sentence: explain()

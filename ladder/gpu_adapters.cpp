@@ -70,6 +70,8 @@ GpuPlanShape lane_groups_plan_shape(const CaseSpec& spec) {
   return {gpu::lane_groups_grid(spec.params.group_size()), false};
 }
 GpuPlanShape p1_plan_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
+GpuPlanShape lower_prefill_plan_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
+GpuPlanShape p5_plan_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
 GpuPlanShape p11_plan_shape(const CaseSpec& spec) {
   const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());
   return {gpu::p11::grid(spec.params, pack), false, pack};
@@ -132,7 +134,7 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
 }
 
 std::vector<Rung> gpu_rungs() {
-  const auto lower = gpu::why_not_lower_rungs;
+  const auto lower = gpu::why_not_lower_rungs, prefill = gpu::why_not_lower_prefill;
   return {
       direct_on_gpu({.name = "D1", .idea = "GPU decode: one block a query head, scalar loads", .teaches = "06",
                      .must_equal = "C4", .why_not = gpu::d1::why_not, .longest_chain = gpu::d1::key_tile}, gpu::d1::attend),
@@ -150,8 +152,18 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "P1", .idea = "GPU prefill: one thread a row, work is claimed", .teaches = "10",
                       .must_equal = "C4", .why_not = gpu::p1::why_not, .one_query = false},
                      p1_plan_shape, gpu::p1::attend),
+      planned_on_gpu({.name = "P2", .idea = "tiles in shared memory, online softmax", .teaches = "11", .must_equal = "P1",
+                      .why_not = prefill, .one_query = false}, lower_prefill_plan_shape, gpu::p2::attend),
+      planned_on_gpu({.name = "P3", .idea = "tensor cores; scores stay in registers", .teaches = "11", .must_equal = "P2",
+                      .why_not = prefill, .one_query = false, .p_as_kv = true}, lower_prefill_plan_shape, gpu::p3::attend),
+      planned_on_gpu({.name = "P4", .idea = "swizzled tiles and ldmatrix: no bank conflicts", .teaches = "12",
+                      .must_equal = "P3", .why_not = prefill, .one_query = false, .p_as_kv = true},
+                     lower_prefill_plan_shape, gpu::p4::attend),
+      planned_on_gpu({.name = "P5", .idea = "copies under way while tensor cores compute: FlashAttention-2's class",
+                      .teaches = "12", .must_equal = "P4", .why_not = gpu::p5::why_not, .one_query = false, .p_as_kv = true},
+                     p5_plan_shape, gpu::p5::attend),
       planned_on_gpu({.name = "P11", .idea = "Hopper: pages by TMA, wgmma, stale softmax reference, Q in registers",
-                      .teaches = "10", .must_equal = "P1", .why_not = gpu::p11::why_not,
+                      .teaches = "13", .must_equal = "P5", .why_not = gpu::p11::why_not,
                       .why_not_pages = gpu::p11::why_not_pages, .why_no_device = gpu::why_no_hopper, .one_query = false,
                       .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),
   };

@@ -1,5 +1,6 @@
-// Cases for the GPU rungs: the case table and random ones as they are, and turned into decode cases that more rungs take and
-// that a split has something to cut in. A rung refuses what it does not take; the tests count what it took.
+// Cases for the GPU rungs: the case table and random ones as they are, turned into decode cases that more rungs take and
+// that a split has something to cut in, and into prefill cases that the fast prefill rungs take. A rung refuses what it does
+// not take; the tests count what it took.
 #pragma once
 
 #include <vector>
@@ -30,7 +31,30 @@ inline ladder::CaseSpec as_plain_decode(ladder::CaseSpec spec, DType dtype) {
   return spec;
 }
 
-// Every case of the table as it is, as decode with all its features, and as decode without those of General.
+// The spec as it is, with any number of queries, but in the dtype and head dims that all prefill rungs take, and without
+// what only the variant General computes.
+inline ladder::CaseSpec as_plain_prefill(ladder::CaseSpec spec) {
+  const std::vector<std::int32_t> qo_lens = spec.qo_lens;
+  spec = as_plain_decode(spec, DType::f16);
+  spec.qo_lens = qo_lens;
+  spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
+  spec.name += " as prefill";
+  return spec;
+}
+
+// ... with all its features but RoPE, in one of the dtypes and pairs of head dims that P5 takes: choice 0 .. 7.
+inline constexpr std::uint64_t f16_and_128 = 3;
+inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) {
+  constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {256, 256}, {192, 128}};
+  AttentionParams& p = spec.params;
+  spec.dtype = choice % 2 ? DType::f16 : DType::bf16;
+  p.head_dim_qk = dims[choice / 2 % 4][0], p.head_dim_vo = dims[choice / 2 % 4][1];
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) p.pos_encoding_mode = PosEncodingMode::ALIBI;
+  spec.name += " as prefill " + std::to_string(choice % 8);
+  return spec;
+}
+
+// Every case of the table as it is, as prefill, as decode with all its features, and as decode without those of General.
 inline std::vector<ladder::CaseSpec> gpu_table() {
   std::vector<ladder::CaseSpec> table = ladder::case_table();
   for (const ladder::CaseSpec& spec : ladder::case_table()) {
@@ -39,6 +63,8 @@ inline std::vector<ladder::CaseSpec> gpu_table() {
     if (plain.params.head_dim_qk > 128) plain.params.head_dim_qk = plain.params.head_dim_vo = 128;
     plain.name += " plain";
     table.push_back(plain);
+    table.push_back(as_plain_prefill(spec));
+    table.push_back(as_prefill(spec, table.size() / 5));
   }
   return table;
 }
@@ -65,7 +91,7 @@ inline ladder::CaseSpec for_decode_class(ladder::CaseSpec spec) {
 }
 
 // Many queries a request, and what the fast prefill rungs take: their head dims, and most often pages of 8 or more.
-inline ladder::CaseSpec random_prefill(std::uint64_t seed) {
+inline ladder::CaseSpec random_fast_prefill(std::uint64_t seed) {
   ladder::CaseSpec spec = ladder::random_spec(seed);
   ladder::Random random(seed, 79);
   AttentionParams& p = spec.params;
@@ -87,12 +113,30 @@ inline ladder::CaseSpec random_prefill(std::uint64_t seed) {
   return spec;
 }
 
-// In turn: anything that the ladder takes; decode without features and with; prefill.
+// Prefill without features, or with them (choice of as_prefill); lengths over the edges of several tiles more often.
+inline ladder::CaseSpec random_prefill(std::uint64_t seed, bool plain) {
+  ladder::CaseSpec spec = ladder::random_spec(seed);
+  ladder::Random random(seed, 79);
+  for (std::int32_t& len : spec.qo_lens) {
+    if (random.below(4) == 0) len = static_cast<std::int32_t>(random.below(200));
+  }
+  for (std::int32_t& len : spec.kv_lens) {
+    if (random.below(4) == 0) len = static_cast<std::int32_t>(random.below(500));
+  }
+  return plain ? as_plain_prefill(spec) : as_prefill(spec, random.below(8));
+}
+
+// In turn: anything that the ladder takes; decode with features, and without; prefill with features, and without, and
+// on pages and in head dims that the fast rungs take.
 inline ladder::CaseSpec random_gpu_case(std::uint64_t seed) {
-  if (seed % 5 == 0) return ladder::random_spec(seed);
-  if (seed % 5 >= 3) return random_prefill(seed);
-  ladder::CaseSpec spec = random_decode(seed);
-  return seed % 5 == 1 ? as_plain_decode(spec, DType::f16) : spec;
+  switch (seed % 6) {
+    case 0: return ladder::random_spec(seed);
+    case 1: return as_plain_decode(random_decode(seed), DType::f16);
+    case 2: return random_prefill(seed, true);
+    case 3: return random_prefill(seed, false);
+    case 4: return random_fast_prefill(seed);
+    default: return random_decode(seed);
+  }
 }
 
 }  // namespace flashladder::test

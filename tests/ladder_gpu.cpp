@@ -151,6 +151,12 @@ TEST_CASE("what a rung does not take it refuses with the reason") {
   refused("P1", [](CaseSpec& s) {
     s.params.head_dim_qk = 600, s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
   }, "with ROPE_LLAMA");
+  refused("P2", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");
+  refused("P4", [](CaseSpec& s) { s.params.head_dim_vo = 64; }, "128 with head_dim_vo 64");
+  refused("P3", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ALIBI; }, "ALIBI");
+  refused("P5", [](CaseSpec& s) { s.dtype = DType::f32; }, "f32");
+  refused("P5", [](CaseSpec& s) { s.params.head_dim_vo = 256; }, "none of");
+  refused("P5", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; }, "ROPE_LLAMA");
   refused("D5", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");
   refused("D5", [](CaseSpec& s) { s.params.head_dim_qk = s.params.head_dim_vo = 256; }, "head_dim 256");
   refused("D5", [](CaseSpec& s) { s.params.logits_soft_cap = 3; }, "soft cap");

@@ -136,7 +136,8 @@ std::int32_t section_of(const Plan& plan, const PlanPart& part) {
   const std::int64_t of_kv_head = tokens * plan.head_dim_vo * 2 * element_bytes;
   const std::int64_t kv_heads = std::max<std::int64_t>(most_bytes / of_kv_head, 1);
   const std::int64_t items = std::max<std::int64_t>(std::ssize(part.items), 1);
-  const std::int64_t copies = std::max(kv_heads * plan.group_size() / part.pack, div_up(least_work * plan.num_ctas(), items));
+  const std::int64_t for_work = div_up(least_work * plan.num_ctas(), items);
+  const std::int64_t copies = std::max(kv_heads * plan.group_size() / part.pack, for_work);
   return static_cast<std::int32_t>(std::clamp<std::int64_t>(copies, 1, part.copies));
 }
 

@@ -17,8 +17,8 @@ __device__ inline PackedItem work_of(const PackedParams& plan, std::int32_t grou
   return header.of_copy(plan.view.items[w / header.copies], w % header.copies, plan.pack, group_size);
 }
 
-// The same by a warp, in two steps, so that the record is under way while other work goes on: its copy to shared memory
-// starts (cp.async, not committed), and when it has come, it is moved to the head whose turn it is. In the order of sections.
+// The same by a warp, in two steps and in the order of sections, so that the record is under way while other work goes on:
+// its copy to shared memory starts (cp.async, not committed), and when it has come, it is moved to the head whose turn it is.
 __device__ inline PackedHeader::Place start_work(const PackedParams& plan, const PackedHeader& header, std::int32_t w,
                                                  PackedItem& to) {
   const PackedHeader::Place place = header.in_sections(w);

@@ -12,8 +12,8 @@
 //   Variant variant(params);                         once
 //   variant.query(request, i)  ->  Query             for each query i (in its request) that a thread has rows of
 //   variant.head(qo_head)      ->  Head              for each head
-//   variant.sees(query, j)                           for each key j of an *edge* tile: a tile with a key that one of its rows
-//                                                    does not see. every_tile_is_edge(): all of them are
+//   variant.sees(query, j)                           for each key j of an *edge* tile: a tile with a key that one of its
+//                                                    rows does not see. every_tile_is_edge(): all of them are
 //   variant.logit(dot, query, head, j)               for each key that is seen
 //   variant.row_constant(query, head)                what all logits of the row lack: finish_row() adds it to lse_log2
 //   Variant::only_scales                             logit(dot, ...) is dot * p.scale: may be folded into an exponent

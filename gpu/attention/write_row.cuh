@@ -23,29 +23,50 @@ __device__ inline float finish_row(const QueryRows& rows, RowPlace at, int featu
   return row.scale;
 }
 
+// Neighbours of a row that are finished: offset elements from o, a multiple of their number, as the row's strides are.
+__device__ inline void store_row(void* o, DType dtype, std::int64_t offset, float value) {
+  if (dtype == DType::f32) static_cast<float*>(o)[offset] = value;
+  if (dtype == DType::f16) static_cast<Half*>(o)[offset] = from_float<Half>(value);
+  if (dtype == DType::bf16) static_cast<BFloat16*>(o)[offset] = from_float<BFloat16>(value);
+}
+__device__ inline void store_row(void* o, DType dtype, std::int64_t offset, float2 value) {
+  offset /= 2;
+  if (dtype == DType::f32) static_cast<float2*>(o)[offset] = value;
+  if (dtype == DType::f16) static_cast<std::uint32_t*>(o)[offset] = pack<Half>(value.x, value.y);
+  if (dtype == DType::bf16) static_cast<std::uint32_t*>(o)[offset] = pack<BFloat16>(value.x, value.y);
+}
+__device__ inline void store_row(void* o, DType dtype, std::int64_t offset, float4 value) {
+  offset /= 4;
+  if (dtype == DType::f32) static_cast<float4*>(o)[offset] = value;
+  if (dtype == DType::f16) {
+    static_cast<uint2*>(o)[offset] = {pack<Half>(value.x, value.y), pack<Half>(value.z, value.w)};
+  }
+  if (dtype == DType::bf16) {
+    static_cast<uint2*>(o)[offset] = {pack<BFloat16>(value.x, value.y), pack<BFloat16>(value.z, value.w)};
+  }
+}
+__device__ inline void store_row(void* o, DType dtype, std::int64_t offset, const Float8& value) {
+  if (dtype == DType::f32) {
+    store_row(o, dtype, offset, float4{value.at[0], value.at[1], value.at[2], value.at[3]});
+    store_row(o, dtype, offset + 4, float4{value.at[4], value.at[5], value.at[6], value.at[7]});
+  }
+  if (dtype == DType::f16) static_cast<uint4*>(o)[offset / 8] = pack<Half>(value);
+  if (dtype == DType::bf16) static_cast<uint4*>(o)[offset / 8] = pack<BFloat16>(value);
+}
+
 // One feature of one row of the output. value is not normalised.
 __device__ inline void write_output(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state, float value,
                                     float row_constant = 0) {
-  const float normalised = value * finish_row(rows, at, feature, state, row_constant);
-  const std::int64_t offset = rows.o_offset(at) + feature;
-  if (rows.o_dtype == DType::f32) static_cast<float*>(rows.o)[offset] = normalised;
-  if (rows.o_dtype == DType::f16) static_cast<Half*>(rows.o)[offset] = from_float<Half>(normalised);
-  if (rows.o_dtype == DType::bf16) static_cast<BFloat16*>(rows.o)[offset] = from_float<BFloat16>(normalised);
+  const float scale = finish_row(rows, at, feature, state, row_constant);
+  store_row(rows.o, rows.o_dtype, rows.o_offset(at) + feature, value * scale);
 }
 
-// ... four neighbours at once: feature is a multiple of 4, and so are the strides of o.
+// ... four neighbours at once.
 __device__ inline void write_output(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state, float4 value,
                                     float row_constant = 0) {
   const float scale = finish_row(rows, at, feature, state, row_constant);
-  const std::int64_t offset = (rows.o_offset(at) + feature) / 4;
   value = {value.x * scale, value.y * scale, value.z * scale, value.w * scale};
-  if (rows.o_dtype == DType::f32) static_cast<float4*>(rows.o)[offset] = value;
-  if (rows.o_dtype == DType::f16) {
-    static_cast<uint2*>(rows.o)[offset] = {pack<Half>(value.x, value.y), pack<Half>(value.z, value.w)};
-  }
-  if (rows.o_dtype == DType::bf16) {
-    static_cast<uint2*>(rows.o)[offset] = {pack<BFloat16>(value.x, value.y), pack<BFloat16>(value.z, value.w)};
-  }
+  store_row(rows.o, rows.o_dtype, rows.o_offset(at) + feature, value);
 }
 
 // One feature of one partial row of the workspace, normalised.

@@ -22,7 +22,8 @@ struct TileBoxes {
 // are not looked up: they are all zeros, or rows that nobody sees. (Unsigned: what lies behind the last of 2^31 - 1 tokens
 // must not wrap to a negative number.)
 template <int tile>
-__device__ inline TileBoxes locate_boxes(const KvBoxes& kv, std::int32_t first_page, std::uint32_t token, std::uint32_t end) {
+__device__ inline TileBoxes locate_boxes(const KvBoxes& kv, std::int32_t first_page, std::uint32_t token,
+                                         std::uint32_t end) {
   const std::uint32_t lane = threadIdx.x % 32;
   if (kv.ragged) {
     const auto row = static_cast<std::int32_t>(first_page + token);

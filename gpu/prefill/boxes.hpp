@@ -11,8 +11,8 @@
 // As a tensor a cache has five dimensions {64 features, 8 tokens, heads x features / 64, page_size / 8, pages}. A page
 // number behind the last is out of range: such a box is all zeros, and counts its bytes like any other.
 //
-// A ragged cache has no pages; a tile begins at any row. Its dimensions overlap: {64 features, 8 rows, heads x features / 64,
-// groups of 8 rows, 8 rows}, row = 8 c3 + c4 + c1, so that one box takes a whole tile from any row on. Behind the last
+// A ragged cache has no pages; a tile begins at any row. Its dimensions overlap: {64 features, 8 rows, heads x features /
+// 64, groups of 8 rows, 8 rows}, row = 8 c3 + c4 + c1, so that one box takes a whole tile from any row on. Behind the last
 // whole group boxes of 8 rows are used, which end where the tensor ends.
 #pragma once
 

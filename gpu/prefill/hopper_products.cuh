@@ -55,8 +55,8 @@ __device__ inline void start_scores(float (&s)[S::keys / 2], const HopperQueries
   wgmma_commit();
 }
 
-// o [64 rows, head_dim_vo] += P V, or, for an item's first tile, = P V; not awaited. p: P as A operands, 16 keys at a time. v:
-// address of the tile.
+// o [64 rows, head_dim_vo] += P V, or, for an item's first tile, = P V; not awaited. p: P as A operands, 16 keys at a time.
+// v: address of the tile.
 template <class S>
 __device__ inline void start_output(float (&o)[S::head_dim_vo / 2], const std::uint32_t (&p)[S::keys / 4], std::uint32_t v,
                                     bool first) {
@@ -72,7 +72,7 @@ __device__ inline void start_output(float (&o)[S::head_dim_vo / 2], const std::u
 }
 
 // Unused slots of a page may hold NaN, which a weight of 0 does not take away: values [first, keys) of a tile become zeros.
-// All threads of a warp group, which then meet before the product; the other group may write the same zeros at the same time.
+// All threads of a warp group, which then meet before the product; the other group may write the same zeros meanwhile.
 template <class S>
 __device__ inline void clear_values(unsigned char* v, int first) {
   constexpr int chunks = S::head_dim_vo / 8;  // of a token

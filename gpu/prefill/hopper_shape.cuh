@@ -17,7 +17,8 @@ struct HopperShape {
   using Element = Element_;
   static constexpr int head_dim_qk = head_dim_qk_, head_dim_vo = head_dim_vo_, keys = keys_;
   static constexpr bool q_in_registers = q_in_registers_;
-  static constexpr int consumers = p11::warp_groups(head_dim_qk), group_threads = 128, threads = group_threads * (1 + consumers);
+  static constexpr int consumers = p11::warp_groups(head_dim_qk), group_threads = 128;
+  static constexpr int threads = group_threads * (1 + consumers);
   static constexpr int group_rows = 64;   // of a warp group: 16 a warp
   static constexpr int stages = head_dim_qk == 64 ? 4 : 2;  // of the rings of K and of V
   static constexpr int records = 4;       // of works: one being finished, one begun, one under way
@@ -67,8 +68,8 @@ struct RingSlot {
       : stage(static_cast<int>(tile % stages)), parity(tile / stages % 2) {}
 };
 
-// The tiles of an item's keys. They are taken from the last to the first, so that the tile with the edge comes first. An item
-// without keys has one tile, of which its rows see nothing: no other path for what is rare.
+// The tiles of an item's keys. They are taken from the last to the first, so that the tile with the edge comes first. An
+// item without keys has one tile, of which its rows see nothing: no other path for what is rare.
 template <int keys>
 struct KeyTiles {
   std::int32_t begin, count;

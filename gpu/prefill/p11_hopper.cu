@@ -1,10 +1,11 @@
 // P11, the top prefill rung, for sm_90a: pages by the copy engine, wgmma, a stale reference instead of a running maximum,
 // queries in registers. Must equal P5.
-// grid   one CTA an SM, which claims work      block  384 threads, or 512 with head_dim 64: a warp group that copies, and two
-// or three that compute 64 rows each
+// grid   one CTA an SM, which claims work      block  384 threads, or 512 with head_dim 64: a warp group that copies, and
+// two or three that compute 64 rows each
 // shared memory   Q, two stages of K and of V or four, O (hopper_shape.cuh)
 // The parts have files of their own: boxes.hpp how pages become boxes, hopper_producer.cuh who asks for them,
-// hopper_products.cuh the products, hopper_rows.cuh the masks, stale_softmax.cuh the softmax, row_output.cuh the end of a row.
+// hopper_products.cuh the products, hopper_rows.cuh the masks, stale_softmax.cuh the softmax, row_output.cuh the end of a
+// row.
 //
 // One step of a warp group, tile n. P belongs to tile n + 1, which comes before it:
 //   S = Q K[n]^T  and  O += P V[n + 1]  are started together; while the tensor cores compute the second, S is masked; then P
@@ -44,7 +45,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
   if constexpr (Variant::only_scales) scale = variant.p.scale;
   std::uint32_t tile = 0;  // of keys, the next to come
   for (std::uint32_t turn = 0;; ++turn) {
-    tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);  // the same anyway: for uniform registers
+    tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);  // as below, for uniform registers
     barriers.q_full.wait(turn % 2);
     const PackedItem& item = shared.items[turn % S::records];
     if (item.rows.empty()) return;
@@ -113,9 +114,9 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
 
 template <class S, class Variant>
 __global__ void __launch_bounds__(S::threads, 1)
-kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBoxes kv, const __grid_constant__ QueryRows rows,
-       const __grid_constant__ typename Variant::Params params, const __grid_constant__ KeyRules rules,
-       const __grid_constant__ PackedParams plan) {
+kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBoxes kv,
+       const __grid_constant__ QueryRows rows, const __grid_constant__ typename Variant::Params params,
+       const __grid_constant__ KeyRules rules, const __grid_constant__ PackedParams plan) {
   extern __shared__ __align__(1024) unsigned char bytes[];
   HopperShared<S>& shared = *reinterpret_cast<HopperShared<S>*>(bytes);
   if (threadIdx.x == 0) shared.barriers.init();
@@ -125,8 +126,8 @@ kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBox
   __syncthreads();  // the barriers are there
   griddepcontrol_launch_dependents();
   griddepcontrol_wait();  // the plan's counter too: the previous kernel may use the same plan
-  // By a shuffle, so that the compiler knows it to be the same for the warp: what depends on it alone is then computed once a
-  // warp, in uniform registers, as wgmma's descriptions are wanted.
+  // By a shuffle, so that the compiler knows it to be the same for the warp: what depends on it alone is then computed once
+  // a warp, in uniform registers, as wgmma's descriptions are wanted.
   const int group = __shfl_sync(all_lanes, static_cast<int>(threadIdx.x) / S::group_threads, 0);
   if (group == 0) {
     give_registers_back<S::producer_registers>();

@@ -7,22 +7,34 @@ namespace {
 
 constexpr std::int32_t warp_group_rows = 64;
 
+std::string dims(const AttentionParams& p) {
+  return "head_dim_qk " + std::to_string(p.head_dim_qk) + " with head_dim_vo " + std::to_string(p.head_dim_vo);
+}
+
 }  // namespace
 
-std::string p11::why_not(const AttentionParams& p, DType dtype) {
+std::string why_not_lower_prefill(const AttentionParams& p, DType dtype) {
+  if (dtype != DType::f16) return std::string("dtype ") + name_of(dtype) + " is not f16";
+  if (p.head_dim_qk != 128 || p.head_dim_vo != 128) return dims(p) + " is not 128 with 128";
+  if (p.mask == MaskMode::custom) return "a custom mask";
+  if (p.logits_soft_cap > 0) return "a soft cap";
+  if (p.pos_encoding_mode != PosEncodingMode::NONE) return std::string("pos_encoding_mode ") + name_of(p.pos_encoding_mode);
+  return "";
+}
+
+std::string p5::why_not(const AttentionParams& p, DType dtype) {
   if (dtype != DType::f16 && dtype != DType::bf16) {
     return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
   }
-  const std::int32_t qk = p.head_dim_qk, vo = p.head_dim_vo;
-  const bool taken = qk == vo ? qk == 64 || qk == 128 || qk == 256 : qk == 192 && vo == 128;
-  if (!taken) {
-    return "head_dim " + std::to_string(qk) + (qk == vo ? "" : " with " + std::to_string(vo)) +
-           " is none of 64, 128, 256, 192 with 128";
+  const bool same = p.head_dim_qk == p.head_dim_vo && (p.head_dim_qk == 64 || p.head_dim_qk == 128 || p.head_dim_qk == 256);
+  if (!same && !(p.head_dim_qk == 192 && p.head_dim_vo == 128)) {
+    return dims(p) + " is none of 64 with 64, 128 with 128, 256 with 256, 192 with 128";
   }
   if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) return "pos_encoding_mode ROPE_LLAMA";
   return "";
 }
 
+std::string p11::why_not(const AttentionParams& p, DType dtype) { return p5::why_not(p, dtype); }
 std::string p11::why_not_pages(std::int32_t page_size) { return why_no_boxes(page_size, false); }
 
 std::int32_t p11::pack(const AttentionParams& p, std::int64_t nnz_qo, std::int64_t batch) {

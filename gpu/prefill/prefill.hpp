@@ -19,6 +19,28 @@ RungGrid grid(const AttentionParams& params);
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
+// The rungs between, built for what they teach: f16, head_dim 128, causal and window. "" if they compute this, else why not.
+std::string why_not_lower_prefill(const AttentionParams& params, DType dtype);
+inline constexpr RungGrid lower_prefill_grid{64, 2};
+
+namespace p2 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+// Rounds P to the dtype of K and V, as tensor cores want it; P4 and P5 too.
+namespace p3 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+namespace p4 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
+// FlashAttention-2's class: everything but RoPE inside attention, for f16 and bf16 and the head dims that models use.
+namespace p5 {
+std::string why_not(const AttentionParams& params, DType dtype);
+RungGrid grid(const AttentionParams& params);
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
 // For Hopper GPUs (sm_90a): pages by the copy engine, wgmma, a stale reference, queries in registers. Tiles of packed rows:
 // for each warp group as many whole queries as 64 rows hold.
 namespace p11 {

@@ -37,4 +37,20 @@ __device__ inline Range keys_of_all(const KeyRules& rules, const PackedItem& ite
   return {row_keys(rules, item, last).begin, row_keys(rules, item, first).end};
 }
 
+// Tiles of `size` keys, counted from the item's first key, for queries first .. last of its request: which of them some
+// query sees, and which of them lie within what all of them see.
+struct SeenTiles {
+  Range some, all;
+};
+__device__ inline SeenTiles seen_tiles(const KeyRules& rules, const PackedItem& item, std::int32_t first, std::int32_t last,
+                                       std::int32_t size) {
+  const std::int32_t begin = item.keys.begin;
+  const Range hull{row_keys(rules, item, first).begin, row_keys(rules, item, last).end};
+  const Range of_all = keys_of_all(rules, item, first, last);
+  SeenTiles tiles;
+  if (!hull.empty()) tiles.some = {(hull.begin - begin) / size, (hull.end - 1 - begin) / size + 1};
+  if (!of_all.empty()) tiles.all = {div_up(of_all.begin - begin, size), (of_all.end - begin) / size};
+  return tiles;
+}
+
 }  // namespace flashladder::gpu

@@ -19,8 +19,8 @@ namespace flashladder::gpu {
 // in memory. o: not scaled yet, scale: of this thread's two rows. stage [16][head_dim_vo] of this warp. offset: where row
 // lane % 16 of the warp begins in o; rows [0, there) exist.
 template <class S, class Out>
-__device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], unsigned char* stage, Out* to,
-                                  std::int64_t offset, std::int32_t there) {
+__device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], unsigned char* stage,
+                                  Out* to, std::int64_t offset, std::int32_t there) {
   constexpr int row_bytes = S::head_dim_vo * 2, chunks = row_bytes / chunk_bytes;
   const int lane = threadIdx.x % 32;
   const auto at = [&](int row, int chunk) { return stage + row * row_bytes + (chunk ^ row % 8) * chunk_bytes; };
@@ -42,7 +42,7 @@ __device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const fl
   __syncwarp();  // the rows are read: the next item's may come
 }
 
-// Rows of f32, of o or of the partials. Thread i of the two that finish a row knows where it begins, and whether it is there.
+// Rows of f32, of o or of the partials. Thread i of a quad, 0 or 1, knows where row i begins, and whether it is there.
 template <class S>
 __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], float* to,
                                     std::int64_t offset, bool there) {

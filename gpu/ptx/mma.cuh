@@ -25,19 +25,35 @@ __device__ inline void mma_16x8x16<BFloat16>(float (&c)[4], const std::uint32_t 
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Four 8 x 8 blocks from shared memory. row: for lane l the address of row l % 8 of block l / 8, 16 bytes.
-__device__ inline void ldmatrix_x4(std::uint32_t (&a)[4], const void* row) {
+// The same for two neighbours of c: b is 16 x 16, in the order in which one ldmatrix_x4 brings it.
+template <class Element>
+__device__ inline void mma_16x16x16(float (&left)[4], float (&right)[4], const std::uint32_t (&a)[4],
+                                    const std::uint32_t (&b)[4]) {
+  mma_16x8x16<Element>(left, a, {b[0], b[1]});
+  mma_16x8x16<Element>(right, a, {b[2], b[3]});
+}
+
+// Four 8 x 8 blocks from shared memory. row: for lane l the address of row l % 8 of block l / 8, 16 bytes; a pointer, or
+// what shared_address() made of it, where a kernel reckons with addresses itself.
+__device__ inline std::uint32_t shared_address(const void* shared) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+}
+__device__ inline void ldmatrix_x4(std::uint32_t (&a)[4], std::uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row)))
+               : "r"(row)
                : "memory");
 }
+__device__ inline void ldmatrix_x4(std::uint32_t (&a)[4], const void* row) { ldmatrix_x4(a, shared_address(row)); }
 // ... each of them transposed on the way.
-__device__ inline void ldmatrix_x4_trans(std::uint32_t (&a)[4], const void* row) {
+__device__ inline void ldmatrix_x4_trans(std::uint32_t (&a)[4], std::uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row)))
+               : "r"(row)
                : "memory");
+}
+__device__ inline void ldmatrix_x4_trans(std::uint32_t (&a)[4], const void* row) {
+  ldmatrix_x4_trans(a, shared_address(row));
 }
 
 // An 8 x 8 block in registers, transposed.

@@ -17,6 +17,7 @@ SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/devic
           "gpu/rope/turns.hpp", "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp",
           "gpu/attention/needs_general.hpp", "gpu/attention/rung_grid.hpp"}
 INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh",
+           "gpu/prefill/instances.cuh": "tests/gpu_mutants/one_prefill_instance.cuh",
            "gpu/attention/elements.cuh": "tests/gpu_mutants/one_element.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
 FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"

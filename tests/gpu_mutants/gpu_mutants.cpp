@@ -41,7 +41,7 @@ struct SkipOnOtherGpus : test::Listener {
 };
 REGISTER_LISTENER("skip on other GPUs", 3, SkipOnOtherGpus);
 
-enum class Cases { plain, general, prefill };  // what a mutant's one instance computes
+enum class Cases { plain, general, prefill, plain_prefill, general_prefill };  // what a mutant's one instance computes
 
 struct Mutant {
   std::string name, mistake;
@@ -54,6 +54,8 @@ struct Mutant {
 GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
 GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
 GpuPlanShape p1_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
+GpuPlanShape p4_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
+GpuPlanShape p5_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
 
 const std::vector<Mutant>& mutants() {
   static const std::vector<Mutant> all = [] {
@@ -68,12 +70,17 @@ const std::vector<Mutant>& mutants() {
     add(test::d6_mutants(), Cases::plain, queues_shape, true);
     add(test::d6_general_mutants(), Cases::general, queues_shape, true);
     add(test::p1_mutants(), Cases::prefill, p1_shape, false);
+    add(test::p4_mutants(), Cases::plain_prefill, p4_shape, true);
+    add(test::p5_mutants(), Cases::plain_prefill, p5_shape, true);
+    add(test::p5_general_mutants(), Cases::general_prefill, p5_shape, true);
     return list;
   }();
   return all;
 }
 
 CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
+  if (cases == Cases::plain_prefill) return test::as_plain_prefill(spec);
+  if (cases == Cases::general_prefill) return test::as_prefill(spec, test::f16_and_128);
   if (cases == Cases::prefill) {
     spec.dtype = DType::f16;
     return spec;
@@ -91,6 +98,7 @@ CaseSpec cut_often(Cases cases) {
   spec.page_size = 16;
   spec.kv_lens = {2900, 33, 0, 300};
   spec.qo_lens = {1, 1, 1, 1};
+  if (cases == Cases::plain_prefill || cases == Cases::general_prefill) spec.qo_lens = {40, 33, 2, 200};
   spec.params.num_qo_heads = 8;
   spec.params.num_kv_heads = 2;
   return spec;
@@ -105,12 +113,13 @@ struct Checked {
 
 // One made for the plan-driven kernels, 24 random ones and the case table's, or the first --cases of them.
 std::deque<Checked>& cases_of(Cases kind) {
-  static std::deque<Checked> lists[3];
+  static std::deque<Checked> lists[5];
   std::deque<Checked>& list = lists[static_cast<int>(kind)];
   if (!list.empty()) return list;
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
-    specs.push_back(for_one_instance(kind == Cases::prefill ? random_spec(seed) : test::random_decode(seed), kind));
+    const bool decode = kind == Cases::plain || kind == Cases::general;
+    specs.push_back(for_one_instance(decode ? test::random_decode(seed) : random_spec(seed), kind));
   }
   for (const CaseSpec& spec : case_table()) specs.push_back(for_one_instance(spec, kind));
   if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));

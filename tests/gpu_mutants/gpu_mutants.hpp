@@ -40,5 +40,8 @@ std::span<const GpuMutant> d5_mutants();
 std::span<const GpuMutant> d6_mutants();
 std::span<const GpuMutant> d6_general_mutants();
 std::span<const GpuMutant> p1_mutants();
+std::span<const GpuMutant> p4_mutants();
+std::span<const GpuMutant> p5_mutants();
+std::span<const GpuMutant> p5_general_mutants();
 
 }  // namespace flashladder::test

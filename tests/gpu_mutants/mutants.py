@@ -6,11 +6,15 @@ import collections
 Kernel = collections.namedtuple("Kernel", "files rung variant")
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, P1 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/prefill/p1_row_per_thread.cu"
+P4, P5 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu"
 KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
   "d6_general": Kernel([D6], "d6", "General"),
   "p1": Kernel([MERGE, P1], "p1", "General"),
+  "p4": Kernel([MERGE, P4], "p4", "Scaled"),
+  "p5": Kernel([MERGE, P5], "p5", "Scaled"),
+  "p5_general": Kernel([MERGE, P5], "p5", "General"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
@@ -20,6 +24,7 @@ TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "g
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
 WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
 WRITE = "gpu/attention/write_row.cuh"
+COPIES, LOGITS, KEYS = "gpu/prefill/tile_copies.cuh", "gpu/prefill/row_logits.cuh", "gpu/prefill/row_keys.cuh"
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
 MUTANTS = [
@@ -131,4 +136,35 @@ MUTANTS = [
   Mutant("p1_answer_read_early", "p1",
          [(P1, "    __syncthreads();  // every thread has read it: the next claim may overwrite it\n", "")],
          "racecheck", "the next claim is written while others read this one"),
+
+  Mutant("p4_no_swizzle", "p4",
+         [(P4, "&shared.v[key][swizzled(key, 2 * n + lane / 16)]", "&shared.v[key][2 * n + lane / 16]")],
+         "agree", "V is read as if it lay unswizzled"),
+
+  Mutant("p5_mask_off_by_one", "p5", [(LOGITS, "size = keys.size();", "size = keys.size() + 1;")],
+         "agree", "a row sees one key more than it may"),
+  Mutant("p5_no_rescale", "p5", [(P5, "at[2 * h] *= rescale, at[2 * h + 1] *= rescale;", "at[2 * h] *= 1, at[2 * h + 1] *= 1;")],
+         "agree", "o keeps its scale when the maximum grows"),
+  Mutant("p5_lost_stage", "p5",
+         [(P5, "      copies.copy_v(tile, shared.v);\n      cp_async_commit();\n",
+           "      copies.copy_v(tile, shared.v);\n      if (tile + 1 < tiles) copies.copy_k(tile + 1, shared.k);\n"
+           "      cp_async_commit();\n      cp_async_wait<0>();\n"),
+          (P5, "      Threads::sync();  // V has arrived; all warps are done with K\n"
+               "      if (tile + 1 < tiles) copies.copy_k(tile + 1, shared.k);\n",
+               "      Threads::sync();\n")],
+         "agree", "K of the next tile is copied to where this one is still to be read"),
+  Mutant("p5_tail_read", "p5",
+         [(COPIES, "return item_.keys.size();",
+           "return (item_.keys.end + kv_.pages.page_size - 1) / kv_.pages.page_size * kv_.pages.page_size - item_.keys.begin;")],
+         "agree", "the unused slots of a last page are read, and 0 * NaN is NaN"),
+  Mutant("p5_lost_tile", "p5", [(KEYS, "(hull.end - 1 - begin) / size + 1}", "(hull.end - begin) / size}")],
+         "agree", "a warp leaves out the partly filled last tile"),
+  Mutant("p5_round_of_another", "p5", [(COPIES, "slots[tile / round % 2]", "slots[0]")],
+         "agree", "every second round of tiles is copied from where another one lies"),
+
+  Mutant("p5_mask_ignored", "p5_general", [(LOGITS, "variant.sees(logits.query[i], first_key + j)", "true")],
+         "agree", "a custom mask is not asked"),
+  Mutant("p5_slope_of_first_row", "p5_general",
+         [(LOGITS, "lane_place<S>(item, place, i).qo_head", "lane_place<S>(item, place, 0 * i).qo_head")],
+         "agree", "every row of a lane has the ALiBi slope of the first"),
 ]
