@@ -8,6 +8,8 @@
 // smaller tiles.
 #pragma once
 
+#include <type_traits>
+
 #include "core/error.hpp"
 #include "core/half.hpp"
 #include "gpu/attention/attention_call.hpp"
@@ -24,7 +26,8 @@ void with_p11_instance(const AttentionCall& call, F&& f) {
     const std::int32_t qk = call.params.head_dim_qk, vo = call.params.head_dim_vo;
     if (qk == 64 && vo == 64) return f.template operator()<HopperShape<Element, 64, 64, plain ? 96 : 64, true>, Variant>();
     if (qk == 128 && vo == 128) {
-      return f.template operator()<HopperShape<Element, 128, 128, plain ? 128 : 64, true>, Variant>();
+      constexpr bool general = std::is_same_v<Variant, General>;
+      return f.template operator()<HopperShape<Element, 128, 128, general ? 64 : 128, true>, Variant>();
     }
     if (qk == 192 && vo == 128) {
       return f.template operator()<HopperShape<Element, 192, 128, plain ? 96 : 64, true>, Variant>();

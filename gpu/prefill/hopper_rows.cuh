@@ -8,16 +8,9 @@
 #include "gpu/prefill/boxes.hpp"
 #include "gpu/prefill/hopper_shape.cuh"
 #include "gpu/prefill/row_keys.cuh"
+#include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
-
-// threadIdx.x, asked for again: what is computed from it is computed where it is needed, seldom, and does not stay in a
-// register through every step.
-__device__ inline unsigned thread_again() {
-  unsigned t;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
-  return t;
-}
 
 // A thread's two rows of an item, i = 0 and 1: what the variant and the masks ask of them. Only what every step needs is
 // kept. Rows that are not there count as the item's last, so that whatever is asked of them exists.
@@ -39,7 +32,7 @@ struct ItemRows {
     inner = {div_up(all.begin - tiles.begin, S::keys), (all.end - tiles.begin) / S::keys};
   }
   __device__ std::int32_t row(int i) const {
-    const unsigned t = thread_again();
+    const auto t = static_cast<unsigned>(thread_again());
     return first + (t % S::group_threads / 32 * 16 + t % 32 / 4 + 8 * static_cast<unsigned>(i));
   }
   // PackedRows, without a division.
@@ -56,7 +49,7 @@ template <class S, class Variant>
 __device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, const KeyRules& rules, const PackedItem& item,
                             const ItemRows<S, Variant>& rows, std::int32_t align, int n) {
   const auto mine = [&] {  // the first of this thread's keys
-    return static_cast<std::int32_t>(KeyTiles<S::keys>(item.keys, align).first_key(n) + thread_again() % 4 * 2);
+    return static_cast<std::int32_t>(KeyTiles<S::keys>(item.keys, align).first_key(n) + static_cast<unsigned>(thread_again()) % 4 * 2);
   };
   if constexpr (!Variant::only_scales) {
     const std::int32_t first = mine();

@@ -20,6 +20,7 @@
 #include "core/half.hpp"
 #include "core/softmax_state.hpp"
 #include "gpu/element.cuh"
+#include "gpu/ptx/ex2.cuh"
 #include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
@@ -36,8 +37,8 @@ struct StaleSoftmax {
     float2 total{};
 #pragma unroll
     for (int j = 0; j < keys / 8; ++j) {
-      const float a = exp2_of(s[4 * j] * scale - reference[0]), b = exp2_of(s[4 * j + 1] * scale - reference[0]);
-      const float c = exp2_of(s[4 * j + 2] * scale - reference[1]), d = exp2_of(s[4 * j + 3] * scale - reference[1]);
+      const float a = exp2_approx(s[4 * j] * scale - reference[0]), b = exp2_approx(s[4 * j + 1] * scale - reference[0]);
+      const float c = exp2_approx(s[4 * j + 2] * scale - reference[1]), d = exp2_approx(s[4 * j + 3] * scale - reference[1]);
       p[2 * j] = pack<Element>(a, b), p[2 * j + 1] = pack<Element>(c, d);
       total.x += a + b, total.y += c + d;
     }
@@ -94,18 +95,12 @@ struct StaleSoftmax {
     for (int i = 0; i < 2; ++i) {
       const unsigned row = __ballot_sync(all_lanes, over[i]) >> (threadIdx.x % 32 / 4 * 4) & 0xfu;
       const float m = maximum<keys>(s, scale, i), raised = row == 0 ? reference[i] : fmaxf(reference[i], m);
-      const float factor = exp2_of(reference[i] - raised);
+      const float factor = exp2_approx(reference[i] - raised);
       reference[i] = raised;
       sum[i] *= factor;
 #pragma unroll
       for (int j = 0; j < values / 4; ++j) o[4 * j + 2 * i] *= factor, o[4 * j + 2 * i + 1] *= factor;
     }
-  }
-
-  __device__ static float exp2_of(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
   }
 };
 

@@ -15,9 +15,11 @@ from mutants import KERNELS, MUTANTS, Mutant
 
 SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp", "gpu/kv_pages.hpp",
           "gpu/rope/turns.hpp", "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp",
-          "gpu/attention/needs_general.hpp", "gpu/attention/rung_grid.hpp"}
+          "gpu/attention/needs_general.hpp", "gpu/attention/rung_grid.hpp", "gpu/attention/merge_partials.hpp",
+          "gpu/prefill/boxes.hpp", "gpu/prefill/prefill.hpp", "gpu/tensor_map.hpp"}
 INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh",
            "gpu/prefill/instances.cuh": "tests/gpu_mutants/one_prefill_instance.cuh",
+           "gpu/prefill/hopper_instances.cuh": "tests/gpu_mutants/one_hopper_instance.cuh",
            "gpu/attention/elements.cuh": "tests/gpu_mutants/one_element.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
 FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"

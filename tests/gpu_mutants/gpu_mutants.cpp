@@ -41,7 +41,7 @@ struct SkipOnOtherGpus : test::Listener {
 };
 REGISTER_LISTENER("skip on other GPUs", 3, SkipOnOtherGpus);
 
-enum class Cases { plain, general, prefill, plain_prefill, general_prefill };  // what a mutant's one instance computes
+enum class Cases { plain, general, prefill, plain_prefill, general_prefill, prefill_in_boxes };  // what a mutant's one instance computes
 
 struct Mutant {
   std::string name, mistake;
@@ -56,6 +56,10 @@ GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
 GpuPlanShape p1_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
 GpuPlanShape p4_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
 GpuPlanShape p5_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
+[[maybe_unused]] GpuPlanShape p11_shape(const CaseSpec& spec) {
+  const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());
+  return {gpu::p11::grid(spec.params, pack), false, pack};
+}
 
 const std::vector<Mutant>& mutants() {
   static const std::vector<Mutant> all = [] {
@@ -73,6 +77,9 @@ const std::vector<Mutant>& mutants() {
     add(test::p4_mutants(), Cases::plain_prefill, p4_shape, true);
     add(test::p5_mutants(), Cases::plain_prefill, p5_shape, true);
     add(test::p5_general_mutants(), Cases::general_prefill, p5_shape, true);
+#ifdef FLASHLADDER_HOPPER
+    add(test::p11_mutants(), Cases::prefill_in_boxes, p11_shape, true);
+#endif
     return list;
   }();
   return all;
@@ -80,6 +87,11 @@ const std::vector<Mutant>& mutants() {
 
 CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
   if (cases == Cases::plain_prefill) return test::as_plain_prefill(spec);
+  if (cases == Cases::prefill_in_boxes) {
+    spec = test::as_plain_prefill(spec);
+    spec.page_size = div_up(spec.page_size, 8) * 8;
+    return spec;
+  }
   if (cases == Cases::general_prefill) return test::as_prefill(spec, test::f16_and_128);
   if (cases == Cases::prefill) {
     spec.dtype = DType::f16;
@@ -98,7 +110,7 @@ CaseSpec cut_often(Cases cases) {
   spec.page_size = 16;
   spec.kv_lens = {2900, 33, 0, 300};
   spec.qo_lens = {1, 1, 1, 1};
-  if (cases == Cases::plain_prefill || cases == Cases::general_prefill) spec.qo_lens = {40, 33, 2, 200};
+  if (cases != Cases::plain && cases != Cases::general && cases != Cases::prefill) spec.qo_lens = {40, 33, 2, 200};
   spec.params.num_qo_heads = 8;
   spec.params.num_kv_heads = 2;
   return spec;
@@ -113,13 +125,15 @@ struct Checked {
 
 // One made for the plan-driven kernels, 24 random ones and the case table's, or the first --cases of them.
 std::deque<Checked>& cases_of(Cases kind) {
-  static std::deque<Checked> lists[5];
+  static std::deque<Checked> lists[6];
   std::deque<Checked>& list = lists[static_cast<int>(kind)];
   if (!list.empty()) return list;
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
     const bool decode = kind == Cases::plain || kind == Cases::general;
-    specs.push_back(for_one_instance(decode ? test::random_decode(seed) : random_spec(seed), kind));
+    const bool boxes = kind == Cases::prefill_in_boxes;
+    specs.push_back(for_one_instance(decode  ? test::random_decode(seed)
+                                     : boxes ? test::random_fast_prefill(seed) : random_spec(seed), kind));
   }
   for (const CaseSpec& spec : case_table()) specs.push_back(for_one_instance(spec, kind));
   if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));

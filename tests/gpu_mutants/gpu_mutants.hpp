@@ -43,5 +43,6 @@ std::span<const GpuMutant> p1_mutants();
 std::span<const GpuMutant> p4_mutants();
 std::span<const GpuMutant> p5_mutants();
 std::span<const GpuMutant> p5_general_mutants();
+std::span<const GpuMutant> p11_mutants();  // in a build for Hopper
 
 }  // namespace flashladder::test

@@ -6,7 +6,7 @@ import collections
 Kernel = collections.namedtuple("Kernel", "files rung variant")
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, P1 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/prefill/p1_row_per_thread.cu"
-P4, P5 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu"
+P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
 KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
@@ -15,6 +15,7 @@ KERNELS = {
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),
   "p5": Kernel([MERGE, P5], "p5", "Scaled"),
   "p5_general": Kernel([MERGE, P5], "p5", "General"),
+  "p11": Kernel([P11], "p11", "Scaled"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
@@ -25,6 +26,9 @@ ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cu
 WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
 WRITE = "gpu/attention/write_row.cuh"
 COPIES, LOGITS, KEYS = "gpu/prefill/tile_copies.cuh", "gpu/prefill/row_logits.cuh", "gpu/prefill/row_keys.cuh"
+PRODUCER, PRODUCTS = "gpu/prefill/hopper_producer.cuh", "gpu/prefill/hopper_products.cuh"
+ROWS, STALE, BOXES = "gpu/prefill/hopper_rows.cuh", "gpu/prefill/stale_softmax.cuh", "gpu/prefill/box_copies.cuh"
+OUTPUT = "gpu/prefill/row_output.cuh"
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
 MUTANTS = [
@@ -167,4 +171,31 @@ MUTANTS = [
   Mutant("p5_slope_of_first_row", "p5_general",
          [(LOGITS, "lane_place<S>(item, place, i).qo_head", "lane_place<S>(item, place, 0 * i).qo_head")],
          "agree", "every row of a lane has the ALiBi slope of the first"),
+
+  Mutant("p11_mask_off_by_one", "p11", [(ROWS, "bool sees = seen[i].contains(key);", "bool sees = seen[i].contains(key - 1);")],
+         "agree", "a row sees one key more than it may, and not its first"),
+  Mutant("p11_edge_not_masked", "p11", [(ROWS, "(all.end - tiles.begin) / S::keys};", "div_up(all.end - tiles.begin, S::keys)};")],
+         "agree", "the tile with the diagonal is taken for one that all rows see"),
+  Mutant("p11_no_rescale", "p11",
+         [(STALE, "o[4 * j + 2 * i] *= factor, o[4 * j + 2 * i + 1] *= factor;", "o[4 * j + 2 * i] *= 1, o[4 * j + 2 * i + 1] *= 1;")],
+         "agree", "o keeps its scale when the reference is raised"),
+  Mutant("p11_sum_kept", "p11", [(STALE, "sum[i] *= factor;", "")],
+         "agree", "the sum keeps its scale when the reference is raised"),
+  Mutant("p11_never_raised", "p11", [(STALE, "most = 16384.0f;", "most = 1e38f;")],
+         "agree", "weights overflow f16 before the reference is raised"),
+  Mutant("p11_wrong_stride", "p11", [(PRODUCTS, "wgmma_operand(v, S::atom_bytes, ", "wgmma_operand(v, 2 * S::atom_bytes, ")],
+         "agree", "the second 64 features of V are looked for behind the next eight keys"),
+  Mutant("p11_lost_stage", "p11", [(PRODUCER, "kv.box_rows, shared.k[at.stage],", "kv.box_rows, shared.k[0 * at.stage],")],
+         "agree", "every tile of keys is copied to the first stage"),
+  Mutant("p11_tail_read", "p11", [(P11, "if (first_key + S::keys > kv_len) {", "if (first_key + S::keys > kv_len + S::keys) {")],
+         "agree", "values in the unused slots of a last page are not cleared, and 0 * NaN is NaN"),
+  Mutant("p11_o_kept", "p11", [(PRODUCTS, "step > 0 || !first);", "true);")],
+         "agree", "an item adds to what the last one left in the accumulators"),
+  Mutant("p11_start_of_page", "p11", [(BOXES, "return {(at - logical * kv.pages.page_size) / 8, ", "return {0, ")],
+         "agree", "every box is taken from the start of its page"),
+  Mutant("p11_box_of_first", "p11", [(BOXES, "const auto at = static_cast<std::int32_t>(token + mine);", "const auto at = static_cast<std::int32_t>(token);")],
+         "agree", "all lanes ask for the tile's first box"),
+  Mutant("p11_rows_exchanged", "p11", [(OUTPUT, "__shfl_sync(all_lanes, offset, row);", "__shfl_sync(all_lanes, offset, row ^ 1);"),
+                                       (OUTPUT, "__shfl_sync(all_lanes, offset, lane / 4 * 4 + i);", "__shfl_sync(all_lanes, offset, lane / 4 * 4 + 1 - i);")],
+         "agree", "rows are written in each other's place"),
 ]
