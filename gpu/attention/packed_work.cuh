@@ -18,20 +18,26 @@ __device__ inline PackedItem work_of(const PackedParams& plan, std::int32_t grou
 }
 
 // The same by a warp, in two steps and in the order of sections, so that the record is under way while other work goes on:
-// its copy to shared memory starts (cp.async, not committed), and when it has come, it is moved to the head whose turn it is.
+// its copy to shared memory starts (cp.async, not committed), and when it has come, one lane moves it to the head whose turn
+// it is, and to where all threads read it.
 __device__ inline PackedHeader::Place start_work(const PackedParams& plan, const PackedHeader& header, std::int32_t w,
-                                                 PackedItem& to) {
+                                                 PackedItem& coming) {
   const PackedHeader::Place place = header.in_sections(w);
   const unsigned lane = threadIdx.x % 32;
   const auto* from = reinterpret_cast<const uint4*>(plan.view.items + place.item);
-  if (lane < sizeof(PackedItem) / sizeof(uint4)) cp_async_16(reinterpret_cast<uint4*>(&to) + lane, from + lane, true);
+  if (lane < sizeof(PackedItem) / sizeof(uint4)) cp_async_16(reinterpret_cast<uint4*>(&coming) + lane, from + lane, true);
   return place;
 }
-__device__ inline void settle_work(const PackedParams& plan, std::int32_t group_size, std::int32_t copy, PackedItem& item) {
-  cp_async_wait<0>();
-  __syncwarp();  // the record is there, what other lanes copied too
-  if (threadIdx.x % 32 == 0) plan.view.header->move_to_copy(item, copy, plan.pack, group_size);
-  __syncwarp();  // ... of the right head
+__device__ inline void settle_work(const PackedParams& plan, std::int32_t group_size, std::int32_t copy,
+                                   const PackedItem& coming, PackedItem& item) {
+  if (threadIdx.x % 32 == 0) {
+#pragma unroll 1
+    for (unsigned i = 0; i < sizeof(PackedItem) / 4; ++i) {  // one by one: such a warp has few registers
+      reinterpret_cast<std::int32_t*>(&item)[i] = reinterpret_cast<const std::int32_t*>(&coming)[i];
+    }
+    plan.view.header->move_to_copy(item, copy, plan.pack, group_size);
+  }
+  __syncwarp();  // the record is there, and the next may come
 }
 
 // Merge m of a part, whose copies follow each other.

@@ -19,26 +19,26 @@ __device__ void produce_keys(HopperShared<S>& shared, const QueryBoxes& queries,
   const int lane = threadIdx.x % 32;
   const PackedHeader& header = *plan.view.header;
   const auto claim_by_one = [&] { return lane == 0 ? claim(plan) : 0; };
-  const auto record = [&](std::uint32_t turn) -> PackedItem& { return shared.items[turn % S::records]; };
-  const auto start = [&](std::int32_t work, std::uint32_t turn) {
-    const std::int32_t copy = work < header.num_work ? start_work(plan, header, work, record(turn)).copy : 0;
+  const auto start = [&](std::int32_t work) {
+    if (work < header.num_work) shared.coming_copy = start_work(plan, header, work, shared.coming).copy;  // all lanes alike
     cp_async_commit();
-    return copy;
   };
   std::uint32_t filled = 0;  // tiles of keys so far
   // Two works ahead: while one's keys are copied, the record of the next is under way, and the claim of the one after.
   std::int32_t work = __shfl_sync(all_lanes, claim_by_one(), 0), next = work;
-  std::int32_t copy = start(work, 0);
+  start(work);
   for (std::uint32_t turn = 0;; ++turn, work = next) {
-    PackedItem& item = record(turn);
+    PackedItem& item = shared.items[turn % 2];
     const bool none = work >= header.num_work;
     const std::int32_t claimed = none ? 0 : claim_by_one();
-    if (!none) settle_work(plan, rows.group_size, copy, item);
-    barriers.q_empty.wait(turn % 2 ^ 1);  // the queries before are taken
+    cp_async_wait<0>();
+    __syncwarp();  // the record is there, what other lanes copied too
+    barriers.q_empty.wait(turn % 2 ^ 1);  // the queries before are taken, and nobody reads the record before them any more
     if (none) {
       if (lane == 0) item.rows = {}, barriers.q_full.arrive();
       return;
     }
+    settle_work(plan, rows.group_size, shared.coming_copy, shared.coming, item);
     constexpr int panels = S::head_dim_qk / 64;  // a lane a panel
     if (lane == 0) barriers.q_full.arrive_expecting(S::consumers * panels * queries.group_rows * 128);
     __syncwarp();
@@ -51,7 +51,7 @@ __device__ void produce_keys(HopperShared<S>& shared, const QueryBoxes& queries,
     const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
     TileBoxes now = locate(tiles.count - 1);
     next = __shfl_sync(all_lanes, claimed, 0);
-    copy = start(next, turn + 1);  // nobody reads that record any more: it was of the work three before
+    start(next);
     for (int n = tiles.count - 1; n >= 0; --n) {
       const TileBoxes upcoming = n > 0 ? locate(n - 1) : TileBoxes{};  // page ids come while the ring is full
       const RingSlot<S::stages> at(filled++);
@@ -73,7 +73,7 @@ __device__ void produce_values(HopperShared<S>& shared, const KvBoxes& kv) {
   std::uint32_t filled = 0;
   for (std::uint32_t turn = 0;; ++turn) {
     barriers.q_full.wait(turn % 2);
-    const PackedItem& item = shared.items[turn % S::records];
+    const PackedItem& item = shared.items[turn % 2];
     if (item.rows.empty()) return;
     const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
     const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };

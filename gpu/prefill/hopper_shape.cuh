@@ -21,7 +21,6 @@ struct HopperShape {
   static constexpr int threads = group_threads * (1 + consumers);
   static constexpr int group_rows = 64;   // of a warp group: 16 a warp
   static constexpr int stages = head_dim_qk == 64 ? 4 : 2;  // of the rings of K and of V
-  static constexpr int records = 4;       // of works: one being finished, one begun, one under way
   // Of a thread. All together are what the CTA was launched with, all that an SM has.
   static constexpr int producer_registers = consumers == 2 ? 24 : 32, consumer_registers = consumers == 2 ? 240 : 160;
   static_assert(group_threads * (producer_registers + consumers * consumer_registers) <= 65536, "an SM's registers");
@@ -54,7 +53,9 @@ struct alignas(S::atom_bytes) HopperShared {
   unsigned char k[S::stages][S::k_bytes];     // [keys / 8][k_atoms] atoms
   unsigned char v[S::stages][S::v_bytes];     // [keys / 8][v_atoms] atoms
   unsigned char o[S::q_in_registers ? S::consumers : 1][S::q_in_registers ? S::o_bytes : 16];  // [group_rows][head_dim_vo]
-  PackedItem items[S::records];               // of the works in turn; no rows: there is none
+  PackedItem items[2];                        // of this work and of the next; no rows: there is none
+  PackedItem coming;                          // of the one after, on its way, for the head of copy 0: only the warp that
+  std::int32_t coming_copy;                   // claims looks at it, and at which copy it is of
   std::uint32_t q_address[S::consumers];      // of q, in this address space: see HopperQueries
   HopperBarriers<S> barriers;
 };

@@ -47,7 +47,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
   for (std::uint32_t turn = 0;; ++turn) {
     tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);  // as below, for uniform registers
     barriers.q_full.wait(turn % 2);
-    const PackedItem& item = shared.items[turn % S::records];
+    const PackedItem& item = shared.items[turn % 2];
     if (item.rows.empty()) return;
     const KeyTiles<S::keys> tiles(item.keys, align);
     if (group * queries.group_rows >= item.rows.size()) {  // this group has no rows: it lets the tiles pass
@@ -132,8 +132,11 @@ kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBox
   if (group == 0) {
     give_registers_back<S::producer_registers>();
     const int warp = __shfl_sync(all_lanes, static_cast<int>(threadIdx.x) / 32, 0);
-    if (warp == 0) produce_keys<S>(shared, queries, kv, rows, plan);
-    if (warp == 1) produce_values<S>(shared, kv);
+    if (warp == 0) {
+      produce_keys<S>(shared, queries, kv, rows, plan);
+    } else if (warp == 1) {
+      produce_values<S>(shared, kv);
+    }
   } else {
     take_registers<S::consumer_registers>();
     const Variant variant{params};

@@ -182,7 +182,7 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
        const __grid_constant__ typename S::Variant::Params params, const __grid_constant__ KeyRules rules,
        const __grid_constant__ PackedParams plan) {
   const typename S::Variant variant{params};
-  using Threads = ThreadGroup<S::threads>;
+  using Threads = ThreadGroup<S::threads, 0, 1>;  // not barrier 0: warps without rows in a tile come to it elsewhere
   const PackedRows place{plan.pack};
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared<S>& shared = *reinterpret_cast<Shared<S>*>(bytes);
