@@ -51,7 +51,7 @@ void add_names(std::vector<std::string>& names, const Cases& cases, const std::s
 }  // namespace
 
 const char* name_of(Family family) {
-  constexpr const char* names[] = {"decode", "graph", "append", "norm", "rope", "plan"};
+  constexpr const char* names[] = {"decode", "graph", "prefill", "append", "norm", "rope", "plan"};
   return names[static_cast<int>(family)];
 }
 
@@ -76,6 +76,66 @@ CaseSpec decode_case(std::string lengths_name, Lengths kv_lens, std::int32_t num
   spec.page_size = page_size;
   spec.dtype = DType::f16;
   return spec;
+}
+
+double PrefillCase::bytes() const {
+  const AttentionParams& p = spec.params;
+  return static_cast<double>(spec.total_kv()) * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) * element;
+}
+double PrefillCase::flops() const {
+  const AttentionParams& p = spec.params;
+  return 2.0 * static_cast<double>(spec.visible_pairs()) * p.num_qo_heads * (p.head_dim_qk + p.head_dim_vo);
+}
+
+std::vector<PrefillCase> prefill_cases() {
+  struct Shape {
+    const char* name;
+    Lengths qo_lens, kv_lens;
+    std::int32_t qo_heads, kv_heads, head_dim_qk, head_dim_vo, page_size;
+    bool causal, fa2_too;
+  };
+  const Lengths long2 = uniform(2, 8192), short4 = uniform(4, 2048), one = {16384}, half = {8192};
+  const Shape shapes[] = {
+      {"B2 S8192 32/8 p16 causal", long2, long2, 32, 8, 128, 128, 16, true, true},
+      {"B4 S2048 32/8 p16 causal", short4, short4, 32, 8, 128, 128, 16, true, true},
+      {"B2 S8192 32/8 causal contiguous", long2, long2, 32, 8, 128, 128, 0, true, false},
+      {"B4 S2048 32/8 causal contiguous", short4, short4, 32, 8, 128, 128, 0, true, false},
+      {"B2 S8192 32/8 full contiguous", long2, long2, 32, 8, 128, 128, 0, false, false},
+      {"B4 S2048 32/8 full contiguous", short4, short4, 32, 8, 128, 128, 0, false, false},
+      {"B1 S16384 32/32 d64 causal contiguous", one, one, 32, 32, 64, 64, 0, true, false},
+      {"B1 S16384 32/32 d64 full contiguous", one, one, 32, 32, 64, 64, 0, false, false},
+      {"B1 S16384 8/8 d256 causal contiguous", one, one, 8, 8, 256, 256, 0, true, false},
+      {"B1 S16384 8/8 d256 full contiguous", one, one, 8, 8, 256, 256, 0, false, false},
+      {"B1 S8192 32/32 d192/128 causal contiguous", half, half, 32, 32, 192, 128, 0, true, false},
+      {"B1 S8192 32/32 d192/128 full contiguous", half, half, 32, 32, 192, 128, 0, false, false},
+      {"B8 q512 kv16384 32/8 p16 causal", uniform(8, 512), uniform(8, 16384), 32, 8, 128, 128, 16, true, false},
+      {"B64 q16 kv8192 32/8 p16 causal", uniform(64, 16), uniform(64, 8192), 32, 8, 128, 128, 16, true, false},
+      {"B64 q4 kv8192 32/8 p16 causal", uniform(64, 4), uniform(64, 8192), 32, 8, 128, 128, 16, true, false},
+      {"B64 S lognormal 32/8 p16 causal", lognormal64, lognormal64, 32, 8, 128, 128, 16, true, false},
+  };
+  std::vector<PrefillCase> cases;
+  for (const Shape& s : shapes) {
+    CaseSpec spec = decode_case("", s.kv_lens, s.qo_heads, s.kv_heads, s.page_size);
+    spec.name = s.name;
+    spec.qo_lens = s.qo_lens;
+    spec.params.head_dim_qk = s.head_dim_qk, spec.params.head_dim_vo = s.head_dim_vo;
+    spec.params.sm_scale = default_sm_scale(s.head_dim_qk);
+    spec.params.mask = s.causal ? MaskMode::causal : MaskMode::none;
+    cases.push_back({spec, s.fa2_too});
+    if (s.fa2_too) {
+      spec.name += " bf16", spec.dtype = DType::bf16;
+      cases.push_back({spec, false});
+    }
+  }
+  for (const bool window : {true, false}) {
+    PrefillCase special = cases.front();
+    special.fa2_too = false;
+    special.spec.name += window ? " w1023" : " cap30";
+    if (window) special.spec.params.window_left = 1023;
+    if (!window) special.spec.params.logits_soft_cap = 30;
+    cases.push_back(special);
+  }
+  return cases;
 }
 
 std::vector<CaseSpec> decode_cases() {
@@ -173,6 +233,9 @@ std::vector<std::string> case_strings(Family family) {
       add_names(names, graph_norm_cases(), "", {" cold", " warm"});
       add_names(names, graph_rope_cases(), "rope ", {" cold", " warm"});
       add_names(names, chain_cases(), "", {""});
+      break;
+    case Family::prefill:
+      for (const PrefillCase& c : prefill_cases()) names.push_back(c.spec.name);
       break;
     case Family::append: add_names(names, append_cases(), "", {""}); break;
     case Family::norm: add_names(names, norm_cases(), "", {""}); break;

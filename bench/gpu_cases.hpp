@@ -1,5 +1,6 @@
 // What `flashladder bench FAMILY` times on a GPU unless told otherwise. The case strings are those of the peers' lines
-// (bench/peers/), so that one table holds both; tests/bench_gpu.cpp holds the strings. All of it is f16, head_dim 128.
+// (bench/peers/), so that one table holds both; tests/bench_gpu.cpp holds the strings. All of it is f16, head_dim 128,
+// unless a string says otherwise.
 #pragma once
 
 #include <array>
@@ -14,8 +15,8 @@
 namespace flashladder::bench {
 
 // decode: events around one run, L2 flushed. graph: a graph of launches, per launch; cold over rotating caches, warm on one.
-enum class Family : std::uint8_t { decode, graph, append, norm, rope, plan };
-inline constexpr std::array all_families{Family::decode, Family::graph, Family::append,
+enum class Family : std::uint8_t { decode, graph, prefill, append, norm, rope, plan };
+inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::append,
                                          Family::norm,   Family::rope,  Family::plan};
 const char* name_of(Family family);
 Family family_from(std::string_view name);  // InputError lists the names
@@ -26,6 +27,16 @@ ladder::CaseSpec decode_case(std::string lengths_name, std::vector<std::int32_t>
 std::vector<ladder::CaseSpec> decode_cases();
 std::vector<ladder::CaseSpec> graph_cases();  // without " cold" and " warm"
 std::vector<ladder::CaseSpec> plan_cases();
+
+// The public prefill classes, by events, L2 flushed. "contiguous": a ragged cache. q<n> kv<n>: an append.
+struct PrefillCase {
+  ladder::CaseSpec spec;  // page_size 0: contiguous
+  bool fa2_too = false;   // both backends
+
+  double bytes() const;   // K and V, once
+  double flops() const;   // of the visible pairs
+};
+std::vector<PrefillCase> prefill_cases();
 
 struct NormCase {
   bool fused_add = false;

@@ -15,6 +15,7 @@ enum class Floor : std::uint8_t { none, read, copy, read_in_graph };
 struct TimedWork {
   Measurement line;                     // family, case, backend; the rest when it is timed
   double bytes = 0;                     // that have to move; 0: not counted
+  double flops = 0;                     // of the visible pairs; 0: not counted
   Floor floor = Floor::none;
   std::string checked;                  // what was compared: "all equals C4, 4 of 1024 heads equal the double oracle"
   std::string failure;                  // why there is no line; "" = right

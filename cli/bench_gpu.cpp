@@ -105,6 +105,7 @@ void Session::time(PreparedFamily& family, int run) {
     Measurement line = work.line;
     line.us = work.time_us();
     if (work.bytes > 0) line.tera_bytes_per_s = 1e-6 * work.bytes / line.us;
+    if (work.flops > 0) line.tera_flops = 1e-6 * work.flops / line.us;
     const std::string now = work.recheck ? work.recheck() : "";
     if (now.empty()) {
       add(line, run);

@@ -50,7 +50,7 @@ TEST_CASE("case strings are those of the peers' lines") {
               "rope + append B16 x 4096 tokens 32/8 p16"});
   CHECK(case_strings(Family::plan) == Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16"});
   for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);
-  CHECK_THROWS_AS(family_from("prefill"), InputError);
+  CHECK_THROWS_AS(family_from("prefil"), InputError);
 }
 
 TEST_CASE("the chosen cases are the work that their strings name") {

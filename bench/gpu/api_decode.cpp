@@ -16,12 +16,12 @@ api::AttentionConfig config_of(const ladder::CaseSpec& spec, const ApiDecode::Op
 
 }  // namespace
 
-ApiDecode::Pinned::Pinned(std::size_t size) {
+Pinned::Pinned(std::size_t size) {
   void* memory = nullptr;
   gpu::check(cudaMallocHost(&memory, size));
   bytes = {static_cast<std::byte*>(memory), size};
 }
-ApiDecode::Pinned::~Pinned() { cudaFreeHost(bytes.data()); }
+Pinned::~Pinned() { cudaFreeHost(bytes.data()); }
 
 ApiDecode::ApiDecode(const ladder::CaseSpec& spec, const Options& options) : indptr_{0} {
   for (const std::int32_t len : spec.kv_lens) {

@@ -13,6 +13,14 @@
 
 namespace flashladder::bench {
 
+struct Pinned {  // page-locked host memory
+  explicit Pinned(std::size_t bytes);
+  ~Pinned();
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  std::span<std::byte> bytes;
+};
+
 class ApiDecode {
  public:
   struct Options {
@@ -30,14 +38,6 @@ class ApiDecode {
                 const AttentionOutput& output) const;
 
  private:
-  struct Pinned {  // page-locked host memory
-    explicit Pinned(std::size_t bytes);
-    ~Pinned();
-    Pinned(const Pinned&) = delete;
-    Pinned& operator=(const Pinned&) = delete;
-    std::span<std::byte> bytes;
-  };
-
   std::vector<std::int32_t> indptr_, last_page_len_;
   gpu::DeviceBuffer device_;
   std::unique_ptr<Pinned> staging_;
