@@ -29,6 +29,7 @@ void DeviceBuffer::poison() {
   if (base_ == nullptr) return;
   check(cudaMemset(base_, guard_byte, size_ + 2 * guard_));
   check(cudaMemset(data(), poison_byte, size_));
+  check(cudaStreamSynchronize(nullptr));  // a memset comes back before it is done, and other streams would not wait for it
 }
 
 bool DeviceBuffer::guards_intact() const {
