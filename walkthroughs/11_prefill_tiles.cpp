@@ -79,8 +79,8 @@ void packed(Narrator& n) {
     cells[0].push_back(text("%d", tile.rows.place(r).query)), cells[1].push_back(text("%d", tile.rows.place(r).qo_head));
   }
   n.table(header, cells);
-  n.step("How much packing saves depends on how many queries there are. 32/8 heads on 8192 keys, tiles of 64 rows; MB of K "
-         "and V that all tiles ask for:");
+  n.step("How much packing saves depends on how many queries there are. 32/8 heads on 8192 keys, no mask, tiles of 64 "
+         "rows; MB of K and V that all tiles ask for:");
   std::vector<std::vector<std::string>> rows;
   for (const int queries : {1, 4, 16, 64, 1024}) {
     const auto tiles = [&](int pack) { return div_up(queries * pack, 64) * (32 / pack); };
@@ -90,7 +90,6 @@ void packed(Narrator& n) {
                     text("%.0f", used(4))});
   }
   n.table({"queries", "MB, pack 1", "rows used %", "MB, pack 4", "rows used %"}, rows);
-  n.say("(Without a causal mask, to keep the sum simple.)");
 }
 
 void who_sees(Narrator& n) {
@@ -214,9 +213,9 @@ void nothing_seen(Narrator& n) {
   add("without the guard", false, nothing);
   add("-1e30 for -inf", true, -1e30f);
   n.table({"", "row 0: o[0]", "lse_log2", "row 6: o[0]", "lse_log2"}, table);
-  n.say("With a large finite number for -inf, row 6 is right, and row 0 is the mean of the tile's 16 values, which look "
-        "like an answer. In a later tile a row that sees nothing of it changes nothing: its weights are 0, its m and d "
-        "stay.");
+  n.say("With a large finite number for -inf, row 6 is right, and row 0 is the mean of the tile's 16 values, zeros for the "
+        "11 keys that do not exist: it looks like an answer. In a later tile a row that sees nothing of it changes "
+        "nothing: its weights are 0, its m and d stay.");
   n.check_that("right: o = 0 and lse_log2 = -inf, as everywhere",
                number_text(-INFINITY, "%.4g") == table[0][2] && table[0][1] == number_text(0, "%.4f"));
 }
