@@ -194,12 +194,13 @@ void nothing_seen(Narrator& n) {
          "see nothing, and all of their scores are -inf. 2^(-inf - -inf) is NaN, so the kernel subtracts 0 while m is "
          "-inf. Row 0 and row 6:");
   std::vector<std::vector<std::string>> table;
+  const float scale = scale_of(tile.problem.params);
   const auto add = [&](const char* name, bool guarded, float hidden) {
     WarpRows mine(tile.rows, 0);
     const KeyTile keys(tile.rows, 0, tile_keys);
     Scores s = mine.scores(tile_keys, [&](int k, int i) { return keys.of_k(k, i); });
     mask(s, tile.rows, 0, 0, hidden);
-    mine.softmax(s, scale_of(tile.problem.params), guarded);
+    mine.softmax(s, scale, guarded);
     mine.weigh_values(s, [&](int i, int v) { return keys.of_v(i, v); });
     const auto cells = [&](int row) {
       const auto done = mine.finish(row);
@@ -211,11 +212,14 @@ void nothing_seen(Narrator& n) {
   constexpr float nothing = SoftmaxState<float>::nothing;
   add("right", true, nothing);
   add("without the guard", false, nothing);
+  add("-5e4 for -inf", true, -5e4f);
   add("-1e30 for -inf", true, -1e30f);
   n.table({"", "row 0: o[0]", "lse_log2", "row 6: o[0]", "lse_log2"}, table);
-  n.say("With a large finite number for -inf, row 6 is right, and row 0 is the mean of the tile's 16 values, zeros for the "
-        "11 keys that do not exist: it looks like an answer. In a later tile a row that sees nothing of it changes "
-        "nothing: its weights are 0, its m and d stay.");
+  n.say("With -5e4 for -inf row 0 is the mean of the tile's 16 values, zeros for the 11 keys that do not exist: it looks "
+        "like an answer. With -1e30 it is not even that: m is -1e30 * scale, rounded, and fmaf subtracts it from the "
+        "product that is not. They differ by %.0e, and 2 to that power is inf. In a later tile a row that sees nothing of "
+        "it changes nothing: its weights are 0, its m and d stay.", static_cast<double>(std::fma(-1e30f, scale,
+        1e30f * scale)));
   n.check_that("right: o = 0 and lse_log2 = -inf, as everywhere",
                number_text(-INFINITY, "%.4g") == table[0][2] && table[0][1] == number_text(0, "%.4f"));
 }

@@ -255,7 +255,7 @@ void registers(Narrator& n) {
   add("192, 128", 192, 128, 2, 48);
   add("256, 256", 256, 256, 1, 64);
   add("not so: 128, 128", 128, 128, 2, 64);
-  n.table({"head_dim (qk, vo)", "rows of a warp", "keys", "o", "scores", "q", "sum", "q"}, rows);
+  n.table({"head_dim (qk, vo)", "rows of a warp", "keys", "o", "scores", "q", "sum", "q is"}, rows);
   n.say("Besides there are m and d, fragments on their way, and addresses. With head_dim 128 o alone is half of all: 64 "
         "keys would leave 255 - 128 - 64 = 63 for the rest, 48 leave 79. A tile must be a multiple of 16 keys, the K of P "
         "V.");

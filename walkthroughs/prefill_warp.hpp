@@ -106,7 +106,7 @@ struct WarpRows {
         const float rescale = std::exp2(m[lane][h] - base);
         float sum = 0;
         for (auto& at : s) {
-          for (float* x = &at[lane][2 * h]; x != &at[lane][2 * h] + 2; ++x) sum += *x = std::exp2(*x * scale - base);
+          for (int i = 2 * h; i < 2 * h + 2; ++i) sum += at[lane][i] = std::exp2(std::fma(at[lane][i], scale, -base));
         }
         m[lane][h] = most, d[lane][h] = d[lane][h] * rescale + sum;
         for (auto& at : o) at[lane][2 * h] *= rescale, at[lane][2 * h + 1] *= rescale;
