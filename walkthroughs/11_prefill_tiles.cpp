@@ -44,10 +44,11 @@ void a_key(Narrator& n) {
                     text("%.1f", 1e3 * bytes / gpu.bytes_per_s)});
   }
   n.table({"", "rows for a load", "bytes a pair", "GB asked for", "ms at 4.8 TB/s"}, rows);
-  n.say("The arithmetic is %.2f TFLOP, %.2f ms at the tensor cores' %.0f TFLOP/s (data sheets, H200). The caches answer "
-        "most of what is asked for: P1's L1 cache a part, the L2 cache the rest. But they do not answer %.0f GB in a "
-        "millisecond.",
-        flop / 1e12, 1e3 * flop / gpu.flop_per_s, gpu.flop_per_s / 1e12, p1 / 1e9);
+  n.say("The arithmetic is %.2f TFLOP, %.2f ms at the tensor cores' %.0f TFLOP/s (data sheets, H200). K and V of the "
+        "prompt are %.0f MB, which the L2 cache holds (%.0f MiB), so that memory need not answer all of that. But no cache "
+        "answers %.0f GB in a millisecond.",
+        flop / 1e12, 1e3 * flop / gpu.flop_per_s, gpu.flop_per_s / 1e12, tokens * 8 * key_bytes / 1e6,
+        gpu.l2 / 1048576, p1 / 1e9);
 }
 
 void registers(Narrator& n) {
