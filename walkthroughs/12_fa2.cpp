@@ -242,8 +242,8 @@ void edges(Narrator& n) {
 void registers(Narrator& n) {
   n.section("What the registers hold");
   n.step("A thread of P5 has at most 255 registers, and two CTAs of 128 threads or one of 256 leave no more of an SM's "
-         "65536. o and the scores are accumulators, a number a register; q would be operands, two numbers a register. For "
-         "a thread:");
+         "65536. o and the scores are accumulators, a number a register; q would be operands, two numbers a register, and "
+         "is kept where the sum is at most 192. For a thread:");
   std::vector<std::vector<std::string>> rows;
   const auto add = [&](const char* dims, int qk, int vo, int row_tiles, int keys) {
     const int o = row_tiles * vo / 2, s = row_tiles * keys / 2, q = row_tiles * qk / 4;
