@@ -88,8 +88,9 @@ void atoms(Narrator& n) {
                   atom / 2 * 8 + 7, atom % 2 * 64, atom % 2 * 64 + 63);
     for (int row = 0; row < (atom == 0 ? 8 : 2); ++row) {
       lines += text("  token %2d ", shared[(atom * atom_bytes + row * 128) / 2] / 16);
-      for (int place = 0; place < 8; ++place) lines += text(" %2d",
-                                                            shared[(atom * atom_bytes + row * 128) / 2 + place * 8] % 16);
+      for (int place = 0; place < 8; ++place) {
+        lines += text(" %2d", shared[(atom * atom_bytes + row * 128) / 2 + place * 8] % 16);
+      }
       lines += "\n";
     }
     if (atom > 0) lines += "  ...\n";
@@ -198,7 +199,7 @@ void sections(Narrator& n) {
   const std::int64_t for_work = div_up(std::int64_t{7} * ctas, std::int64_t{items});
   const auto section = static_cast<std::int32_t>(std::max(kv_heads * q_heads / heads, for_work));
   n.step("Two causal prefills of 8192 tokens, %d query heads on %d KV heads. K and V of one KV head are %.0f MiB, of all "
-         "%.0f MiB; the L2 cache of an H200 has 50 MB. The plan has %d items (tiles of 128 rows) for each query head. In "
+         "%.0f MiB; P11 counts with an L2 cache of 50 MB. The plan has %d items (tiles of 128 rows) for each query head. In "
          "24 MiB there is room for %td KV heads, that is %td query heads; to give each of %d CTAs 7 works, %td are enough. "
          "So a section is %d query heads. How many bytes of K and V do the first %d works, one a CTA, read?", q_heads, heads,
          of_kv_head / 1048576.0, heads * of_kv_head / 1048576.0, items, kv_heads, kv_heads * q_heads / heads, ctas, for_work,
