@@ -26,11 +26,11 @@ struct FinishedRow {
   }
 };
 
-// One query a request. Items and merges write to places of their own, so that several threads may call at once.
+// The plan's first part. Items and merges write to places of their own, so that several threads may call at once.
 class PlanRun {
  public:
   PlanRun(const ladder::Case& c, const Plan& plan)
-      : params_(c.spec.params), partials_(plan.partial_rows, not_written(c.spec.params.head_dim_vo)),
+      : params_(c.spec.params), qo_indptr_(c.qo_indptr), pack_(plan.parts.front().pack), partials_(plan.partial_rows, not_written(c.spec.params.head_dim_vo)),
         result_{.o = std::vector<float>(c.spec.nnz_qo() * params_.num_qo_heads * params_.head_dim_vo),
                 .lse_log2 = std::vector<float>(c.spec.nnz_qo() * params_.num_qo_heads)} {}
 
@@ -62,14 +62,16 @@ class PlanRun {
     constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     return {{nan, nan}, std::vector<float>(dim, nan)};
   }
-  void write(int request, int kv_head, int packed_row, const FinishedRow& row) {
-    const RowPlace place = row_of(kv_head, packed_row, params_.group_size());
-    const std::size_t at = static_cast<std::size_t>(request + place.query) * params_.num_qo_heads + place.qo_head;
+  void write(int request, int head, int packed_row, const FinishedRow& row) {
+    const RowPlace place = row_of(head, packed_row, pack_);
+    const std::size_t at = static_cast<std::size_t>(qo_indptr_[request] + place.query) * params_.num_qo_heads + place.qo_head;
     for (std::size_t i = 0; i < row.o.size(); ++i) result_.o[at * row.o.size() + i] = row.o[i] * row.state.inverse_d();
     result_.lse_log2[at] = row.state.lse_log2();
   }
 
   AttentionParams params_;
+  std::vector<std::int32_t> qo_indptr_;
+  std::int32_t pack_;
   std::vector<FinishedRow> partials_;
   ladder::RunResult result_;
 };

@@ -58,12 +58,12 @@ inline Fragment<2> movmatrix(const Fragment<2>& block) {
   return out;
 }
 
-// 16 tokens of K or V in shared memory, a row of 16-byte chunks each, swizzled as gpu/decode/tile_ring.cuh does.
+// Tokens of K or V in shared memory, a row of 16-byte chunks each, swizzled as gpu/decode/tile_ring.cuh does.
 struct SharedTile {
   int chunks;
-  std::vector<Half> rows;  // [16, chunks * 8]
+  std::vector<Half> rows;  // [tokens, chunks * 8]
 
-  explicit SharedTile(int head_dim) : chunks(head_dim / 8), rows(16 * head_dim) {}
+  explicit SharedTile(int head_dim, int tokens = 16) : chunks(head_dim / 8), rows(tokens * head_dim) {}
   int offset(int token, int chunk) const {  // in bytes
     return (token * chunks + swizzled_chunk(Swizzle::bytes_128, token, chunk)) * chunk_bytes;
   }
@@ -103,13 +103,15 @@ float over_rows(const Lanes<float>& x, int lane, Join join) {
   return out;
 }
 
-// 16 tokens of an item, from `first` on; zeros beyond its end, as cp_async_16 writes them.
-inline void load_tile(const AttentionProblem& problem, const WorkItem& item, int first, SharedTile& k, SharedTile& v) {
-  for (int t = 0; t < 16 && first + t < item.keys.end; ++t) {
+// Tokens of an item, from `first` on; zeros beyond its end, as cp_async_16 writes them.
+inline void load_tile(const AttentionProblem& problem, const WorkItem& item, int kv_head, int first, SharedTile& k,
+                      SharedTile& v) {
+  const int tokens = static_cast<int>(k.rows.size()) / (k.chunks * 8);
+  for (int t = 0; t < tokens && first + t < item.keys.end; ++t) {
     const KvSlot slot = problem.page_table().locate(item.request, first + t);
     for (int chunk = 0; chunk < k.chunks; ++chunk) {
-      const std::int64_t k_at = problem.kv.k_strides.offset(slot, item.head) + chunk * 8;
-      const std::int64_t v_at = problem.kv.v_strides.offset(slot, item.head) + chunk * 8;
+      const std::int64_t k_at = problem.kv.k_strides.offset(slot, kv_head) + chunk * 8;
+      const std::int64_t v_at = problem.kv.v_strides.offset(slot, kv_head) + chunk * 8;
       std::copy_n(static_cast<const Half*>(problem.kv.k) + k_at, 8, k.at(t, chunk));
       std::copy_n(static_cast<const Half*>(problem.kv.v) + v_at, 8, v.at(t, chunk));
     }
@@ -176,7 +178,7 @@ inline std::vector<FinishedRow> attend_on_tensor_cores(const AttentionProblem& p
   HeadTile heads(steps);
   for (int first = item.keys.begin; first < item.keys.end; first += 16) {
     SharedTile k(dim), v(dim);
-    load_tile(problem, item, first, k, v);
+    load_tile(problem, item, item.head, first, k, v);
     Fragment<4> s{};
     for (int i = 0; i < steps; ++i) mma(s, ldmatrix(k, k_row, i, false), queries[i]);
     for (auto& lane : s) {
