@@ -46,7 +46,7 @@ class Families(Cli):
             self.assertEqual([line["family"] for line in plans], ["plan"] * 4)
 
     def test_bad_use_is_refused(self):
-        self.refuses("bench", "prefill", says=["FAMILY", "prefill", "decode, graph"])
+        self.refuses("bench", "prefil", says=["FAMILY", "prefill", "decode, graph"])
         self.refuses("bench", "norm", "--kv", "3", says=["FAMILY = norm", "--kv"])
         self.refuses("bench", "--list", says=["FAMILY", "missing"])
         self.refuses("bench", "decode", "--rounds", "0", says=["--rounds", "whole number, 1 .. 100000"])

@@ -62,9 +62,11 @@ __device__ inline void start_output(float (&o)[S::head_dim_vo / 2], const std::u
                                     bool first) {
   using Product = Wgmma<typename S::Element, S::head_dim_vo>;
   const std::uint64_t b = wgmma_operand(v, S::atom_bytes, S::atom_bytes * S::v_atoms);
+  constexpr int steps = S::keys / 16;
   wgmma_fence();
 #pragma unroll
-  for (int step = 0; step < S::keys / 16; ++step) {
+  for (int step = 0; step < steps; ++step) {
+    if (step == steps / 2) wgmma_commit();  // the first half of P may be overwritten when the first group is done
     Product::template multiply<true>(o, p + 4 * step, further(b, step * 2 * S::atom_bytes * S::v_atoms),
                                     step > 0 || !first);
   }

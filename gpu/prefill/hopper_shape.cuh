@@ -57,6 +57,7 @@ struct alignas(S::atom_bytes) HopperShared {
   PackedItem coming;                          // of the one after, on its way, for the head of copy 0: only the warp that
   std::int32_t coming_copy;                   // claims looks at it, and at which copy it is of
   std::uint32_t q_address[S::consumers];      // of q, in this address space: see HopperQueries
+  std::uint32_t unread;                       // store_if_infinite
   HopperBarriers<S> barriers;
 };
 

@@ -30,6 +30,15 @@ namespace {
 // The threads of a warp group meet, each group at a barrier of its own.
 __device__ inline void sync_group(int group) { asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory"); }
 
+// A store that hardly ever happens, and does no harm: no instruction moves from before it to behind it or back, so that what
+// so_far was made of is computed before what comes next. (ptxas waits for products as early as it can, and would otherwise
+// compute nothing while the second half of them is under way.)
+__device__ inline void store_if_infinite(std::uint32_t shared_address, float so_far) {
+  asm volatile("{\n.reg .pred inf;\nsetp.gt.f32 inf, %0, 0f7f7fffff;\n@inf st.shared.u32 [%1], 0;\n}" ::"f"(so_far),
+               "r"(shared_address)
+               : "memory");
+}
+
 // A warp group: 64 rows of every work that its CTA claims.
 template <class S, class Variant>
 __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& queries, const QueryRows& rows,
@@ -43,6 +52,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
   };
   float scale = 1;
   if constexpr (Variant::only_scales) scale = variant.p.scale;
+  const auto unread = static_cast<std::uint32_t>(__cvta_generic_to_shared(&shared.unread));
   std::uint32_t tile = 0;  // of keys, the next to come
   for (std::uint32_t turn = 0;; ++turn) {
     tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);  // as below, for uniform registers
@@ -90,12 +100,15 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
       start_scores<S>(s, q, q_address(), address(shared.k[at.stage]));
       barriers.v_full[before.stage].wait(before.parity);
       start_output<S>(o, p, address(shared.v[before.stage]), n + 2 == tiles.count);
-      wgmma_wait<1>();
+      wgmma_wait<2>();
       release(barriers.k_empty[at.stage]);
       mask_scores<S>(s, variant, rules, item, mine, align, n);
-      wgmma_wait<0>();
-      release(barriers.v_empty[before.stage]);
-      softmax.template absorb<Element, S::keys>(s, scale, p, o);
+      wgmma_wait<1>();  // the first half of P has been read
+      softmax.template absorb<Element, S::keys>(s, scale, p, o, [&](float so_far) {
+        if constexpr (Variant::only_scales) store_if_infinite(unread, so_far);
+        wgmma_wait<0>();
+        release(barriers.v_empty[before.stage]);
+      });
     }
     const RingSlot<S::stages> last(tile - 1);
     barriers.v_full[last.stage].wait(last.parity);

@@ -182,7 +182,6 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
        const __grid_constant__ typename S::Variant::Params params, const __grid_constant__ KeyRules rules,
        const __grid_constant__ PackedParams plan) {
   const typename S::Variant variant{params};
-  using Threads = ThreadGroup<S::threads, 0, 1>;  // not barrier 0: warps without rows in a tile come to it elsewhere
   const PackedRows place{plan.pack};
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared<S>& shared = *reinterpret_cast<Shared<S>*>(bytes);
@@ -212,46 +211,40 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
     mine.keep_query(shared);
     const auto begin_tile = [&](std::int32_t tile) {
       cp_async_wait<0>();
-      Threads::sync();  // K of this tile has arrived; all warps are done with V of the last one
+      __syncthreads();  // K of this tile has arrived; all warps are done with V of the last one
       copies.copy_v(tile, shared.v);
       cp_async_commit();
     };
     const auto have_scores = [&](std::int32_t tile) {
       cp_async_wait<0>();
-      Threads::sync();  // V has arrived; all warps are done with K
+      __syncthreads();  // V has arrived; all warps are done with K
       if (tile + 1 < tiles) copies.copy_k(tile + 1, shared.k);
       cp_async_commit();
     };
-    const auto only_copy = [&](std::int32_t tile, std::int32_t end) {  // what other warps need
-      for (; tile < end; ++tile) {
-        begin_tile(tile);
-        have_scores(tile);
-        copies.know(tile + 2, copies.ask(tile + 2));
-      }
-    };
-    const Range some = warp.tiles.some;
-    only_copy(0, some.begin);
-    for (std::int32_t tile = some.begin; tile < some.end; ++tile) {
+    // All warps go through all tiles, since they copy and meet together; one without rows that see a tile computes nothing.
+    for (std::int32_t tile = 0; tile < tiles; ++tile) {
+      const bool sees_some = __any_sync(all_lanes, warp.tiles.some.contains(tile));
       begin_tile(tile);
       float s[S::row_tiles][S::keys / 8][4] = {};
-      mine.scores(shared, s);
+      if (sees_some) mine.scores(shared, s);
       have_scores(tile);
-      const std::int32_t first_key = item.keys.begin + tile * S::keys;
-      float scale = 1;
-      if constexpr (std::is_same_v<typename S::Variant, Scaled>) {
-        scale = params.scale;  // into the exponent, with one fmaf
-      } else {
-        transform(variant, logits, first_key, s);
+      if (sees_some) {
+        const std::int32_t first_key = item.keys.begin + tile * S::keys;
+        float scale = 1;
+        if constexpr (std::is_same_v<typename S::Variant, Scaled>) {
+          scale = params.scale;  // into the exponent, with one fmaf
+        } else {
+          transform(variant, logits, first_key, s);
+        }
+        if (__any_sync(all_lanes, variant.every_tile_is_edge() || !warp.tiles.all.contains(tile))) {
+          mask(variant, logits, shared.seen, first_key, s);
+        }
+        mine.softmax(s, scale);
       }
-      if (__any_sync(all_lanes, variant.every_tile_is_edge() || !warp.tiles.all.contains(tile))) {
-        mask(variant, logits, shared.seen, first_key, s);
-      }
-      mine.softmax(s, scale);
       const KvSlot slot = copies.ask(tile + 2);  // under way while P V is computed
-      mine.weigh_values(shared, s);
+      if (sees_some) mine.weigh_values(shared, s);
       copies.know(tile + 2, slot);
     }
-    only_copy(some.end, tiles);
     write_rows(shared.q, mine, variant, logits, rows, plan, item);
   }
 }

@@ -31,18 +31,16 @@ struct StaleSoftmax {
   float reference[2] = {no_reference, no_reference};  // in log2 units, of the whole row
   float sum[2] = {};                                  // of this thread's keys
 
-  // p = exp2(s * scale - reference), rounded in pairs to A operands; returns this thread's sums.
-  template <class Element, int keys>
-  __device__ float2 weights(const float (&s)[keys / 2], float scale, std::uint32_t (&p)[keys / 4]) const {
-    float2 total{};
+  // p = exp2(s * scale - reference), rounded in pairs to A operands, of eights [from, to) of keys; adds to this thread's sums.
+  template <class Element, int from, int to, int keys>
+  __device__ void weights(const float (&s)[keys], float scale, std::uint32_t (&p)[keys / 2], float2& total) const {
 #pragma unroll
-    for (int j = 0; j < keys / 8; ++j) {
+    for (int j = from; j < to; ++j) {
       const float a = exp2_approx(s[4 * j] * scale - reference[0]), b = exp2_approx(s[4 * j + 1] * scale - reference[0]);
       const float c = exp2_approx(s[4 * j + 2] * scale - reference[1]), d = exp2_approx(s[4 * j + 3] * scale - reference[1]);
       p[2 * j] = pack<Element>(a, b), p[2 * j + 1] = pack<Element>(c, d);
       total.x += a + b, total.y += c + d;
     }
-    return total;
   }
 
   // The maximum of row i over the four threads that share it. A scale of 0 or more.
@@ -63,18 +61,26 @@ struct StaleSoftmax {
       const float m = maximum<keys>(s, scale, i);
       reference[i] = m == SoftmaxState<float>::nothing ? no_reference : m;
     }
-    const float2 total = weights<Element, keys>(s, scale, p);
+    float2 total{};
+    weights<Element, 0, keys / 8>(s, scale, p, total);
     sum[0] = total.x, sum[1] = total.y;
   }
 
-  // A later tile. o: what earlier tiles summed up to; all of their products are done.
-  template <class Element, int keys, int values>
-  __device__ void absorb(const float (&s)[keys / 2], float scale, std::uint32_t (&p)[keys / 4], float (&o)[values]) {
-    float2 total = weights<Element, keys>(s, scale, p);
+  // A later tile. o: what earlier tiles summed up to. The first half of p is free; rest() waits until all of it is, and o is
+  // complete.
+  template <class Element, int keys, int values, class Rest>
+  __device__ void absorb(const float (&s)[keys / 2], float scale, std::uint32_t (&p)[keys / 4], float (&o)[values],
+                         const Rest& rest) {
+    constexpr int half = keys / 16 / 2 * 2;  // eights of keys whose p the first half of a product's steps reads
+    float2 total{};
+    weights<Element, 0, half>(s, scale, p, total);
+    rest(total.x + total.y);
+    weights<Element, half, keys / 8>(s, scale, p, total);
     const bool over[2] = {!(total.x <= most), !(total.y <= most)};  // NaN too
     if (__any_sync(all_lanes, over[0] || over[1])) [[unlikely]] {
       raise<keys>(s, scale, over, o);
-      total = weights<Element, keys>(s, scale, p);
+      total = {};
+      weights<Element, 0, keys / 8>(s, scale, p, total);
     }
     sum[0] += total.x, sum[1] += total.y;
   }

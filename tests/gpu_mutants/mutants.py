@@ -153,9 +153,9 @@ MUTANTS = [
          [(P5, "      copies.copy_v(tile, shared.v);\n      cp_async_commit();\n",
            "      copies.copy_v(tile, shared.v);\n      if (tile + 1 < tiles) copies.copy_k(tile + 1, shared.k);\n"
            "      cp_async_commit();\n      cp_async_wait<0>();\n"),
-          (P5, "      Threads::sync();  // V has arrived; all warps are done with K\n"
+          (P5, "      __syncthreads();  // V has arrived; all warps are done with K\n"
                "      if (tile + 1 < tiles) copies.copy_k(tile + 1, shared.k);\n",
-               "      Threads::sync();\n")],
+               "      __syncthreads();\n")],
          "agree", "K of the next tile is copied to where this one is still to be read"),
   Mutant("p5_tail_read", "p5",
          [(COPIES, "return item_.keys.size();",
