@@ -2,83 +2,17 @@
 // swizzled rows, one XOR away; copies under way while tensor cores compute, and what a barrier is for; edge tiles; what the
 // registers hold. Ends with P5's items on the CPU.
 #include <cmath>
-#include <set>
 
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "planner/planner.hpp"
-#include "walkthroughs/prefill_pipeline.hpp"
+#include "walkthroughs/bank_counts.hpp"
+#include "walkthroughs/measured.hpp"
 #include "walkthroughs/toy.hpp"
 
 using namespace flashladder;
 using namespace flashladder::walkthroughs;
 
 namespace {
-
-constexpr int head_dim = 128, chunks = head_dim / 8, row_bytes = head_dim * 2, tile_keys = 64;
-
-// Cycles of one load of a warp, 2 or 4 bytes a lane: the most different words that lanes want of one bank.
-int cycles(const Lanes<int>& offsets) {
-  std::array<std::set<int>, 32> words;
-  for (const int offset : offsets) words[offset / 4 % 32].insert(offset / 4);
-  std::size_t most = 0;
-  for (const auto& of_bank : words) most = std::max(most, of_bank.size());
-  return static_cast<int>(most);
-}
-
-struct Reads {
-  int instructions = 0, cycles = 0;
-  void add(int taken) { ++instructions, cycles += taken; }
-};
-
-// What a warp of P3 reads of a tile: k[i * 8] and k[i * 8 + 4] of a lane's key, four elements of V a mma.
-Reads p3_reads_k() {
-  Reads reads;
-  for (int n = 0; n < tile_keys / 8; ++n) {
-    for (int i = 0; i < head_dim / 16; ++i) {
-      for (const int word : {i * 8, i * 8 + 4}) {
-        reads.add(cycles(each_lane([&](int lane) { return (n * 8 + lane / 4) * row_bytes + (lane % 4 + word) * 4; })));
-      }
-    }
-  }
-  return reads;
-}
-Reads p3_reads_v() {
-  Reads reads;
-  for (int i = 0; i < tile_keys / 16; ++i) {
-    for (int n = 0; n < head_dim / 8; ++n) {
-      for (const int key : {0, 1, 8, 9}) {
-        reads.add(cycles(each_lane([&](int lane) {
-          return (i * 16 + lane % 4 * 2 + key) * row_bytes + (n * 8 + lane / 4) * 2;
-        })));
-      }
-    }
-  }
-  return reads;
-}
-
-// ldmatrix of all of a tile: four phases of eight lanes each. place(row, chunk): the byte offset.
-template <class Row, class Place>
-Reads ldmatrix_reads(int keys, Row row_of, Place place) {
-  Reads reads;
-  for (int first = 0; first < keys; first += 16) {
-    for (int step = 0; step < head_dim / 16; ++step) {
-      int taken = 0;
-      for (int phase = 0; phase < 4; ++phase) {
-        std::array<std::int32_t, lanes_per_phase> offsets{};
-        for (int l = 0; l < lanes_per_phase; ++l) {
-          const NamedRow named = row_of(8 * phase + l, first, step);
-          offsets[l] = place(named.row, named.chunk);
-        }
-        taken += bank_conflict_ways(offsets);
-      }
-      reads.add(taken);
-    }
-  }
-  return reads;
-}
-int plain(int row, int chunk) { return (row * chunks + chunk) * chunk_bytes; }
-int padded(int row, int chunk) { return (row * (chunks + 1) + chunk) * chunk_bytes; }
-int swizzled(int row, int chunk) { return (row * chunks + swizzled_chunk(Swizzle::bytes_128, row, chunk)) * chunk_bytes; }
 
 void banks(Narrator& n) {
   n.section("Banks, counted");
@@ -92,10 +26,11 @@ void banks(Narrator& n) {
                     text("%.4g", (k.cycles + v.cycles) / 128.0)});
   };
   add("P3: ordinary loads", p3_reads_k(), p3_reads_v());
-  add("ldmatrix, plain rows", ldmatrix_reads(tile_keys, k_pair_row, plain), ldmatrix_reads(tile_keys, v_pair_row, plain));
-  add("ldmatrix, a chunk of padding", ldmatrix_reads(tile_keys, k_pair_row, padded),
-      ldmatrix_reads(tile_keys, v_pair_row, padded));
-  const Reads k = ldmatrix_reads(tile_keys, k_pair_row, swizzled), v = ldmatrix_reads(tile_keys, v_pair_row, swizzled);
+  add("ldmatrix, plain rows", ldmatrix_reads(counted_keys, k_pair_row, plain),
+      ldmatrix_reads(counted_keys, v_pair_row, plain));
+  add("ldmatrix, a chunk of padding", ldmatrix_reads(counted_keys, k_pair_row, padded),
+      ldmatrix_reads(counted_keys, v_pair_row, padded));
+  const Reads k = ldmatrix_reads(counted_keys, k_pair_row, swizzled), v = ldmatrix_reads(counted_keys, v_pair_row, swizzled);
   add("P4: ldmatrix, swizzled", k, v);
   n.table({"", "K: loads", "cycles", "V: loads", "cycles", "cycles a mma"}, rows);
   n.say("A row of 256 bytes is two times all 32 banks, so the same chunk of every row lies in the same four banks. Eight "
@@ -105,7 +40,7 @@ void banks(Narrator& n) {
                k.cycles == 4 * k.instructions && v.cycles == 4 * v.instructions);
   const int k_48 = ldmatrix_reads(48, k_pair_row, swizzled).cycles, v_48 = ldmatrix_reads(48, v_pair_row, swizzled).cycles;
   const int q = 4 * 2 * head_dim / 16;  // a warp's rows of it: two ldmatrix for 16 features
-  const int p4 = 4 * (k.cycles + v.cycles) + 2 * tile_keys * row_bytes / 128;
+  const int p4 = 4 * (k.cycles + v.cycles) + 2 * counted_keys * row_bytes / 128;
   const int p5 = 4 * (k_48 + v_48 + q) + 2 * 48 * row_bytes / 128;
   n.step("Tensor cores do at most one such mma a clock of an SM (2048 multiply-adds; chapter 11). So cycles of shared "
          "memory a mma say how much of that a kernel can reach at all. With what the copies write, a CTA and a tile:");
@@ -261,6 +196,22 @@ void registers(Narrator& n) {
         "V.");
 }
 
+void measured(Narrator& n) {
+  n.section("Measured");
+  const Measured gpu({"h200-prefill.jsonl"});
+  n.step("P5 and FlashInfer's FA2 kernel, which is of the same class, on one GPU in turn (%s; f16, pages of 16, the mean "
+         "of all runs):", gpu.machine().c_str());
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [batch, tokens] : {std::pair{2, 8192}, {4, 2048}}) {
+    const std::string work = text("B%d S%d 32/8 p16 causal", batch, tokens);
+    const double flop = 4.0 * 128 * batch * 32 * tokens * (tokens + 1) / 2;
+    const double ours = gpu.us(work, "fa2"), theirs = gpu.us(work, "FlashInfer fa2");
+    rows.push_back({work, text("%.0f", ours), text("%.0f", flop / ours / 1e6), text("%.0f", theirs),
+                    text("%.0f", flop / theirs / 1e6), text("%.2f", theirs / ours)});
+  }
+  n.table({"", "P5, us", "TFLOP/s", "FlashInfer, us", "TFLOP/s", "their time by ours"}, rows);
+}
+
 void the_rung(Narrator& n) {
   n.section("The rung: P5, on a CPU");
   n.step("128 rows, 48 keys a tile, 4 warps of 32 rows, swizzled tiles, ldmatrix, both ways in which copies land; whole "
@@ -291,6 +242,7 @@ int main(int argc, char** argv) {
     barriers(n);
     edges(n);
     registers(n);
+    measured(n);
     the_rung(n);
   });
 }
