@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "core/divisor.hpp"
 #include "core/rope.hpp"
 #include "core/score_transform.hpp"
 #include "core/softmax_state.hpp"
@@ -229,4 +230,15 @@ TEST_CASE("RoPE: a dot product depends on the distance only") {
   CHECK(near(dot(5, 2), dot(1005, 1002), 1e-11));
   CHECK(near(dot(5, 2), dot(100005, 100002), 1e-9));
   CHECK_FALSE(near(dot(5, 2), dot(6, 2), 1e-3));
+}
+
+TEST_CASE("Divisor: multiplying and shifting divides") {
+  for (const std::int32_t d : {1, 2, 3, 5, 7, 8, 16, 24, 63, 64, 96, 1000, 65535, 65536, 1 << 30, 2147483647}) {
+    const Divisor by(d);
+    const std::int64_t most = 2147483647, one = 1, last = most / d * d;
+    for (const std::int64_t n : {one - 1, one, d - one, d + one - 1, d + one, 2 * d * one - 1, last, last - 1, most - 1, most}) {
+      if (n < 0 || n > most) continue;
+      CHECK(by.quotient(static_cast<std::int32_t>(n)) == n / d);
+    }
+  }
 }

@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "core/page_table.hpp"
 #include "gpu/attention/packed_plan.hpp"
+#include "gpu/prefill/boxes.hpp"
 #include "planner/planner.hpp"
 
 using namespace flashladder;
@@ -252,4 +253,40 @@ TEST_CASE("a plan that does not fit its block is refused") {
   room = {true, room.num_ctas, room.query_tile, room.pack, 1, 2 * room.items, 2 * room.merges - 1, room.partial_rows};
   std::vector<std::byte> out(gpu::packed_bytes(room));
   CHECK_THROWS_WITH_AS(gpu::pack(claimed, {5}, room, out), doctest::Contains("plan.merges of all heads"), InputError);
+}
+
+TEST_CASE("boxes of pages refuse strides that they can't describe, and pages that are no multiple of 8") {
+  gpu::AttentionCall call;
+  call.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128};
+  call.kv.k_strides = call.kv.v_strides = {16 * 256, 256, 128};
+  call.kv.pages = {nullptr, 16, 3};
+  const auto refused = [&](auto change, const char* why) {
+    gpu::AttentionCall bad = call;
+    change(bad);
+    CHECK_THROWS_WITH_AS(gpu::kv_boxes(bad, 128), doctest::Contains(why), InputError);
+  };
+  refused([](gpu::AttentionCall& c) { c.kv.k_strides.head = 96; }, "multiple of 64 elements");
+  refused([](gpu::AttentionCall& c) { c.kv.v_strides.head = -128; }, "multiple of 64 elements");
+  refused([](gpu::AttentionCall& c) { c.kv.k_strides.entry = -256; }, "must be positive");
+  refused([](gpu::AttentionCall& c) { c.kv.k_strides.page = 0; }, "must be positive");
+  refused([](gpu::AttentionCall& c) { c.kv.pages.page_size = 20; }, "multiple of 8");
+  CHECK(gpu::why_no_boxes(1, true).empty());
+  CHECK_FALSE(gpu::why_no_boxes(1, false).empty());
+  CHECK(gpu::why_no_boxes(24, false).empty());
+}
+
+TEST_CASE("the order of sections visits every item of every copy once, section after section") {
+  for (const std::int32_t section : {1, 2, 3, 8, 12, 32}) {
+    const gpu::PackedHeader header{.num_work = 5 * 12, .copies = 12, .section = section};
+    std::vector<int> seen(5 * 12);
+    std::int32_t last = 0;
+    for (std::int32_t w = 0; w < header.num_work; ++w) {
+      const gpu::PackedHeader::Place at = header.in_sections(w);
+      REQUIRE((at.item >= 0 && at.item < 5 && at.copy >= 0 && at.copy < 12));
+      ++seen[static_cast<std::size_t>(at.item * 12 + at.copy)];
+      CHECK(at.copy / section >= last);
+      last = at.copy / section;
+    }
+    for (const int times : seen) CHECK(times == 1);
+  }
 }

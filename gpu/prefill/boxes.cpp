@@ -14,19 +14,26 @@ constexpr std::uint64_t element_bytes = 2, row_bytes = row_elements * element_by
 
 std::uint64_t bytes(std::int64_t elements) { return static_cast<std::uint64_t>(elements) * element_bytes; }
 
-// A dimension of one entry may have any stride; the driver wants a positive one.
-std::uint64_t stride(std::int64_t elements) { return elements > 0 ? bytes(elements) : row_bytes; }
+// A dimension of one entry may have any stride; the driver wants a positive one, and describes no others.
+std::uint64_t stride(const char* argument, std::int64_t elements, std::int64_t entries) {
+  if (entries <= 1) return row_bytes;
+  require(elements > 0, argument, elements, 
+          "is a stride and must be positive for a kernel that copies boxes: ask for backend fa2");
+  return bytes(elements);
+}
 
 struct Cache {
+  const char* argument;  // its name, for errors
   const void* data;
-  const KvStrides& strides;
+  KvStrides strides;
   std::int32_t num_heads, head_dim;
 
   // Heads and their rows of 64 features are one dimension of rows of 64.
   std::int32_t head_step() const {
     const std::int64_t head = num_heads > 1 ? strides.head : 0;
-    require(head >= 0 && head % row_elements == 0, "kv.strides.head", head,
-            "must be a multiple of 64 elements for a kernel that copies boxes");
+    require(head >= 0 && head % row_elements == 0, argument, head,
+            "is the stride from head to head and must be a multiple of 64 elements for a kernel that copies boxes: ask for "
+            "backend fa2");
     return static_cast<std::int32_t>(head / row_elements);
   }
   std::uint64_t head_rows() const {
@@ -41,12 +48,14 @@ CUtensorMap pages_map(const Cache& c, const PageList& pages, std::int32_t box_ro
       .data = c.data,
       .dims = {row_elements, group, c.head_rows(), static_cast<std::uint64_t>(pages.page_size / group),
                static_cast<std::uint64_t>(pages.num_pages)},
-      .strides = {stride(c.strides.entry), row_bytes, stride(group * c.strides.entry), stride(c.strides.page)},
+      .strides = {stride(c.argument, c.strides.entry, pages.page_size), row_bytes,
+                  stride(c.argument, group * c.strides.entry, pages.page_size),
+                  stride(c.argument, c.strides.page, pages.num_pages)},
       .box = {row_elements, group, c.box_heads(), static_cast<std::uint32_t>(box_rows / group), 1}});
 }
 
-CUtensorMap rows_map(const Cache& c, std::int32_t groups, std::int32_t tile) {
-  const std::uint64_t row = stride(c.strides.page);
+CUtensorMap rows_map(const Cache& c, std::int32_t rows, std::int32_t groups, std::int32_t tile) {
+  const std::uint64_t row = stride(c.argument, c.strides.page, rows);
   return tensor_map(BoxedTensor<5>{
       .data = c.data,
       .dims = {row_elements, group, c.head_rows(), static_cast<std::uint64_t>(std::max(groups, 1)), group},
@@ -55,7 +64,7 @@ CUtensorMap rows_map(const Cache& c, std::int32_t groups, std::int32_t tile) {
 }
 
 CUtensorMap end_map(const Cache& c, std::int32_t rows) {
-  const std::uint64_t row = stride(c.strides.page);
+  const std::uint64_t row = stride(c.argument, c.strides.page, rows);
   return tensor_map(BoxedTensor<5>{.data = c.data,
                                    .dims = {row_elements, static_cast<std::uint64_t>(rows), c.head_rows(), 1, 1},
                                    .strides = {row, row_bytes, row, row},
@@ -81,15 +90,16 @@ KvBoxes kv_boxes(const AttentionCall& call, std::int32_t tile) {
   const bool empty = call.kv.pages.num_pages == 0;
   const PageList pages = empty ? PageList{nullptr, group, 1} : call.kv.pages;
   const std::int32_t heads = call.params.num_kv_heads;
-  const Cache k{empty ? call.rows.q : call.kv.k, call.kv.k_strides, heads, call.params.head_dim_qk};
-  const Cache v{empty ? call.rows.q : call.kv.v, call.kv.v_strides, heads, call.params.head_dim_vo};
+  constexpr KvStrides any{row_elements, row_elements, row_elements};
+  const Cache k{"k_cache", empty ? call.rows.q : call.kv.k, empty ? any : call.kv.k_strides, heads, call.params.head_dim_qk};
+  const Cache v{"v_cache", empty ? call.rows.q : call.kv.v, empty ? any : call.kv.v_strides, heads, call.params.head_dim_vo};
   KvBoxes boxes{.pages = pages, .by_page_size = Divisor(pages.page_size), .k_head = k.head_step(), .v_head = v.head_step(),
                 .ragged = is_ragged(pages)};
   if (boxes.ragged) {
     boxes.box_rows = tile;
     boxes.whole_groups = std::max(pages.num_pages - (group - 1), 0) / group;
-    boxes.k = rows_map(k, boxes.whole_groups, tile), boxes.k_end = end_map(k, pages.num_pages);
-    boxes.v = rows_map(v, boxes.whole_groups, tile), boxes.v_end = end_map(v, pages.num_pages);
+    boxes.k = rows_map(k, pages.num_pages, boxes.whole_groups, tile), boxes.k_end = end_map(k, pages.num_pages);
+    boxes.v = rows_map(v, pages.num_pages, boxes.whole_groups, tile), boxes.v_end = end_map(v, pages.num_pages);
     return boxes;
   }
   const std::string reason = why_no_boxes(pages.page_size, false);
@@ -108,7 +118,8 @@ QueryBoxes query_boxes(const AttentionCall& call, std::int32_t pack) {
               .data = call.rows.q,
               .dims = {row_elements, static_cast<std::uint64_t>(p.num_qo_heads), static_cast<std::uint64_t>(call.nnz_qo),
                        static_cast<std::uint64_t>(p.head_dim_qk / row_elements)},
-              .strides = {stride(call.rows.q_head), stride(call.rows.q_token), row_bytes},
+              .strides = {stride("q", call.rows.q_head, p.num_qo_heads),
+                          stride("q", call.rows.q_token, call.nnz_qo), row_bytes},
               .box = {row_elements, static_cast<std::uint32_t>(pack), static_cast<std::uint32_t>(queries), 1}}),
           .by_pack = Divisor(pack), .group_rows = queries * pack};
 }

@@ -41,7 +41,8 @@ struct KvBoxes {
   FL_HD constexpr std::int32_t tile_align() const { return ragged ? 1 : box_rows; }
 };
 
-// tile: keys of a tile, a multiple of 8. InputError if heads do not lie multiples of 64 elements apart.
+// tile: keys of a tile, a multiple of 8. InputError if heads do not lie multiples of 64 elements apart, or a stride is not
+// positive.
 KvBoxes kv_boxes(const AttentionCall& call, std::int32_t tile);
 
 // "" if tiles of such pages arrive in boxes.
