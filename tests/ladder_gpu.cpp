@@ -108,6 +108,21 @@ TEST_CASE("every GPU rung equals the rung below on the case table") {
   check_all(static_cast<int>(3 * table.size()), [&](int i) { return Trial{table[i / 3], settings[i % 3]}; });
 }
 
+// For compute-sanitizer, which sees few cases: all rungs are among these.
+TEST_CASE("every GPU rung runs on one of two small cases") {
+  CaseSpec decode{.name = "small decode", .seed = 1, .qo_lens = {1, 1}, .kv_lens = {33, 200}, .dtype = DType::f16};
+  decode.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::causal};
+  CaseSpec prefill = decode;
+  prefill.name = "small prefill";
+  prefill.qo_lens = {40, 130}, prefill.kv_lens = {90, 300};
+  check_all(2, [&](int i) { return Trial{i == 0 ? decode : prefill, {.threads = 1, .num_sms = 2}}; });
+  CHECK(rung("D6").supports(decode));  // there is a GPU, or the test is skipped
+  for (const auto& [name, runs] : runs_of_rungs()) {
+    const Rung& r = rung(name);
+    CHECK_MESSAGE((runs.all > 0 || (!r.supports(decode) && !r.supports(prefill))), name, " takes one and ran on neither");
+  }
+}
+
 TEST_CASE("every GPU rung equals the rung below on random cases") {
   const int cases = test::options().cases > 0 ? test::options().cases : 400;
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
