@@ -38,13 +38,18 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
                                 std::span<const std::int32_t> qo_lens, std::span<const std::int32_t> kv_lens) {
   const HeadShape& heads = config.heads;
   const ExecutionConfig& execution = config.execution;
-  return {.qo_lens = qo_lens, .kv_lens = kv_lens,
+  planner::PlanInputs in{.qo_lens = qo_lens, .kv_lens = kv_lens,
           .num_qo_heads = heads.num_qo_heads, .num_kv_heads = heads.num_kv_heads,
           .head_dim_qk = heads.head_dim_qk, .head_dim_vo = heads.dim_vo(), .page_size = config.cache.page_size,
           .mask = config.logits.mask, .window_left = config.logits.window_left,
           .query_tile = machine.query_tile(decode, heads.num_qo_heads / heads.num_kv_heads), .pack = machine.pack,
           .claimed = machine.claimed, .policy = execution.policy, .chunk_size = execution.chunk_size,
           .machine = machine.shape, .cost = machine.cost};
+  if (in.policy == SplitPolicy::balanced && machine.enough_tiles > 0 &&
+      planner::count_tiles(in) >= machine.enough_tiles * in.machine.num_ctas()) {
+    in.policy = SplitPolicy::none;
+  }
+  return in;
 }
 
 AttentionMachine AttentionSession::machine() const {
@@ -55,11 +60,7 @@ AttentionMachine AttentionSession::machine() const {
 }
 
 planner::PlanInputs AttentionSession::inputs() const {
-  const AttentionMachine m = machine();
-  planner::PlanInputs in = plan_inputs(config_, m, kind_.decode, qo_lens_, kv_lens_);
-  const bool enough = m.enough_tiles > 0 && planner::count_tiles(in) >= m.enough_tiles * in.machine.num_ctas();
-  if (enough && in.policy == SplitPolicy::balanced) in.policy = SplitPolicy::none;
-  return in;
+  return plan_inputs(config_, machine(), kind_.decode, qo_lens_, kv_lens_);
 }
 
 AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& kind) : config_(config), kind_(kind) {

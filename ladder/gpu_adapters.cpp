@@ -72,10 +72,6 @@ GpuPlanShape lane_groups_plan_shape(const CaseSpec& spec) {
 GpuPlanShape p1_plan_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
 GpuPlanShape lower_prefill_plan_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
 GpuPlanShape p5_plan_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
-GpuPlanShape p11_plan_shape(const CaseSpec& spec) {
-  const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());
-  return {gpu::p11::grid(spec.params, pack), false, pack};
-}
 
 void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                cudaStream_t stream) {
@@ -87,6 +83,10 @@ void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::by
 GpuPlanShape d5_plan_shape(const CaseSpec& spec) { return {gpu::d5::grid(spec.params.head_dim_qk), false}; }
 GpuPlanShape d6_plan_shape(const CaseSpec& spec) {
   return {gpu::d6::grid(spec.params.head_dim_qk, gpu::needs_general(spec.params)), true};
+}
+GpuPlanShape p11_plan_shape(const CaseSpec& spec) {
+  const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());
+  return {gpu::p11::grid(spec.params, pack), false, pack};
 }
 
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, const GpuPlanShape& shape) {

@@ -39,6 +39,7 @@ struct GpuPlanShape {
 using PlanShapeOf = GpuPlanShape (*)(const CaseSpec&);
 GpuPlanShape d5_plan_shape(const CaseSpec& spec);
 GpuPlanShape d6_plan_shape(const CaseSpec& spec);
+GpuPlanShape p11_plan_shape(const CaseSpec& spec);
 
 // The plan that a rung executes. Policy balanced cuts for CTAs that each work through a queue, as D6's do; for rungs without
 // queues it stands for the one chunk size, or none, for which the cost model predicts the shortest time.

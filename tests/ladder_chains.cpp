@@ -11,6 +11,7 @@
 #include "ladder/agree.hpp"
 #include "ladder/case_table.hpp"
 #include "tests/behind_one.hpp"
+#include "tests/check_ladder.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
@@ -31,20 +32,6 @@ void for_each_cpu_rung(const Check& check) {
   }
 }
 
-Verdict check_ladder(const Case& c) {
-  Oracles oracles(c);
-  std::map<std::string, RunResult> results;
-  Verdict worst = Verdict::ok;
-  for_each_cpu_rung([&](const Rung& rung) {
-    const RunResult& result = results[rung.name] = run_rung(rung, c, {.threads = 1});
-    const auto below = results.find(rung.must_equal);
-    const Comparison comparison = agree(c, result, below == results.end() ? nullptr : &below->second, oracles.of(rung));
-    CHECK_MESSAGE(comparison.verdict() != Verdict::fail, rung.name, ": ", comparison.message());
-    worst = std::max(worst, comparison.verdict());
-  });
-  return worst;
-}
-
 }  // namespace
 
 TEST_CASE("no rung loses more of the weights behind a weight of 1 than its chains explain, wherever that one lies") {
@@ -52,9 +39,9 @@ TEST_CASE("no rung loses more of the weights behind a weight of 1 than its chain
     for (const DType dtype : {DType::f32, DType::f16}) {
       for (const std::int32_t heaviest : {0, 14, 15, 31, 47, 62, 127, 128, 299}) {
         INFO("head_dim ", head_dim, ", ", name_of(dtype), ", key ", heaviest);
-        CHECK(check_ladder(test::behind_one(spec_of(300, head_dim, dtype), heaviest)) == Verdict::ok);
+        CHECK(test::check_ladder(test::behind_one(spec_of(300, head_dim, dtype), heaviest), {.threads = 1}) == Verdict::ok);
       }
-      CHECK(check_ladder(test::behind_one(spec_of(3000, head_dim, dtype))) == Verdict::ok);
+      CHECK(test::check_ladder(test::behind_one(spec_of(3000, head_dim, dtype)), {.threads = 1}) == Verdict::ok);
     }
   }
 }

@@ -14,6 +14,7 @@
 #include "ladder/cases/memory/guarded_output.hpp"
 #include "reference/c2_split_merge.hpp"
 #include "reference/c3_paged.hpp"
+#include "tests/check_ladder.hpp"
 #include "tests/options.hpp"
 
 using namespace flashladder;
@@ -21,23 +22,9 @@ using namespace flashladder::ladder;
 
 namespace {
 
-// The worst verdict of all rungs, of which none may fail.
 Verdict check_ladder(const CaseSpec& spec, const Settings& settings) {
   INFO("case: ", spec.name, " (seed ", spec.seed, ")");
-  const Case c = draw_case(spec);
-  Oracles oracles(c);
-  std::map<std::string, RunResult> results;
-  Verdict worst = Verdict::ok;
-  for (const Rung& rung : rungs()) {
-    if (rung.device != Device::cpu) continue;
-    REQUIRE(rung.supports(spec));
-    const RunResult& result = results[rung.name] = run_rung(rung, c, settings);
-    const auto below = results.find(rung.must_equal);
-    const Comparison comparison = agree(c, result, below == results.end() ? nullptr : &below->second, oracles.of(rung));
-    CHECK_MESSAGE(comparison.verdict() != Verdict::fail, rung.name, ": ", comparison.message());
-    worst = std::max(worst, comparison.verdict());
-  }
-  return worst;
+  return test::check_ladder(draw_case(spec), settings);
 }
 
 }  // namespace

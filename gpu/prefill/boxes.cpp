@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "core/error.hpp"
+#include "gpu/prefill/prefill.hpp"
 #include "gpu/tensor_map.hpp"
 
 namespace flashladder::gpu {
@@ -111,8 +112,7 @@ KvBoxes kv_boxes(const AttentionCall& call, std::int32_t tile) {
 }
 
 QueryBoxes query_boxes(const AttentionCall& call, std::int32_t pack) {
-  constexpr std::int32_t most_rows = 64;
-  const std::int32_t queries = most_rows / pack;
+  const std::int32_t queries = p11::warp_group_rows / pack;
   const AttentionParams& p = call.params;
   return {.q = tensor_map(BoxedTensor<4>{
               .data = call.rows.q,

@@ -49,7 +49,8 @@ template <class S, class Variant>
 __device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, const KeyRules& rules, const PackedItem& item,
                             const ItemRows<S, Variant>& rows, std::int32_t align, int n) {
   const auto mine = [&] {  // the first of this thread's keys
-    return static_cast<std::int32_t>(KeyTiles<S::keys>(item.keys, align).first_key(n) + static_cast<unsigned>(thread_again()) % 4 * 2);
+    const std::uint32_t first = KeyTiles<S::keys>(item.keys, align).first_key(n);
+    return static_cast<std::int32_t>(first + static_cast<unsigned>(thread_again()) % 4 * 2);
   };
   if constexpr (!Variant::only_scales) {
     const std::int32_t first = mine();

@@ -19,7 +19,7 @@ struct HopperShape {
   static constexpr bool q_in_registers = q_in_registers_;
   static constexpr int consumers = p11::warp_groups(head_dim_qk), group_threads = 128;
   static constexpr int threads = group_threads * (1 + consumers);
-  static constexpr int group_rows = 64;   // of a warp group: 16 a warp
+  static constexpr int group_rows = p11::warp_group_rows;  // 16 a warp
   static constexpr int stages = head_dim_qk == 64 ? 4 : 2;  // of the rings of K and of V
   // Of a thread. All together are what the CTA was launched with, all that an SM has.
   static constexpr int producer_registers = consumers == 2 ? 24 : 32, consumer_registers = consumers == 2 ? 240 : 160;

@@ -5,8 +5,6 @@
 namespace flashladder::gpu {
 namespace {
 
-constexpr std::int32_t warp_group_rows = 64;
-
 std::string dims(const AttentionParams& p) {
   return "head_dim_qk " + std::to_string(p.head_dim_qk) + " with head_dim_vo " + std::to_string(p.head_dim_vo);
 }

@@ -44,7 +44,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
 // For Hopper GPUs (sm_90a): pages by the copy engine, wgmma, a stale reference, queries in registers. Tiles of packed rows:
 // for each warp group as many whole queries as 64 rows hold.
 namespace p11 {
-// That compute: three where registers allow it, since more rows use each key.
+inline constexpr int warp_group_rows = 64;  // packed rows of a warp group: what wgmma multiplies at once
+// Warp groups that compute: three where registers allow it, since more rows use each key.
 constexpr int warp_groups(std::int32_t head_dim_qk) { return head_dim_qk == 64 ? 3 : 2; }
 std::string why_not(const AttentionParams& params, DType dtype);
 std::string why_not_pages(std::int32_t page_size);  // that are listed; a ragged cache is always taken

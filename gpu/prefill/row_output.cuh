@@ -23,7 +23,9 @@ __device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const fl
                                   Out* to, std::int64_t offset, std::int32_t there) {
   constexpr int row_bytes = S::head_dim_vo * 2, chunks = row_bytes / chunk_bytes;
   const int lane = threadIdx.x % 32;
-  const auto at = [&](int row, int chunk) { return stage + row * row_bytes + (chunk ^ row % 8) * chunk_bytes; };
+  const auto at = [&](int row, int chunk) {
+    return stage + row * row_bytes + swizzled_chunk(Swizzle::bytes_128, row, chunk) * chunk_bytes;
+  };
 #pragma unroll
   for (int k = 0; k < S::head_dim_vo / 16; ++k) {  // 16 features: four blocks of 8 x 8, as ldmatrix would read them
     const std::uint32_t block[4] = {gpu::pack<Out>(o[8 * k] * scale[0], o[8 * k + 1] * scale[0]),

@@ -31,7 +31,8 @@ struct StaleSoftmax {
   float reference[2] = {no_reference, no_reference};  // in log2 units, of the whole row
   float sum[2] = {};                                  // of this thread's keys
 
-  // p = exp2(s * scale - reference), rounded in pairs to A operands, of eights [from, to) of keys; adds to this thread's sums.
+  // p = exp2(s * scale - reference), rounded in pairs to A operands, of eights [from, to) of keys; adds to the sums of this
+  // thread.
   template <class Element, int from, int to, int keys>
   __device__ void weights(const float (&s)[keys], float scale, std::uint32_t (&p)[keys / 2], float2& total) const {
 #pragma unroll

@@ -56,10 +56,6 @@ GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
 GpuPlanShape p1_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
 GpuPlanShape p4_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
 GpuPlanShape p5_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
-[[maybe_unused]] GpuPlanShape p11_shape(const CaseSpec& spec) {
-  const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());
-  return {gpu::p11::grid(spec.params, pack), false, pack};
-}
 
 const std::vector<Mutant>& mutants() {
   static const std::vector<Mutant> all = [] {
@@ -78,7 +74,7 @@ const std::vector<Mutant>& mutants() {
     add(test::p5_mutants(), Cases::plain_prefill, p5_shape, true);
     add(test::p5_general_mutants(), Cases::general_prefill, p5_shape, true);
 #ifdef FLASHLADDER_HOPPER
-    add(test::p11_mutants(), Cases::prefill_in_boxes, p11_shape, true);
+    add(test::p11_mutants(), Cases::prefill_in_boxes, p11_plan_shape, true);
 #endif
     return list;
   }();
