@@ -172,9 +172,9 @@ MUTANTS = [
          [(LOGITS, "lane_place<S>(item, place, i).qo_head", "lane_place<S>(item, place, 0 * i).qo_head")],
          "agree", "every row of a lane has the ALiBi slope of the first"),
 
-  Mutant("p11_mask_off_by_one", "p11", [(ROWS, "bool sees = seen[i].contains(key);", "bool sees = seen[i].contains(key - 1);")],
-         "agree", "a row sees one key more than it may, and not its first"),
-  Mutant("p11_edge_not_masked", "p11", [(ROWS, "(all.end - tiles.begin) / S::keys};", "div_up(all.end - tiles.begin, S::keys)};")],
+  Mutant("p11_mask_off_by_one", "p11", [(ROWS, "x % 2 >= end[", "x % 2 > end[")], "agree", "a row sees one key more than it may"),
+  Mutant("p11_window_off_by_one", "p11", [(ROWS, "x % 2 < begin[", "x % 2 <= begin[")], "agree", "a row does not see its first key"),
+  Mutant("p11_edge_not_masked", "p11", [(ROWS, "(all.end - tiles.begin) / S::keys, 0)};", "div_up(all.end - tiles.begin, S::keys), 0)};")],
          "agree", "the tile with the diagonal is taken for one that all rows see"),
   Mutant("p11_no_rescale", "p11",
          [(STALE, "o[4 * j + 2 * i] *= factor, o[4 * j + 2 * i + 1] *= factor;", "o[4 * j + 2 * i] *= 1, o[4 * j + 2 * i + 1] *= 1;")],
@@ -198,4 +198,6 @@ MUTANTS = [
   Mutant("p11_rows_exchanged", "p11", [(OUTPUT, "__shfl_sync(all_lanes, offset, row);", "__shfl_sync(all_lanes, offset, row ^ 1);"),
                                        (OUTPUT, "__shfl_sync(all_lanes, offset, lane / 4 * 4 + i);", "__shfl_sync(all_lanes, offset, lane / 4 * 4 + 1 - i);")],
          "agree", "rows are written in each other's place"),
+  Mutant("p11_box_stays", "p11", [(OUTPUT, "mine.place(item, first).query, lane});", "item.query, lane});")],
+         "agree", "every warp's rows are stored at the tile's first query"),
 ]
