@@ -5,7 +5,8 @@
 // decode. With logits.mask = causal query i sees the keys up to its own. A whole program: examples/chunked_prefill.cpp.
 //
 // Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the GPU the kernel
-// is chosen when the object is made, by config.execution.backend and what the config asks for; explain() names it.
+// is chosen when the object is made, by config.execution.backend and what the config asks for; explain() names it. (Over
+// pages that are no multiple of 8 tokens plan() may choose between two: docs/api.md.)
 #pragma once
 
 #include <cstdint>

@@ -21,6 +21,9 @@ enum class GpuKernel : std::uint8_t { d6, p1, p5, p11 };
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
   std::string why{};  // a sentence: explain()
+  // Pages that P11 can't read: with a copy of K and V it is the kernel, and says so in its own sentence.
+  PageCopies copies = PageCopies::never;
+  std::string why_copied{};
 };
 // InputError if the GPU does not compute this, or not with the backend that is asked for.
 GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);

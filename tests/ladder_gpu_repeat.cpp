@@ -27,8 +27,10 @@ bool same_bits(const RunResult& a, const RunResult& b) {
 }
 
 // One long request among many short and some empty ones: what splits, queues and merges are about.
-CaseSpec skewed(std::uint64_t seed, std::int32_t longest, std::int32_t num_qo_heads, std::int32_t num_kv_heads) {
+CaseSpec skewed(std::uint64_t seed, std::int32_t longest, std::int32_t num_qo_heads, std::int32_t num_kv_heads,
+                std::int32_t page_size = 16) {
   CaseSpec spec;
+  spec.page_size = page_size;
   spec.name = "skewed";
   spec.seed = seed;
   spec.dtype = DType::f16;
@@ -88,7 +90,8 @@ TEST_CASE("the same inputs give the same bits over 100 runs") {
     if (rung.device != Device::gpu) continue;
     for (const Settings& settings : {Settings{.policy = SplitPolicy::balanced},
                                      Settings{.policy = SplitPolicy::fixed, .chunk_size = 256, .num_sms = 8}}) {
-      Repeated repeated(rung, skewed(11, 9000, 8, 2), settings);
+      const std::int32_t page_size = settings.policy == SplitPolicy::fixed ? 5 : 16;
+      Repeated repeated(rung, skewed(11, 9000, 8, 2, page_size), settings);
       const int runs = times_or(100);
       int differing = 0;
       for (int i = 0; i < runs; ++i) differing += !same_bits(repeated.first, repeated.again(nullptr, 1));
@@ -103,7 +106,7 @@ TEST_CASE("two plans run at once on two streams and give what they give alone") 
   for (const Rung& rung : rungs()) {
     if (rung.device != Device::gpu) continue;
     Repeated a(rung, skewed(21, 6000, 8, 1), {.policy = SplitPolicy::balanced, .num_sms = 40});
-    Repeated b(rung, skewed(22, 2500, 12, 4), {.policy = SplitPolicy::fixed, .chunk_size = 128, .num_sms = 40});
+    Repeated b(rung, skewed(22, 2500, 12, 4, 5), {.policy = SplitPolicy::fixed, .chunk_size = 128, .num_sms = 40});
     const int runs = times_or(50);
     auto beside = std::async(std::launch::async, [&] { return differing_runs(b, runs); });
     const int differing = differing_runs(a, runs), differing_beside = beside.get();
