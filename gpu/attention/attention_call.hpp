@@ -26,6 +26,7 @@ struct QueryRows {
   // Where a row begins in q and o. at.query counts the tokens of all requests.
   FL_HD constexpr std::int64_t q_offset(RowPlace at) const { return at.query * q_token + std::int64_t{at.qo_head} * q_head; }
   FL_HD constexpr std::int64_t o_offset(RowPlace at) const { return at.query * o_token + std::int64_t{at.qo_head} * o_head; }
+  FL_HD constexpr std::int64_t lse_offset(RowPlace at) const { return std::int64_t{at.query} * num_qo_heads + at.qo_head; }
 };
 
 // The host's side of a launch: the parameters, and what chooses the instance of a kernel.

@@ -116,23 +116,24 @@ QueryBoxes query_boxes(const AttentionCall& call, std::int32_t pack) {
   const std::int32_t queries = p11::warp_group_rows / pack;
   const AttentionParams& p = call.params;
   const auto rows_map = [&](const void* data, std::int32_t head_dim, std::uint64_t head, std::uint64_t token,
-                            std::int32_t box_queries) {
+                            std::int32_t box_queries, std::int32_t box_features) {
     return tensor_map(BoxedTensor<4>{
         .data = data,
         .dims = {row_elements, static_cast<std::uint64_t>(p.num_qo_heads), static_cast<std::uint64_t>(call.nnz_qo),
                  static_cast<std::uint64_t>(head_dim / row_elements)},
         .strides = {head, token, row_bytes},
-        .box = {row_elements, static_cast<std::uint32_t>(pack), static_cast<std::uint32_t>(box_queries), 1}});
+        .box = {row_elements, static_cast<std::uint32_t>(pack), static_cast<std::uint32_t>(box_queries),
+                static_cast<std::uint32_t>(box_features / row_elements)}});
   };
   QueryBoxes boxes{.q = rows_map(call.rows.q, p.head_dim_qk, stride("q", call.rows.q_head, p.num_qo_heads),
-                                 stride("q", call.rows.q_token, call.nnz_qo), queries),
+                                 stride("q", call.rows.q_token, call.nnz_qo), queries, row_elements),
                    .by_pack = Divisor(pack), .group_rows = queries * pack};
   const auto positive = [](std::int64_t elements, std::int64_t entries) { return entries <= 1 || elements > 0; };
   boxes.o_in_boxes = call.rows.o_dtype != DType::f32 && p11::warp_rows % pack == 0 &&
                      positive(call.rows.o_head, p.num_qo_heads) && positive(call.rows.o_token, call.nnz_qo);
   if (boxes.o_in_boxes) {
     boxes.o = rows_map(call.rows.o, p.head_dim_vo, stride("o", call.rows.o_head, p.num_qo_heads),
-                       stride("o", call.rows.o_token, call.nnz_qo), p11::warp_rows / pack);
+                       stride("o", call.rows.o_token, call.nnz_qo), p11::warp_rows / pack, p.head_dim_vo);
   }
   return boxes;
 }

@@ -49,7 +49,7 @@ std::string why_no_boxes(std::int32_t page_size, bool identity);
 
 struct QueryBoxes {
   CUtensorMap q{};                // {64 features, heads, queries, features / 64}; box {64, pack, group_rows / pack, 1}
-  CUtensorMap o{};                // the same of o; box {64, pack, warp_rows / pack, 1}
+  CUtensorMap o{};                // the same of o; box {64, pack, warp_rows / pack, all}
   Divisor by_pack;
   std::int32_t group_rows = 64;     // packed rows of a warp group: the largest multiple of pack up to 64
   bool o_in_boxes = false;          // o has 16 bits, and 16 rows of a warp are whole queries: whole warps leave as boxes

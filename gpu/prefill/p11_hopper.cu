@@ -126,7 +126,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     const RingSlot<S::stages> last(tile - 1);
     barriers.v_full[last.stage].wait(last.parity);
     start_output<S>(o, p, address(shared.v[last.stage]), tiles.count == 1);
-    const RowEnds ends = finish_softmax<S>(softmax, variant, mine, item, rows);  // while it is under way
+    const RowEnds ends = finish_softmax<S>(softmax, variant, mine, item, rows, plan);  // while it is under way
     if constexpr (S::q_in_registers) {
       barriers.q_full.wait((turn + 1) % 2);
       started = has_rows(shared.items[(turn + 1) % 2]);
@@ -136,14 +136,14 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
       wgmma_wait<1>();
       release(barriers.v_empty[last.stage]);
       store_output<S>(o, ends.scale, mine, item, rows, plan, shared.o[group]);
-      store_lse<S>(ends.lse_log2, mine, item, rows, plan);
+      ends.store_lse();
       wgmma_wait<0>();
     } else {
       wgmma_wait<0>();
       release(barriers.v_empty[last.stage]);
       sync_group(group);  // the group's products have read Q: O may take its place
       store_output<S>(o, ends.scale, mine, item, rows, plan, shared.q[group]);
-      store_lse<S>(ends.lse_log2, mine, item, rows, plan);
+      ends.store_lse();
       wait_for_reads_of_stores();
       fence_proxy_async();  // what this thread did there comes before the copy of the next queries
       __syncwarp();

@@ -17,16 +17,16 @@
 namespace flashladder::gpu {
 
 // Rows of 16-bit elements, 16 of a warp, through shared memory: as a box where all of them are there, else 16 bytes at a
-// time. o: not scaled yet, scale: of this thread's two rows. stage [head_dim_vo / 64][group_rows][128 bytes], swizzled, of
-// the warp group. first: the warp's first row of the item; rows [first, end) exist.
+// time. o: not scaled yet, scale: of this thread's two rows. stage: of the warp group, of each of its warps
+// [head_dim_vo / 64][16 rows][128 bytes], swizzled. first: the warp's first row of the item; rows [first, end) exist.
 template <class S, class Out, class Rows>
 __device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], const QueryRows& rows,
                                   const Rows& mine, const PackedItem& item, std::int32_t first, std::int32_t end,
                                   unsigned char* stage) {
-  constexpr int chunks = S::head_dim_vo * 2 / chunk_bytes, panels = S::head_dim_vo / 64, panel_bytes = S::group_rows * 128;
+  constexpr int chunks = S::head_dim_vo * 2 / chunk_bytes, panel_bytes = p11::warp_rows * 128;
   const auto thread = static_cast<unsigned>(thread_again());  // addresses are not kept through the loop over tiles
   const int lane = static_cast<int>(thread % 32);
-  unsigned char* of_warp = stage + thread % S::group_threads / 32 * p11::warp_rows * 128;
+  unsigned char* of_warp = stage + thread % S::group_threads / 32 * p11::warp_rows * S::head_dim_vo * 2;
   const auto at = [&](int row, int chunk) {
     return of_warp + chunk / 8 * panel_bytes + row * 128 + swizzled_chunk(Swizzle::bytes_128, row, chunk % 8) * chunk_bytes;
   };
@@ -43,9 +43,8 @@ __device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const fl
   if (mine.queries.o_in_boxes && first + p11::warp_rows <= end) {
     fence_proxy_async();
     __syncwarp();  // all lanes' blocks are there for the copy engine
-    if (lane < panels) {
-      store_box(mine.queries.o, of_warp + lane * panel_bytes,
-                {0, item.head * mine.queries.pack(), mine.place(item, first).query, lane});
+    if (lane == 0) {
+      store_box(mine.queries.o, of_warp, {0, item.head * mine.queries.pack(), mine.place(item, first).query, 0});
       commit_stores();
     }
     return;
@@ -80,37 +79,37 @@ __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const 
   }
 }
 
-// What the softmax of a thread's two rows comes to.
+// What the softmax of a thread's two rows comes to. The four threads that share two rows share the work: every other one
+// finishes the first, the others the second.
 struct RowEnds {
   float scale[2];  // of o
-  float lse_log2;  // of row lane % 2: the four threads that share two rows share the work
+  float lse_log2;  // of one of them, and where it goes
+  float* to;       // or nullptr: nowhere
+
+  __device__ void store_lse() const {
+    if (to != nullptr) *to = lse_log2;
+  }
 };
 template <class S, class Variant>
 __device__ RowEnds finish_softmax(const StaleSoftmax& softmax, const Variant& variant, const ItemRows<S, Variant>& mine,
-                                  const PackedItem& item, const QueryRows& rows) {
+                                  const PackedItem& item, const QueryRows& rows, const PackedParams& plan) {
   const int lane = static_cast<int>(static_cast<unsigned>(thread_again()) % 32), i = lane % 2, quad = lane / 4 * 4;
   const SoftmaxState<float> states[2] = {softmax.state(0), softmax.state(1)}, state = i == 0 ? states[0] : states[1];
+  const std::int32_t row = mine.row(i);
   FinishedRow<float> end{state.inverse_d(), state.lse_log2()};
-  if (item.merge < 0) {
+  float* to = nullptr;
+  if (item.merge >= 0) {
+    to = plan.partial_lse_log2 + item.slot + row;
+  } else {
     const float constant = i == 0 ? variant.row_constant(mine.variant_query[0], mine.head[0])
                                   : variant.row_constant(mine.variant_query[1], mine.head[1]);
-    end = finished_row(rows, mine.place(item, mine.row(i)), state, constant);
+    const RowPlace place = mine.place(item, row);
+    end.lse_log2 += constant;
+    if (rows.sinks != nullptr) end = finished_row(rows, place, state, constant);  // the long way: exponents of differences
+    if (rows.lse_log2 != nullptr) to = rows.lse_log2 + rows.lse_offset(place);
   }
-  return {{__shfl_sync(all_lanes, end.scale, quad), __shfl_sync(all_lanes, end.scale, quad + 1)}, end.lse_log2};
-}
-
-// lse_log2, to the output or to the partials.
-template <class S, class Variant>
-__device__ void store_lse(float lse_log2, const ItemRows<S, Variant>& mine, const PackedItem& item, const QueryRows& rows,
-                          const PackedParams& plan) {
-  const int lane = static_cast<int>(static_cast<unsigned>(thread_again()) % 32);
-  const std::int32_t row = mine.row(lane % 2);
-  if (lane % 4 >= 2 || row >= mine.end(item)) return;
-  if (item.merge >= 0) {
-    plan.partial_lse_log2[std::int64_t{item.slot} + row] = lse_log2;
-  } else {
-    write_lse(rows, mine.place(item, row), lse_log2);
-  }
+  if (lane % 4 >= 2 || row >= mine.end(item)) to = nullptr;
+  return {{__shfl_sync(all_lanes, end.scale, quad), __shfl_sync(all_lanes, end.scale, quad + 1)}, end.lse_log2, to};
 }
 
 // The rows of o, to the output or to the partials.

@@ -201,8 +201,6 @@ MUTANTS = [
   Mutant("p11_rows_exchanged", "p11", [(OUTPUT, "__shfl_sync(all_lanes, offset, row);", "__shfl_sync(all_lanes, offset, row ^ 1);"),
                                        (OUTPUT, "__shfl_sync(all_lanes, offset, lane / 4 * 4 + i);", "__shfl_sync(all_lanes, offset, lane / 4 * 4 + 1 - i);")],
          "agree", "rows are written in each other's place"),
-  Mutant("p11_box_stays", "p11", [(OUTPUT, "mine.place(item, first).query, lane});", "item.query, lane});")],
-         "agree", "every warp's rows are stored at the tile's first query"),
 
   Mutant("compact_start_of_page", "compact",
          [(COMPACT, "rows.strides.offset(p.pages.locate_from(request.first_page, token), 0)",
