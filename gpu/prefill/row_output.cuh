@@ -9,7 +9,6 @@
 #include "gpu/attention/write_row.cuh"
 #include "gpu/prefill/hopper_rows.cuh"
 #include "gpu/prefill/hopper_shape.cuh"
-#include "gpu/prefill/stale_softmax.cuh"
 #include "gpu/ptx/stmatrix.cuh"
 #include "gpu/warp.cuh"
 
@@ -62,9 +61,9 @@ __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const 
 }
 
 // The end of an item: its rows to o or to the partials. The four threads that share two rows share the work: every other
-// one finishes the first, the others the second.
-template <class S, class Variant>
-__device__ void finish(const float (&o)[S::head_dim_vo / 2], const StaleSoftmax& softmax, const Variant& variant,
+// one finishes the first, the others the second. Softmax: StaleSoftmax or RunningSoftmax.
+template <class S, class Softmax, class Variant>
+__device__ void finish(const float (&o)[S::head_dim_vo / 2], const Softmax& softmax, const Variant& variant,
                        const ItemRows<S, Variant>& mine, const PackedItem& item, const QueryRows& rows,
                        const PackedParams& plan, unsigned char* stage) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x % S::group_threads / 32, i = lane % 2;
