@@ -179,7 +179,7 @@ std::vector<Rung> gpu_rungs() {
       hopper_rung("P8", "exponents during products: within a warp group, and by turns of two", "P7", gpu::p8::attend),
       hopper_rung("P9", "CTAs stay and claim: the next work arrives while one is computed", "P8", gpu::p9::attend),
       hopper_rung("P10", "a stale softmax reference with redo, no running maximum", "P9", gpu::p10::attend),
-      planned_on_gpu({.name = "P11", .idea = "Q in registers, P in halves, every dtype and feature: FlashAttention-3's class",
+      planned_on_gpu({.name = "P11", .idea = "Q in registers, P in halves, all features: FlashAttention-3's class",
                       .teaches = "13", .must_equal = "P10", .why_not = gpu::p11::why_not,
                       .why_not_pages = gpu::p11::why_not_pages, .why_no_device = gpu::why_no_hopper, .one_query = false,
                       .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "core/range.hpp"
 #include "ladder/case_table.hpp"
 #include "ladder/cases/drawn/random.hpp"
 
@@ -49,7 +50,7 @@ inline ladder::CaseSpec in_boxes(ladder::CaseSpec spec) {
   return spec;
 }
 
-// The plain prefill with all its features but RoPE, in one of the dtypes and pairs of head dims that P5 takes: choice 0 .. 7.
+// The spec with all its features but RoPE, in one of the dtypes and pairs of head dims that P5 takes: choice 0 .. 7.
 inline constexpr std::uint64_t f16_and_128 = 3;
 inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) {
   constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {256, 256}, {192, 128}};
@@ -61,7 +62,8 @@ inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) 
   return spec;
 }
 
-// Every case of the table as it is, as prefill on its pages and on pages that arrive in boxes, as decode with all its features, and as decode without those of General.
+// Every case of the table as it is, as decode with all its features, and without those of General; as prefill without those,
+// on its own pages and on pages that arrive in boxes, and with them.
 inline std::vector<ladder::CaseSpec> gpu_table() {
   std::vector<ladder::CaseSpec> table = ladder::case_table();
   for (const ladder::CaseSpec& spec : ladder::case_table()) {

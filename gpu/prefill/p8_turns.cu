@@ -5,9 +5,9 @@
 // New: a group starts S = Q K^T of a tile together with O += P V of the tile before, and computes the exponents of S while
 // the tensor cores are at P V. They take the place of S, in f32: the registers of P are being read. Then P is rounded, and O
 // rescaled. One tile has no P V before it, one no Q K^T behind it: they stand before and behind the loop.
-// Why two groups, not one? Exponents need S first, and the next products need P: for as long as it waits for S, and for as
-// long as its exponents take longer than P V, a group alone leaves the tensor cores idle. Another group's products fill
-// that, if the two are not in step; turns.cuh keeps them out of it.
+// Why two groups, not one? A group's exponents wait for its S, and its next products for P: where exponents take longer than
+// P V, the tensor cores have nothing more of this group to do. Then they do the other group's products, if the two groups
+// are half a step apart. Turns keep them so (turns.cuh).
 // Leaves out: one CTA an SM, which begins with nothing there.
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"

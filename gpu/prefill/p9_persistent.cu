@@ -51,7 +51,7 @@ __device__ void produce(Shared& shared, const QueryBoxes& queries, const KvBoxes
       return;
     }
     copy_queries<S>(queries, item, shared.q[place.stage], shared.q_full[place.stage]);
-    ahead.start();
+    ahead.start_next();
     const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
     for (int n = tiles.count - 1; n >= 0; --n) copy_keys_and_values<S>(shared, kv, item, tiles, n, tile++);
   }

@@ -6,8 +6,8 @@
 //   group 0                         | take: opens | products | give ----^          ^---- take: waits for group 1's give
 //
 // Nobody waits for a product here. Whose turn it is decides in which order products queue up for the tensor cores: those of
-// one group, all of them, then those of the other. Without turns both queue up at the same time, take twice as long, and
-// then both compute exponents at the same time, while the tensor cores have nothing to do.
+// one group, all of them, then those of the other. Without turns nothing keeps the groups out of step: where both start at
+// the same time, their products share the tensor cores and end together, and then both compute exponents.
 #pragma once
 
 #include "gpu/ptx/named_barrier.cuh"

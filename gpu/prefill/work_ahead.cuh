@@ -1,6 +1,6 @@
-// The work of a CTA that claims, one work ahead, for the warp that copies: while the boxes of a work are asked for, the
-// record of the next one is on its way to shared memory, and before that its number was claimed while the record of this one
-// was awaited. So neither the counter nor a record costs time between two works.
+// The works that a CTA claims, for the warp that copies, in two steps that are both ahead of it: the number of the next work
+// is claimed while the record of this one is awaited, and the record of the next is on its way to shared memory while the
+// boxes of this one are asked for. So neither the counter nor a record costs time between two works.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ class WorkAhead {
   // All of it by one warp. coming: in shared memory, nobody else's; for the head of copy 0 (packed_plan.hpp).
   __device__ WorkAhead(const PackedParams& plan, std::int32_t group_size, PackedItem& coming)
       : plan_(plan), group_size_(group_size), coming_(coming), claimed_(claim_by_one()) {
-    start();
+    start_next();
   }
 
   // The next work's record, to `item`, which nobody reads any more; false: there is none, and none may be asked for again,
@@ -29,7 +29,7 @@ class WorkAhead {
     return true;
   }
   // Starts the copy of the record of the work that was claimed meanwhile: after each take().
-  __device__ void start() {
+  __device__ void start_next() {
     work_ = __shfl_sync(all_lanes, claimed_, 0);
     const PackedHeader& header = *plan_.view.header;
     if (work_ < header.num_work) copy_ = start_work(plan_, header, work_, coming_).copy;
@@ -42,7 +42,7 @@ class WorkAhead {
   const PackedParams& plan_;
   std::int32_t group_size_;
   PackedItem& coming_;
-  std::int32_t claimed_;               // the work after that
+  std::int32_t claimed_;              // of lane 0
   std::int32_t work_ = 0, copy_ = 0;  // the next one, and for which of the heads that share its record
 };
 

@@ -1,6 +1,6 @@
-// Barriers of the hardware, of which a CTA has 16: number 0 is __syncthreads(). PTX ISA, "Parallel Synchronization and
-// Communication Instructions: bar". A barrier lets those who sync pass when `threads` threads have come, whether they sync or
-// only arrive; then it begins anew.
+// Barriers of the hardware, of which a CTA has 16; number 0 is __syncthreads(). A barrier lets those who sync pass when
+// `threads` threads have come, whether they sync or only arrive; then it begins anew. PTX ISA, "Parallel Synchronization and
+// Communication Instructions: bar".
 #pragma once
 
 namespace flashladder::gpu {
