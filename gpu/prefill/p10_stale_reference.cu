@@ -7,7 +7,7 @@
 // exponent. The price: a tile that is done again needs its scores, so exponents may not take their place, and P, which has
 // registers of its own, may only be written when P V of the tile before has read it. Within a group exponents and products
 // then follow each other again; turns with the other group hide that.
-// Leaves out: queries in registers, which wgmma would not have to read again from shared memory for every tile of keys.
+// Leaves out: queries in registers, which wgmma then need not read from shared memory again for every tile of keys (P11).
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/attention/variants.cuh"
@@ -41,8 +41,8 @@ __device__ void produce(Shared& shared, const QueryBoxes& queries, const KvBoxes
                         const PackedParams& plan) {
   WorkAhead ahead(plan, rows.group_size, shared.coming);
   std::uint32_t tile = 0;  // of the rings, the next to fill
-  for (std::uint32_t turn = 0;; ++turn) {
-    const RingSlot<2> place(turn);
+  for (std::uint32_t work = 0;; ++work) {
+    const RingSlot<2> place(work);
     PackedItem& item = shared.items[place.stage];
     shared.q_empty[place.stage].wait(place.parity ^ 1);  // the work before the last is done: its rows are written
     if (!ahead.take(item)) {
@@ -61,10 +61,10 @@ __device__ void consume(Shared& shared, int group, const QueryBoxes& queries, co
                         const Scaled& variant, const KeyRules& rules, const PackedParams& plan) {
   const Turns turns(group);
   std::uint32_t tile = 0;  // of the rings, the next to come
-  for (std::uint32_t turn = 0;; ++turn) {
+  for (std::uint32_t work = 0;; ++work) {
     // By a shuffle, so that the compiler knows them to be the same for the warp.
-    tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);
-    const RingSlot<2> place(turn);
+    tile = __shfl_sync(all_lanes, tile, 0), work = __shfl_sync(all_lanes, work, 0);
+    const RingSlot<2> place(work);
     shared.q_full[place.stage].wait(place.parity);
     const PackedItem& item = shared.items[place.stage];
     if (item.rows.empty()) return;

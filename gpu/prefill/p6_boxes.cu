@@ -8,7 +8,8 @@
 // any more, P alone is an operand from registers. Tiles come from the last to the first: the edge comes first.
 // A stage is filled again when all warps have released it. The asking warp waits for that, the slowest of eight, and
 // computes as well: so the copies wait for its own products.
-// Leaves out: warps that only copy; a group waits for each of its products; one CTA an SM, which begins with nothing there.
+// Leaves out: warps that only copy (P7); a group waits for each of its products (P8); unlike P5's, a CTA ends with its work,
+// and the next one on the SM begins with nothing there (P9).
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/attention/variants.cuh"

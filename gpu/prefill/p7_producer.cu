@@ -7,8 +7,8 @@
 // the other one.
 // All threads are launched with the same number of registers, 168 where there are 384 of them. But a producer needs few, and
 // a consumer many: once the roles are clear, setmaxnreg moves them, so that these have 240 and those 24.
-// Leaves out: within a group nothing is computed while its products run, nothing is multiplied while it computes; one CTA an
-// SM, which begins with nothing there.
+// Leaves out: a group computes nothing while its products run (P8); a CTA ends with its work, and the next one on the SM
+// begins with nothing there (P9).
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/attention/variants.cuh"

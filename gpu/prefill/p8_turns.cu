@@ -8,7 +8,7 @@
 // Why two groups, not one? A group's exponents wait for its S, and its next products for P: where exponents take longer than
 // P V, the tensor cores have nothing more of this group to do. Then they do the other group's products, if the two groups
 // are half a step apart. Turns keep them so (turns.cuh).
-// Leaves out: one CTA an SM, which begins with nothing there.
+// Leaves out: a CTA ends with its work, and the next one on the SM begins with nothing there (P9).
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/attention/variants.cuh"

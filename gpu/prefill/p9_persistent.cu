@@ -3,11 +3,11 @@
 // groups of 64 rows each
 // shared memory   twice 128 rows of q, two stages of 128 keys of K and of V: 192 KB
 // New: between two works nothing stops. Barriers, rings and turns live as long as the CTA; phases are counted on, over all
-// its works. The producer is ahead: records and queries have two places (turn % 2), so that the queries, keys and values of
+// its works. The producer is ahead: records and queries have two places (work % 2), so that the queries, keys and values of
 // the next work arrive while the consumers are at the last tiles of this one, write its rows or divide. Where the next work
 // comes from: work_ahead.cuh. In which order: the planner's, longest first, but heads in sections, whose keys and values the
 // L2 cache holds together (packed_plan.hpp). A record without rows ends the kernel.
-// Leaves out: the running maximum costs what few tiles need.
+// Leaves out: every tile looks for its maximum and rescales O, though it hardly changes after the first ones (P10).
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/attention/variants.cuh"
@@ -42,8 +42,8 @@ __device__ void produce(Shared& shared, const QueryBoxes& queries, const KvBoxes
                         const PackedParams& plan) {
   WorkAhead ahead(plan, rows.group_size, shared.coming);
   std::uint32_t tile = 0;  // of the rings, the next to fill
-  for (std::uint32_t turn = 0;; ++turn) {
-    const RingSlot<2> place(turn);
+  for (std::uint32_t work = 0;; ++work) {
+    const RingSlot<2> place(work);
     PackedItem& item = shared.items[place.stage];
     shared.q_empty[place.stage].wait(place.parity ^ 1);  // the work before the last is done: its rows are written
     if (!ahead.take(item)) {
@@ -62,10 +62,10 @@ __device__ void consume(Shared& shared, int group, const QueryBoxes& queries, co
                         const Scaled& variant, const KeyRules& rules, const PackedParams& plan) {
   const Turns turns(group);
   std::uint32_t tile = 0;  // of the rings, the next to come
-  for (std::uint32_t turn = 0;; ++turn) {
+  for (std::uint32_t work = 0;; ++work) {
     // By a shuffle, so that the compiler knows them to be the same for the warp.
-    tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);
-    const RingSlot<2> place(turn);
+    tile = __shfl_sync(all_lanes, tile, 0), work = __shfl_sync(all_lanes, work, 0);
+    const RingSlot<2> place(work);
     shared.q_full[place.stage].wait(place.parity);
     const PackedItem& item = shared.items[place.stage];
     if (item.rows.empty()) return;
