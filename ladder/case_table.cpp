@@ -78,6 +78,9 @@ void add_values(std::vector<CaseSpec>& t) {
     s.values = Values::large, causal(s);  // the first rows see few keys: for some of them every logit is near -1e5
   }));
   t.push_back(make("head dim 256 and logits near 1e5", {1, 20}, {300, 150}, 8, 1, 256, 16, values(Values::large)));
+  t.push_back(make("window 1 and logits near 1e5", {200}, {270}, 4, 2, 64, 16, [](CaseSpec& s) {
+    s.values = Values::large, window(1, MaskMode::causal)(s);  // the same, behind tiles of keys of which they see none
+  }));
   t.push_back(make("equal logits", {1, 20}, {300, 40}, 4, 2, 64, 16, values(Values::equal)));
   t.push_back(make("maximum in the first tile", {1, 20}, {700, 400}, 4, 2, 64, 16, values(Values::first_max)));
   t.push_back(make("maximum in the last tile", {1, 20}, {700, 400}, 4, 2, 64, 16, values(Values::last_max)));

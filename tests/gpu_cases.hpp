@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "core/range.hpp"
 #include "ladder/case_table.hpp"
 #include "ladder/cases/drawn/random.hpp"
 
@@ -42,7 +43,14 @@ inline ladder::CaseSpec as_plain_prefill(ladder::CaseSpec spec) {
   return spec;
 }
 
-// ... with all its features but RoPE, in one of the dtypes and pairs of head dims that P5 takes: choice 0 .. 7.
+// ... on pages that arrive in boxes, as all of the rungs for Hopper take them.
+inline ladder::CaseSpec in_boxes(ladder::CaseSpec spec) {
+  spec.page_size = div_up(spec.page_size, 8) * 8;
+  spec.name += " in boxes";
+  return spec;
+}
+
+// The spec with all its features but RoPE, in one of the dtypes and pairs of head dims that P5 takes: choice 0 .. 7.
 inline constexpr std::uint64_t f16_and_128 = 3;
 inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) {
   constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {256, 256}, {192, 128}};
@@ -54,7 +62,8 @@ inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) 
   return spec;
 }
 
-// Every case of the table as it is, as prefill, as decode with all its features, and as decode without those of General.
+// Every case of the table as it is, as decode with all its features, and without those of General; as prefill without those,
+// on its own pages and on pages that arrive in boxes, and with them.
 inline std::vector<ladder::CaseSpec> gpu_table() {
   std::vector<ladder::CaseSpec> table = ladder::case_table();
   for (const ladder::CaseSpec& spec : ladder::case_table()) {
@@ -64,7 +73,8 @@ inline std::vector<ladder::CaseSpec> gpu_table() {
     plain.name += " plain";
     table.push_back(plain);
     table.push_back(as_plain_prefill(spec));
-    table.push_back(as_prefill(spec, table.size() / 5));
+    table.push_back(in_boxes(as_plain_prefill(spec)));
+    table.push_back(as_prefill(spec, table.size() / 6));
   }
   return table;
 }
@@ -123,7 +133,8 @@ inline ladder::CaseSpec random_prefill(std::uint64_t seed, bool plain) {
   for (std::int32_t& len : spec.kv_lens) {
     if (random.below(4) == 0) len = static_cast<std::int32_t>(random.below(500));
   }
-  return plain ? as_plain_prefill(spec) : as_prefill(spec, random.below(8));
+  if (plain) return random.below(2) == 0 ? as_plain_prefill(spec) : in_boxes(as_plain_prefill(spec));
+  return as_prefill(spec, random.below(8));
 }
 
 // In turn: anything that the ladder takes; decode with features, and without; prefill with features, and without, and

@@ -174,6 +174,9 @@ TEST_CASE("what a rung does not take it refuses with the reason") {
   refused("P4", [](CaseSpec& s) { s.params.head_dim_vo = 64; }, "128 with head_dim_vo 64");
   refused("P3", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ALIBI; }, "ALIBI");
   refused("P5", [](CaseSpec& s) { s.dtype = DType::f32; }, "f32");
+  refused("P6", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");
+  refused("P8", [](CaseSpec& s) { s.page_size = 12; }, "page_size 12, which is no multiple of 8");
+  refused("P10", [](CaseSpec& s) { s.params.logits_soft_cap = 3; }, "soft cap");
   refused("P5", [](CaseSpec& s) { s.params.head_dim_vo = 256; }, "none of");
   refused("P5", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; }, "ROPE_LLAMA");
   refused("D5", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");

@@ -2,6 +2,7 @@
 //
 //   rung   dtype           head_dim (qk, vo)                     variant
 //   P1     f32, f16, bf16  any, at run time                      General
+//   P6-P10 f16             128                                   Scaled (lower_hopper.cuh)
 //   P11    f16, bf16       64, 128, 256 and (192, 128)           Scaled, SoftCapped, General
 //
 // Keys of a tile: as many as registers hold beside O, P and Q (hopper_shape.cuh). General keeps more of each row, and has

@@ -3,9 +3,19 @@
 #include "gpu/prefill/prefill.hpp"
 
 namespace flashladder::gpu {
+namespace {
 
-void p11::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) {
+[[noreturn]] void no_code() {
   throw InputError("gpu_archs", "", "this build has no code for Hopper GPUs: configure it with 90 among -Dgpu_archs");
 }
+
+}  // namespace
+
+void p6::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
+void p7::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
+void p8::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
+void p9::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
+void p10::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
+void p11::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
 
 }  // namespace flashladder::gpu

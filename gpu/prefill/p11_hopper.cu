@@ -1,5 +1,5 @@
 // P11, the top prefill rung, for sm_90a: pages by the copy engine, wgmma, a stale reference instead of a running maximum,
-// queries in registers. Must equal P5.
+// queries in registers. Must equal P10.
 // grid   one CTA an SM, which claims work      block  384 threads, or 512 with head_dim 64: a warp group that copies, and
 // two or three that compute 64 rows each
 // shared memory   Q, two stages of K and of V or four, O (hopper_shape.cuh)
@@ -14,6 +14,7 @@
 #include "gpu/attention/merge_partials.hpp"
 #include "gpu/attention/variants.cuh"
 #include "gpu/launch.hpp"
+#include "gpu/prefill/hopper_group.cuh"
 #include "gpu/prefill/hopper_instances.cuh"
 #include "gpu/prefill/hopper_producer.cuh"
 #include "gpu/prefill/hopper_products.cuh"
@@ -26,16 +27,6 @@
 
 namespace flashladder::gpu::p11 {
 namespace {
-
-// The threads of a warp group meet, each group at a barrier of its own.
-__device__ inline void sync_group(int group) { asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory"); }
-
-// A wait that hardly ever happens: no instruction that touches memory or waits moves past it, so that what so_far was made
-// of is computed before what comes next. (ptxas waits for products as early as it can, and would otherwise compute nothing
-// while the second half of them is under way.)
-__device__ inline void sleep_if_infinite(float so_far) {
-  asm volatile("{\n.reg .pred inf;\nsetp.gt.f32 inf, %0, 0f7f7fffff;\n@inf nanosleep.u32 20;\n}" ::"f"(so_far) : "memory");
-}
 
 // A group without rows of a work lets its tiles pass. Returns the tile behind them.
 template <class S, class Release>

@@ -41,6 +41,24 @@ RungGrid grid(const AttentionParams& params);
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
+// The rungs between for Hopper GPUs (sm_90a), built for what they teach: why_not_lower_prefill(), and P11's pages, pack and
+// grid. P6 to P8 launch a CTA for each work.
+namespace p6 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+namespace p7 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+namespace p8 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+namespace p9 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+namespace p10 {
+void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
 // For Hopper GPUs (sm_90a): pages by the copy engine, wgmma, a stale reference, queries in registers. Tiles of packed rows:
 // for each warp group as many whole queries as 64 rows hold.
 namespace p11 {

@@ -9,7 +9,6 @@
 #include "gpu/attention/write_row.cuh"
 #include "gpu/prefill/hopper_rows.cuh"
 #include "gpu/prefill/hopper_shape.cuh"
-#include "gpu/prefill/stale_softmax.cuh"
 #include "gpu/ptx/stmatrix.cuh"
 #include "gpu/ptx/tma.cuh"
 #include "gpu/warp.cuh"
@@ -90,8 +89,9 @@ struct RowEnds {
     if (to != nullptr) *to = lse_log2;
   }
 };
-template <class S, class Variant>
-__device__ RowEnds finish_softmax(const StaleSoftmax& softmax, const Variant& variant, const ItemRows<S, Variant>& mine,
+// Softmax: StaleSoftmax or RunningSoftmax.
+template <class S, class Softmax, class Variant>
+__device__ RowEnds finish_softmax(const Softmax& softmax, const Variant& variant, const ItemRows<S, Variant>& mine,
                                   const PackedItem& item, const QueryRows& rows, const PackedParams& plan) {
   const int lane = static_cast<int>(static_cast<unsigned>(thread_again()) % 32), i = lane % 2, quad = lane / 4 * 4;
   const SoftmaxState<float> states[2] = {softmax.state(0), softmax.state(1)}, state = i == 0 ? states[0] : states[1];
@@ -131,6 +131,17 @@ __device__ void store_output(const float (&o)[S::head_dim_vo / 2], const float (
   } else {
     store_rows<S, BFloat16>(o, scale, rows, mine, item, first, mine.end(item), stage);
   }
+}
+
+// The end of an item, where nothing else is to be done meanwhile; then this warp's part of `stage` is free.
+template <class S, class Softmax, class Variant>
+__device__ void finish(const float (&o)[S::head_dim_vo / 2], const Softmax& softmax, const Variant& variant,
+                       const ItemRows<S, Variant>& mine, const PackedItem& item, const QueryRows& rows,
+                       const PackedParams& plan, unsigned char* stage) {
+  const RowEnds ends = finish_softmax<S>(softmax, variant, mine, item, rows, plan);
+  store_output<S>(o, ends.scale, mine, item, rows, plan, stage);
+  ends.store_lse();
+  wait_for_reads_of_stores();
 }
 
 }  // namespace flashladder::gpu

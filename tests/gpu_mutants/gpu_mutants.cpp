@@ -78,7 +78,10 @@ const std::vector<Mutant>& mutants() {
     add(test::p5_mutants(), Cases::plain_prefill, p5_shape, true);
     add(test::p5_general_mutants(), Cases::general_prefill, p5_shape, true);
 #ifdef FLASHLADDER_HOPPER
-    add(test::p11_mutants(), Cases::prefill_in_boxes, p11_plan_shape, true);
+    for (const auto of_rung : {test::p6_mutants, test::p7_mutants, test::p8_mutants, test::p9_mutants, test::p10_mutants,
+                               test::p11_mutants}) {
+      add(of_rung(), Cases::prefill_in_boxes, p11_plan_shape, true);
+    }
     add(test::compact_mutants(), Cases::prefill_on_a_copy, p11_plan_shape, true);
 #endif
     return list;
@@ -88,11 +91,7 @@ const std::vector<Mutant>& mutants() {
 
 CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
   if (cases == Cases::plain_prefill) return test::as_plain_prefill(spec);
-  if (cases == Cases::prefill_in_boxes) {
-    spec = test::as_plain_prefill(spec);
-    spec.page_size = div_up(spec.page_size, 8) * 8;
-    return spec;
-  }
+  if (cases == Cases::prefill_in_boxes) return test::in_boxes(test::as_plain_prefill(spec));
   if (cases == Cases::prefill_on_a_copy) {
     spec = test::as_plain_prefill(spec);
     if (spec.page_size % 8 == 0) spec.page_size = spec.page_size / 8 * 3;  // 3, 6, 12: 8, 16, 32

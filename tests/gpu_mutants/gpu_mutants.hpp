@@ -51,7 +51,13 @@ std::span<const GpuMutant> p1_mutants();
 std::span<const GpuMutant> p4_mutants();
 std::span<const GpuMutant> p5_mutants();
 std::span<const GpuMutant> p5_general_mutants();
-std::span<const GpuMutant> p11_mutants();  // in a build for Hopper
-std::span<const GpuMutant> compact_mutants();  // the same
+// In a build for Hopper:
+std::span<const GpuMutant> p6_mutants();
+std::span<const GpuMutant> p7_mutants();
+std::span<const GpuMutant> p8_mutants();
+std::span<const GpuMutant> p9_mutants();
+std::span<const GpuMutant> p10_mutants();
+std::span<const GpuMutant> p11_mutants();
+std::span<const GpuMutant> compact_mutants();
 
 }  // namespace flashladder::test

@@ -9,6 +9,8 @@ MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, P1 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/prefill/p1_row_per_thread.cu"
 P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
 COMPACT = "gpu/prefill/compact_pages.cu"
+P6, P7, P8 = "gpu/prefill/p6_boxes.cu", "gpu/prefill/p7_producer.cu", "gpu/prefill/p8_turns.cu"
+P9, P10 = "gpu/prefill/p9_persistent.cu", "gpu/prefill/p10_stale_reference.cu"
 KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
@@ -17,6 +19,11 @@ KERNELS = {
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),
   "p5": Kernel([MERGE, P5], "p5", "Scaled"),
   "p5_general": Kernel([MERGE, P5], "p5", "General"),
+  "p6": Kernel([P6], "p6", "Scaled"),
+  "p7": Kernel([P7], "p7", "Scaled"),
+  "p8": Kernel([P8], "p8", "Scaled"),
+  "p9": Kernel([P9], "p9", "Scaled"),
+  "p10": Kernel([P10], "p10", "Scaled"),
   "p11": Kernel([P11], "p11", "Scaled"),
   "compact": Kernel([COMPACT], "p11", "", "compact_pages"),
 }
@@ -32,6 +39,8 @@ COPIES, LOGITS, KEYS = "gpu/prefill/tile_copies.cuh", "gpu/prefill/row_logits.cu
 PRODUCER, PRODUCTS = "gpu/prefill/hopper_producer.cuh", "gpu/prefill/hopper_products.cuh"
 ROWS, STALE, BOXES = "gpu/prefill/hopper_rows.cuh", "gpu/prefill/stale_softmax.cuh", "gpu/prefill/box_copies.cuh"
 OUTPUT = "gpu/prefill/row_output.cuh"
+RUNNING, REQUESTS = "gpu/prefill/running_softmax.cuh", "gpu/prefill/box_requests.cuh"
+LOWER, AHEAD = "gpu/prefill/lower_hopper.cuh", "gpu/prefill/work_ahead.cuh"
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
 MUTANTS = [
@@ -174,6 +183,46 @@ MUTANTS = [
   Mutant("p5_slope_of_first_row", "p5_general",
          [(LOGITS, "lane_place<S>(item, place, i).qo_head", "lane_place<S>(item, place, 0 * i).qo_head")],
          "agree", "every row of a lane has the ALiBi slope of the first"),
+
+  # Without a wait, or with a wrong parity, some of these would wait for ever: no such mutants. mbarrier_model.hpp, in
+  # walkthroughs, has them.
+  Mutant("p6_wrong_stride", "p6",
+         [(PRODUCTS, "wgmma_operand(k, 0, S::atom_bytes * S::k_atoms)", "wgmma_operand(k, 0, S::atom_bytes)")],
+         "agree", "the next eight keys are looked for where this eight's other features lie"),
+  Mutant("p6_first_tiles_again", "p6", [(P6, "tiles, tiles.count - 1 - t, t);", "tiles, tiles.count - 1 - t % S::stages, t);")],
+         "agree", "a stage is always filled with the tile that was its first"),
+  Mutant("p6_no_rescale", "p6", [(RUNNING, "o[j] *= factor[j / 2 % 2];", "o[j] *= 1;")],
+         "agree", "o keeps its scale when the maximum grows"),
+
+  Mutant("p7_queries_in_one_place", "p7", [(REQUESTS, "copy_box(queries.q, q[group] + ", "copy_box(queries.q, q[0 * group] + ")],
+         "agree", "both groups' queries are copied to where the first one's belong"),
+  Mutant("p7_lost_stage", "p7", [(REQUESTS, "kv.box_rows, shared.v[at.stage],", "kv.box_rows, shared.v[0 * at.stage],")],
+         "agree", "every tile of values is copied to the first stage"),
+  Mutant("p7_tail_read", "p7",
+         [(LOWER, "if (first_key + S::keys <= static_cast<std::uint32_t>(kv_len)) return;", "return;")],
+         "agree", "values in the unused slots of a last page are not cleared, and 0 * NaN is NaN"),
+
+  Mutant("p8_values_of_this_tile", "p8",
+         [(P8, "shared_address(shared.v[before.stage]), n + 2", "shared_address(shared.v[at.stage]), n + 2")],
+         "agree", "P of the tile before meets the values of this one"),
+  Mutant("p8_last_tile_alone", "p8", [(P8, "shared_address(shared.v[last.stage]), tiles.count == 1);",
+                                       "shared_address(shared.v[last.stage]), true);")],
+         "agree", "the product behind the loop does not add to what the loop summed up"),
+
+  Mutant("p9_queries_in_one_place", "p9", [(P9, "copy_queries<S>(queries, item, shared.q[place.stage],",
+                                            "copy_queries<S>(queries, item, shared.q[0 * place.stage],")],
+         "agree", "the next work's queries are copied to where this one's are in use"),
+  Mutant("p9_work_of_first_head", "p9", [(AHEAD, "coming_).copy;", "coming_).copy * 0;")],
+         "agree", "the record of every work is taken for that of head 0"),
+  Mutant("p9_claims_too_often", "p9",
+         [(AHEAD, "    if (work_ >= plan_.view.header->num_work) return false;\n    claimed_ = claim_by_one();\n",
+           "    claimed_ = claim_by_one();\n    if (work_ >= plan_.view.header->num_work) return false;\n")],
+         "agree", "a CTA that has found nothing claims once more: the counter does not return to zero"),
+
+  Mutant("p10_reference_from_zero", "p10", [(STALE, "no_reference = -1e30f,", "no_reference = 0,")],
+         "agree", "a row whose first tile is masked has a reference that may be above all that it sees"),
+  Mutant("p10_never_raised", "p10", [(STALE, "most = 16384.0f;", "most = 1e38f;")],
+         "agree", "weights overflow f16 before the reference is raised"),
 
   Mutant("p11_mask_off_by_one", "p11", [(ROWS, "x % 2 >= end[", "x % 2 > end[")], "agree", "a row sees one key more than it may"),
   Mutant("p11_window_off_by_one", "p11", [(ROWS, "x % 2 < begin[", "x % 2 <= begin[")], "agree", "a row does not see its first key"),
