@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Holds the include table: core <- {reference, planner, gpu, draw} <- api <- ladder <- bench <- walkthroughs <- cli.
+"""Holds the include table: core <- {reference, planner, gpu, draw} <- api <- capi <- ladder <- bench <- walkthroughs <- cli.
 A room may include itself and anything to its left; siblings in braces never include each other; tests see all, examples api.
 Usage: check_layers.py [ROOT]    exit 1 and file:line: rule for each violation      check_layers.py --selftest"""
 import pathlib, re, sys, tempfile
 
-ORDER = [["core"], ["reference", "planner", "gpu", "draw"], ["api"], ["ladder"], ["bench"], ["walkthroughs"], ["cli"]]
+ORDER = [["core"], ["reference", "planner", "gpu", "draw"], ["api"], ["capi"], ["ladder"], ["bench"], ["walkthroughs"], ["cli"]]
 ROOMS = {room: {room}.union(*ORDER[:i]) for i, rooms in enumerate(ORDER) for room in rooms}
 ROOMS["tests"], ROOMS["examples"] = {"tests"}.union(*ORDER), {"examples"}.union(*ORDER[:3])
 SUFFIXES = {".h", ".hpp", ".cpp", ".cu", ".cuh", ".py"}
