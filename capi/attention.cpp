@@ -152,7 +152,9 @@ fl_status fl_attention_plan(fl_attention* attention, const fl_batch* batch, void
     fl_attention& a = *require_pointer(attention, "attention");
     a.planned = false;  // until all is well
     const fl_batch given = read(batch, "batch");
-    if (!a.kind.graph) require_null(given.page_ids, "page_ids", "must be NULL: only graphs keep page ids, others take run()'s");
+    if (!a.kind.graph) {
+      require_null(given.page_ids, "page_ids", "must be NULL: only graphs keep page ids, others take run()'s");
+    }
     a.session.plan(lengths_of(given, a.kind), page_ids_of(given.page_ids, given.num_page_ids),
                    device_of(given.page_ids_on, "page_ids_on"), stream);
     a.planned = true;
@@ -165,7 +167,9 @@ fl_status fl_attention_run(fl_attention* attention, const fl_attention_arguments
     require(a.planned, "fl_attention_run", "", "must come after plan(); none is in force, or the last one was refused");
     const fl_attention_arguments given = read(arguments, "arguments");
     const bool takes_ids = !a.kind.graph && !a.kind.ragged;
-    if (!takes_ids) require_null(given.page_ids, "page_ids", "must be NULL: a graph keeps plan()'s, a ragged cache has none");
+    if (!takes_ids) {
+      require_null(given.page_ids, "page_ids", "must be NULL: a graph keeps plan()'s, a ragged cache has none");
+    }
     api::AttentionArguments made = arguments_of(given, a.num_qo_heads);
     made.kv = a.kind.ragged ? tokens_of(given.kv) : paged_cache_of(given.kv);
     made.identity_pages = a.kind.ragged;
@@ -190,9 +194,11 @@ fl_status fl_attention_plan_json(fl_attention* attention, const char** json) {
   });
 }
 
-fl_status fl_single_decode_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on) {
+fl_status fl_single_decode_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits,
+                                         const fl_on* on) {
   return single(arguments, logits, on, api::single_decode_with_kv_cache);
 }
-fl_status fl_single_prefill_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on) {
+fl_status fl_single_prefill_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits,
+                                          const fl_on* on) {
   return single(arguments, logits, on, api::single_prefill_with_kv_cache);
 }

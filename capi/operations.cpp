@@ -158,8 +158,8 @@ fl_status fl_apply_rope_with_cos_sin_cache_inplace(const fl_tensor* q, const fl_
   });
 }
 
-fl_status fl_make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta, float* out,
-                                std::int64_t size) {
+fl_status fl_make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta,
+                                float* out, std::int64_t size) {
   return guarded([&] {
     const std::vector<float> made = api::make_cos_sin_cache(max_pos, rotary_dim, or_default(rope_scale, 1),
                                                             or_default(rope_theta, 10000));

@@ -80,7 +80,7 @@ fl_status fl_page_pool_table(fl_page_pool* pool, const std::int32_t* requests, s
   return guarded([&] {
     size_of_given(out, "out");
     const PagePool& of = pool_of(pool);
-    if (requests == nullptr) require(count == 0, "count", count, "must be 0 for all requests, which requests = NULL asks for");
+    if (requests == nullptr) require(count == 0, "count", count, "must be 0: requests = NULL asks for all of them");
     pool->table = requests == nullptr ? of.table() : of.table(array(requests, count, "requests"));
     const HostPageTable& table = pool->table;
     const fl_page_lists lists{.size = sizeof(fl_page_lists), .indptr = table.indptr.data(), .indices = table.indices.data(),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What `meson install` gives is what docs/use-it.md promises, and nothing else: headers, libraries, versions, exports; it can
-be moved, installed anywhere, and uninstalled.   installed_tree_test.py SOURCE_ROOT BUILD FLASHLADDER COMPILER...
+"""What `meson install` gives is what docs/use-it.md promises, and nothing else: headers, libraries, versions, exports; it
+can be moved, installed anywhere, and uninstalled.   installed_tree_test.py SOURCE_ROOT BUILD FLASHLADDER COMPILER...
 At the end a copy of the tree is damaged in one way after the other, and every damage must be noticed."""
 import os
 import pathlib
@@ -34,9 +34,9 @@ def wrong_headers(root, tree):
   wanted = wanted_headers(root)
   there = {str(path.relative_to(tree.header_dir)) for path in tree.header_dir.rglob("*") if path.is_file()}
   if wanted - there:
-    yield f"not installed, although public headers include them: {sorted(wanted - there)} (package/meson.build lists headers)"
+    yield f"not installed, although public headers include them: {sorted(wanted - there)} (package/meson.build has the list)"
   if there - wanted:
-    yield f"installed, although no public header includes them: {sorted(there - wanted)} (package/meson.build lists headers)"
+    yield f"installed, although no public header includes them: {sorted(there - wanted)} (package/meson.build has the list)"
   for name in sorted(there):
     text = (tree.header_dir / name).read_text()
     if ANY_OF_OURS.search(text):
@@ -131,10 +131,13 @@ def elsewhere(root, compiler):
     done = subprocess.run(setup, env=os.environ | {"CXX": " ".join(compiler)}, capture_output=True, text=True)
     if done.returncode:
       return [done.stdout[-2000:] + done.stderr]
-    asked = subprocess.run(["meson", "introspect", build, "--dependencies"], check=True, capture_output=True, text=True).stdout
-    found = [f"a library-only configuration asks for {name}" for name in ("CLI11", "nlohmann_json", "doctest") if name in asked]
+    introspect = lambda what: subprocess.run(["meson", "introspect", build, what], check=True, capture_output=True,
+                                             text=True).stdout
+    asked = introspect("--dependencies")
+    others = ("CLI11", "nlohmann_json", "doctest")
+    found = [f"a library-only configuration asks for {name}" for name in others if name in asked]
     tree = Tree(build, "", options_of(build))
-    listed = subprocess.run(["meson", "introspect", build, "--installed"], check=True, capture_output=True, text=True).stdout
+    listed = introspect("--installed")
     wanted = [tree.header_dir / "core" / "tensor.hpp", tree.lib / "libflashladder.a", tree.lib / "pkgconfig/flashladder.pc",
               tree.lib / "cmake/flashladder/flashladderConfig.cmake"]
     return found + [f"{path} would not be installed" for path in wanted if f'"{path}"' not in listed]

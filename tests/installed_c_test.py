@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""The C interface as a C program meets it: tests/c/*.c compiled as C11 with strict warnings against the installed tree
+alone, linked with the shared library and with the archive, and run.   installed_c_test.py SOURCE_ROOT BUILD C_COMPILER...
+tests/c/attention.c prints a plan: it must be JSON, and its work must be all of the batch's."""
+import json
+import pathlib
+import sys
+import tempfile
+
+from installed import installed
+
+STRICT = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion",
+          "-Wstrict-prototypes", "-Werror"]
+
+
+def wrong_plan(text):
+  """The batch of tests/c/attention.c: 3 requests of 7, 0 and 9 keys, 2 KV heads. Every key of every head is in one item."""
+  plan = json.loads(text)
+  keys = {}
+  for part in plan["parts"]:
+    for item in part["items"]:
+      for key in range(*item["keys"]):
+        at = item["request"], item["head"], key
+        keys[at] = keys.get(at, 0) + 1
+    if sorted(part["queue"]) != list(range(len(part["items"]))):
+      yield f"the queues hold {part['queue']}, and not each of {len(part['items'])} items once"
+  wanted = {(request, head, key): 1 for request, length in enumerate(plan["kv_lens"])
+            for head in range(2) for key in range(length)}
+  if keys != wanted:
+    yield f"the items do not cover every key of every head once: {keys}"
+  if plan["work_units"] != sum(len(part["items"]) for part in plan["parts"]) or not plan["explain"]:
+    yield "work_units or explain do not fit the items"
+
+
+def broken(root, build, compiler):
+  with installed(build) as tree, tempfile.TemporaryDirectory() as folder:
+    kinds = [static for static in (False, True) if (tree.static if static else tree.shared).is_file()]
+    for source in sorted((pathlib.Path(root).resolve() / "tests" / "c").glob("*.c")):
+      for static in kinds:
+        program = pathlib.Path(folder) / f"{source.stem}_{'static' if static else 'shared'}"
+        done = tree.run([*compiler, *STRICT, *tree.pkg_config("--cflags"), source, *tree.link_flags(static), "-lm",
+                         "-o", program], cwd=folder)
+        if done.returncode:
+          yield f"{program.name} does not build:\n{done.stdout[:3000]}"
+          continue
+        done = tree.run([program], cwd=folder)
+        if done.returncode:
+          yield f"{program.name} ends with {done.returncode}:\n{done.stdout[-3000:]}"
+        if source.stem == "attention":
+          yield from wrong_plan(next(line for line in done.stdout.splitlines() if line.startswith("plan "))[5:])
+    if not kinds:
+      yield "no library is installed"
+
+
+if __name__ == "__main__":
+  sys.exit("\n".join(broken(sys.argv[1], sys.argv[2], sys.argv[3:])) or 0)
