@@ -16,6 +16,7 @@ static uint8_t mask[3 * 7 + 5 * 9];
 
 typedef struct rules {
   int causal, window_left, sinks;
+  double cap, scale;   /* 0: none, and 1 / sqrt(DIM) */
   const uint8_t* mask; /* of this request */
 } rules;
 
@@ -38,7 +39,8 @@ static double formula(int request, int query, int qo_len, int head, const float*
     const float *k = key_of(request, j, 0, kv_head), *v = key_of(request, j, 1, kv_head);
     double dot = 0;
     for (int d = 0; d < DIM; ++d) dot += (double)row[d] * k[d];
-    const double weight = exp(dot / sqrt((double)DIM));
+    dot *= r.scale > 0 ? r.scale : 1 / sqrt((double)DIM);
+    const double weight = exp(r.cap > 0 ? r.cap * tanh(dot / r.cap) : dot);
     sum += weight;
     for (int d = 0; d < DIM; ++d) out[d] += weight * v[d];
   }
@@ -142,6 +144,50 @@ static void paged(void) {
   check_rows(prefill_indptr, (rules){.window_left = -1, .mask = mask});
 }
 
+/* K and V as two tensors over the same memory, with strides: NHD, and HND whose heads lie as in NHD. */
+static void views(void) {
+  const fl_batch batch = {.size = sizeof batch, .batch = BATCH, .paged_kv_indptr = indptr,
+                          .paged_kv_last_page_len = last_page_len};
+  const fl_attention_config c = config(PAGE);
+  for (int32_t layout = FL_NHD; layout <= FL_HND; ++layout) {
+    const int64_t entry = KV_HEADS * DIM, page = 2 * PAGE * entry;
+    fl_tensor k = {.size = sizeof k, .data = pool, .dtype = FL_F32, .rank = 4, .shape = {PAGES, PAGE, KV_HEADS, DIM},
+                   .strides = {page, entry, DIM, 1}};
+    if (layout == FL_HND) {
+      k.shape[1] = KV_HEADS, k.shape[2] = PAGE;
+      k.strides[1] = DIM, k.strides[2] = entry;
+    }
+    fl_tensor v = k;
+    v.data = pool + PAGE * entry;
+    const fl_kv_cache kv = {.size = sizeof kv, .k = &k, .v = &v, .layout = layout};
+    fl_attention_arguments arguments = {.size = sizeof arguments, .kv = &kv, .page_ids = indices, .num_page_ids = 5};
+    fl_attention_destroy(attend(FL_DECODE, &c, NULL, &batch, &arguments, BATCH));
+    check_rows(decode_indptr, (rules){.window_left = -1});
+  }
+}
+
+/* Scale and cap by the formula; each position encoding, and RoPE's theta, changes what comes out. */
+static void logits_fields(void) {
+  const fl_tensor kv5 = FL_TENSOR(pool, FL_F32, PAGES, 2, PAGE, KV_HEADS, DIM);
+  const fl_kv_cache kv = {.size = sizeof kv, .k = &kv5};
+  const fl_batch batch = {.size = sizeof batch, .batch = BATCH, .paged_kv_indptr = indptr,
+                          .paged_kv_last_page_len = last_page_len};
+  fl_attention_arguments arguments = {.size = sizeof arguments, .kv = &kv, .page_ids = indices, .num_page_ids = 5};
+  fl_attention_config c = config(PAGE);
+  fl_logits logits = {.size = sizeof logits, .sm_scale = 0.5f, .logits_soft_cap = 0.75f};
+  c.logits = &logits;
+  fl_attention_destroy(attend(FL_DECODE, &c, NULL, &batch, &arguments, BATCH));
+  check_rows(decode_indptr, (rules){.window_left = -1, .scale = 0.5, .cap = 0.75});
+  static float of[4][HEADS * DIM];
+  for (int32_t i = 0; i < 4; ++i) {
+    logits = (fl_logits){.size = sizeof logits, .pos_encoding_mode = i == 3 ? FL_POS_ROPE_LLAMA : i};
+    if (i == 3) logits.rope_theta = 50;
+    fl_attention_destroy(attend(FL_DECODE, &c, NULL, &batch, &arguments, BATCH));
+    memcpy(of[i], o, sizeof of[i]);
+    for (int32_t j = 0; j < i; ++j) CHECK(memcmp(of[i], of[j], sizeof of[i]) != 0);
+  }
+}
+
 static void graphs(void) {
   const fl_tensor kv5 = FL_TENSOR(pool, FL_F32, PAGES, 2, PAGE, KV_HEADS, DIM);
   const fl_kv_cache kv = {.size = sizeof kv, .k = &kv5};
@@ -194,12 +240,24 @@ static void ragged_and_single(void) {
   single.sinks = NULL;
   OK(fl_single_decode_with_kv_cache(&single, NULL, NULL));
   check_rows(one, (rules){.window_left = -1});
+
+  /* The same memory, seen head by head. */
+  fl_tensor k_of_heads = k7, v_of_heads = v7;
+  k_of_heads.shape[0] = v_of_heads.shape[0] = KV_HEADS, k_of_heads.shape[1] = v_of_heads.shape[1] = 7;
+  k_of_heads.strides[0] = v_of_heads.strides[0] = DIM, k_of_heads.strides[1] = v_of_heads.strides[1] = KV_HEADS * DIM;
+  const fl_kv_cache hnd = {.size = sizeof hnd, .k = &k_of_heads, .v = &v_of_heads, .layout = FL_HND};
+  single.kv = &hnd;
+  for (int i = 0; i < HEADS * DIM; ++i) o[i] = NAN;
+  OK(fl_single_decode_with_kv_cache(&single, NULL, NULL));
+  check_rows(one, (rules){.window_left = -1});
 }
 
 int main(void) {
   draw(pool, sizeof pool / sizeof *pool, 1);
   draw(q, sizeof q / sizeof *q, 2);
   paged();
+  views();
+  logits_fields();
   graphs();
   ragged_and_single();
   return ended();

@@ -85,6 +85,14 @@ static void rope(void) {
   const fl_tensor tk2 = FL_TENSOR(k2, FL_F32, 2, 1, 8);
   OK(fl_apply_rope_with_cos_sin_cache_inplace(&tb, &tk2, positions, &tt, 1, NULL));
   for (int i = 0; i < 32; ++i) CHECK(close_to(by_table[i], (double)q[i], 1e-6));
+  /* Pairs (2 d, 2 d + 1): by angles and by the table the same again, and not what the halves gave. */
+  const fl_rope pairs = {.size = sizeof pairs, .interleave = 1, .rope_theta = 100};
+  memcpy(q, plain, sizeof q), memcpy(by_table, plain, sizeof q);
+  OK(fl_apply_rope_pos_ids_inplace(&tq, &tk, positions, &pairs, NULL));
+  OK(fl_apply_rope_with_cos_sin_cache_inplace(&tb, &tk2, positions, &tt, 0, NULL));
+  const double angle = 5 * pow(100, -2.0 * 1 / 8);
+  CHECK(close_to(q[16 + 2], (double)plain[16 + 2] * cos(angle) - (double)plain[16 + 3] * sin(angle), 1e-5));
+  for (int i = 0; i < 32; ++i) CHECK(close_to(by_table[i], (double)q[i], 1e-6));
   REFUSED(fl_make_cos_sin_cache(6, 8, 0, 100, table, 47), "size = 47: must be max_pos * rotary_dim");
 }
 
