@@ -29,10 +29,11 @@ api::RopeOptions rope_of(const fl_rope* rope) {
   api::RopeOptions options;
   if (rope == nullptr) return options;
   const fl_rope given = read(rope, "rope");
-  options.rotary_dim = given.rotary_dim;
-  options.interleave = flag(given.interleave, "interleave");
-  options.rope_scale = or_default(given.rope_scale, options.rope_scale);
-  options.rope_theta = or_default(given.rope_theta, options.rope_theta);
+  auto& [rotary_dim, interleave, rope_scale, rope_theta] = options;  // a name for each field: none is forgotten
+  rotary_dim = given.rotary_dim;
+  interleave = flag(given.interleave, "interleave");
+  rope_scale = or_default(given.rope_scale, rope_scale);
+  rope_theta = or_default(given.rope_theta, rope_theta);
   return options;
 }
 
@@ -161,10 +162,11 @@ fl_status fl_apply_rope_with_cos_sin_cache_inplace(const fl_tensor* q, const fl_
 fl_status fl_make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta,
                                 float* out, std::int64_t size) {
   return guarded([&] {
-    const std::vector<float> made = api::make_cos_sin_cache(max_pos, rotary_dim, or_default(rope_scale, 1),
-                                                            or_default(rope_theta, 10000));
-    require(size == static_cast<std::int64_t>(made.size()), "size", size, "must be max_pos * rotary_dim");
-    std::ranges::copy(made, array(out, size, "out").begin());
+    const bool sizes = max_pos > 0 && rotary_dim > 0;  // if not, the call below refuses
+    require(!sizes || size == std::int64_t{max_pos} * rotary_dim, "size", size, "must be max_pos * rotary_dim");
+    const std::span<float> table = array(out, size, "out");
+    std::ranges::copy(api::make_cos_sin_cache(max_pos, rotary_dim, or_default(rope_scale, 1),
+                                              or_default(rope_theta, 10000)), table.begin());
   });
 }
 

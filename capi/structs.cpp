@@ -71,39 +71,50 @@ api::LogitsConfig logits_of(const fl_logits* logits) {
   api::LogitsConfig config;
   if (logits == nullptr) return config;
   const fl_logits given = read(logits, "logits");
-  if (given.sm_scale != 0) config.sm_scale = given.sm_scale;
-  config.mask = one_of(masks, given.mask, "mask", "must be FL_MASK_NONE, FL_MASK_CAUSAL or FL_MASK_CUSTOM");
+  // By a name for each field of the C++ struct: where that has one more, this does not compile until fl_logits has it too.
+  [[maybe_unused]] auto& [sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta, sinks] =
+      config;
+  if (given.sm_scale != 0) sm_scale = given.sm_scale;
+  mask = one_of(masks, given.mask, "mask", "must be FL_MASK_NONE, FL_MASK_CAUSAL or FL_MASK_CUSTOM");
   if (flag(given.use_window, "use_window")) {
     require(given.window_left >= 0, "window_left", given.window_left, "must be at least 0, since use_window is 1");
-    config.window_left = given.window_left;
+    window_left = given.window_left;
   } else {
     require(given.window_left == 0 || given.window_left == -1, "window_left", given.window_left,
             "counts with use_window = 1 only");
   }
-  config.logits_soft_cap = given.logits_soft_cap;
-  config.pos_encoding_mode = one_of(pos_encodings, given.pos_encoding_mode, "pos_encoding_mode",
-                                    "must be FL_POS_NONE, FL_POS_ROPE_LLAMA or FL_POS_ALIBI");
-  if (given.rope_scale != 0) config.rope_scale = given.rope_scale;
-  if (given.rope_theta != 0) config.rope_theta = given.rope_theta;
+  logits_soft_cap = given.logits_soft_cap;
+  pos_encoding_mode = one_of(pos_encodings, given.pos_encoding_mode, "pos_encoding_mode",
+                             "must be FL_POS_NONE, FL_POS_ROPE_LLAMA or FL_POS_ALIBI");
+  if (given.rope_scale != 0) rope_scale = given.rope_scale;
+  if (given.rope_theta != 0) rope_theta = given.rope_theta;
   return config;
 }
 
 api::AttentionConfig config_of(const fl_attention_config* config) {
   const fl_attention_config c = read(config, "config");
-  api::AttentionConfig made{
-      .heads = {.num_qo_heads = c.num_qo_heads, .num_kv_heads = c.num_kv_heads, .head_dim_qk = c.head_dim_qk,
-                .head_dim_vo = c.head_dim_vo},
-      .cache = {.page_size = c.page_size, .dtype = dtype_of(c.kv_dtype, "kv_dtype")},
-      .logits = logits_of(c.logits),
-      .execution = {.device = device_of(c.device, "device"),
-                    .policy = one_of(policies, c.policy, "policy", "must be one of FL_SPLIT_..."),
-                    .chunk_size = c.chunk_size, .threads = c.threads,
-                    .enable_pdl = flag(c.enable_pdl, "enable_pdl"),
-                    .backend = one_of(backends, c.backend, "backend",
-                                      "must be FL_BACKEND_AUTO, FL_BACKEND_FA2 or FL_BACKEND_FA3")},
-      .q_dtype = dtype_if_given(c.q_dtype, "q_dtype"),
-      .o_dtype = dtype_if_given(c.o_dtype, "o_dtype")};
-  made.logits.sinks = flag(c.sinks, "sinks");
+  // Again by a name for each field, so that none is forgotten here that the C++ structs get.
+  api::AttentionConfig made;
+  auto& [heads, cache, logits, execution, q_dtype, o_dtype] = made;
+  auto& [num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo] = heads;
+  auto& [page_size, kv_dtype] = cache;
+  auto& [device, policy, chunk_size, threads, enable_pdl, backend] = execution;
+  num_qo_heads = c.num_qo_heads;
+  num_kv_heads = c.num_kv_heads;
+  head_dim_qk = c.head_dim_qk;
+  head_dim_vo = c.head_dim_vo;
+  page_size = c.page_size;
+  kv_dtype = dtype_of(c.kv_dtype, "kv_dtype");
+  q_dtype = dtype_if_given(c.q_dtype, "q_dtype");
+  o_dtype = dtype_if_given(c.o_dtype, "o_dtype");
+  logits = logits_of(c.logits);
+  logits.sinks = flag(c.sinks, "sinks");
+  device = device_of(c.device, "device");
+  policy = one_of(policies, c.policy, "policy", "must be one of FL_SPLIT_...");
+  chunk_size = c.chunk_size;
+  threads = c.threads;
+  enable_pdl = flag(c.enable_pdl, "enable_pdl");
+  backend = one_of(backends, c.backend, "backend", "must be FL_BACKEND_AUTO, FL_BACKEND_FA2 or FL_BACKEND_FA3");
   return made;
 }
 

@@ -123,11 +123,11 @@ def problems(root, tree, flashladder, compiler, compiles=True):
 
 
 def elsewhere(root, compiler):
-  """Another prefix, libdir and DESTDIR, of a library-only configuration without programs: where things would go, unbuilt."""
+  """Another prefix and libdir, of a configuration of the archive alone, without programs: where things would go, unbuilt."""
   with tempfile.TemporaryDirectory() as folder:
     build = pathlib.Path(folder) / "build"
     setup = ["meson", "setup", build, root, "--prefix=/opt/ladder", "--libdir=lib64", "--includedir=inc", "-Dcuda=disabled",
-             "-Dprograms=disabled", "--wrap-mode=nofallback"]
+             "-Dprograms=disabled", "-Ddefault_library=static", "--wrap-mode=nofallback"]
     done = subprocess.run(setup, env=os.environ | {"CXX": " ".join(compiler)}, capture_output=True, text=True)
     if done.returncode:
       return [done.stdout[-2000:] + done.stderr]
@@ -140,6 +140,11 @@ def elsewhere(root, compiler):
     listed = introspect("--installed")
     wanted = [tree.header_dir / "core" / "tensor.hpp", tree.lib / "libflashladder.a", tree.lib / "pkgconfig/flashladder.pc",
               tree.lib / "cmake/flashladder/flashladderConfig.cmake"]
+    if "libflashladder.so" in listed:
+      found.append("with default_library=static a shared library would be installed")
+    libs = re.search(r"^Libs: (.*)$", (build / "package" / "flashladder.pc").read_text(), re.M)[1]
+    if "-lstdc++" not in libs:
+      found.append(f"where only the archive is installed, pkg-config must give what it needs without --static: {libs}")
     return found + [f"{path} would not be installed" for path in wanted if f'"{path}"' not in listed]
 
 

@@ -1,6 +1,8 @@
 /* What the C interface refuses, with which sentence and which parts; sizes of structs from an older and a newer caller. */
 #include "check.h"
 
+#include <pthread.h>
+
 enum { HEADS = 4, KV_HEADS = 2, DIM = 8, PAGE = 4, PAGES = 3, BATCH = 2 };
 
 static const int32_t indptr[] = {0, 1, 2}, last_page_len[] = {3, 1}, indices[] = {2, 0};
@@ -182,6 +184,24 @@ static void parts(void) {
   }
 }
 
+/* Another thread's failure is its own, and no memory for a call is a status like any other. */
+static void* fails(void* unused) {
+  (void)unused;
+  CHECK(strcmp(fl_last_error(), "") == 0);
+  REFUSED(fl_attention_plan(NULL, NULL, NULL), "attention = NULL");
+  return NULL;
+}
+static void threads_and_memory(void) {
+  float* const out = lse;
+  const int64_t size = (int64_t)INT32_MAX << 20;
+  CHECK(fl_make_cos_sin_cache(INT32_MAX, 1 << 20, 0, 0, out, size) == FL_OUT_OF_MEMORY);
+  CHECK(strcmp(fl_last_error(), "the host has no memory left for this call") == 0);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, fails, NULL) == 0);
+  CHECK(pthread_join(thread, NULL) == 0);
+  CHECK(strcmp(fl_last_error(), "the host has no memory left for this call") == 0);
+}
+
 int main(void) {
   CHECK(strcmp(fl_last_error(), "") == 0);
   configs();
@@ -189,5 +209,6 @@ int main(void) {
   objects();
   sizes();
   parts();
+  threads_and_memory();
   return ended();
 }
