@@ -2,7 +2,7 @@
 // not change. With --use-cudagraph all layers are captured once, and each step is one launch of the graph.
 #include "batch.hpp"
 
-constexpr int layers = 4, steps = 8;
+constexpr int layers = 2, steps = 8;
 
 // Requests that grow by a token a step; o of layer 0 after the last one is compared with the formula.
 struct Steps {
