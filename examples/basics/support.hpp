@@ -67,8 +67,8 @@ class Array {
   void* device_ = nullptr;
 };
 
-// Normal numbers. Only so many are drawn, then they repeat: a cache of gigabytes would take longer to draw than to compute on.
-// The count is a prime, so that rows which begin at the same number lie far apart.
+// Normal numbers. Only so many are drawn, then they repeat: drawing a cache of gigabytes would take longer than anything
+// else here. The count is a prime, so that rows which begin at the same number lie far apart.
 inline Array<fl::Half> drawn(std::size_t n, unsigned seed) {
   constexpr std::size_t prime = 65537;
   std::mt19937 random(seed);
