@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "api/flashladder.hpp"
+#include <flashladder/flashladder.hpp>
 
 namespace fl = flashladder;
 namespace api = flashladder::api;

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "api/flashladder.hpp"
+#include <flashladder/flashladder.hpp>
 #ifdef FLASHLADDER_CUDA
 #include <cuda_runtime_api.h>
 #endif

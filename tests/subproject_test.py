@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A project that has FlashLadder as a Meson subproject gets the library alone: no program, no CLI11, JSON or doctest is
-asked for, and dependency('flashladder') is what its own program is built with.   subproject_test.py ROOT COMPILER..."""
+asked for, nothing is installed, and dependency('flashladder') is what its own program is built with.   subproject_test.py ROOT COMPILER..."""
 import json
 import os
 import pathlib
@@ -9,9 +9,10 @@ import sys
 import tempfile
 
 PROJECT = """project('user', 'cpp', default_options: ['cpp_std=c++20'])
-executable('user', 'user.cpp', dependencies: dependency('flashladder', fallback: ['flashladder', 'api_dep']))
+executable('user', 'user.cpp', dependencies: dependency('flashladder', fallback: ['flashladder', 'flashladder_dep']))
 """
-LIBRARY = {"core", "cpu_check", "planner", "reference", "gpu", "api"}
+LIBRARY = {"core", "cpu_check", "planner", "reference", "gpu", "api", "capi"}
+HEADERS = ["flashladder.hpp", "flashladder.h", "core/tensor.hpp"]
 OF_PROGRAMS = {"nlohmann_json", "CLI11", "doctest"}
 
 
@@ -20,7 +21,7 @@ def main(root, *compiler):
     project, build = pathlib.Path(folder) / "user", pathlib.Path(folder) / "build"
     (project / "subprojects").mkdir(parents=True)
     (project / "meson.build").write_text(PROJECT)
-    (project / "user.cpp").write_text('#include "api/flashladder.hpp"\nint main() {}\n')
+    (project / "user.cpp").write_text("".join(f"#include <flashladder/{header}>\n" for header in HEADERS) + "int main() {}\n")
     (project / "subprojects" / "flashladder").symlink_to(root)
     setup = ["meson", "setup", str(build), str(project), "--wrap-mode=nodownload", "-Dflashladder:cuda=disabled"]
     done = subprocess.run(setup, env=os.environ | {"CXX": " ".join(compiler)}, capture_output=True, text=True)
@@ -31,7 +32,17 @@ def main(root, *compiler):
     targets, asked = ({thing["name"] for thing in introspect(what)} for what in ("--targets", "--dependencies"))
     if targets - {"user"} - LIBRARY or not {"user", "api"} <= targets:
       return f"targets: {sorted(targets)}"
-    return f"asked for {sorted(asked & OF_PROGRAMS)}" if asked & OF_PROGRAMS else 0
+    if asked & OF_PROGRAMS:
+      return f"asked for {sorted(asked & OF_PROGRAMS)}"
+    installs = introspect("--installed")
+    if installs:
+      return f"a subproject installs {sorted(installs)}"
+    # The same includes as against the installed tree, and the source tree's beside them: one file each, nothing defined twice.
+    commands = json.loads((build / "compile_commands.json").read_text())
+    compile_user = next(c["command"] for c in commands if c["file"].endswith("user.cpp"))
+    checked = subprocess.run(f"{compile_user} -fsyntax-only -include api/flashladder.hpp", shell=True, cwd=build,
+                             capture_output=True, text=True)
+    return checked.stderr if checked.returncode else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,204 @@
+// fl_attention: one AttentionSession, which is what the C++ classes of plan and run are, and single calls.
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "api/attention_session.hpp"
+#include "api/contiguous_cache.hpp"
+#include "api/single_attention.hpp"
+#include "capi/errors.hpp"
+#include "capi/plan_json.hpp"
+#include "capi/structs.hpp"
+
+using namespace flashladder;
+using namespace flashladder::capi;
+
+struct fl_attention {
+  api::AttentionSession session;
+  api::AttentionSession::Kind kind;
+  std::int32_t num_qo_heads;
+  bool planned;
+  std::string text;  // what fl_attention_explain or fl_attention_plan_json gave last
+};
+
+namespace {
+
+using Kind = api::AttentionSession::Kind;
+
+bool is_graph(std::int32_t kind) { return kind == FL_GRAPH_DECODE || kind == FL_GRAPH_PREFILL; }
+
+Kind kind_of(std::int32_t kind) {
+  require(kind >= FL_DECODE && kind <= FL_GRAPH_PREFILL, "kind", kind, "must be one of FL_DECODE .. FL_GRAPH_PREFILL");
+  return {.decode = kind == FL_DECODE || kind == FL_GRAPH_DECODE, .ragged = kind == FL_RAGGED_PREFILL};
+}
+
+void require_null(const void* pointer, const char* name, const char* rule) {
+  require(pointer == nullptr, name, "a pointer", rule);
+}
+
+// The lengths of a batch: those of the kind, and no others.
+api::BatchLengths lengths_of(const fl_batch& b, const Kind& kind) {
+  require(b.batch >= 0, "batch", b.batch, "must not be negative");
+  const std::int64_t n = b.batch;
+  api::BatchLengths lengths;
+  if (kind.decode) require_null(b.qo_indptr, "qo_indptr", "must be NULL: a decode has one query a request");
+  else lengths.qo_indptr = array(b.qo_indptr, n + 1, "qo_indptr");
+  if (kind.ragged) {
+    require_null(b.paged_kv_indptr, "paged_kv_indptr", "must be NULL: a ragged cache has kv_indptr");
+    require_null(b.paged_kv_last_page_len, "paged_kv_last_page_len", "must be NULL: a ragged cache has kv_indptr");
+    require_null(b.seq_lens, "seq_lens", "must be NULL: a ragged cache has kv_indptr");
+    lengths.kv_indptr = array(b.kv_indptr, n + 1, "kv_indptr");
+  } else if (b.seq_lens != nullptr) {
+    require_null(b.paged_kv_indptr, "paged_kv_indptr", "must be NULL: seq_lens says that there is a block table");
+    require_null(b.paged_kv_last_page_len, "paged_kv_last_page_len",
+                 "must be NULL: seq_lens says that there is a block table");
+    lengths.block_table = api::BlockTableLengths{array(b.seq_lens, n, "seq_lens"), b.max_pages};
+  } else {
+    lengths.paged_kv_indptr = array(b.paged_kv_indptr, n + 1, "paged_kv_indptr");
+    lengths.paged_kv_last_page_len = array(b.paged_kv_last_page_len, n, "paged_kv_last_page_len");
+  }
+  if (!kind.ragged) require_null(b.kv_indptr, "kv_indptr", "must be NULL: this cache has pages");
+  require(b.max_pages == 0 || lengths.block_table, "max_pages", b.max_pages, "must be 0: there is no block table");
+  return lengths;
+}
+
+void put(const api::WorkspaceBytes& bytes, std::size_t* device_bytes, std::size_t* staging_bytes) {
+  *out_pointer(device_bytes, "device_bytes") = bytes.device;
+  if (staging_bytes != nullptr) *staging_bytes = bytes.staging;
+  else require(bytes.staging == 0, "staging_bytes", "NULL", "must not be NULL: a GPU's plan needs staging memory");
+}
+
+api::Workspace workspace_of(const fl_workspace* workspace) {
+  const fl_workspace w = read(workspace, "workspace");
+  const auto bytes = [](void* data, std::size_t size, const char* name) {
+    if (size > 0) require_pointer(data, name);
+    return std::span<std::byte>(static_cast<std::byte*>(data), size);
+  };
+  return {.device = bytes(w.device, w.device_bytes, "workspace.device"),
+          .staging = bytes(w.staging, w.staging_bytes, "workspace.staging")};
+}
+
+std::span<const std::int32_t> page_ids_of(const std::int32_t* ids, std::int64_t count) {
+  return array(ids, count, "page_ids");
+}
+
+// Of plan and run: everything but where K and V lie.
+api::AttentionArguments arguments_of(const fl_attention_arguments& a, std::int64_t num_qo_heads) {
+  const Tensor q = tensor_of(a.q, "q"), o = tensor_of(a.o, "o");
+  return {.q = q, .kv = {}, .page_ids = page_ids_of(a.page_ids, a.num_page_ids),
+          .output = {o, if_given(a.lse_log2, rows_and_heads(q))}, .sinks = if_given(a.sinks, num_qo_heads),
+          .custom_mask = array(a.custom_mask, a.custom_mask_bytes, "custom_mask")};
+}
+
+using Single = void (*)(const ConstTensor&, const ConstTensor&, const ConstTensor&, const AttentionOutput&,
+                        const api::SingleAttentionOptions&, const api::On&);
+
+fl_status single(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on, Single call) {
+  return guarded([&] {
+    const fl_attention_arguments given = read(arguments, "arguments");
+    require_null(given.page_ids, "page_ids", "must be NULL: the cache has no pages");
+    require(given.num_page_ids == 0, "num_page_ids", given.num_page_ids, "must be 0: the cache has no pages");
+    const fl_kv_cache kv = read(given.kv, "kv");
+    const api::AttentionArguments a = arguments_of(given, heads_of(tensor_of(given.q, "q")));
+    call(a.q, tensor_of(kv.k, "kv.k"), tensor_of(kv.v, "kv.v"), a.output,
+         {.logits = logits_of(logits), .kv_layout = layout_of(kv.layout, "kv.layout"), .sinks = a.sinks,
+          .custom_mask = a.custom_mask},
+         on_of(on));
+  });
+}
+
+}  // namespace
+
+fl_status fl_attention_bytes_for_batch(std::int32_t kind, const fl_attention_config* config, const fl_batch* batch,
+                                       std::size_t* device_bytes, std::size_t* staging_bytes) {
+  return guarded([&] {
+    require(!is_graph(kind), "kind", kind, "must be no graph: a graph's memory is for limits");
+    const Kind made = kind_of(kind);
+    api::AttentionSession session(config_of(config), made);
+    put(session.bytes_for(lengths_of(read(batch, "batch"), made)), device_bytes, staging_bytes);
+  });
+}
+
+fl_status fl_attention_bytes_for_limits(std::int32_t kind, const fl_attention_config* config,
+                                        const fl_attention_limits* limits, std::size_t* device_bytes,
+                                        std::size_t* staging_bytes) {
+  return guarded([&] {
+    Kind made = kind_of(kind);
+    const api::AttentionLimits most = limits_of(limits);
+    if (is_graph(kind)) made.graph = most;
+    put(api::AttentionSession(config_of(config), made).bytes_for(most), device_bytes, staging_bytes);
+  });
+}
+
+fl_status fl_attention_create(std::int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,
+                              const fl_workspace* workspace, fl_attention** out) {
+  return guarded([&] {
+    *out_pointer(out) = nullptr;
+    Kind made = kind_of(kind);
+    if (is_graph(kind)) made.graph = limits_of(limits);
+    else require_null(limits, "limits", "must be NULL: only graphs are made for limits");
+    const api::AttentionConfig c = config_of(config);
+    auto attention = std::make_unique<fl_attention>(
+        fl_attention{api::AttentionSession(c, made), made, c.heads.num_qo_heads, false, {}});
+    attention->session.attach(workspace_of(workspace));
+    *out = attention.release();
+  });
+}
+
+void fl_attention_destroy(fl_attention* attention) { delete attention; }
+
+fl_status fl_attention_plan(fl_attention* attention, const fl_batch* batch, void* stream) {
+  return guarded([&] {
+    fl_attention& a = *require_pointer(attention, "attention");
+    a.planned = false;  // until all is well
+    const fl_batch given = read(batch, "batch");
+    if (!a.kind.graph) {
+      require_null(given.page_ids, "page_ids", "must be NULL: only graphs keep page ids, others take run()'s");
+    }
+    a.session.plan(lengths_of(given, a.kind), page_ids_of(given.page_ids, given.num_page_ids),
+                   device_of(given.page_ids_on, "page_ids_on"), stream);
+    a.planned = true;
+  });
+}
+
+fl_status fl_attention_run(fl_attention* attention, const fl_attention_arguments* arguments, void* stream) {
+  return guarded([&] {
+    fl_attention& a = *require_pointer(attention, "attention");
+    require(a.planned, "fl_attention_run", "", "must come after plan(); none is in force, or the last one was refused");
+    const fl_attention_arguments given = read(arguments, "arguments");
+    const bool takes_ids = !a.kind.graph && !a.kind.ragged;
+    if (!takes_ids) {
+      require_null(given.page_ids, "page_ids", "must be NULL: a graph keeps plan()'s, a ragged cache has none");
+    }
+    api::AttentionArguments made = arguments_of(given, a.num_qo_heads);
+    made.kv = a.kind.ragged ? tokens_of(given.kv) : paged_cache_of(given.kv);
+    made.identity_pages = a.kind.ragged;
+    a.session.run(made, stream);
+  });
+}
+
+fl_status fl_attention_explain(fl_attention* attention, const char** text) {
+  return guarded([&] {
+    out_pointer(text, "text");
+    require_pointer(attention, "attention")->text = attention->session.explain();
+    *text = attention->text.c_str();
+  });
+}
+
+fl_status fl_attention_plan_json(fl_attention* attention, const char** json) {
+  return guarded([&] {
+    out_pointer(json, "json");
+    require(require_pointer(attention, "attention")->planned, "fl_attention_plan_json", "", "must come after plan()");
+    attention->text = plan_json(attention->session.current_plan(), attention->session.explain());
+    *json = attention->text.c_str();
+  });
+}
+
+fl_status fl_single_decode_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits,
+                                         const fl_on* on) {
+  return single(arguments, logits, on, api::single_decode_with_kv_cache);
+}
+fl_status fl_single_prefill_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits,
+                                          const fl_on* on) {
+  return single(arguments, logits, on, api::single_prefill_with_kv_cache);
+}

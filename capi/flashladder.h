@@ -1,0 +1,260 @@
+/* FlashLadder in C: attention over a paged KV cache by plan and run, and the operations around it, on the CPU or the GPU.
+
+   What is computed, and every shape: docs/api.md, docs/conventions.md. Names are those of the C++ classes. C11, or any C++.
+
+   Status    Functions return FL_OK (0) or what went wrong; fl_last_error() has the sentence, with argument, value and rule.
+             A call that is refused has written nothing.
+   Structs   begin with their size, and zero stands for the default everywhere:
+                 fl_logits logits = {.size = sizeof logits, .mask = FL_MASK_CAUSAL};
+             A library that is newer than its caller takes the default for fields that the caller does not know; one that is
+             older refuses what it does not know, unless it is zero. Fields called `reserved` are zero.
+   Pointers  are read during the call only, but for a workspace. Tensors and arrays of a call lie on its device, lengths on
+             the host. Inputs are only read, although fl_tensor.data is no pointer to const.
+   Streams   are a cudaStream_t; NULL is the default stream. The CPU works while its caller waits, and ignores them.
+   Threads   An object belongs to one thread and one stream at a time; different objects are independent. */
+#ifndef FLASHLADDER_H
+#define FLASHLADDER_H
+
+#include "api/version.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* --- Errors and devices ------------------------------------------------------------------------------------------- */
+typedef int32_t fl_status;
+enum { FL_OK = 0, FL_INVALID_ARGUMENT = 1, FL_OUT_OF_MEMORY = 2, FL_CUDA_ERROR = 3, FL_INTERNAL_ERROR = 4 };
+enum { FL_CPU = 0, FL_GPU = 1 }; /* device */
+
+typedef struct fl_error { /* of the last call on this thread that was not FL_OK; strings live until the next such call */
+  size_t size;
+  int32_t status, request; /* request: which one of the batch, or -1 */
+  const char *message, *argument, *value, *rule; /* all but the message are "" where no argument is to blame */
+} fl_error;
+
+const char* fl_version(void);       /* of the library that is linked; FLASHLADDER_VERSION is this header's */
+const char* fl_last_error(void);    /* the message alone; "" before anything has failed */
+fl_status fl_last_error_parts(fl_error* out);
+const char* fl_why_no_gpu(void);    /* "" if this machine has a GPU that the library runs on, else one sentence */
+int32_t fl_best_device(void);       /* FL_GPU where there is one */
+
+/* --- Tensors ------------------------------------------------------------------------------------------------------ */
+enum { FL_DTYPE_DEFAULT = 0, FL_F32 = 1, FL_F16 = 2, FL_BF16 = 3 }; /* dtype */
+enum { FL_NHD = 0, FL_HND = 1 };                                    /* layout of a cache */
+
+typedef struct fl_tensor {
+  size_t size;
+  void* data;
+  int32_t dtype, rank;             /* rank: 1 .. 5 */
+  int64_t shape[5], strides[5];    /* strides in elements; the last dimension is dense */
+} fl_tensor;
+
+/* A dense row-major tensor. In C, fl_tensor q = FL_TENSOR(data, FL_F16, batch, num_qo_heads, head_dim); */
+static inline fl_tensor fl_contiguous(const void* data, int32_t dtype, int32_t rank, const int64_t* shape) {
+  fl_tensor t = {sizeof(fl_tensor), (void*)(uintptr_t)data, dtype, rank, {0, 0, 0, 0, 0}, {0, 0, 0, 0, 0}};
+  int64_t stride = 1;
+  int32_t i;
+  for (i = rank < 0 || rank > 5 ? 0 : rank; i-- > 0;) {
+    t.shape[i] = shape[i];
+    t.strides[i] = stride;
+    stride *= shape[i];
+  }
+  return t;
+}
+#ifndef __cplusplus
+#define FL_TENSOR(data, dtype, ...) \
+  fl_contiguous(data, dtype, (int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
+#endif
+
+/* Paged: k alone, 5-D with K at index 0 and V at 1, or k and v, 4-D each. Without pages (ragged, fl_single_*): 3-D each. */
+typedef struct fl_kv_cache {
+  size_t size;
+  const fl_tensor *k, *v;
+  int32_t layout, reserved;
+} fl_kv_cache;
+
+/* --- Attention by plan and run ------------------------------------------------------------------------------------ */
+enum { FL_MASK_NONE = 0, FL_MASK_CAUSAL = 1, FL_MASK_CUSTOM = 2 };                   /* mask */
+enum { FL_POS_NONE = 0, FL_POS_ROPE_LLAMA = 1, FL_POS_ALIBI = 2 };                   /* pos_encoding_mode */
+enum { FL_SPLIT_BALANCED = 0, FL_SPLIT_FIXED = 1, FL_SPLIT_NONE = 2, FL_SPLIT_COUNT = 3, FL_SPLIT_TARGET = 4 }; /* policy */
+enum { FL_BACKEND_AUTO = 0, FL_BACKEND_FA2 = 1, FL_BACKEND_FA3 = 2 };                /* backend, of a prefill on the GPU */
+enum { FL_DECODE = 0, FL_PREFILL = 1, FL_RAGGED_PREFILL = 2, FL_GRAPH_DECODE = 3, FL_GRAPH_PREFILL = 4 }; /* kind */
+
+typedef struct fl_logits { /* how a dot product becomes a logit, and who sees whom */
+  size_t size;
+  float sm_scale;                      /* 0: 1 / sqrt(head_dim_qk) */
+  int32_t mask, use_window, window_left; /* window_left: counts with use_window = 1 only */
+  float logits_soft_cap;               /* 0: none */
+  int32_t pos_encoding_mode;
+  float rope_scale, rope_theta;        /* FL_POS_ROPE_LLAMA; 0: 1 and 10000 */
+} fl_logits;
+
+typedef struct fl_attention_config {
+  size_t size;
+  int32_t num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo; /* head_dim_vo 0: head_dim_qk */
+  int32_t page_size;                   /* FL_RAGGED_PREFILL: 1 */
+  int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of K and V, o's that of q */
+  int32_t sinks, device, policy, chunk_size, threads, enable_pdl, backend, reserved;
+  const fl_logits* logits;             /* NULL: the defaults */
+} fl_attention_config;
+
+typedef struct fl_attention_limits { /* the largest batch of a workspace, or of a captured graph */
+  size_t size;
+  int64_t max_pages, max_nnz_qo;       /* max_nnz_qo: queries of all requests; 0 for a decode */
+  int32_t max_batch, reserved;
+} fl_attention_limits;
+
+typedef struct fl_workspace { /* borrowed for the life of the object; both 16-byte aligned */
+  size_t size;
+  void* device;                        /* where the kernels run */
+  size_t device_bytes;
+  void* staging;                       /* GPU: page-locked host memory. CPU: none */
+  size_t staging_bytes;
+} fl_workspace;
+
+typedef struct fl_batch { /* what plan() is given: host arrays. One of: page lists, a ragged cache, a block table */
+  size_t size;
+  int32_t batch, max_pages;                      /* max_pages: entries of a row of a block table */
+  const int32_t* qo_indptr;                      /* [batch + 1]  prefill; NULL for a decode */
+  const int32_t *paged_kv_indptr, *paged_kv_last_page_len; /* [batch + 1], [batch] */
+  const int32_t* kv_indptr;                      /* [batch + 1]  FL_RAGGED_PREFILL */
+  const int32_t* seq_lens;                       /* [batch]      of a block table */
+  const int32_t* page_ids;                       /* FL_GRAPH_*: paged_kv_indices or block_tables, else NULL */
+  int64_t num_page_ids;
+  int32_t page_ids_on, reserved;                 /* device */
+} fl_batch;
+
+typedef struct fl_attention_arguments { /* what run() is given, on the device */
+  size_t size;
+  const fl_tensor* q;
+  const fl_kv_cache* kv;
+  const fl_tensor* o;                            /* may be q itself */
+  float* lse_log2;                               /* [rows of q, num_qo_heads], base 2; NULL: not wanted */
+  const int32_t* page_ids;                       /* FL_DECODE, FL_PREFILL: paged_kv_indices or block_tables, else NULL */
+  int64_t num_page_ids;
+  const float* sinks;                            /* [num_qo_heads] if the config has sinks (fl_single_*: if given) */
+  const uint8_t* custom_mask;                    /* FL_MASK_CUSTOM: a byte for each query and key, 1 = visible */
+  int64_t custom_mask_bytes;
+} fl_attention_arguments;
+
+typedef struct fl_attention fl_attention; /* Batch{Decode,Prefill}With{Paged,Ragged}KVCache and their CUDAGraph kin */
+
+/* Bytes for one batch exactly, or for every batch within limits. Graphs have limits only. */
+fl_status fl_attention_bytes_for_batch(int32_t kind, const fl_attention_config* config, const fl_batch* batch,
+                                       size_t* device_bytes, size_t* staging_bytes);
+fl_status fl_attention_bytes_for_limits(int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,
+                                        size_t* device_bytes, size_t* staging_bytes);
+/* limits: of FL_GRAPH_*, else NULL. */
+fl_status fl_attention_create(int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,
+                              const fl_workspace* workspace, fl_attention** out);
+void fl_attention_destroy(fl_attention* attention); /* NULL is fine */
+fl_status fl_attention_plan(fl_attention* attention, const fl_batch* batch, void* stream);
+fl_status fl_attention_run(fl_attention* attention, const fl_attention_arguments* arguments, void* stream);
+/* Who computes, and why nobody faster; the plan in force, as JSON. The string lives until the next call on the object. */
+fl_status fl_attention_explain(fl_attention* attention, const char** text);
+fl_status fl_attention_plan_json(fl_attention* attention, const char** json);
+
+/* --- Single calls ------------------------------------------------------------------------------------------------- */
+typedef struct fl_on { /* where a call runs; a NULL fl_on is the CPU */
+  size_t size;
+  void* stream;
+  int32_t device, enable_pdl;
+} fl_on;
+
+/* One request, k and v [kv_len, num_kv_heads, head_dim] or HND. q and o [num_qo_heads, head_dim]; of a prefill
+   [qo_len, num_qo_heads, head_dim]. logits: NULL for the defaults. */
+fl_status fl_single_decode_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on);
+fl_status fl_single_prefill_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on);
+
+/* --- Merging: v [n, num_heads, head_dim] and s (lse_log2) [n, num_heads], f32 ------------------------------------- */
+fl_status fl_merge_state(const fl_tensor* v_a, const fl_tensor* s_a, const fl_tensor* v_b, const fl_tensor* s_b,
+                         const fl_tensor* v_out, const fl_tensor* s_out, const fl_on* on);
+/* mask: a byte for each row, 0 leaves it untouched; or NULL */
+fl_status fl_merge_state_in_place(const fl_tensor* v, const fl_tensor* s, const fl_tensor* v_other, const fl_tensor* s_other,
+                                  const uint8_t* mask, const fl_on* on);
+fl_status fl_merge_states(const fl_tensor* v, const fl_tensor* s, const fl_tensor* v_out, const fl_tensor* s_out,
+                          const fl_on* on);
+fl_status fl_variable_length_merge_states(const fl_tensor* v, const fl_tensor* s, const int32_t* indptr /* rows + 1 */,
+                                          const fl_tensor* v_out, const fl_tensor* s_out, const fl_on* on);
+
+/* --- The paged cache ---------------------------------------------------------------------------------------------- */
+typedef struct fl_page_lists {
+  size_t size;
+  const int32_t *indptr, *indices, *last_page_len; /* [batch + 1], [num_indices], [batch] */
+  int64_t num_indices;
+  int32_t batch, reserved;
+} fl_page_lists;
+
+/* batch_indices, positions: [rows of append_key]. pages: with the new tokens in them. */
+fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor* append_value, const int32_t* batch_indices,
+                                   const int32_t* positions, const fl_kv_cache* kv, const fl_page_lists* pages,
+                                   const fl_on* on);
+/* append_indptr [batch + 1], seq_lens [batch] -> batch_indices, positions [nnz] */
+fl_status fl_get_batch_indices_positions(const int32_t* append_indptr, const int32_t* seq_lens, int32_t batch,
+                                         int32_t* batch_indices, int32_t* positions, int64_t nnz, const fl_on* on);
+fl_status fl_get_seq_lens(const int32_t* kv_indptr, const int32_t* kv_last_page_len, int32_t batch, int32_t page_size,
+                          int32_t* seq_lens, const fl_on* on);
+/* Reads host copies of page ids and checks them against the pool: what no call can look at on the GPU. */
+fl_status fl_validate_page_ids(const fl_page_lists* pages, int32_t num_pages);
+fl_status fl_validate_block_ids(const int32_t* block_tables, const int32_t* seq_lens, int32_t batch, int32_t max_pages,
+                                int32_t page_size, int32_t num_pages);
+
+/* --- RMSNorm and RoPE --------------------------------------------------------------------------------------------- */
+fl_status fl_rmsnorm(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float eps, const fl_on* on);
+fl_status fl_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight, float eps,
+                               const fl_on* on);
+
+typedef struct fl_rope { /* NULL: the defaults */
+  size_t size;
+  int32_t rotary_dim, interleave;    /* rotary_dim 0: all of head_dim */
+  float rope_scale, rope_theta;      /* 0: 1 and 10000 */
+} fl_rope;
+
+/* pos_ids, positions: [rows of q]. cos_sin_cache: f32 [max_pos, rotary_dim]; fl_make_cos_sin_cache fills one on the host. */
+fl_status fl_apply_rope_pos_ids_inplace(const fl_tensor* q, const fl_tensor* k, const int32_t* pos_ids, const fl_rope* rope,
+                                        const fl_on* on);
+fl_status fl_apply_rope_with_cos_sin_cache_inplace(const fl_tensor* q, const fl_tensor* k, const int32_t* positions,
+                                                   const fl_tensor* cos_sin_cache, int32_t is_neox, const fl_on* on);
+fl_status fl_make_cos_sin_cache(int32_t max_pos, int32_t rotary_dim, float rope_scale, float rope_theta, float* out,
+                                int64_t size);
+/* q in place, k on its way into its page */
+fl_status fl_rope_pos_ids_append_paged_kv_cache(const fl_tensor* q, const fl_tensor* append_key,
+                                                const fl_tensor* append_value, const int32_t* batch_indices,
+                                                const int32_t* positions, const fl_kv_cache* kv, const fl_page_lists* pages,
+                                                const fl_rope* rope, const fl_on* on);
+fl_status fl_rope_with_cos_sin_cache_append_paged_kv_cache(const fl_tensor* q, const fl_tensor* append_key,
+                                                           const fl_tensor* append_value, const fl_tensor* cos_sin_cache,
+                                                           const int32_t* batch_indices, const int32_t* positions,
+                                                           const fl_kv_cache* kv, const fl_page_lists* pages,
+                                                           int32_t is_neox, const fl_on* on);
+
+/* --- The page pool: which pages a request has. Numbers only; keys and values are the caller's --------------------- */
+typedef struct fl_page_pool fl_page_pool;
+typedef struct fl_page_copy { /* entries 0 .. entries - 1 of page source to page destination; entries 0: nothing to copy */
+  size_t size;
+  int32_t source, destination, entries, reserved;
+} fl_page_copy;
+
+fl_status fl_page_pool_create(int32_t num_pages, int32_t page_size, const uint64_t* shuffle_seed /* or NULL */,
+                              fl_page_pool** out);
+void fl_page_pool_destroy(fl_page_pool* pool);
+fl_status fl_page_pool_add_request(fl_page_pool* pool, int32_t* request);
+fl_status fl_page_pool_append(fl_page_pool* pool, int32_t request, int32_t tokens);
+fl_status fl_page_pool_fork(fl_page_pool* pool, int32_t request, int32_t tokens, int32_t* forked, fl_page_copy* copy);
+fl_status fl_page_pool_remove(fl_page_pool* pool, int32_t request);
+fl_status fl_page_pool_length(const fl_page_pool* pool, int32_t request, int32_t* tokens);
+fl_status fl_page_pool_uses(const fl_page_pool* pool, int32_t page, int32_t* requests);
+fl_status fl_page_pool_free_pages(const fl_page_pool* pool, int32_t* pages);
+/* The live requests, ascending; and the page lists of some of them, in this order, or of all (NULL). The arrays live until
+   the next call of the same function on the pool. */
+fl_status fl_page_pool_requests(fl_page_pool* pool, const int32_t** requests, int32_t* count);
+fl_status fl_page_pool_table(fl_page_pool* pool, const int32_t* requests, int32_t count, fl_page_lists* out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,89 @@
+// A batch of requests of one length over a paged cache (32 query heads on 8 KV heads, head_dim 128, pages of 16, f16), and
+// the formula in double for some of its rows.
+#pragma once
+
+#include "support.hpp"
+
+constexpr int num_qo_heads = 32, num_kv_heads = 8, head_dim = 128, page_size = 16;
+
+struct Batch {
+  int batch, qo_len, kv_len;
+  fl::PagePool pool;
+  fl::HostPageTable table;
+  std::vector<std::int32_t> qo_indptr;
+  Array<std::int32_t> indices;
+  Array<fl::Half> q, o;
+  std::vector<Array<fl::Half>> caches;  // [pages, 2, page_size, num_kv_heads, head_dim], one a layer
+
+  Batch(int batch_, int qo_len_, int kv_len_, int layers)
+      : batch(batch_), qo_len(qo_len_), kv_len(kv_len_),
+        pool(batch_ * ((kv_len_ + page_size - 1) / page_size), page_size, 7), table(filled(pool, batch_, kv_len_)),
+        qo_indptr(static_cast<std::size_t>(batch_) + 1), indices(table.indices),
+        q(drawn(rows() * num_qo_heads * head_dim, 1)), o(drawn(rows() * num_qo_heads * head_dim, 2)) {
+    for (int b = 0; b <= batch; ++b) qo_indptr[static_cast<std::size_t>(b)] = b * qo_len;
+    const auto elements = static_cast<std::size_t>(pool.num_pages()) * 2 * page_size * num_kv_heads * head_dim;
+    for (int l = 0; l < layers; ++l) caches.push_back(drawn(elements, 10u + static_cast<unsigned>(l)));
+  }
+  std::size_t rows() const { return static_cast<std::size_t>(batch) * static_cast<std::size_t>(qo_len); }
+  fl::Tensor rows_of(Array<fl::Half>& a) const {
+    return tensor(a, {static_cast<std::int64_t>(rows()), num_qo_heads, head_dim});
+  }
+  fl::PagedKvCache kv(int layer) {
+    const fl::Tensor t = tensor(caches[static_cast<std::size_t>(layer)],
+                                {pool.num_pages(), 2, page_size, num_kv_heads, head_dim});
+    return paged_kv_cache(t, fl::KvLayout::NHD);
+  }
+  std::span<const std::int32_t> page_ids() { return {indices.data(), indices.host.size()}; }
+  api::AttentionConfig config(fl::MaskMode mask) const {
+    return {.heads = {.num_qo_heads = num_qo_heads, .num_kv_heads = num_kv_heads, .head_dim_qk = head_dim},
+            .cache = {.page_size = page_size}, .logits = {.mask = mask}, .execution = {.device = api::best_device()}};
+  }
+
+ private:
+  static fl::HostPageTable filled(fl::PagePool& pool, int batch, int kv_len) {
+    for (int b = 0; b < batch; ++b) pool.append(pool.add_request(), kv_len);
+    return pool.table();
+  }
+};
+
+// Of 64 rows, from all over the batch: o by softmax(q K^T / sqrt(head_dim)) V in double, query i seeing the keys up to its
+// own. An output of f16 is off by its own rounding, and by that of the weights that a tensor core multiplies: each at most
+// some 2^-10 of the size of a row's features. 2^-8 of it is allowed; zeros, or another row's output, are off by all of it.
+// Prints the verdict.
+inline bool is_right(Batch& b, int layer) {
+  b.o.download();
+  const fl::PageTable table = b.table.view();
+  const std::vector<fl::Half>& cache = b.caches[static_cast<std::size_t>(layer)].host;
+  const auto at = [&](int request, int token, int v, int head) {
+    const fl::KvSlot slot = table.locate(request, token);
+    const std::int64_t row = ((std::int64_t{slot.page} * 2 + v) * page_size + slot.entry) * num_kv_heads + head;
+    return &cache[static_cast<std::size_t>(row * head_dim)];
+  };
+  double worst = 0;
+  for (std::size_t sample = 0; sample < 64; ++sample) {
+    const std::size_t all = b.rows() * num_qo_heads, row = (sample * (all - 1)) / 63;
+    const int query = static_cast<int>(row / num_qo_heads) % b.qo_len, head = static_cast<int>(row % num_qo_heads);
+    const int request = static_cast<int>(row / num_qo_heads) / b.qo_len, kv_head = head / (num_qo_heads / num_kv_heads);
+    const fl::Half* q = &b.q.host[row * head_dim];
+    std::vector<double> o(head_dim, 0.0);
+    double sum = 0, size = 0, error = 0;
+    for (int j = 0; j <= query + b.kv_len - b.qo_len; ++j) {
+      const fl::Half *k = at(request, j, 0, kv_head), *v = at(request, j, 1, kv_head);
+      double dot = 0;
+      for (int d = 0; d < head_dim; ++d) dot += double{static_cast<float>(q[d])} * static_cast<float>(k[d]);
+      const double weight = std::exp(dot / std::sqrt(head_dim));
+      sum += weight;
+      for (int d = 0; d < head_dim; ++d) o[static_cast<std::size_t>(d)] += weight * static_cast<float>(v[d]);
+    }
+    for (std::size_t d = 0; d < head_dim; ++d) {
+      const double want = o[d] / sum, off = std::fabs(static_cast<float>(b.o.host[row * head_dim + d]) - want);
+      size += want * want / head_dim;
+      error = off <= error ? error : std::isnan(off) ? HUGE_VAL : off;
+    }
+    worst = std::max(worst, error / std::sqrt(size));
+  }
+  const bool right = worst <= 0x1p-8;
+  std::printf("  Output: %s the formula in double on 64 rows, largest error %.1e of a row's size (%.1e allowed)\n",
+              right ? "equals" : "DOES NOT EQUAL", worst, 0x1p-8);
+  return right;
+}
