@@ -50,12 +50,13 @@ void check_memory(const AttentionArguments& a) {
   check_same_or_apart("o", a.output.o, "q", a.q);
   check_apart("o", a.output.o, "the k cache", k);
   check_apart("o", a.output.o, "the v cache", v);
-  const std::span<float> lse = a.output.lse_log2;
-  const ConstTensor lse_log2 = contiguous(lse.data(), DType::f32, {static_cast<std::int64_t>(lse.size())});
-  check_apart("lse_log2", lse_log2, "o", a.output.o);
-  check_apart("lse_log2", lse_log2, "q", a.q);
-  check_apart("lse_log2", lse_log2, "the k cache", k);
-  check_apart("lse_log2", lse_log2, "the v cache", v);
+  const std::span<float> lse = a.output.lse();
+  const ConstTensor written = contiguous(lse.data(), DType::f32, {static_cast<std::int64_t>(lse.size())});
+  const char* name = a.output.lse_name();
+  check_apart(name, written, "o", a.output.o);
+  check_apart(name, written, "q", a.q);
+  check_apart(name, written, "the k cache", k);
+  check_apart(name, written, "the v cache", v);
 }
 
 void check_rows(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,
@@ -69,12 +70,7 @@ void check_rows(const AttentionArguments& a, const AttentionConfig& c, const Att
   validate_written_rows(a.output.o, o);
   require_dtype(a.output.o.dtype, c.dtype_of_o(), "o dtype", "that of the config");
   check_memory(a);
-  const auto lse_size = static_cast<std::int64_t>(a.output.lse_log2.size());
-  if (lse_size != 0) {
-    require_equal(lse_size, q.nnz_qo * c.heads.num_qo_heads, "lse_log2 size",
-                  "rows of o * num_qo_heads, or 0 if not wanted");
-  }
-  require_data(a.output.lse_log2.data(), lse_size != 0, "lse_log2");
+  validate_lse(a.output, q.nnz_qo * c.heads.num_qo_heads, "rows of o * num_qo_heads, or 0 if not wanted");
 }
 
 void check_mask(std::span<const std::uint8_t> mask, const AttentionConfig& c, std::int64_t wanted) {

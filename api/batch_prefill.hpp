@@ -48,7 +48,8 @@ class BatchPrefillWithPagedKVCache {
 
   //   q           [qo_indptr[batch], num_qo_heads, head_dim_qk]  dense along head_dim; strides of tokens and heads are free
   //   kv, page_ids, sinks   as in BatchDecodeWithPagedKVCache::run
-  //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2 [qo_indptr[batch], num_qo_heads], or empty
+  //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2, or lse_natural, [qo_indptr[batch], num_qo_heads]
+  //               or empty
   //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},

@@ -11,14 +11,14 @@
 
 namespace flashladder::gpu {
 
-// What scales a row of o, its sink merged; lse_log2 is written by the one who has feature 0.
+// What scales a row of o, its sink merged; lse is written by the one who has feature 0.
 __device__ inline float finish_row(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state,
                                    float row_constant) {
   using State = SoftmaxState<float>;
   const float sink_log2 = rows.sinks == nullptr ? State::nothing : State::from_sink(rows.sinks[at.qo_head]).m;
   const FinishedRow<float> row = flashladder::finish_row(state, sink_log2, row_constant);
-  if (feature == 0 && rows.lse_log2 != nullptr) {
-    rows.lse_log2[std::int64_t{at.query} * rows.num_qo_heads + at.qo_head] = row.lse_log2;
+  if (feature == 0 && rows.lse != nullptr) {
+    rows.lse[std::int64_t{at.query} * rows.num_qo_heads + at.qo_head] = row.lse_log2 * rows.lse_factor;
   }
   return row.scale;
 }
