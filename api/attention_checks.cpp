@@ -149,6 +149,8 @@ void validate_config(const AttentionConfig& config, const AttentionSession::Kind
           "must be a positive multiple of 64, since policy is fixed");
   const std::int32_t threads = config.execution.threads;
   require(threads >= 0 && threads <= 1 << 12, "threads", threads, "must be 1 .. 4096, or 0 for all");
+  const std::int32_t num_sms = config.execution.num_sms;
+  require(num_sms >= 0, "num_sms", num_sms, "must be at least 1, or 0 for all");
   require(!kind.ragged || config.cache.page_size == 1, "page_size", config.cache.page_size,
           "must be 1: a ragged cache has no pages");
   if (kind.graph) validate_limits(*kind.graph, kind.decode);

@@ -57,6 +57,10 @@ struct ExecutionConfig {
   // V, but not before it reads page ids: the previous kernel must not write those.
   bool enable_pdl = false;
   Backend backend = Backend::automatic;  // GPU prefill only
+  // GPU only, at most; 0: all. Plans and grids are made for as many CTAs as so many SMs hold, and the rest of the GPU is left
+  // to other streams. Which SMs those are is the hardware's choice. The short kernel that joins the cut tiles of a prefill
+  // is not limited.
+  std::int32_t num_sms = 0;
 };
 
 // The numbers that no plan() and no run() changes. What a device can't compute is refused when the object is made; what the

@@ -39,12 +39,16 @@ class GpuAttention final : public AttentionBackend {
   GpuAttention(const AttentionConfig& config, const BackendKind& kind)
       : config_(config), params_(config.params()), kind_(kind), gpu_(current_gpu()) {
     choice_ = choose_kernel(config, kind);
+    num_sms_ = sms_to_use(config.execution);
   }
 
   AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch) const override {
-    return gpu_machine(choice_.kernel, params_, nnz_qo, batch);
+    return gpu_machine(choice_.kernel, params_, nnz_qo, batch, num_sms_);
   }
-  std::string explain() const override { return choice_.why; }
+  std::string explain() const override {
+    const std::int32_t asked = config_.execution.num_sms;
+    return asked == 0 ? choice_.why : choice_.why + "; on " + std::to_string(num_sms_) + " SMs, as num_sms asks";
+  }
 
   WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const override {
     const PackedShape shape = shape_for(sizes, machine);
@@ -121,6 +125,7 @@ class GpuAttention final : public AttentionBackend {
   BackendKind kind_;
   int gpu_;
   GpuChoice choice_;
+  std::int32_t num_sms_ = 0;  // asked once: plan() is called in every step of a model
   Workspace workspace_;
   std::optional<gpu::StagingRing> ring_;
   PackedShape shape_;

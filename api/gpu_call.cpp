@@ -1,5 +1,6 @@
 #include "api/gpu_call.hpp"
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.hpp"
@@ -50,9 +51,15 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   return {GpuKernel::p1, "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
 }
 
-AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch) {
-  const auto machine = [](const gpu::RungGrid& grid) {
-    return AttentionMachine{.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
+std::int32_t sms_to_use(const ExecutionConfig& execution) {
+  const std::int32_t all = gpu::multiprocessors();
+  return execution.num_sms > 0 ? std::min(execution.num_sms, all) : all;
+}
+
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch,
+                             std::int32_t num_sms) {
+  const auto machine = [num_sms](const gpu::RungGrid& grid) {
+    return AttentionMachine{.shape = {.num_sms = num_sms, .ctas_per_sm = grid.ctas_per_sm},
                             .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
   };
   if (kernel == GpuKernel::p11) {

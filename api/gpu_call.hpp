@@ -25,7 +25,10 @@ struct GpuChoice {
 // InputError if the GPU does not compute this, or not with the backend that is asked for.
 GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);
 
-AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch);
+// SMs that plans are made for: those of the current GPU, or the config's limit. Asks the driver.
+std::int32_t sms_to_use(const ExecutionConfig& execution);
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch,
+                             std::int32_t num_sms);
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream);
 

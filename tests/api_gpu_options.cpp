@@ -1,9 +1,10 @@
-// Options of the public classes on the GPU: lse as a natural logarithm.
+// Options of the public classes on the GPU: lse as a natural logarithm, a limit of SMs.
 #include <doctest/doctest.h>
 
 #include <cmath>
 
 #include "api/attention_session.hpp"
+#include "gpu/device.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "tests/api_gpu.hpp"
 
@@ -76,4 +77,48 @@ TEST_CASE("lse comes as a natural logarithm on the GPU") {
       CHECK(nothing == (decode ? 0 : 5 * 8));
     }
   }
+}
+
+// With chunks of a fixed size the items do not depend on the machine, and so the bits don't.
+TEST_CASE("a limit of SMs makes a smaller grid and gives the same bits") {
+  for (const bool decode : {true, false}) {
+    const Case c = drawn(decode ? std::vector<std::int32_t>{1, 1, 1, 1} : std::vector<std::int32_t>{9, 0, 40, 700}, DType::f16);
+    AttentionConfig config = config_of(c.spec, Device::gpu, DType::f16);
+    config.execution.policy = SplitPolicy::fixed, config.execution.chunk_size = 64;
+    Planned all(c, config, decode);
+    const std::int32_t ctas = all.session.current_plan().num_ctas(), sms = gpu::multiprocessors();
+    const Result wanted = all.run();
+    for (const std::int32_t num_sms : {1, 3, 1 << 20}) {
+      config.execution.num_sms = num_sms;
+      Planned some(c, config, decode);
+      CHECK(some.session.current_plan().num_ctas() == ctas / sms * std::min(num_sms, sms));
+      CHECK(some.session.explain().ends_with("; on " + std::to_string(std::min(num_sms, sms)) + " SMs, as num_sms asks"));
+      CHECK((some.run() == wanted));
+    }
+  }
+}
+
+TEST_CASE("a graph keeps to its limit of SMs") {
+  const Case c = drawn({9, 0, 40, 700}, DType::f16);
+  AttentionConfig config = config_of(c.spec, Device::gpu, DType::f16);
+  config.execution.policy = SplitPolicy::fixed, config.execution.chunk_size = 64;
+  const Result wanted = Planned(c, config, false).run();
+  config.execution.num_sms = 2;
+  const auto pages = static_cast<std::int64_t>(c.paged_kv_indices.size());
+  const AttentionLimits limits{.max_batch = 4, .max_pages = pages, .max_nnz_qo = c.q.shape[0]};
+  const gpu::DeviceProblem on_device(c.problem());
+  AttentionSession session(config, {.decode = false, .graph = limits});
+  GpuWorkspace memory(session.bytes_for(limits));
+  session.attach(memory.view());
+  const GpuStream stream;
+  session.plan(Planned::lengths(c, false), c.paged_kv_indices, Device::cpu, stream);
+  CHECK(session.current_plan().num_ctas() <= 2 * 4);  // of any kernel an SM holds at most four CTAs
+  GpuOutput out(static_cast<std::int32_t>(c.q.shape[0]), config);
+  const AttentionProblem& view = on_device.view();
+  const GpuGraph graph(stream, [&] {
+    session.run({.q = view.q, .kv = view.kv, .page_ids = {}, .output = out.view(), .sinks = {}}, stream);
+  });
+  for (int replay = 0; replay < 2; ++replay) graph.launch(stream);
+  CHECK((out.result(stream) == wanted));
+  CHECK(memory.guards_intact());
 }
