@@ -55,7 +55,7 @@ class BatchPrefillWithPagedKVCache {
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
            std::span<const std::uint8_t> custom_mask = {});
 
-  const Plan& current_plan() const;
+  const Plan& current_plan() const;  // on the GPU without a prediction: work is claimed, and plan() has no time to lose
   std::string explain() const;  // which kernel computes, and why no faster one
 
  private:

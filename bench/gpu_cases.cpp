@@ -138,6 +138,13 @@ std::vector<PrefillCase> prefill_cases() {
   return cases;
 }
 
+CaseSpec prefill_case(std::string_view name) {
+  for (const PrefillCase& c : prefill_cases()) {
+    if (c.spec.name == name) return c.spec;
+  }
+  throw InputError("case", ladder::shown(name), "is none of family prefill");
+}
+
 std::vector<CaseSpec> decode_cases() {
   const Lengths b32 = uniform(32, 2048), b64 = uniform(64, 8192), skewed = one_long_among_short();
   return {decode_case("B32 kv2048", b32, 32, 8),
@@ -163,7 +170,7 @@ std::vector<CaseSpec> graph_cases() {
 
 std::vector<CaseSpec> plan_cases() {
   const std::vector<CaseSpec> all = decode_cases();
-  return {all[0], all[7]};
+  return {all[0], all[7], prefill_case("B64 S lognormal 32/8 p16 causal")};
 }
 
 std::string NormCase::name() const {

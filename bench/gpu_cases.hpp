@@ -26,7 +26,7 @@ ladder::CaseSpec decode_case(std::string lengths_name, std::vector<std::int32_t>
                              std::int32_t num_kv_heads, std::int32_t page_size = 16);
 std::vector<ladder::CaseSpec> decode_cases();
 std::vector<ladder::CaseSpec> graph_cases();  // without " cold" and " warm"
-std::vector<ladder::CaseSpec> plan_cases();
+std::vector<ladder::CaseSpec> plan_cases();   // two decodes, and a prefill
 
 // The public prefill classes, by events, L2 flushed. "contiguous": a ragged cache. q<n> kv<n>: an append.
 struct PrefillCase {
@@ -37,6 +37,7 @@ struct PrefillCase {
   double flops() const;   // of the visible pairs
 };
 std::vector<PrefillCase> prefill_cases();
+ladder::CaseSpec prefill_case(std::string_view name);
 
 struct NormCase {
   bool fused_add = false;

@@ -82,7 +82,8 @@ TEST_CASE("lse comes as a natural logarithm on the GPU") {
 // With chunks of a fixed size the items do not depend on the machine, and so the bits don't.
 TEST_CASE("a limit of SMs makes a smaller grid and gives the same bits") {
   for (const bool decode : {true, false}) {
-    const Case c = drawn(decode ? std::vector<std::int32_t>{1, 1, 1, 1} : std::vector<std::int32_t>{9, 0, 40, 700}, DType::f16);
+    const std::vector<std::int32_t> one{1, 1, 1, 1}, many{9, 0, 40, 700};
+    const Case c = drawn(decode ? one : many, DType::f16);
     AttentionConfig config = config_of(c.spec, Device::gpu, DType::f16);
     config.execution.policy = SplitPolicy::fixed, config.execution.chunk_size = 64;
     Planned all(c, config, decode);

@@ -43,8 +43,8 @@ class Replanned {
  public:
   Replanned(const Case& c, const AttentionConfig& config, const AttentionLimits& limits)
       : case_(c), config_(config), on_device_(c.problem()), graphed_(config, {.decode = false, .graph = limits}),
-        eager_(config, {.decode = false}), graph_memory_(graphed_.bytes_for(limits)), eager_memory_(eager_.bytes_for(limits)),
-        q_(c.q.bytes.size()), out_(rows(), config) {
+        eager_(config, {.decode = false}), graph_memory_(graphed_.bytes_for(limits)),
+        eager_memory_(eager_.bytes_for(limits)), q_(c.q.bytes.size()), out_(rows(), config) {
     graphed_.attach(graph_memory_.view());
     eager_.attach(eager_memory_.view());
     const Chosen first(c, {0});
@@ -80,7 +80,8 @@ class Replanned {
     const gpu::DeviceBuffer indices(batch.paged_kv_indices.data(), batch.paged_kv_indices.size() * sizeof(std::int32_t));
     eager_.plan(batch.lengths(), {}, Device::cpu, stream_);
     eager_.run({.q = q_rows, .kv = on_device_.view().kv,
-                .page_ids = {indices.as<std::int32_t>(), batch.paged_kv_indices.size()}, .output = to, .sinks = {}}, stream_);
+                .page_ids = {indices.as<std::int32_t>(), batch.paged_kv_indices.size()}, .output = to, .sinks = {}},
+               stream_);
     return expected.result(stream_);
   }
 
@@ -124,8 +125,8 @@ AttentionLimits limits_of(const Case& c) {
 }  // namespace
 
 // A graph's tiles are made for its limits, an eager plan's for its batch: they are the same, and so are the bits, where all
-// batches of a pool have few queries a request, or all have many. A backend is named, because automatic takes decode's kernel
-// for an eager batch of single queries.
+// batches of a pool have few queries a request, or all have many. A backend is named, because automatic takes decode's
+// kernel for an eager batch of single queries.
 TEST_CASE("a graph of a prefill captured once replays fifty random plans, bit for bit") {
   const std::vector<std::int32_t> few{70, 1, 0, 120, 5, 33, 110, 7}, many{130, 200, 128, 400, 257};
   std::vector<Backend> backends{Backend::fa2};

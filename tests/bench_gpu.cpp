@@ -48,7 +48,8 @@ TEST_CASE("case strings are those of the peers' lines") {
   CHECK(case_strings(Family::append) ==
         Names{"B64 x 1 tokens 8 heads p16", "B16 x 4096 tokens 8 heads p16", "rope + append B64 x 1 tokens 32/8 p16",
               "rope + append B16 x 4096 tokens 32/8 p16"});
-  CHECK(case_strings(Family::plan) == Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16"});
+  CHECK(case_strings(Family::plan) ==
+        Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal"});
   for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);
   CHECK_THROWS_AS(family_from("prefil"), InputError);
 }
@@ -64,6 +65,8 @@ TEST_CASE("the chosen cases are the work that their strings name") {
   }
   const ladder::CaseSpec lognormal = plan_cases()[1];
   CHECK(lognormal.batch() == 64);
+  CHECK(plan_cases()[2].qo_lens == lognormal.kv_lens);
+  CHECK(plan_cases()[2].kv_lens == lognormal.kv_lens);
   CHECK(lognormal.total_kv() == 106057);
   CHECK(*std::max_element(lognormal.kv_lens.begin(), lognormal.kv_lens.end()) == 9251);
   CHECK(decode_cases()[8].total_kv() == 53248);  // the batch of the planner's sample
