@@ -43,8 +43,8 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
           .head_dim_qk = heads.head_dim_qk, .head_dim_vo = heads.dim_vo(), .page_size = config.cache.page_size,
           .mask = config.logits.mask, .window_left = config.logits.window_left,
           .query_tile = machine.query_tile(decode, heads.num_qo_heads / heads.num_kv_heads), .pack = machine.pack,
-          .claimed = machine.claimed, .predicted = !machine.claimed, .policy = execution.policy, .chunk_size = execution.chunk_size,
-          .machine = machine.shape, .cost = machine.cost};
+          .claimed = machine.claimed, .predicted = !machine.claimed,
+          .policy = execution.policy, .chunk_size = execution.chunk_size, .machine = machine.shape, .cost = machine.cost};
   if (in.policy == SplitPolicy::balanced && machine.enough_tiles > 0 &&
       planner::count_tiles(in) >= machine.enough_tiles * in.machine.num_ctas()) {
     in.policy = SplitPolicy::none;

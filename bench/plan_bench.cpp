@@ -27,8 +27,8 @@ Measurement measure_prefill_plan(int rounds) {
                                    .head_dim_qk = 128, .head_dim_vo = 128, .page_size = 16, .mask = MaskMode::causal,
                                    .query_tile = 128, .pack = 1, .claimed = true, .predicted = false,
                                    .policy = planner::SplitPolicy::none, .machine = {132, 1}};
-  return {.family = "plan", .work = spec.name + " 132 CTAs", .backend = "flashladder none", .us = us_per_plan(rounds, inputs),
-          .threads = 1};
+  return {.family = "plan", .work = spec.name + " 132 CTAs", .backend = "flashladder none",
+          .us = us_per_plan(rounds, inputs), .threads = 1};
 }
 
 }  // namespace

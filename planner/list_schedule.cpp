@@ -52,9 +52,9 @@ float cost_of(const PlanInputs& in, const WorkItem& item) {
   return static_cast<float>(in.cost.item(item.rows.size(), item.keys.size()));
 }
 
-// Sorts by the upper 32 bits; equal ones stay in their order. Digit by digit from the lowest, each time by counting: no branch
-// depends on what is compared, which is what a sort of a thousand numbers would spend its time on. Only those bits are looked
-// at in which the values differ: costs are small whole numbers of keys as floats, so that two digits are mostly enough.
+// Sorts by the upper 32 bits; equal ones stay in their order. Digit by digit from the lowest, each time by counting: no
+// branch depends on what is compared, which is what a sort of a thousand numbers would spend its time on. Only those bits are
+// looked at in which the values differ: costs are small whole numbers of keys as floats, so that two digits are mostly enough.
 void sort_by_high_half(std::vector<std::uint64_t>& values, std::vector<std::uint64_t>& scratch) {
   constexpr int most_bits = 11;
   std::uint64_t differ = 0;
@@ -106,7 +106,8 @@ void list_schedule(const PlanInputs& in, Plan& plan, PlanPart& part) {
 }
 
 void costliest_first(const PlanInputs& in, PlanPart& part) {
-  thread_local std::vector<std::uint64_t> order, scratch;  // cost, then index. A positive float's bits are inverted: most is first
+  // Cost, then index. A positive float's bits are inverted: most is first.
+  thread_local std::vector<std::uint64_t> order, scratch;
   thread_local std::vector<WorkItem> items;
   order.clear();
   for (const WorkItem& item : part.items) {

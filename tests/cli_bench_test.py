@@ -34,6 +34,8 @@ class Families(Cli):
         cases = self.json("bench", "decode", "graph", "append", "norm", "rope", "plan", "--list")
         self.assertEqual(len(cases), 14 + 22 + 4 + 10 + 6 + 3)
         self.assertEqual(cases[0], {"family": "decode", "case": "B32 kv2048 32/8 p16"})
+        self.assertEqual([c["case"] for c in self.json("bench", "prefill-ladder", "--list")],
+                         ["B1 S2048 32/8 p16 causal", "B2 S8192 32/8 p16 causal"])
         text = self.run_program("bench", "rope", "--list")[0]
         self.assertIn("65536 tokens 32/8 interleaved", text)
 
@@ -48,6 +50,7 @@ class Families(Cli):
     def test_bad_use_is_refused(self):
         self.refuses("bench", "prefil", says=["FAMILY", "prefill", "decode, graph"])
         self.refuses("bench", "norm", "--kv", "3", says=["FAMILY = norm", "--kv"])
+        self.refuses("bench", "prefill-ladder", "--kv", "3", says=["FAMILY = prefill-ladder", "--kv"])
         self.refuses("bench", "--list", says=["FAMILY", "missing"])
         self.refuses("bench", "decode", "--rounds", "0", says=["--rounds", "whole number, 1 .. 100000"])
         self.refuses("bench", "decode", "--csv", "--json", says=["--csv"])

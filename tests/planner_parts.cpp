@@ -140,8 +140,8 @@ TEST_CASE("claimed work is sorted whatever the costs: short and very long reques
 TEST_CASE("claimed work without a prediction is the same work") {
   const Lengths qo{1, 300, 0, 77}, kv{5000, 300, 9, 900};
   for (const SplitPolicy policy : all_policies) {
-    PlanInputs in{.qo_lens = qo, .kv_lens = kv, .num_qo_heads = 4, .num_kv_heads = 2, .mask = MaskMode::causal, .claimed = true,
-                  .policy = policy, .chunk_size = 256};
+    PlanInputs in{.qo_lens = qo, .kv_lens = kv, .num_qo_heads = 4, .num_kv_heads = 2, .mask = MaskMode::causal,
+                  .claimed = true, .policy = policy, .chunk_size = 256};
     const Plan predicted = make_plan(in);
     in.predicted = false;
     const Plan plan = make_plan(in);

@@ -94,8 +94,8 @@ double median_us(Planner& planner, const GpuTimer& timer) {
 }
 
 template <class Planner>
-TimedWork timed_plans(const std::shared_ptr<Planner>& planner, const ladder::CaseSpec& spec, const ladder::Settings& settings,
-                      const Timer& timer) {
+TimedWork timed_plans(const std::shared_ptr<Planner>& planner, const ladder::CaseSpec& spec,
+                      const ladder::Settings& settings, const Timer& timer) {
   planner->plan(timer->stream());
   return {.line = {.family = name_of(Family::plan), .work = spec.name, .backend = "flashladder" + policy_suffix(settings)},
           .checked = "every item is there once, no key and no row is missing",
