@@ -61,13 +61,14 @@ struct AttentionMachine {
   std::int32_t pack = 0;              // query heads whose rows a tile packs: the group (or 0), or 1
   planner::CostModel cost{};
   bool claimed = false;                    // its CTAs claim the work; else they run the plan's queues
+  bool one_query = false;                  // it plans as for decode, and no request has more than one query
   // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it
   // always cuts where equal shares end.
   std::int64_t enough_tiles = 0;
 
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
     // Decode: a group in the fewest tiles, these as even as they can be.
-    return decode ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
+    return decode || one_query ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
   }
 };
 
@@ -80,11 +81,11 @@ class AttentionBackend {
  public:
   virtual ~AttentionBackend() = default;
 
-  // For batches with so many queries of all requests together. A graph's is that of its limits: what a launch is made of
-  // does not change from plan to plan.
-  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch) const = 0;
-  // Who computes, in a sentence, and why nobody faster.
-  virtual std::string explain() const = 0;
+  // For batches with so many queries of all requests together, and at most so many of one. A graph's is that of its limits:
+  // what a launch is made of does not change from plan to plan.
+  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len) const = 0;
+  // Who computes, in a sentence, and why nobody faster. one_query: that of machine(), of the plan in force.
+  virtual std::string explain(bool one_query) const = 0;
 
   // machine: the one that the plan is made for.
   virtual WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const = 0;

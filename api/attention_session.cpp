@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "api/attention_checks.hpp"
 #include "api/most_work.hpp"
@@ -53,10 +54,13 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
 }
 
 AttentionMachine AttentionSession::machine() const {
-  if (kind_.graph) return backend_->machine(kind_.graph->max_nnz_qo.value_or(0), kind_.graph->max_batch);
-  std::int64_t nnz_qo = 0;
-  for (const std::int32_t len : qo_lens_) nnz_qo += len;
-  return backend_->machine(nnz_qo, std::ssize(qo_lens_));
+  if (kind_.graph) {
+    const std::int64_t nnz_qo = kind_.graph->max_nnz_qo.value_or(0);
+    return backend_->machine(nnz_qo, kind_.graph->max_batch, kind_.graph->max_qo_len.value_or(nnz_qo));
+  }
+  std::int64_t nnz_qo = 0, most_qo_len = 0;
+  for (const std::int32_t len : qo_lens_) nnz_qo += len, most_qo_len = std::max<std::int64_t>(most_qo_len, len);
+  return backend_->machine(nnz_qo, std::ssize(qo_lens_), most_qo_len);
 }
 
 planner::PlanInputs AttentionSession::inputs() const {
@@ -117,12 +121,15 @@ WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
 WorkspaceBytes AttentionSession::bytes_for(const AttentionLimits& limits) const {
   validate_limits(limits, kind_.decode);
   if (captured_) return backend_->bytes(most_work(inputs(), limits), machine());
-  // A plan's tiles are made for few queries a request or for many, as its batch has them: enough for either.
+  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any.
   WorkspaceBytes most;
-  for (const std::int64_t nnz_qo : {std::int64_t{limits.max_batch}, std::int64_t{limits.max_batch} << 31}) {
-    const AttentionMachine machine = backend_->machine(nnz_qo, limits.max_batch);
+  const std::int64_t batch = limits.max_batch;
+  for (const auto& [nnz_qo, most_qo_len] : {std::pair{batch, 1}, {batch, 2}, {batch << 31, 2}}) {
+    const AttentionMachine machine = backend_->machine(nnz_qo, batch, most_qo_len);
     const planner::PlanInputs in = plan_inputs(config_, machine, kind_.decode, {}, {});
-    const WorkspaceBytes bytes = backend_->bytes(most_work(in, limits), machine);
+    AttentionLimits of = limits;
+    if (machine.one_query && !kind_.decode) of.max_qo_len = 1;
+    const WorkspaceBytes bytes = backend_->bytes(most_work(in, of), machine);
     most = {std::max(most.device, bytes.device), std::max(most.staging, bytes.staging)};
   }
   return most;

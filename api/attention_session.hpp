@@ -36,7 +36,7 @@ class AttentionSession {
   void run(const AttentionArguments& arguments, Stream stream);
 
   const Plan& current_plan() const { return plan_; }
-  std::string explain() const { return backend_->explain(); }
+  std::string explain() const { return backend_->explain((planned_ || kind_.graph) && machine().one_query); }
 
  private:
   AttentionMachine machine() const;      // for the lengths that are kept, or the graph's limits

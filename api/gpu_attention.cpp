@@ -1,4 +1,5 @@
-// The GPU behind an attention object: D6 or P1, on a plan that is packed on the host and copied in one piece.
+// The GPU behind an attention object: a kernel of decode or prefill, on a plan that is packed on the host and copied in one
+// piece.
 //
 // workspace.device   packed plan, page ids that a graph keeps, partials
 // workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: the plan, and a graph's page ids
@@ -42,12 +43,12 @@ class GpuAttention final : public AttentionBackend {
     num_sms_ = sms_to_use(config.execution);
   }
 
-  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch) const override {
-    return gpu_machine(choice_.kernel, params_, nnz_qo, batch, num_sms_);
+  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len) const override {
+    return gpu_machine(choice_.kernel_for(most_qo_len), params_, nnz_qo, batch, num_sms_);
   }
-  std::string explain() const override {
-    const std::int32_t asked = config_.execution.num_sms;
-    return asked == 0 ? choice_.why : choice_.why + "; on " + std::to_string(num_sms_) + " SMs, as num_sms asks";
+  std::string explain(bool one_query) const override {
+    const std::string why = choice_.explain(one_query, kind_.for_graphs);
+    return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(num_sms_) + " SMs, as num_sms asks";
   }
 
   WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const override {
@@ -73,6 +74,7 @@ class GpuAttention final : public AttentionBackend {
 
   void plan(const PlannedBatch& batch, const Sizes& sizes, const AttentionMachine& machine,
             std::span<const std::int32_t> page_ids, Device ids_on, Stream stream) override {
+    planned_kernel_ = machine.one_query ? GpuKernel::d6 : choice_.kernel;
     shape_ = shape_for(sizes, machine);
     packed_bytes_ = gpu::packed_bytes(shape_);
     partials_ = workspace_.device.data() + packed_bytes_ + kept_indices_bytes(sizes);
@@ -105,7 +107,7 @@ class GpuAttention final : public AttentionBackend {
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = config_.execution.enable_pdl;
-    attend_on_gpu(choice_.kernel, call, shape_, device, partials_, stream);
+    attend_on_gpu(planned_kernel_, call, shape_, device, partials_, stream);
     captured_ = captured_ || (capturing && !kind_.for_graphs);
   }
 
@@ -125,6 +127,7 @@ class GpuAttention final : public AttentionBackend {
   BackendKind kind_;
   int gpu_;
   GpuChoice choice_;
+  GpuKernel planned_kernel_{};  // behind the plan in force
   std::int32_t num_sms_ = 0;  // asked once: plan() is called in every step of a model
   Workspace workspace_;
   std::optional<gpu::StagingRing> ring_;

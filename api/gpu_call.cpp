@@ -30,7 +30,15 @@ std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& pa
 
 }  // namespace
 
-GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) {
+std::string GpuChoice::explain(bool one_query, bool for_graphs) const {
+  if (!d6_for_one_query) return why;
+  if (one_query) return "D6, as for decode: no request has more than one query; else " + why;
+  return why + (for_graphs ? "; D6 if max_qo_len were 1" : "; D6 for a plan in which no request has more than one query");
+}
+
+namespace {
+
+GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
   const AttentionParams params = config.params();
   const Backend asked = config.execution.backend;
   if (kind.decode) {
@@ -49,6 +57,17 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   const std::string reason = gpu::p1::why_not(params, config.cache.dtype);
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
   return {GpuKernel::p1, "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
+}
+
+}  // namespace
+
+GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) {
+  GpuChoice choice = choose(config, kind);
+  // With chunks of a fixed size a request's bits must not depend on its neighbours, and so nor may its kernel.
+  const bool by_plan = kind.for_graphs || config.execution.policy != SplitPolicy::fixed;
+  const bool any = !kind.decode && config.execution.backend == Backend::automatic && by_plan;
+  choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), config.cache.dtype).empty();
+  return choice;
 }
 
 std::int32_t sms_to_use(const ExecutionConfig& execution) {
@@ -74,6 +93,7 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, st
     return m;
   }
   AttentionMachine m = machine(gpu::d6::grid(params.head_dim_qk, gpu::needs_general(params)));
+  m.one_query = true;
   m.cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item};
   return m;
 }

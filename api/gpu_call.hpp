@@ -16,11 +16,18 @@ inline cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t
 bool is_capturing(Stream stream);
 
 // The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
-// the current device alone.
+// the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6
+// computes what the config says, and neither a backend nor chunks of a fixed size are asked for.
 enum class GpuKernel : std::uint8_t { d6, p1, p5, p11 };
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
-  std::string why{};  // a sentence: explain()
+  std::string why{};  // a sentence
+  bool d6_for_one_query = false;
+
+  bool as_decode(std::int64_t most_qo_len) const { return d6_for_one_query && most_qo_len <= 1; }
+  GpuKernel kernel_for(std::int64_t most_qo_len) const { return as_decode(most_qo_len) ? GpuKernel::d6 : kernel; }
+  // one_query: the plan in force, or all of a graph, is one of decode's; for_graphs: no plan changes the kernel.
+  std::string explain(bool one_query, bool for_graphs) const;
 };
 // InputError if the GPU does not compute this, or not with the backend that is asked for.
 GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);

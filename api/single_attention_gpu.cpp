@@ -33,7 +33,7 @@ class StreamMemory {
 void single_attention_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, bool decode,
                              std::int32_t qo_len, std::int32_t kv_len, Stream stream) {
   const AttentionParams params = config.params();
-  const GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel;
+  const GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel_for(qo_len);
   require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use the CUDAGraph classes");
   thread_local Plan plan;
   thread_local std::vector<std::byte> packed;

@@ -1,4 +1,4 @@
-// Options of the public classes on the GPU: lse as a natural logarithm, a limit of SMs.
+// Options of the public classes on the GPU: lse as a natural logarithm, a limit of SMs, single queries in a prefill.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -47,7 +47,8 @@ struct Planned {
     AttentionOutput to = out.view();
     if (natural) std::swap(to.lse_log2, to.lse_natural);
     const AttentionProblem& view = on_device.view();
-    session.run({.q = view.q, .kv = view.kv, .page_ids = view.paged_kv_indices, .output = to, .sinks = {}}, nullptr);
+    session.run({.q = view.q, .kv = view.kv, .page_ids = view.paged_kv_indices, .output = to, .sinks = view.sinks,
+                 .custom_mask = view.custom_mask}, nullptr);
     Result result = out.result(nullptr);
     CHECK(memory.guards_intact());
     return result;
@@ -122,4 +123,96 @@ TEST_CASE("a graph keeps to its limit of SMs") {
   for (int replay = 0; replay < 2; ++replay) graph.launch(stream);
   CHECK((out.result(stream) == wanted));
   CHECK(memory.guards_intact());
+}
+
+namespace {
+
+// Four requests of one query each, and what D6 computes beside plain attention.
+std::vector<Case> single_query_cases() {
+  std::vector<Case> cases;
+  for (int feature = 0; feature < 6; ++feature) {
+    CaseSpec spec{.name = "single queries", .seed = 5, .qo_lens = {1, 1, 1, 1}, .kv_lens = {0, 77, 3000, 1},
+                  .dtype = feature % 2 ? DType::bf16 : DType::f16};
+    spec.params = {.num_qo_heads = 8, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .sm_scale = 0.09f,
+                   .mask = MaskMode::causal};
+    if (feature == 1) spec.params.window_left = 100;
+    if (feature == 2) spec.params.logits_soft_cap = 20;
+    if (feature == 3) spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;
+    if (feature == 4) spec.params.mask = MaskMode::custom, spec.custom_mask = CustomMask::random;
+    if (feature == 5) spec.params.sinks = true;
+    cases.push_back(draw_case(spec));
+  }
+  return cases;
+}
+
+}  // namespace
+
+TEST_CASE("a prefill of single queries gives the bits of a decode") {
+  for (const Case& c : single_query_cases()) {
+    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::none}) {
+      AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
+      config.execution.policy = policy;
+      Planned decode(c, config, true), prefill(c, config, false);
+      CHECK(prefill.session.explain().starts_with("D6, as for decode"));
+      CHECK((prefill.run() == decode.run()));
+      CHECK(prefill.run(true).lse_log2 == decode.run(true).lse_log2);
+    }
+  }
+}
+
+// Where nothing is cut a request's bits do not depend on its neighbours: what stays has the bits that it had.
+TEST_CASE("a request without a query stands beside single queries, and a second query changes the kernel") {
+  const Case c = single_query_cases()[0];
+  AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
+  config.execution.policy = SplitPolicy::none;
+  const Result all = Planned(c, config, true).run();
+  const gpu::DeviceProblem on_device(c.problem());
+  const AttentionProblem& view = on_device.view();
+  const std::size_t row = c.q.bytes.size() / 4, o_row = all.o.size() / 4;
+  AttentionSession session(config, {.decode = false});
+  const std::vector<std::int32_t> without_first{0, 0, 1, 2, 3}, two_of_one{0, 0, 2, 3, 4};
+  BatchLengths lengths{.qo_indptr = without_first, .paged_kv_indptr = c.paged_kv_indptr,
+                       .paged_kv_last_page_len = c.paged_kv_last_page_len};
+  // One object for both kernels, in memory that is enough for any batch within limits.
+  const auto pages = static_cast<std::int64_t>(c.paged_kv_indices.size());
+  GpuWorkspace memory(session.bytes_for(AttentionLimits{.max_batch = 4, .max_pages = pages, .max_nnz_qo = 4}));
+  session.attach(memory.view());
+  session.plan(lengths, {}, Device::cpu, nullptr);
+  CHECK(session.explain().starts_with("D6, as for decode"));
+  GpuOutput out(3, config);
+  ConstTensor q = view.q;
+  q.data = static_cast<const std::byte*>(view.q.data) + row;
+  q.shape[0] = 3;
+  session.run({.q = q, .kv = view.kv, .page_ids = view.paged_kv_indices, .output = out.view(), .sinks = {}}, nullptr);
+  const Result some = out.result(nullptr);
+  CHECK(std::equal(some.o.begin(), some.o.end(), all.o.begin() + static_cast<std::ptrdiff_t>(o_row), all.o.end()));
+  lengths.qo_indptr = two_of_one;
+  session.plan(lengths, {}, Device::cpu, nullptr);
+  CHECK_FALSE(session.explain().starts_with("D6"));
+  CHECK(memory.guards_intact());
+}
+
+TEST_CASE("a graph whose limits allow one query a request replays decode's bits") {
+  for (const Case& c : single_query_cases()) {
+    const AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
+    const Result wanted = Planned(c, config, true).run();
+    const auto pages = static_cast<std::int64_t>(c.paged_kv_indices.size());
+    const AttentionLimits limits{.max_batch = 4, .max_pages = pages, .max_nnz_qo = 4, .max_qo_len = 1};
+    AttentionSession session(config, {.decode = false, .graph = limits});
+    CHECK(session.explain().starts_with("D6, as for decode"));
+    GpuWorkspace memory(session.bytes_for(limits));
+    session.attach(memory.view());
+    const gpu::DeviceProblem on_device(c.problem());
+    const AttentionProblem& view = on_device.view();
+    const GpuStream stream;
+    session.plan(Planned::lengths(c, false), c.paged_kv_indices, Device::cpu, stream);
+    GpuOutput out(4, config);
+    const GpuGraph graph(stream, [&] {
+      session.run({.q = view.q, .kv = view.kv, .page_ids = {}, .output = out.view(), .sinks = view.sinks,
+                   .custom_mask = view.custom_mask}, stream);
+    });
+    for (int replay = 0; replay < 2; ++replay) graph.launch(stream);
+    CHECK((out.result(stream) == wanted));
+    CHECK(memory.guards_intact());
+  }
 }

@@ -1,4 +1,5 @@
-// Options of the public classes on the CPU: lse as a natural logarithm, in every class and call, and what is refused.
+// Options of the public classes on the CPU: lse as a natural logarithm, in every class and call; the most queries of a
+// request among a graph's limits; and what is refused.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -136,4 +137,25 @@ TEST_CASE("one lse or none: both at once, and one of a wrong size or place, are 
   CHECK(refused({.o = to, .lse_natural = all.first(rows - 1)}) ==
         "lse_natural size = 257: must be rows of o * num_qo_heads, or 0 if not wanted (258)");
   CHECK(refused({.o = to, .lse_natural = std::span(o).first(rows)}).find("lse_natural") == 0);
+}
+
+TEST_CASE("a graph keeps to the most queries of a request that its limits name") {
+  const Case c = causal_case(DType::f32);  // 70, 0, 1 and 33 queries
+  const AttentionConfig config = prefill_config(c, DType::f32);
+  const auto pages = static_cast<std::int64_t>(c.paged_kv_indices.size());
+  AttentionLimits limits{.max_batch = 4, .max_pages = pages, .max_nnz_qo = c.q.shape[0], .max_qo_len = 70};
+  using Graph = CUDAGraphBatchPrefillWithPagedKVCache;
+  const auto plan = [&] {
+    Memory memory(Graph::workspace_bytes(config, limits));
+    Graph graph(config, limits, memory.view());
+    graph.plan(c.qo_indptr, c.paged_kv_indptr, c.paged_kv_indices, c.paged_kv_last_page_len);
+  };
+  CHECK(refusal(plan) == "accepted");
+  limits.max_qo_len = 69;
+  CHECK(refusal(plan) == "qo_len = 70 (request 0): exceeds what was captured: max_qo_len 69");
+  limits.max_qo_len = 0;
+  CHECK(refusal(plan) == "max_qo_len = 0: must be at least 1, or not given");
+  const AttentionLimits of_decode{.max_batch = 4, .max_pages = pages, .max_qo_len = 1};
+  CHECK(refusal([&] { CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(config, of_decode); }) ==
+        "max_qo_len = 1: must not be given: a decode has one query a request");
 }
