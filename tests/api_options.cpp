@@ -105,6 +105,22 @@ TEST_CASE("lse comes as a natural logarithm from a decode and from a graph's obj
   CHECK(again.nothing == 6);
 }
 
+TEST_CASE("a graph's natural lse has the rows of its limits, and those beyond the batch stay as they are") {
+  const Case c = case_of_all(true);
+  const AttentionConfig config = prefill_config(c, DType::f32);
+  const AttentionLimits limits{c.spec.batch() + 2, static_cast<std::int64_t>(c.paged_kv_indices.size())};
+  Memory memory(CUDAGraphBatchDecodeWithPagedKVCache::workspace_bytes(config, limits));
+  CUDAGraphBatchDecodeWithPagedKVCache graph(config, limits, memory.view());
+  graph.plan(c.paged_kv_indptr, c.paged_kv_indices, c.paged_kv_last_page_len);
+  std::vector<float> q(6 * 6 * 64), o(q.size()), lse(6 * 6, 77.0f);
+  std::memcpy(q.data(), c.q.bytes.data(), c.q.bytes.size());
+  graph.run(contiguous(q.data(), DType::f32, {6, 6, 64}), c.problem().kv,
+            {.o = contiguous(o.data(), DType::f32, {6, 6, 64}), .lse_natural = lse});
+  CHECK(lse[0] == -std::numeric_limits<float>::infinity());
+  CHECK(std::isfinite(lse[6]));
+  CHECK(std::all_of(lse.begin() + 4 * 6, lse.end(), [](float x) { return x == 77.0f; }));
+}
+
 TEST_CASE("lse comes as a natural logarithm from the calls without a plan") {
   // Ten keys of zeros: each logit is 0, so the sum is 10.
   std::vector<float> q(4 * 64, 0.5f), k(10 * 2 * 64, 0.0f), v(10 * 2 * 64, 0.25f), o(4 * 64), lse(4);
