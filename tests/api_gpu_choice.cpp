@@ -5,6 +5,7 @@
 #include "api/gpu_call.hpp"
 #include "api/most_work.hpp"
 #include "planner/planner.hpp"
+#include "tests/count_allocations.hpp"
 
 using namespace flashladder;
 using namespace flashladder::api;
@@ -116,5 +117,27 @@ TEST_CASE("a limit of SMs is the plan's machine") {
     CHECK(all.num_sms == 132);
     CHECK(some.num_sms == 7);
     CHECK(some.ctas_per_sm == all.ctas_per_sm);
+  }
+}
+
+// What plan() does on the host in every step of a model, but for the copy.
+TEST_CASE("planning and packing a prefill of 64 requests again allocates nothing") {
+  std::vector<std::int32_t> lens, others;
+  for (std::int32_t b = 0; b < 64; ++b) lens.push_back(31 + 140 * b), others.push_back(31 + 140 * (b * 37 % 64));
+  const AttentionConfig config = config_of();
+  const std::int64_t nnz_qo = 64 * 31 + 140 * 63 * 32;
+  for (const GpuKernel kernel : {GpuKernel::p5, GpuKernel::p11}) {
+    const AttentionMachine machine = gpu_machine(kernel, config.params(), nnz_qo, 64, 132);
+    Plan plan = plan_of(config, machine, false, lens, lens);
+    CHECK(plan.parts[0].claimed);
+    CHECK(plan.parts[0].queue.empty());  // nobody asked who will get what
+    const gpu::PackedShape shape = gpu::shape_of(plan);
+    std::vector<std::byte> packed(gpu::packed_bytes(shape));
+    gpu::pack(plan, {16}, shape, packed);
+    const std::size_t before = allocations;
+    planner::make_plan(plan_inputs(config, machine, false, others, others), plan);
+    gpu::pack(plan, {16}, shape, packed);
+    CHECK(allocations == before);
+    CHECK(plan.parts[0].items.size() > 500);
   }
 }
