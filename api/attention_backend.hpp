@@ -8,6 +8,7 @@
 #include <string>
 
 #include "api/attention_config.hpp"
+#include "api/page_use.hpp"
 #include "core/attention_problem.hpp"
 #include "core/plan.hpp"
 #include "core/range.hpp"
@@ -65,6 +66,7 @@ struct AttentionMachine {
   // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it
   // always cuts where equal shares end.
   std::int64_t enough_tiles = 0;
+  std::optional<std::int64_t> copied_rows{};  // tokens of the copy of K and V that its kernel runs on; or on the pages
 
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
     // Decode: a group in the fewest tiles, these as even as they can be.
@@ -83,9 +85,12 @@ class AttentionBackend {
 
   // For batches with so many queries of all requests together, and at most so many of one. A graph's is that of its limits:
   // what a launch is made of does not change from plan to plan.
-  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len) const = 0;
-  // Who computes, in a sentence, and why nobody faster. one_query: that of machine(), of the plan in force.
-  virtual std::string explain(bool one_query) const = 0;
+  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len,
+                                   std::optional<std::int64_t> copied_rows) const = 0;
+  // Who computes where pages are so used, in a sentence, and why nobody faster. one_query: that of machine(), of the plan in
+  // force.
+  virtual std::string explain(PageUse use, bool one_query) const = 0;
+  virtual PageCopies page_copies() const { return PageCopies::never; }
 
   // machine: the one that the plan is made for.
   virtual WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const = 0;

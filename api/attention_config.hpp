@@ -42,7 +42,9 @@ struct LogitsConfig {
 
 // The kernel behind the prefill classes on the GPU. automatic: the fastest that computes what the config says; explain()
 // says which, and why no faster one. fa2, fa3: that one, or an InputError with the reason.
-//   fa2  P5: Ampere and newer         fa3  P11: Hopper, pages of 8 tokens and multiples of 8, or a ragged cache
+//   fa2  P5: Ampere and newer
+//   fa3  P11: Hopper. Reads pages of 8 tokens and multiples of 8, or a ragged cache. Of other pages run() first copies K and
+//        V together, into the workspace; automatic does so where many queries see each key (api/page_use.hpp)
 enum class Backend : std::uint8_t { automatic, fa2, fa3 };
 constexpr const char* name_of(Backend b) { return b == Backend::automatic ? "auto" : b == Backend::fa2 ? "fa2" : "fa3"; }
 
@@ -57,9 +59,9 @@ struct ExecutionConfig {
   // V, but not before it reads page ids: the previous kernel must not write those.
   bool enable_pdl = false;
   Backend backend = Backend::automatic;  // GPU prefill only; automatic: decode's kernel for plans of single queries
-  // GPU only, at most; 0: all. Plans and grids are made for as many CTAs as so many SMs hold, and the rest of the GPU is left
-  // to other streams. Which SMs those are is the hardware's choice. The short kernel that joins the cut tiles of a prefill
-  // is not limited.
+  // GPU only, at most; 0: all. Plans and grids are made for as many CTAs as so many SMs hold, and the rest of the GPU is
+  // left to other streams. Which SMs those are is the hardware's choice. The short kernel that joins the cut tiles of a
+  // prefill is not limited.
   std::int32_t num_sms = 0;
 };
 
@@ -95,8 +97,11 @@ struct AttentionLimits {
   std::optional<std::int32_t> max_qo_len{};   // prefill: queries of one request, if that is known. 1: decode's kernel
 };
 
+// device, staging: what the fastest way takes. Prefill on pages that fa3 can't read where they lie has two ways, and the
+// fastest may take a copy of K and V. With less than `device`, but least_device, plan() takes the other one, fa2; with less
+// than least_device it refuses. Elsewhere the two are the same.
 struct WorkspaceBytes {
-  std::size_t device = 0, staging = 0;
+  std::size_t device = 0, staging = 0, least_device = 0;
 };
 
 // The caller's memory, borrowed for the life of the object: there is no other on the device.

@@ -1,6 +1,7 @@
 #include "api/attention_session.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -21,14 +22,25 @@ std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, [[
   return make_cpu_attention(config);
 }
 
-void require_room(std::size_t has, std::size_t wants, const char* argument) {
+void require_room(std::size_t has, std::size_t wants, const char* argument, PageUse use) {
   if (has >= wants) return;  // the sentence is made only if it is needed
-  require(false, argument, has, ("must be at least " + std::to_string(wants) + " for this: ask workspace_bytes()").c_str());
+  const char* copy = is_copied(use) ? ", with the copy of K and V that fa3 makes of such pages" : "";
+  require(false, argument, has,
+          ("must be at least " + std::to_string(wants) + " for this" + copy + ": ask workspace_bytes()").c_str());
 }
 
-void require_room(const Workspace& workspace, const WorkspaceBytes& bytes) {
-  require_room(workspace.device.size(), bytes.device, "workspace.device bytes");
-  require_room(workspace.staging.size(), bytes.staging, "workspace.staging bytes");
+bool has_room(const Workspace& workspace, const WorkspaceBytes& bytes) {
+  return workspace.device.size() >= bytes.device && workspace.staging.size() >= bytes.staging;
+}
+
+void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use) {
+  require_room(workspace.device.size(), bytes.device, "workspace.device bytes", use);
+  require_room(workspace.staging.size(), bytes.staging, "workspace.staging bytes", PageUse::in_place);
+}
+
+// For whichever of two ways is taken.
+WorkspaceBytes either(const WorkspaceBytes& a, const WorkspaceBytes& b) {
+  return {std::max(a.device, b.device), std::max(a.staging, b.staging)};
 }
 
 void assign(std::vector<std::int32_t>& to, std::span<const std::int32_t> from) { to.assign(from.begin(), from.end()); }
@@ -53,23 +65,69 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
   return in;
 }
 
+std::int64_t AttentionSession::copied_rows() const {
+  if (kind_.graph) return most_tokens(*kind_.graph, config_.cache.page_size);
+  return std::accumulate(kv_lens_.begin(), kv_lens_.end(), std::int64_t{0});
+}
+
+// Cuts that know only their own request: so must the kernel. (A graph's is the same for all batches.)
+bool AttentionSession::keeps_bits() const {
+  const SplitPolicy policy = config_.execution.policy;
+  return !kind_.graph && (policy == SplitPolicy::fixed || policy == SplitPolicy::none);
+}
+
+bool AttentionSession::may_copy(const AttentionLimits& limits) const {
+  const PageCopies copies = backend_->page_copies();
+  if (kind_.graph || copies != PageCopies::where_it_pays) return is_copied(use_);
+  return !keeps_bits() && may_be_worth_copying(config_.params(), limits.max_nnz_qo.value_or(0));
+}
+
+PageUse AttentionSession::best_use() const {
+  const PageCopies copies = backend_->page_copies();
+  if (copies == PageCopies::never) return PageUse::in_place;
+  const bool asked = copies == PageCopies::always, too_many = copied_rows() > most_copied_rows;
+  require(!asked || !too_many, "tokens", copied_rows(),
+          "of all requests must be at most 2^31 - 1 for backend fa3 on such pages");
+  if (asked) return PageUse::copied;
+  if (machine(std::nullopt).one_query) return PageUse::in_place;  // D6 reads pages of any size
+  if (too_many) return PageUse::too_many_tokens;
+  if (keeps_bits()) return PageUse::invariant_bits;
+  const AttentionParams params = config_.params();
+  const SeenKeys seen = kind_.graph ? seen_keys(params, *kind_.graph, config_.cache.page_size)
+                                    : seen_keys(params, qo_lens_, kv_lens_);
+  return worth_copying(params, seen) ? PageUse::copied : PageUse::too_few_queries;
+}
+
 AttentionMachine AttentionSession::machine() const {
+  return machine(is_copied(use_) ? std::optional(copied_rows()) : std::nullopt);
+}
+
+AttentionMachine AttentionSession::machine(std::optional<std::int64_t> copied_rows) const {
   if (kind_.graph) {
     const std::int64_t nnz_qo = kind_.graph->max_nnz_qo.value_or(0);
-    return backend_->machine(nnz_qo, kind_.graph->max_batch, kind_.graph->max_qo_len.value_or(nnz_qo));
+    return backend_->machine(nnz_qo, kind_.graph->max_batch, kind_.graph->max_qo_len.value_or(nnz_qo), copied_rows);
   }
   std::int64_t nnz_qo = 0, most_qo_len = 0;
   for (const std::int32_t len : qo_lens_) nnz_qo += len, most_qo_len = std::max<std::int64_t>(most_qo_len, len);
-  return backend_->machine(nnz_qo, std::ssize(qo_lens_), most_qo_len);
+  return backend_->machine(nnz_qo, std::ssize(qo_lens_), most_qo_len, copied_rows);
 }
 
 planner::PlanInputs AttentionSession::inputs() const {
   return plan_inputs(config_, machine(), kind_.decode, qo_lens_, kv_lens_);
 }
 
-AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& kind) : config_(config), kind_(kind) {
+AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& kind)
+    : AttentionSession(config, kind, nullptr) {}
+
+AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& kind,
+                                   std::unique_ptr<AttentionBackend> backend)
+    : config_(config), kind_(kind) {
   validate_config(config_, kind_);
-  backend_ = make_backend(config_, {.decode = kind_.decode, .for_graphs = kind_.graph.has_value(), .ragged = kind_.ragged});
+  const BackendKind asked{.decode = kind_.decode, .for_graphs = kind_.graph.has_value(), .ragged = kind_.ragged};
+  backend_ = backend ? std::move(backend) : make_backend(config_, asked);
+  if (kind_.graph) use_ = best_use();
+  else if (backend_->page_copies() == PageCopies::where_it_pays) use_ = PageUse::by_batch;
+  else if (backend_->page_copies() == PageCopies::always) use_ = PageUse::copied;
   planner::validate(inputs());
   if (kind_.graph) captured_ = most_work(inputs(), *kind_.graph);
 }
@@ -104,39 +162,67 @@ void AttentionSession::keep(const BatchLengths& lengths) {
   for (std::size_t b = 0; b < batch; ++b) mask_bytes_ += std::int64_t{qo_indptr_[b + 1] - qo_indptr_[b]} * kv_lens_[b];
 }
 
-Sizes AttentionSession::make_plan(const BatchLengths& lengths) {
-  planned_ = false;  // until all is well
-  validate_lengths(lengths, config_, kind_);
-  keep(lengths);
+Sizes AttentionSession::make_plan() {
   const planner::PlanInputs in = inputs();
   planner::make_plan(in, plan_);
   return captured_ ? *captured_ : planner::usage(plan_, in);
 }
 
+void AttentionSession::read_pages_in_place() {
+  use_ = PageUse::too_little_memory;
+  if (captured_) captured_ = most_work(inputs(), *kind_.graph);
+}
+
 WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
-  const Sizes sizes = make_plan(lengths);
-  return backend_->bytes(sizes, machine());
+  planned_ = false;
+  validate_lengths(lengths, config_, kind_);
+  keep(lengths);
+  use_ = best_use();
+  WorkspaceBytes bytes = backend_->bytes(make_plan(), machine()), least = bytes;
+  if (is_copied(use_) && backend_->page_copies() == PageCopies::where_it_pays) {
+    read_pages_in_place();
+    least = backend_->bytes(make_plan(), machine());
+    bytes = either(bytes, least);
+  }
+  bytes.least_device = least.device;
+  return bytes;
+}
+
+WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, bool copied) const {
+  const std::int64_t most_rows = std::min(most_tokens(limits, config_.cache.page_size), most_copied_rows);
+  const auto rows = copied ? std::optional(most_rows) : std::nullopt;
+  const auto bytes = [&](const AttentionMachine& machine) {
+    AttentionLimits of = limits;
+    if (machine.one_query && !kind_.decode) of.max_qo_len = 1;
+    return backend_->bytes(most_work(plan_inputs(config_, machine, kind_.decode, {}, {}), of), machine);
+  };
+  if (kind_.graph) return bytes(machine(rows));
+  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any.
+  const std::int64_t batch = limits.max_batch;
+  const auto with = [&](std::int64_t nnz_qo, std::int64_t most_qo_len) {
+    return bytes(backend_->machine(nnz_qo, batch, most_qo_len, rows));
+  };
+  return either(with(batch, 1), either(with(batch, 2), with(batch << 31, 2)));
 }
 
 WorkspaceBytes AttentionSession::bytes_for(const AttentionLimits& limits) const {
   validate_limits(limits, kind_.decode);
-  if (captured_) return backend_->bytes(most_work(inputs(), limits), machine());
-  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any.
-  WorkspaceBytes most;
-  const std::int64_t batch = limits.max_batch;
-  for (const auto& [nnz_qo, most_qo_len] : {std::pair{batch, 1}, {batch, 2}, {batch << 31, 2}}) {
-    const AttentionMachine machine = backend_->machine(nnz_qo, batch, most_qo_len);
-    const planner::PlanInputs in = plan_inputs(config_, machine, kind_.decode, {}, {});
-    AttentionLimits of = limits;
-    if (machine.one_query && !kind_.decode) of.max_qo_len = 1;
-    const WorkspaceBytes bytes = backend_->bytes(most_work(in, of), machine);
-    most = {std::max(most.device, bytes.device), std::max(most.staging, bytes.staging)};
+  const bool copied = may_copy(limits);
+  WorkspaceBytes bytes = bytes_within(limits, copied), least = bytes;
+  if (copied && backend_->page_copies() == PageCopies::where_it_pays) {
+    least = bytes_within(limits, false);
+    bytes = either(bytes, least);
   }
-  return most;
+  bytes.least_device = least.device;
+  return bytes;
 }
 
 void AttentionSession::attach(const Workspace& workspace) {
-  if (captured_) require_room(workspace, backend_->bytes(*captured_, machine()));
+  if (captured_) {
+    const bool may_change = backend_->page_copies() == PageCopies::where_it_pays && is_copied(use_);
+    if (may_change && !has_room(workspace, backend_->bytes(*captured_, machine()))) read_pages_in_place();
+    require_room(workspace, backend_->bytes(*captured_, machine()), use_);
+  }
   backend_->attach(workspace);
   workspace_ = workspace;
 }
@@ -152,14 +238,27 @@ PlannedBatch AttentionSession::planned() const {
   return batch;
 }
 
+Sizes AttentionSession::plan_as_room_allows(const BatchLengths& lengths) {
+  planned_ = false;  // until all is well
+  validate_lengths(lengths, config_, kind_);
+  keep(lengths);
+  if (!kind_.graph) use_ = best_use();
+  Sizes sizes = make_plan();
+  const bool may_change = backend_->page_copies() == PageCopies::where_it_pays && is_copied(use_) && !kind_.graph;
+  if (may_change && !has_room(workspace_, backend_->bytes(sizes, machine()))) {
+    read_pages_in_place();
+    sizes = make_plan();
+  }
+  require_room(workspace_, backend_->bytes(sizes, machine()), use_);
+  return sizes;
+}
+
 void AttentionSession::plan(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on,
                             Stream stream) {
   backend_->require_plannable(stream);
-  const Sizes sizes = make_plan(lengths);
+  const Sizes sizes = plan_as_room_allows(lengths);
   if (kind_.graph) page_ids = checked_page_ids(page_ids, lengths);
-  const AttentionMachine made_for = machine();
-  require_room(workspace_, backend_->bytes(sizes, made_for));
-  backend_->plan(planned(), sizes, made_for, page_ids, ids_on, stream);
+  backend_->plan(planned(), sizes, machine(), page_ids, ids_on, stream);
   planned_ = true;
 }
 

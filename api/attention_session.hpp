@@ -26,6 +26,8 @@ class AttentionSession {
     std::optional<AttentionLimits> graph{};  // a graph's, which keeps page ids; none: every plan takes what it needs
   };
   AttentionSession(const AttentionConfig& config, const Kind& kind);
+  // With a backend of the caller's, as tests have.
+  AttentionSession(const AttentionConfig& config, const Kind& kind, std::unique_ptr<AttentionBackend> backend);
 
   WorkspaceBytes bytes_for(const BatchLengths& lengths);
   WorkspaceBytes bytes_for(const AttentionLimits& limits) const;
@@ -36,18 +38,28 @@ class AttentionSession {
   void run(const AttentionArguments& arguments, Stream stream);
 
   const Plan& current_plan() const { return plan_; }
-  std::string explain() const { return backend_->explain((planned_ || kind_.graph) && machine().one_query); }
+  std::string explain() const { return backend_->explain(use_, (planned_ || kind_.graph) && machine().one_query); }
 
  private:
-  AttentionMachine machine() const;      // for the lengths that are kept, or the graph's limits
+  // For the lengths that are kept, or the graph's limits.
+  PageUse best_use() const;
+  std::int64_t copied_rows() const;      // where pages are copied
+  AttentionMachine machine() const;      // as the pages are used
+  AttentionMachine machine(std::optional<std::int64_t> copied_rows) const;
   planner::PlanInputs inputs() const;
   void keep(const BatchLengths& lengths);
-  Sizes make_plan(const BatchLengths& lengths);
+  Sizes make_plan();                     // for the lengths that are kept
+  Sizes plan_as_room_allows(const BatchLengths& lengths);
+  void read_pages_in_place();
+  bool keeps_bits() const;
+  bool may_copy(const AttentionLimits& limits) const;  // of some batch within them
+  WorkspaceBytes bytes_within(const AttentionLimits& limits, bool copied) const;
   PlannedBatch planned() const;
 
   AttentionConfig config_;
   Kind kind_;
   std::unique_ptr<AttentionBackend> backend_;
+  PageUse use_ = PageUse::in_place;  // of a graph always, else of the plan in force
   std::optional<Sizes> captured_;  // what a graph is captured for: the most within its limits
   Workspace workspace_;
   bool planned_ = false;

@@ -23,8 +23,12 @@ class CpuAttention final : public AttentionBackend {
         machine_{.shape = {.num_sms = threads_, .ctas_per_sm = 1}, .most_decode_rows = params_.group_size(),
                  .prefill_rows = prefill_rows} {}
 
-  AttentionMachine machine(std::int64_t, std::int64_t, std::int64_t) const override { return machine_; }
-  std::string explain(bool) const override { return "C4 on the CPU, with up to " + std::to_string(threads_) + " threads"; }
+  AttentionMachine machine(std::int64_t, std::int64_t, std::int64_t, std::optional<std::int64_t>) const override {
+    return machine_;
+  }
+  std::string explain(PageUse, bool) const override {
+    return "C4 on the CPU, with up to " + std::to_string(threads_) + " threads";
+  }
 
   // C4's partials, then o in f32 where the caller wants another dtype.
   WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine&) const override {

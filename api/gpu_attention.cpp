@@ -1,8 +1,9 @@
 // The GPU behind an attention object: a kernel of decode or prefill, on a plan that is packed on the host and copied in one
 // piece.
 //
-// workspace.device   packed plan, page ids that a graph keeps, partials
-// workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: the plan, and a graph's page ids
+// workspace.device   packed plan, page ids that a graph keeps, partials; where pages are copied together first also the list
+//                    of what is copied, behind the plan, and at the end the copy of K and V
+// workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: plan, list, and a graph's page ids
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "api/gpu_call.hpp"
 #include "core/error.hpp"
 #include "gpu/check.hpp"
+#include "gpu/prefill/compact_pages.hpp"
 #include "gpu/staging_ring.hpp"
 
 namespace flashladder::api {
@@ -43,18 +45,25 @@ class GpuAttention final : public AttentionBackend {
     num_sms_ = sms_to_use(config.execution);
   }
 
-  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len) const override {
-    return gpu_machine(choice_.kernel_for(most_qo_len), params_, nnz_qo, batch, num_sms_);
+  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len,
+                           std::optional<std::int64_t> copied_rows) const override {
+    const GpuKernel kernel = copied_rows ? GpuKernel::p11 : choice_.kernel_for(most_qo_len);
+    AttentionMachine machine = gpu_machine(kernel, params_, nnz_qo, batch, num_sms_);
+    machine.copied_rows = copied_rows;
+    return machine;
   }
-  std::string explain(bool one_query) const override {
-    const std::string why = choice_.explain(one_query, kind_.for_graphs);
-    return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(num_sms_) + " SMs, as num_sms asks";
+  PageCopies page_copies() const override { return choice_.copies; }
+  std::string explain(PageUse use, bool one_query) const override {
+    const std::string reason = one_query ? "" : why_in_place(use);
+    std::string why = is_copied(use) ? choice_.why_copied : choice_.explain(one_query, kind_.for_graphs);
+    if (!is_copied(use) && !reason.empty()) why += "; " + reason;
+    if (config_.execution.num_sms > 0) why += "; on " + std::to_string(num_sms_) + " SMs, as num_sms asks";
+    return why;
   }
 
   WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const override {
-    const PackedShape shape = shape_for(sizes, machine);
-    const std::size_t copied = gpu::packed_bytes(shape) + kept_indices_bytes(sizes);
-    return {.device = copied + gpu::partial_bytes(shape, params_.head_dim_vo), .staging = gpu::StagingRing::slots * copied};
+    const Layout at = layout(sizes, machine);
+    return {.device = at.end, .staging = gpu::StagingRing::slots * at.partials};
   }
 
   void attach(const Workspace& workspace) override {
@@ -74,14 +83,16 @@ class GpuAttention final : public AttentionBackend {
 
   void plan(const PlannedBatch& batch, const Sizes& sizes, const AttentionMachine& machine,
             std::span<const std::int32_t> page_ids, Device ids_on, Stream stream) override {
-    planned_kernel_ = machine.one_query ? GpuKernel::d6 : choice_.kernel;
     shape_ = shape_for(sizes, machine);
-    packed_bytes_ = gpu::packed_bytes(shape_);
-    partials_ = workspace_.device.data() + packed_bytes_ + kept_indices_bytes(sizes);
+    at_ = layout(sizes, machine);
+    kernel_ = machine.copied_rows ? GpuKernel::p11 : machine.one_query ? GpuKernel::d6 : choice_.kernel;
+    compacted_ = compacted_shape(sizes, machine);
     const std::span<std::byte> slot = ring_->next();
     const auto& table = batch.lengths.block_table;
-    gpu::pack(batch.plan, {config_.cache.page_size, table ? table->max_pages : 0}, shape_, slot);
-    std::size_t staged = packed_bytes_;
+    const gpu::PageRows pages{config_.cache.page_size, table ? table->max_pages : 0};
+    gpu::pack(batch.plan, compacted_ ? gpu::PageRows{} : pages, shape_, slot.first(at_.list));
+    if (compacted_) gpu::pack_compaction(batch.plan, params_, pages, *compacted_, slot.subspan(at_.list));
+    std::size_t staged = at_.indices;
     if (ids_on == Device::cpu && !page_ids.empty()) {
       std::memcpy(slot.data() + staged, page_ids.data(), page_ids.size_bytes());
       staged += page_ids.size_bytes();
@@ -90,7 +101,7 @@ class GpuAttention final : public AttentionBackend {
     gpu::check(cudaMemcpyAsync(device, slot.data(), staged, cudaMemcpyHostToDevice, cuda_stream(stream)));
     ring_->enqueued(cuda_stream(stream));
     if (ids_on == Device::gpu && !page_ids.empty()) {
-      gpu::check(cudaMemcpyAsync(device + packed_bytes_, page_ids.data(), page_ids.size_bytes(), cudaMemcpyDeviceToDevice,
+      gpu::check(cudaMemcpyAsync(device + at_.indices, page_ids.data(), page_ids.size_bytes(), cudaMemcpyDeviceToDevice,
                                  cuda_stream(stream)));
     }
     planned_on_ = stream;
@@ -103,15 +114,40 @@ class GpuAttention final : public AttentionBackend {
     require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
     if (batch.plan.batch == 0 && !kind_.for_graphs) return;
     std::byte* device = workspace_.device.data();
-    const auto* kept = reinterpret_cast<const std::int32_t*>(device + packed_bytes_);
+    const auto* kept = reinterpret_cast<const std::int32_t*>(device + at_.indices);
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = config_.execution.enable_pdl;
-    attend_on_gpu(planned_kernel_, call, shape_, device, partials_, stream);
+    if (compacted_) {
+      const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, shape_.num_ctas};  // P11: one CTA an SM
+      call = gpu::p11::compact_pages(call, to, cuda_stream(stream));
+    }
+    attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
     captured_ = captured_ || (capturing && !kind_.for_graphs);
   }
 
  private:
+  // Where the parts of workspace.device begin. A slot of workspace.staging has those before the partials.
+  struct Layout {
+    std::size_t list = 0, indices = 0, partials = 0, copy = 0, end = 0;  // the packed plan comes first
+  };
+  Layout layout(const Sizes& sizes, const AttentionMachine& machine) const {
+    const PackedShape shape = shape_for(sizes, machine);
+    const auto compacted = compacted_shape(sizes, machine);
+    Layout at;
+    at.list = gpu::packed_bytes(shape);
+    at.indices = at.list + (compacted ? gpu::compaction_list_bytes(*compacted) : 0);
+    at.partials = at.indices + kept_indices_bytes(sizes);
+    at.copy = at.end = at.partials + gpu::partial_bytes(shape, params_.head_dim_vo);
+    if (!compacted) return at;
+    at.copy = (at.copy + 127) / 128 * 128;  // rows are whole cache lines, if the workspace begins with one
+    at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.cache.dtype);
+    return at;
+  }
+  static std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) {
+    if (!machine.copied_rows) return {};
+    return gpu::CompactedShape{static_cast<std::int32_t>(sizes.batch), *machine.copied_rows};
+  }
   PackedShape shape_for(const Sizes& sizes, const AttentionMachine& machine) const {
     return {.claimed = machine.claimed, .num_ctas = static_cast<std::int32_t>(machine.shape.num_ctas()),
             .query_tile = machine.query_tile(kind_.decode, params_.group_size()),
@@ -127,13 +163,14 @@ class GpuAttention final : public AttentionBackend {
   BackendKind kind_;
   int gpu_;
   GpuChoice choice_;
-  GpuKernel planned_kernel_{};  // behind the plan in force
   std::int32_t num_sms_ = 0;  // asked once: plan() is called in every step of a model
   Workspace workspace_;
   std::optional<gpu::StagingRing> ring_;
   PackedShape shape_;
-  std::size_t packed_bytes_ = 0;
-  std::byte* partials_ = nullptr;
+  // Of the plan in force.
+  GpuKernel kernel_ = GpuKernel::d6;
+  Layout at_;
+  std::optional<gpu::CompactedShape> compacted_;
   Stream planned_on_ = nullptr;
   bool captured_ = false;  // into a graph that replays the plan in force, and no other
 };

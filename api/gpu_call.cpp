@@ -20,12 +20,10 @@ bool is_capturing(Stream stream) {
 
 namespace {
 
-// "" if P11 computes this here, else why not.
-std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& params, bool ragged) {
+// "" if P11 computes this here, if need be on a copy of K and V; else why not.
+std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& params) {
   const std::string reason = gpu::p11::why_not(params, config.cache.dtype);
-  if (!reason.empty()) return reason;
-  const std::string pages = ragged ? "" : gpu::p11::why_not_pages(config.cache.page_size);
-  return pages.empty() ? gpu::why_no_hopper() : pages;
+  return reason.empty() ? gpu::why_no_hopper() : reason;
 }
 
 }  // namespace
@@ -47,13 +45,20 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
     return {GpuKernel::d6, "D6, for one query a request"};
   }
-  const std::string no_fa3 = why_not_fa3(config, params, kind.ragged);
+  const std::string no_fa3 = why_not_fa3(config, params);
   require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
-  if (asked != Backend::fa2 && no_fa3.empty()) return {GpuKernel::p11, "fa3: P11, for Hopper GPUs"};
+  const std::string fa3 = "fa3: P11, for Hopper GPUs", fa2 = "fa2: P5, for Ampere and newer GPUs; ";
+  if (asked != Backend::fa2 && no_fa3.empty()) {
+    const std::string no_boxes = kind.ragged ? "" : gpu::p11::why_not_pages(config.cache.page_size);
+    if (no_boxes.empty()) return {GpuKernel::p11, fa3};
+    const std::string on_copy = fa3 + ", on K and V that are copied together first: " + no_boxes;
+    if (asked == Backend::fa3) return {GpuKernel::p11, on_copy, PageCopies::always, on_copy};
+    return {GpuKernel::p5, fa2 + "not fa3: " + no_boxes, PageCopies::where_it_pays, on_copy};  // what P11 takes, P5 does
+  }
   const std::string no_fa2 = gpu::p5::why_not(params, config.cache.dtype);
   require(asked != Backend::fa2 || no_fa2.empty(), "backend", "fa2", ("can't be taken: " + no_fa2).c_str());
   const std::string not_fa3 = asked == Backend::fa2 ? "fa2 was asked for" : "not fa3: " + no_fa3;
-  if (no_fa2.empty()) return {GpuKernel::p5, "fa2: P5, for Ampere and newer GPUs; " + not_fa3};
+  if (no_fa2.empty()) return {GpuKernel::p5, fa2 + not_fa3};
   const std::string reason = gpu::p1::why_not(params, config.cache.dtype);
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
   return {GpuKernel::p1, "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
@@ -63,8 +68,9 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
 
 GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) {
   GpuChoice choice = choose(config, kind);
-  // With chunks of a fixed size a request's bits must not depend on its neighbours, and so nor may its kernel.
-  const bool by_plan = kind.for_graphs || config.execution.policy != SplitPolicy::fixed;
+  // With policies fixed and none a request's bits must not depend on its neighbours, and so nor may its kernel.
+  const SplitPolicy policy = config.execution.policy;
+  const bool by_plan = kind.for_graphs || (policy != SplitPolicy::fixed && policy != SplitPolicy::none);
   const bool any = !kind.decode && config.execution.backend == Backend::automatic && by_plan;
   choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), config.cache.dtype).empty();
   return choice;

@@ -17,11 +17,14 @@ bool is_capturing(Stream stream);
 
 // The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
 // the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6
-// computes what the config says, and neither a backend nor chunks of a fixed size are asked for.
+// computes what the config says, and neither a backend nor policy fixed or none is asked for.
 enum class GpuKernel : std::uint8_t { d6, p1, p5, p11 };
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
   std::string why{};  // a sentence
+  // Pages that P11 can't read: with a copy of K and V it is the kernel, and says so in its own sentence.
+  PageCopies copies = PageCopies::never;
+  std::string why_copied{};
   bool d6_for_one_query = false;
 
   bool as_decode(std::int64_t most_qo_len) const { return d6_for_one_query && most_qo_len <= 1; }

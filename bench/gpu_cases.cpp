@@ -135,6 +135,14 @@ std::vector<PrefillCase> prefill_cases() {
     if (!window) special.spec.params.logits_soft_cap = 30;
     cases.push_back(special);
   }
+  // Pages of one token: fa3 on a copy of K and V, fa2 in place, which is where api/page_use.hpp's rule comes from.
+  for (const char* name : {"B2 S8192 32/8 p16 causal", "B4 S2048 32/8 p16 causal", "B8 q512 kv16384 32/8 p16 causal",
+                           "B64 q16 kv8192 32/8 p16 causal"}) {
+    PrefillCase paged = *std::find_if(cases.begin(), cases.end(), [&](const PrefillCase& c) { return c.spec.name == name; });
+    paged.fa2_too = true, paged.spec.page_size = 1;
+    paged.spec.name.replace(paged.spec.name.find("p16"), 3, "p1");
+    cases.push_back(paged);
+  }
   return cases;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "core/error.hpp"
@@ -26,7 +27,9 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
     }
   }
   std::string reason = about.why_not(spec.params, spec.dtype);
-  if (reason.empty() && about.why_not_pages != nullptr) reason = about.why_not_pages(spec.page_size);
+  if (reason.empty() && about.why_not_pages != nullptr && about.compact == nullptr) {
+    reason = about.why_not_pages(spec.page_size);
+  }
   return {reason.empty() ? about.why_no_device() : "this rung does not compute " + reason};
 }
 
@@ -45,6 +48,12 @@ Rung direct_on_gpu(const GpuRung& about, void (*attend)(const AttentionCall&, cu
     };
   };
   return rung;
+}
+
+// Of K and V that are copied together first, behind the partials in the workspace; none where pages are read in place.
+std::optional<gpu::CompactedShape> copied(const GpuRung& about, const CaseSpec& spec) {
+  if (about.compact == nullptr || about.why_not_pages(spec.page_size).empty()) return {};
+  return gpu::CompactedShape{spec.batch(), spec.total_kv()};
 }
 
 // The chunk (0: none) with the smallest predicted makespan when blocks take the items in order, merging included.
@@ -115,19 +124,33 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
   const auto make_plan = [shape_of_rung](const CaseSpec& spec, const Settings& settings) {
     return planner::make_plan(gpu_plan_inputs(spec, settings, shape_of_rung(spec)));
   };
-  rung.workspace_bytes = [make_plan](const CaseSpec& spec, const Settings& settings) {
-    return gpu::partial_bytes(gpu::shape_of(make_plan(spec, settings)), spec.params.head_dim_vo);
+  const auto copy_at = [](const gpu::PackedShape& shape, const CaseSpec& spec) {
+    return (gpu::partial_bytes(shape, spec.params.head_dim_vo) + 15) / 16 * 16;
   };
-  rung.prepare = [make_plan, attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec,
-                                                         const Settings& settings) -> Runner {
+  rung.workspace_bytes = [=](const CaseSpec& spec, const Settings& settings) {
+    const gpu::PackedShape shape = gpu::shape_of(make_plan(spec, settings));
+    const auto copy = copied(about, spec);
+    return copy ? copy_at(shape, spec) + gpu::compacted_bytes(*copy, spec.params, spec.dtype)
+                : gpu::partial_bytes(shape, spec.params.head_dim_vo);
+  };
+  rung.prepare = [=, attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec,
+                                                 const Settings& settings) -> Runner {
     const Plan plan = make_plan(spec, settings);
     const gpu::PackedShape shape = gpu::shape_of(plan);
-    std::vector<std::byte> packed(gpu::packed_bytes(shape));
-    gpu::pack(plan, {spec.page_size, buffers.problem.max_pages()}, shape, packed);
+    const gpu::PageRows pages{spec.page_size, buffers.problem.max_pages()};
+    const auto copy = copied(about, spec);
+    const std::size_t list_at = gpu::packed_bytes(shape);
+    std::vector<std::byte> packed(list_at + (copy ? gpu::compaction_list_bytes(*copy) : 0));
+    gpu::pack(plan, copy ? gpu::PageRows{} : pages, shape, packed);
+    if (copy) gpu::pack_compaction(plan, spec.params, pages, *copy, std::span(packed).subspan(list_at));
     const auto on_device = std::make_shared<const DeviceBuffer>(packed.data(), packed.size());
-    return [attend, on_device, shape, call = gpu::attention_call(buffers.problem, buffers.output),
-            workspace = buffers.workspace.data()](void* stream) {
-      attend(call, shape, on_device->data(), workspace, static_cast<cudaStream_t>(stream));
+    const gpu::Compaction to{copy.value_or(gpu::CompactedShape{}), on_device->data() + list_at,
+                             buffers.workspace.data() + copy_at(shape, spec), shape.num_ctas};
+    return [attend, on_device, shape, to, compact = copy ? about.compact : nullptr,
+            call = gpu::attention_call(buffers.problem, buffers.output),
+            workspace = buffers.workspace.data()](void* stream_) {
+      const auto stream = static_cast<cudaStream_t>(stream_);
+      attend(compact ? compact(call, to, stream) : call, shape, on_device->data(), workspace, stream);
     };
   };
   return rung;
@@ -164,7 +187,8 @@ std::vector<Rung> gpu_rungs() {
                      p5_plan_shape, gpu::p5::attend),
       planned_on_gpu({.name = "P11", .idea = "Hopper: pages by TMA, wgmma, stale softmax reference, Q in registers",
                       .teaches = "13", .must_equal = "P5", .why_not = gpu::p11::why_not,
-                      .why_not_pages = gpu::p11::why_not_pages, .why_no_device = gpu::why_no_hopper, .one_query = false,
+                      .why_not_pages = gpu::p11::why_not_pages, .compact = gpu::p11::compact_pages,
+                      .why_no_device = gpu::why_no_hopper, .one_query = false,
                       .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),
   };
 }

@@ -11,6 +11,7 @@
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/rung_grid.hpp"
 #include "gpu/device.hpp"
+#include "gpu/prefill/compact_pages.hpp"
 #include "ladder/rung.hpp"
 #include "planner/plan_inputs.hpp"
 
@@ -23,6 +24,7 @@ struct GpuRung {
   std::string name{}, idea{}, teaches{}, must_equal{};
   std::string (*why_not)(const AttentionParams&, DType) = nullptr;  // "" if it computes this
   std::string (*why_not_pages)(std::int32_t page_size) = nullptr;  // the same of pages; null: any
+  gpu::CompactPages compact = nullptr;  // such pages it takes behind this, on a copy of K and V in the workspace
   const std::string& (*why_no_device)() = gpu::why_no_device;
   bool one_query = true;   // of each request: a decode rung
   bool p_as_kv = false;    // rounds P to the dtype of K and V

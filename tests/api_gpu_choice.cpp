@@ -54,8 +54,10 @@ TEST_CASE("who asks for a backend gets it and what D6 does not compute stays whe
   config.logits.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
   CHECK(prefill_choice(config).kernel_for(1) == GpuKernel::p1);
   config = config_of();
-  config.execution.policy = SplitPolicy::fixed, config.execution.chunk_size = 512;  // bits do not depend on neighbours
-  CHECK(prefill_choice(config).kernel_for(1) == prefill_choice(config).kernel);
+  for (const SplitPolicy policy : {SplitPolicy::fixed, SplitPolicy::none}) {  // bits do not depend on neighbours
+    config.execution.policy = policy, config.execution.chunk_size = 512;
+    CHECK(prefill_choice(config).kernel_for(1) == prefill_choice(config).kernel);
+  }
   CHECK(choose_kernel(config, {.decode = false, .for_graphs = true}).kernel_for(1) == GpuKernel::d6);  // all its plans
   CHECK(choose_kernel(config_of(), {.decode = true}).explain(true, false) == "D6, for one query a request");
 }
@@ -63,7 +65,7 @@ TEST_CASE("who asks for a backend gets it and what D6 does not compute stays whe
 TEST_CASE("a prefill of single queries has decode's plan") {
   const std::vector<std::int32_t> one(6, 1), kv_lens{5000, 17, 0, 900, 1, 12000};
   for (const MaskMode mask : {MaskMode::none, MaskMode::causal, MaskMode::custom}) {
-    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::count, SplitPolicy::none}) {
+    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::count, SplitPolicy::target}) {
       AttentionConfig config = config_of();
       config.logits.mask = mask, config.logits.window_left = 700;
       config.execution.policy = policy;

@@ -22,8 +22,9 @@ using namespace flashladder::test;
 
 namespace {
 
-AttentionConfig prefill_config(const Case& c, DType o_dtype, SplitPolicy policy) {
+AttentionConfig prefill_config(const Case& c, DType o_dtype, SplitPolicy policy, Backend backend = Backend::automatic) {
   AttentionConfig config = config_of(c.spec, Device::gpu, o_dtype);
+  config.execution.backend = backend;
   config.execution.policy = policy;
   config.execution.chunk_size = 64;
   return config;
@@ -41,8 +42,8 @@ BatchLengths lengths_of(const Case& c) {
   return lengths;
 }
 
-Result prefill(const Case& c, DType o_dtype, SplitPolicy policy) {
-  const AttentionConfig config = prefill_config(c, o_dtype, policy);
+Result prefill(const Case& c, DType o_dtype, SplitPolicy policy, Backend backend = Backend::automatic) {
+  const AttentionConfig config = prefill_config(c, o_dtype, policy, backend);
   const gpu::DeviceProblem on_device(c.problem());
   const AttentionProblem& view = on_device.view();
   AttentionSession session(config, {.decode = false});
@@ -63,15 +64,22 @@ const Rung& rung_behind(const AttentionConfig& config) {
   return rung(why.starts_with("fa3: P11") ? "P11" : why.starts_with("fa2: P5") ? "P5" : "P1");
 }
 
-void check_prefill(const CaseSpec& spec, SplitPolicy policy) {
-  INFO("case: ", spec.name, " (seed ", spec.seed, ")");
-  const Case c = draw_case(spec);
-  const Oracle oracle = make_oracle(c, rung_behind(prefill_config(c, DType::f32, policy)).rounding(spec));
-  const Result exact = prefill(c, DType::f32, policy);
+void check_prefill(const Case& c, SplitPolicy policy, Backend backend) {
+  const CaseSpec& spec = c.spec;
+  INFO("case: ", spec.name, " (seed ", spec.seed, "), backend ", name_of(backend));
+  const Oracle oracle = make_oracle(c, rung_behind(prefill_config(c, DType::f32, policy, backend)).rounding(spec));
+  const Result exact = prefill(c, DType::f32, policy, backend);
   const Comparison comparison = compare(c, exact.floats(), exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
   if (spec.dtype == DType::f32) return;
-  CHECK(prefill(c, spec.dtype, policy).o == rounded(exact.floats(), spec.dtype));
+  CHECK(prefill(c, spec.dtype, policy, backend).o == rounded(exact.floats(), spec.dtype));
+}
+
+// Pages that fa3 copies together first are, in cases as small as these, read in place unless it is asked for.
+void check_prefill(const CaseSpec& spec, SplitPolicy policy) {
+  const Case c = draw_case(spec);
+  check_prefill(c, policy, Backend::automatic);
+  if (spec.page_size % 8 != 0 && rung("P11").supports(spec)) check_prefill(c, policy, Backend::fa3);
 }
 
 }  // namespace
@@ -109,46 +117,60 @@ TEST_CASE("a backend is taken or refused with the reason; both give one answer")
   if (!gpu::why_no_hopper().empty()) return refused(config, false, gpu::why_no_hopper().c_str());
   CHECK(AttentionSession(config, {.decode = false}).explain().starts_with("fa3: P11"));
   config.cache.page_size = 4;
-  refused(config, false, "no multiple of 8");
+  CHECK(AttentionSession(config, {.decode = false}).explain() ==
+        "fa3: P11, for Hopper GPUs, on K and V that are copied together first: page_size 4, which is no multiple of 8");
   config.execution.backend = Backend::automatic;
-  CHECK(AttentionSession(config, {.decode = false}).explain().find("not fa3") != std::string::npos);
+  CHECK(AttentionSession(config, {.decode = false}).explain() ==
+        "fa2: P5, for Ampere and newer GPUs; not fa3: page_size 4, which is no multiple of 8; plan() decides for each batch "
+        "whether to copy K and V together first, for fa3");
 }
 
-// Tokens one after the other, requests that begin at any row: the last tiles lie at the very end of the memory.
-TEST_CASE("a ragged cache gives the bits of a paged one") {
-  for (const std::int32_t last : {1, 77, 128, 300}) {
-    CaseSpec spec{.name = "ragged", .seed = 5, .qo_lens = {5, 130, 0, 64, last}, .kv_lens = {5, 331, 7, 64, last},
-                  .dtype = DType::f16};
-    spec.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::causal};
-    const Case c = draw_case(spec);
-    const AttentionProblem problem = c.problem();
+// A case's tokens one after the other, as a ragged cache has them.
+struct RaggedCase {
+  std::vector<std::int32_t> kv_indptr{0};
+  std::vector<Half> k, v;
+
+  explicit RaggedCase(const AttentionProblem& problem) {
     const PagedKvCache& kv = problem.kv;
-    std::vector<std::int32_t> kv_indptr{0};
-    std::vector<Half> k, v;
     for (std::int32_t b = 0; b < problem.batch(); ++b) {
       for (std::int32_t token = 0; token < problem.kv_len(b); ++token) {
         const KvSlot slot = problem.page_table().locate(b, token);
-        for (std::int32_t head = 0; head < 2; ++head) {
+        for (std::int32_t head = 0; head < kv.num_kv_heads; ++head) {
           const Half* key = static_cast<const Half*>(kv.k) + kv.k_strides.offset(slot, head);
           const Half* value = static_cast<const Half*>(kv.v) + kv.v_strides.offset(slot, head);
-          k.insert(k.end(), key, key + 128), v.insert(v.end(), value, value + 128);
+          k.insert(k.end(), key, key + kv.head_dim_qk), v.insert(v.end(), value, value + kv.head_dim_vo);
         }
       }
       kv_indptr.push_back(kv_indptr.back() + problem.kv_len(b));
     }
-    const Result paged = prefill(c, DType::f16, SplitPolicy::none);
-    const gpu::DeviceProblem on_device(problem);
-    const gpu::DeviceBuffer device_k(k.data(), k.size() * sizeof(Half)), device_v(v.data(), v.size() * sizeof(Half));
+  }
+};
+
+// Requests begin at any row: the last tiles lie at the very end of the memory.
+TEST_CASE("a ragged cache gives the bits of a paged one, of any page size on Hopper") {
+  const bool hopper = gpu::why_no_hopper().empty();
+  for (const std::int32_t last : {1, 77, 128, 300, -16, -3, -1}) {
+    const std::int32_t page_size = last < 0 ? -last : 16, len = last < 0 ? 77 : last;
+    if (page_size % 8 != 0 && !hopper) continue;
+    CaseSpec spec{.name = "ragged", .seed = 5, .qo_lens = {5, 130, 0, 64, len}, .kv_lens = {5, 331, 7, 64, len},
+                  .page_size = page_size, .dtype = DType::f16};
+    spec.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::causal};
+    const Case c = draw_case(spec);
+    const RaggedCase tokens(c.problem());
+    const Backend backend = page_size % 8 == 0 ? Backend::automatic : Backend::fa3;
+    const Result paged = prefill(c, DType::f16, SplitPolicy::none, backend);
+    const gpu::DeviceProblem on_device(c.problem());
+    const gpu::DeviceBuffer k(tokens.k.data(), tokens.k.size() * sizeof(Half));
+    const gpu::DeviceBuffer v(tokens.v.data(), tokens.v.size() * sizeof(Half));
     AttentionConfig config = prefill_config(c, DType::f16, SplitPolicy::none);
     config.cache.page_size = 1;
-    const std::span<const std::int32_t> qo_indptr = problem.qo_indptr;
-    GpuWorkspace memory(BatchPrefillWithRaggedKVCache::workspace_bytes(config, qo_indptr, kv_indptr));
+    GpuWorkspace memory(BatchPrefillWithRaggedKVCache::workspace_bytes(config, c.qo_indptr, tokens.kv_indptr));
     BatchPrefillWithRaggedKVCache ragged(config, memory.view());
-    ragged.plan(qo_indptr, kv_indptr);
+    ragged.plan(c.qo_indptr, tokens.kv_indptr);
     GpuOutput out(static_cast<std::int32_t>(c.q.shape[0]), config);
-    const std::int64_t tokens = kv_indptr.back();
-    ragged.run(on_device.view().q, contiguous(device_k.data(), DType::f16, {tokens, 2, 128}),
-               contiguous(device_v.data(), DType::f16, {tokens, 2, 128}), out.view());
+    const std::int64_t rows = tokens.kv_indptr.back();
+    ragged.run(on_device.view().q, contiguous(k.data(), DType::f16, {rows, 2, 128}),
+               contiguous(v.data(), DType::f16, {rows, 2, 128}), out.view());
     CHECK((out.result(nullptr) == paged));
   }
 }

@@ -152,17 +152,29 @@ TEST_CASE("a graph of a prefill captured once replays fifty random plans, bit fo
   }
 }
 
-TEST_CASE("a graph of a prefill is planned again for each batch") {
+namespace {
+
+void check_graph(std::int32_t page_size, Backend backend) {
   CaseSpec spec{.name = "pool", .seed = 8, .qo_lens = {70, 1, 0, 200, 5, 33}, .kv_lens = {700, 900, 40, 200, 3, 1300},
-                .dtype = DType::f16};
+                .page_size = page_size, .dtype = DType::f16};
   spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .mask = MaskMode::causal,
                  .window_left = 300, .pos_encoding_mode = PosEncodingMode::ALIBI};
   const Case c = draw_case(spec);
   for (const SplitPolicy policy : {SplitPolicy::fixed, SplitPolicy::balanced}) {
-    Replanned replanned(c, prefill_config(c, policy), limits_of(c));
+    AttentionConfig config = prefill_config(c, policy);
+    config.execution.backend = backend;
+    Replanned replanned(c, config, limits_of(c));
     for (const std::vector<std::int32_t>& requests :
          {std::vector<std::int32_t>{0, 1, 2, 3, 4, 5}, {5}, {}, {2}, {4, 4}, {1, 4, 5, 0}}) {
       CHECK(replanned.replays(requests));
     }
   }
+}
+
+}  // namespace
+
+TEST_CASE("a graph of a prefill is planned again for each batch") {
+  check_graph(16, Backend::automatic);
+  check_graph(3, Backend::fa2);
+  if (gpu::why_no_hopper().empty()) check_graph(3, Backend::fa3);
 }

@@ -109,13 +109,17 @@ TEST_CASE("every GPU rung equals the rung below on the case table") {
 }
 
 // For compute-sanitizer, which sees few cases: all rungs are among these.
-TEST_CASE("every GPU rung runs on one of two small cases") {
+TEST_CASE("every GPU rung runs on one of three small cases") {
   CaseSpec decode{.name = "small decode", .seed = 1, .qo_lens = {1, 1}, .kv_lens = {33, 200}, .dtype = DType::f16};
   decode.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::causal};
   CaseSpec prefill = decode;
   prefill.name = "small prefill";
   prefill.qo_lens = {40, 130}, prefill.kv_lens = {90, 300};
-  check_all(2, [&](int i) { return Trial{i == 0 ? decode : prefill, {.threads = 1, .num_sms = 2}}; });
+  CaseSpec small_pages = prefill;  // which P11 takes behind another kernel
+  small_pages.name = "small prefill on small pages";
+  small_pages.page_size = 5, small_pages.params.window_left = 60;
+  const CaseSpec* const specs[] = {&decode, &prefill, &small_pages};
+  check_all(3, [&](int i) { return Trial{*specs[i], {.threads = 1, .num_sms = 2}}; });
   CHECK(rung("D6").supports(decode));  // there is a GPU, or the test is skipped
   for (const auto& [name, runs] : runs_of_rungs()) {
     const Rung& r = rung(name);

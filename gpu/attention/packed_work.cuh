@@ -32,8 +32,8 @@ __device__ inline void settle_work(const PackedParams& plan, std::int32_t group_
                                    const PackedItem& coming, PackedItem& item) {
   if (threadIdx.x % 32 == 0) {
 #pragma unroll 1
-    for (unsigned i = 0; i < sizeof(PackedItem) / 4; ++i) {  // one by one: such a warp has few registers
-      reinterpret_cast<std::int32_t*>(&item)[i] = reinterpret_cast<const std::int32_t*>(&coming)[i];
+    for (unsigned i = 0; i < sizeof(PackedItem) / sizeof(uint4); ++i) {  // not all at once: such a warp has few registers
+      reinterpret_cast<uint4*>(&item)[i] = reinterpret_cast<const uint4*>(&coming)[i];
     }
     plan.view.header->move_to_copy(item, copy, plan.pack, group_size);
   }

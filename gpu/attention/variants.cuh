@@ -15,6 +15,7 @@
 //   variant.sees(query, j)                           for each key j of an *edge* tile: a tile with a key that one of its
 //                                                    rows does not see. every_tile_is_edge(): all of them are
 //   variant.logit(dot, query, head, j)               for each key that is seen
+//   Variant::has_small_form                          small(dot) and logit_of_small(dot) say the same with less arithmetic
 //   variant.row_constant(query, head)                what all logits of the row lack: finish_row() adds it to lse_log2
 //   Variant::only_scales                             logit(dot, ...) is dot * p.scale: may be folded into an exponent
 //
@@ -38,7 +39,7 @@ struct Scaled {
   struct Params {
     float scale;
   };
-  static constexpr bool only_scales = true;
+  static constexpr bool only_scales = true, has_small_form = false;
   struct Query {};
   struct Head {};
   static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap == 0; }
@@ -54,16 +55,26 @@ struct Scaled {
 };
 
 struct SoftCapped {
+  // tanh x = x (1 + c1 x^2 + .. + c4 x^8) for |x| <= 1/2, a minimax fit: within 1.1e-7 of it, relatively, in float
+  // arithmetic. A few multiplications, where tanhf takes exponentials and divisions.
+  static constexpr float most_of_small = 0.5f;
+  static constexpr float fit[5] = {1.0f, -0.3333307f, 0.1332478f, -0.052986074f, 0.017135005f};
   struct Params {
     float inner, outer;
+    float small, powers[5];  // dots up to small have logit dot (powers[0] + powers[1] dot^2 + ..)
   };
-  static constexpr bool only_scales = false;
+  static constexpr bool only_scales = false, has_small_form = true;
   using Query = Scaled::Query;
   using Head = Scaled::Head;
   static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap > 0; }
   static Params params(const AttentionCall& call) {
     const AttentionParams& a = call.params;
-    return {a.sm_scale / a.logits_soft_cap, a.logits_soft_cap * static_cast<float>(log2_e)};
+    Params p{.inner = a.sm_scale / a.logits_soft_cap, .outer = a.logits_soft_cap * static_cast<float>(log2_e), .small = 0,
+             .powers = {}};
+    p.small = p.inner > 0 ? most_of_small / p.inner : 0;
+    double power = double{p.outer} * p.inner;
+    for (int i = 0; i < 5; ++i, power *= double{p.inner} * p.inner) p.powers[i] = static_cast<float>(fit[i] * power);
+    return p;
   }
 
   Params p;
@@ -72,6 +83,14 @@ struct SoftCapped {
   __device__ static constexpr bool every_tile_is_edge() { return false; }
   __device__ bool sees(Query, std::int32_t) const { return true; }
   __device__ float logit(float dot, Query, Head, std::int32_t) const { return p.outer * tanhf(dot * p.inner); }
+  __device__ bool small(float dot) const { return fabsf(dot) <= p.small; }
+  __device__ float logit_of_small(float dot) const {
+    const float square = dot * dot;
+    float sum = p.powers[4];
+#pragma unroll
+    for (int i = 3; i >= 0; --i) sum = fmaf(sum, square, p.powers[i]);
+    return dot * sum;
+  }
   __device__ static constexpr float row_constant(Query, Head) { return 0; }
 };
 
@@ -80,7 +99,7 @@ struct General {
     AttentionParams attention;
     const std::uint8_t* custom_mask;
   };
-  static constexpr bool only_scales = false;
+  static constexpr bool only_scales = false, has_small_form = false;
   struct Query {
     std::int32_t i, origin;  // origin: the key from which ALiBi reckons
     RequestShape request;

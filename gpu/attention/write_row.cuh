@@ -11,15 +11,23 @@
 
 namespace flashladder::gpu {
 
-// What scales a row of o, its sink merged; lse is written by the one who has feature 0.
-__device__ inline float finish_row(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state,
-                                   float row_constant) {
+// What scales a row of o, and its lse_log2: its sink merged.
+__device__ inline FinishedRow<float> finished_row(const QueryRows& rows, RowPlace at, SoftmaxState<float> state,
+                                                  float row_constant) {
   using State = SoftmaxState<float>;
   const float sink_log2 = rows.sinks == nullptr ? State::nothing : State::from_sink(rows.sinks[at.qo_head]).m;
-  const FinishedRow<float> row = flashladder::finish_row(state, sink_log2, row_constant);
-  if (feature == 0 && rows.lse != nullptr) {
-    rows.lse[std::int64_t{at.query} * rows.num_qo_heads + at.qo_head] = row.lse_log2 * rows.lse_factor;
-  }
+  return flashladder::finish_row(state, sink_log2, row_constant);
+}
+__device__ inline void write_lse(const QueryRows& rows, RowPlace at, float lse_log2) {
+  if (rows.lse == nullptr) return;
+  rows.lse[std::int64_t{at.query} * rows.num_qo_heads + at.qo_head] = lse_log2 * rows.lse_factor;
+}
+
+// Both: returns what scales a row of o; lse is written by the one who has feature 0.
+__device__ inline float finish_row(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state,
+                                   float row_constant) {
+  const FinishedRow<float> row = finished_row(rows, at, state, row_constant);
+  if (feature == 0) write_lse(rows, at, row.lse_log2);
   return row.scale;
 }
 

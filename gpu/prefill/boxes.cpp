@@ -106,6 +106,7 @@ KvBoxes kv_boxes(const AttentionCall& call, std::int32_t tile) {
   const std::string reason = why_no_boxes(pages.page_size, false);
   require(reason.empty(), "page_size", pages.page_size, "must be a multiple of 8 for a kernel that copies boxes");
   boxes.box_rows = common_rows(pages.page_size, tile);
+  boxes.first_key_mask = -boxes.box_rows;
   boxes.k = pages_map(k, pages, boxes.box_rows);
   boxes.v = pages_map(v, pages, boxes.box_rows);
   return boxes;
@@ -114,14 +115,26 @@ KvBoxes kv_boxes(const AttentionCall& call, std::int32_t tile) {
 QueryBoxes query_boxes(const AttentionCall& call, std::int32_t pack) {
   const std::int32_t queries = p11::warp_group_rows / pack;
   const AttentionParams& p = call.params;
-  return {.q = tensor_map(BoxedTensor<4>{
-              .data = call.rows.q,
-              .dims = {row_elements, static_cast<std::uint64_t>(p.num_qo_heads), static_cast<std::uint64_t>(call.nnz_qo),
-                       static_cast<std::uint64_t>(p.head_dim_qk / row_elements)},
-              .strides = {stride("q", call.rows.q_head, p.num_qo_heads),
-                          stride("q", call.rows.q_token, call.nnz_qo), row_bytes},
-              .box = {row_elements, static_cast<std::uint32_t>(pack), static_cast<std::uint32_t>(queries), 1}}),
-          .by_pack = Divisor(pack), .group_rows = queries * pack};
+  const auto rows_map = [&](const void* data, std::int32_t head_dim, std::uint64_t head, std::uint64_t token,
+                            std::int32_t box_queries) {
+    return tensor_map(BoxedTensor<4>{
+        .data = data,
+        .dims = {row_elements, static_cast<std::uint64_t>(p.num_qo_heads), static_cast<std::uint64_t>(call.nnz_qo),
+                 static_cast<std::uint64_t>(head_dim / row_elements)},
+        .strides = {head, token, row_bytes},
+        .box = {row_elements, static_cast<std::uint32_t>(pack), static_cast<std::uint32_t>(box_queries), 1}});
+  };
+  QueryBoxes boxes{.q = rows_map(call.rows.q, p.head_dim_qk, stride("q", call.rows.q_head, p.num_qo_heads),
+                                 stride("q", call.rows.q_token, call.nnz_qo), queries),
+                   .by_pack = Divisor(pack), .group_rows = queries * pack};
+  const auto positive = [](std::int64_t elements, std::int64_t entries) { return entries <= 1 || elements > 0; };
+  boxes.o_in_boxes = call.rows.o_dtype != DType::f32 && p11::warp_rows % pack == 0 &&
+                     positive(call.rows.o_head, p.num_qo_heads) && positive(call.rows.o_token, call.nnz_qo);
+  if (boxes.o_in_boxes) {
+    boxes.o = rows_map(call.rows.o, p.head_dim_vo, stride("o", call.rows.o_head, p.num_qo_heads),
+                       stride("o", call.rows.o_token, call.nnz_qo), p11::warp_rows / pack);
+  }
+  return boxes;
 }
 
 }  // namespace flashladder::gpu

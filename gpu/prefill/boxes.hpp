@@ -37,8 +37,7 @@ struct KvBoxes {
   std::int32_t whole_groups = 0;        // ragged: groups of 8 rows that may begin at any of 8 rows
   bool ragged = false;
 
-  // A tile begins at a multiple of it.
-  FL_HD constexpr std::int32_t tile_align() const { return ragged ? 1 : box_rows; }
+  std::int32_t first_key_mask = -1;     // a tile begins at a multiple of a power of two: of box_rows, or, ragged, of 1
 };
 
 // tile: keys of a tile, a multiple of 8. InputError if heads do not lie multiples of 64 elements apart, or a stride is not
@@ -50,8 +49,10 @@ std::string why_no_boxes(std::int32_t page_size, bool identity);
 
 struct QueryBoxes {
   CUtensorMap q{};                // {64 features, heads, queries, features / 64}; box {64, pack, group_rows / pack, 1}
+  CUtensorMap o{};                // the same of o; box {64, pack, warp_rows / pack, 1}
   Divisor by_pack;
   std::int32_t group_rows = 64;     // packed rows of a warp group: the largest multiple of pack up to 64
+  bool o_in_boxes = false;          // o has 16 bits, and 16 rows of a warp are whole queries: whole warps leave as boxes
 
   FL_HD constexpr std::int32_t pack() const { return by_pack.number; }
 };

@@ -47,11 +47,9 @@ __device__ void produce_keys(HopperShared<S>& shared, const QueryBoxes& queries,
       copy_box(queries.q, shared.q[group] + lane * S::group_rows * 128, barriers.q_full, L2Policy::evict_first,
                {0, item.head * queries.pack(), item.query + queries.by_pack.quotient(row), lane});
     }
-    const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
+    const KeyTiles<S::keys> tiles(item.keys, kv.first_key_mask);
     const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
     TileBoxes now = locate(tiles.count - 1);
-    next = __shfl_sync(all_lanes, claimed, 0);
-    start(next);
     for (int n = tiles.count - 1; n >= 0; --n) {
       const TileBoxes upcoming = n > 0 ? locate(n - 1) : TileBoxes{};  // page ids come while the ring is full
       const RingSlot<S::stages> at(filled++);
@@ -61,6 +59,10 @@ __device__ void produce_keys(HopperShared<S>& shared, const QueryBoxes& queries,
       copy_tile<S::head_dim_qk>(kv.k, kv.k_end, now, item.kv_head * kv.k_head, kv.box_rows, shared.k[at.stage],
                                 barriers.k_full[at.stage]);
       now = upcoming;
+      if (n == tiles.count - 1) {  // what consumers wait for is on its way
+        next = __shfl_sync(all_lanes, claimed, 0);
+        start(next);
+      }
     }
   }
 }
@@ -75,8 +77,11 @@ __device__ void produce_values(HopperShared<S>& shared, const KvBoxes& kv) {
     barriers.q_full.wait(turn % 2);
     const PackedItem& item = shared.items[turn % 2];
     if (item.rows.empty()) return;
-    const KeyTiles<S::keys> tiles(item.keys, kv.tile_align());
-    const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
+    const KeyTiles<S::keys> tiles(item.keys, kv.first_key_mask);
+    const std::int32_t first_page = item.first_page, end = item.keys.end, head_row = item.kv_head * kv.v_head;
+    __syncwarp();  // every lane has read the record: it need not stay for this warp
+    if (lane == 0) barriers.q_empty.arrive();
+    const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, first_page, tiles.first_key(n), end); };
     TileBoxes now = locate(tiles.count - 1);
     for (int n = tiles.count - 1; n >= 0; --n) {
       const TileBoxes upcoming = n > 0 ? locate(n - 1) : TileBoxes{};
@@ -84,12 +89,9 @@ __device__ void produce_values(HopperShared<S>& shared, const KvBoxes& kv) {
       barriers.v_empty[at.stage].wait(at.parity ^ 1);
       if (lane == 0) barriers.v_full[at.stage].arrive_expecting(S::v_bytes);
       __syncwarp();
-      copy_tile<S::head_dim_vo>(kv.v, kv.v_end, now, item.kv_head * kv.v_head, kv.box_rows, shared.v[at.stage],
-                                barriers.v_full[at.stage]);
+      copy_tile<S::head_dim_vo>(kv.v, kv.v_end, now, head_row, kv.box_rows, shared.v[at.stage], barriers.v_full[at.stage]);
       now = upcoming;
     }
-    __syncwarp();  // every lane has read the record
-    if (lane == 0) barriers.q_empty.arrive();
   }
 }
 

@@ -12,29 +12,39 @@
 
 namespace flashladder::gpu {
 
+// Of a thread's two rows: the keys of the item that they see.
+struct SeenKeys {
+  Range row[2];
+};
+
 // A thread's two rows of an item, i = 0 and 1: what the variant and the masks ask of them. Only what every step needs is
 // kept. Rows that are not there count as the item's last, so that whatever is asked of them exists.
 template <class S, class Variant>
 struct ItemRows {
   const QueryBoxes& queries;
-  std::int32_t first;   // the warp group's first of the item's rows
+  int group;            // whose rows they are
   Range inner;          // tiles of which all rows of the warp group see every key
   typename Variant::Query variant_query[2];
   typename Variant::Head head[2];
 
   __device__ ItemRows(const Variant& variant, const KeyRules& rules, const PackedItem& item, const QueryBoxes& queries_,
-                      const KeyTiles<S::keys>& tiles, int group)
-      : queries(queries_), first(group * queries.group_rows),
+                      const KeyTiles<S::keys>& tiles, int group_)
+      : queries(queries_), group(group_),
         variant_query{variant.query(item.request, query(item, 0)), variant.query(item.request, query(item, 1))},
         head{variant.head(place(item, row(0)).qo_head), variant.head(place(item, row(1)).qo_head)} {
-    const Range all = keys_of_all(rules, item, place(item, first).query - item.query,
-                                  place(item, first + queries.group_rows - 1).query - item.query);
-    inner = {div_up(all.begin - tiles.begin, S::keys), (all.end - tiles.begin) / S::keys};
+    const Range all = keys_of_all(rules, item, place(item, first()).query - item.query,
+                                  place(item, first() + queries.group_rows - 1).query - item.query);
+    // By shuffles, so that the compiler knows them to be the same for the warp, and keeps them in uniform registers.
+    inner = {__shfl_sync(all_lanes, div_up(all.begin - tiles.begin, S::keys), 0),
+             __shfl_sync(all_lanes, (all.end - tiles.begin) / S::keys, 0)};
   }
+  __device__ std::int32_t first() const { return group * queries.group_rows; }  // the warp group's, of the item's rows
   __device__ std::int32_t row(int i) const {
     const auto t = static_cast<unsigned>(thread_again());
-    return first + (t % S::group_threads / 32 * 16 + t % 32 / 4 + 8 * static_cast<unsigned>(i));
+    return first() + static_cast<std::int32_t>(t % S::group_threads / 32 * 16 + t % 32 / 4 + 8 * static_cast<unsigned>(i));
   }
+  // Rows [first, end) of the item are the warp group's and exist.
+  __device__ std::int32_t end(const PackedItem& item) const { return min(first() + queries.group_rows, item.rows.size()); }
   // PackedRows, without a division.
   __device__ RowPlace place(const PackedItem& item, std::int32_t row) const {
     const std::int32_t packed = item.rows.begin + min(row, item.rows.size() - 1);
@@ -42,36 +52,74 @@ struct ItemRows {
     return {item.query + query, item.head * queries.pack() + packed - query * queries.pack()};
   }
   __device__ std::int32_t query(const PackedItem& item, int i) const { return place(item, row(i)).query - item.query; }
+  __device__ SeenKeys seen(const KeyRules& rules, const PackedItem& item) const {
+    return {{row_keys(rules, item, query(item, 0)), row_keys(rules, item, query(item, 1))}};
+  }
 };
 
-// Scores become logits where the variant does more than scale; keys that a row does not see become -inf.
-template <class S, class Variant>
-__device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, const KeyRules& rules, const PackedItem& item,
-                            const ItemRows<S, Variant>& rows, std::int32_t align, int n) {
-  const auto mine = [&] {  // the first of this thread's keys
-    const std::uint32_t first = KeyTiles<S::keys>(item.keys, align).first_key(n);
-    return static_cast<std::int32_t>(first + static_cast<unsigned>(thread_again()) % 4 * 2);
-  };
-  if constexpr (!Variant::only_scales) {
-    const std::int32_t first = mine();
+// Scores of keys outside of what this thread's rows see, [begin, end) from its first key, become -inf. Which key a score is
+// of is known when the kernel is compiled, so that a score costs a comparison with a constant, and a choice. Few tiles have
+// keys before a row's first: most threads need not ask for them.
+template <int scores>
+__device__ void hide(float (&s)[scores], const std::int32_t (&begin)[2], const std::int32_t (&end)[2]) {
 #pragma unroll
-    for (int x = 0; x < S::keys / 2; ++x) {
-      const int i = x / 2 % 2;
-      s[x] = variant.logit(s[x], rows.variant_query[i], rows.head[i], first + x / 4 * 8 + x % 2);
+  for (int x = 0; x < scores; ++x) {
+    if (x / 4 * 8 + x % 2 >= end[x / 2 % 2]) s[x] = SoftmaxState<float>::nothing;
+  }
+  if (begin[0] <= 0 && begin[1] <= 0) return;
+#pragma unroll
+  for (int x = 0; x < scores; ++x) {
+    if (x / 4 * 8 + x % 2 < begin[x / 2 % 2]) s[x] = SoftmaxState<float>::nothing;
+  }
+}
+
+// Scores become logits, by the variant's short form where all of the warp's allow it. key: the first of this thread's.
+template <class S, class Variant>
+__device__ void logits_of_scores(float (&s)[S::keys / 2], const Variant& variant, const ItemRows<S, Variant>& rows,
+                                 std::int32_t key) {
+  if constexpr (Variant::has_small_form) {
+    float most = 0;
+#pragma unroll
+    for (int x = 0; x < S::keys / 2; ++x) most = fmaxf(most, fabsf(s[x]));
+    if (__all_sync(all_lanes, variant.small(most))) [[likely]] {
+#pragma unroll
+      for (int x = 0; x < S::keys / 2; ++x) s[x] = variant.logit_of_small(s[x]);
+      return;
     }
   }
-  if (rows.inner.contains(n) && !variant.every_tile_is_edge()) [[likely]] return;
-  const std::int32_t first = mine();
-  const Range seen[2] = {row_keys(rules, item, rows.query(item, 0)), row_keys(rules, item, rows.query(item, 1))};
 #pragma unroll
   for (int x = 0; x < S::keys / 2; ++x) {
     const int i = x / 2 % 2;
-    const std::int32_t key = first + x / 4 * 8 + x % 2;
-    bool sees = seen[i].contains(key);
-    if constexpr (!Variant::only_scales) {
-      if (variant.every_tile_is_edge()) sees = sees && variant.sees(rows.variant_query[i], key);
+    s[x] = variant.logit(s[x], rows.variant_query[i], rows.head[i], key + x / 4 * 8 + x % 2);
+  }
+}
+
+// Scores become logits where the variant does more than scale; keys that a row does not see become -inf. seen: asked for
+// SeenKeys of this thread's rows where the tile is an edge tile.
+template <class S, class Variant, class Seen>
+__device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, const PackedItem& item,
+                            const ItemRows<S, Variant>& rows, std::int32_t first_key_mask, int n, const Seen& seen) {
+  const auto first_of_thread = [&] {
+    const std::uint32_t first_key = KeyTiles<S::keys>(item.keys, first_key_mask).first_key(n);
+    return first_key + static_cast<unsigned>(thread_again()) % 4 * 2;  // unsigned: a tile may end behind 2^31 - 1
+  };
+  if constexpr (!Variant::only_scales) logits_of_scores<S>(s, variant, rows, static_cast<std::int32_t>(first_of_thread()));
+  if (rows.inner.contains(n) && !variant.every_tile_is_edge()) [[likely]] return;
+  const std::uint32_t key = first_of_thread();
+  const SeenKeys keys = seen();
+  const auto from_key = [&](std::int32_t j) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(j) - key); };
+  const std::int32_t begin[2] = {from_key(keys.row[0].begin), from_key(keys.row[1].begin)};
+  const std::int32_t end[2] = {from_key(keys.row[0].end), from_key(keys.row[1].end)};
+  hide(s, begin, end);
+  if constexpr (!Variant::only_scales) {
+    if (variant.every_tile_is_edge()) {
+#pragma unroll
+      for (int x = 0; x < S::keys / 2; ++x) {
+        const int i = x / 2 % 2, j = x / 4 * 8 + x % 2;
+        if (begin[i] > j || j >= end[i]) continue;  // no mask byte is asked for outside of the request
+        if (!variant.sees(rows.variant_query[i], static_cast<std::int32_t>(key) + j)) s[x] = SoftmaxState<float>::nothing;
+      }
     }
-    if (!sees) s[x] = SoftmaxState<float>::nothing;
   }
 }
 

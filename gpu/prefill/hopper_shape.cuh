@@ -57,7 +57,6 @@ struct alignas(S::atom_bytes) HopperShared {
   PackedItem coming;                          // of the one after, on its way, for the head of copy 0: only the warp that
   std::int32_t coming_copy;                   // claims looks at it, and at which copy it is of
   std::uint32_t q_address[S::consumers];      // of q, in this address space: see HopperQueries
-  std::uint32_t unread;                       // store_if_infinite
   HopperBarriers<S> barriers;
 };
 
@@ -76,9 +75,9 @@ template <int keys>
 struct KeyTiles {
   std::int32_t begin, count;
 
-  // align: where a tile may begin (boxes.hpp).
-  __device__ KeyTiles(Range range, std::int32_t align)
-      : begin(range.begin - range.begin % align), count(range.empty() ? 1 : div_up(range.end - begin, keys)) {}
+  // first_key_mask: where a tile may begin (boxes.hpp).
+  __device__ KeyTiles(Range range, std::int32_t first_key_mask)
+      : begin(range.begin & first_key_mask), count(range.empty() ? 1 : div_up(range.end - begin, keys)) {}
   __device__ std::uint32_t first_key(int n) const { return static_cast<std::uint32_t>(begin) + n * keys; }
 };
 

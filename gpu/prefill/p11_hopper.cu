@@ -30,19 +30,32 @@ namespace {
 // The threads of a warp group meet, each group at a barrier of its own.
 __device__ inline void sync_group(int group) { asm volatile("bar.sync %0, 128;" ::"r"(1 + group) : "memory"); }
 
-// A store that hardly ever happens, and does no harm: no instruction moves from before it to behind it or back, so that what
-// so_far was made of is computed before what comes next. (ptxas waits for products as early as it can, and would otherwise
-// compute nothing while the second half of them is under way.)
-__device__ inline void store_if_infinite(std::uint32_t shared_address, float so_far) {
-  asm volatile("{\n.reg .pred inf;\nsetp.gt.f32 inf, %0, 0f7f7fffff;\n@inf st.shared.u32 [%1], 0;\n}" ::"f"(so_far),
-               "r"(shared_address)
-               : "memory");
+// A wait that hardly ever happens: no instruction that touches memory or waits moves past it, so that what so_far was made
+// of is computed before what comes next. (ptxas waits for products as early as it can, and would otherwise compute nothing
+// while the second half of them is under way.)
+__device__ inline void sleep_if_infinite(float so_far) {
+  asm volatile("{\n.reg .pred inf;\nsetp.gt.f32 inf, %0, 0f7f7fffff;\n@inf nanosleep.u32 20;\n}" ::"f"(so_far) : "memory");
 }
 
-// A warp group: 64 rows of every work that its CTA claims.
+// A group without rows of a work lets its tiles pass. Returns the tile behind them.
+template <class S, class Release>
+__device__ std::uint32_t pass_tiles(HopperBarriers<S>& barriers, std::uint32_t tile, int count, const Release& release) {
+  for (const std::uint32_t end = tile + count; tile != end; ++tile) {
+    const RingSlot<S::stages> at(tile);
+    barriers.k_full[at.stage].wait(at.parity);
+    release(barriers.k_empty[at.stage]);
+    barriers.v_full[at.stage].wait(at.parity);
+    release(barriers.v_empty[at.stage]);
+  }
+  return tile;
+}
+
+// A warp group: 64 rows of every work that its CTA claims. The first product of a work is started before the one before has
+// left its registers: the tensor cores compute it meanwhile.
 template <class S, class Variant>
 __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& queries, const QueryRows& rows,
-                        std::int32_t align, const Variant& variant, const KeyRules& rules, const PackedParams& plan) {
+                        std::int32_t first_key_mask, const Variant& variant, const KeyRules& rules,
+                        const PackedParams& plan) {
   using Element = typename S::Element;
   HopperBarriers<S>& barriers = shared.barriers;
   const auto address = [](const unsigned char* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); };
@@ -50,43 +63,43 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
   const auto release = [](Mbarrier& empty) {
     if (threadIdx.x % 32 == 0) empty.arrive();
   };
+  const auto has_rows = [&](const PackedItem& item) { return group * queries.group_rows < item.rows.size(); };
   float scale = 1;
   if constexpr (Variant::only_scales) scale = variant.p.scale;
-  const auto unread = static_cast<std::uint32_t>(__cvta_generic_to_shared(&shared.unread));
-  std::uint32_t tile = 0;  // of keys, the next to come
+  HopperQueries<S> q;
+  float o[S::head_dim_vo / 2], s[S::keys / 2];
+  std::uint32_t p[S::keys / 4];
+  std::uint32_t tile = 0;   // of keys, the next to come
+  bool started = false;     // the work's first product is there, in s
   for (std::uint32_t turn = 0;; ++turn) {
     tile = __shfl_sync(all_lanes, tile, 0), turn = __shfl_sync(all_lanes, turn, 0);  // as below, for uniform registers
-    barriers.q_full.wait(turn % 2);
     const PackedItem& item = shared.items[turn % 2];
-    if (item.rows.empty()) return;
-    const KeyTiles<S::keys> tiles(item.keys, align);
-    if (group * queries.group_rows >= item.rows.size()) {  // this group has no rows: it lets the tiles pass
+    if (!started) {
+      barriers.q_full.wait(turn % 2);
+      if (item.rows.empty()) break;
+    }
+    const KeyTiles<S::keys> tiles(item.keys, first_key_mask);
+    if (!started && !has_rows(item)) {
       release(barriers.q_empty);
-      for (int n = 0; n < tiles.count; ++n) {
-        const RingSlot<S::stages> at(tile++);
-        barriers.k_full[at.stage].wait(at.parity);
-        release(barriers.k_empty[at.stage]);
-        barriers.v_full[at.stage].wait(at.parity);
-        release(barriers.v_empty[at.stage]);
-      }
+      tile = pass_tiles<S>(barriers, tile, tiles.count, release);
       continue;
     }
-    HopperQueries<S> q;
-    q.load(shared.q[group]);
+    const RingSlot<S::stages> first(tile++);
+    if (!started) {
+      q.load(shared.q[group]);
+      barriers.k_full[first.stage].wait(first.parity);
+      start_scores<S>(s, q, q_address(), address(shared.k[first.stage]));
+      wgmma_wait<0>();
+    }
     if constexpr (S::q_in_registers) {
-      __syncwarp();  // every lane has its queries
+      __syncwarp();  // every lane has its queries, and has read the record of the work before
       release(barriers.q_empty);
     }
-    float o[S::head_dim_vo / 2], s[S::keys / 2];
-    std::uint32_t p[S::keys / 4];
-    const RingSlot<S::stages> first(tile++);
-    barriers.k_full[first.stage].wait(first.parity);
-    start_scores<S>(s, q, q_address(), address(shared.k[first.stage]));
-    const ItemRows<S, Variant> mine(variant, rules, item, queries, tiles, group);  // while the product is under way
-    StaleSoftmax softmax;
-    wgmma_wait<0>();
     release(barriers.k_empty[first.stage]);
-    mask_scores<S>(s, variant, rules, item, mine, align, tiles.count - 1);
+    const ItemRows<S, Variant> mine(variant, rules, item, queries, tiles, group);
+    const auto seen = [&] { return mine.seen(rules, item); };
+    mask_scores<S>(s, variant, item, mine, first_key_mask, tiles.count - 1, seen);
+    StaleSoftmax softmax;
     softmax.template begin<Element, S::keys>(s, scale, p);
     const std::uint32_t first_key = tiles.first_key(tiles.count - 1), kv_len = item.request.kv_len;
     if (first_key + S::keys > kv_len) {
@@ -102,10 +115,10 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
       start_output<S>(o, p, address(shared.v[before.stage]), n + 2 == tiles.count);
       wgmma_wait<2>();
       release(barriers.k_empty[at.stage]);
-      mask_scores<S>(s, variant, rules, item, mine, align, n);
+      mask_scores<S>(s, variant, item, mine, first_key_mask, n, seen);
       wgmma_wait<1>();  // the first half of P has been read
       softmax.template absorb<Element, S::keys>(s, scale, p, o, [&](float so_far) {
-        if constexpr (Variant::only_scales) store_if_infinite(unread, so_far);
+        if constexpr (Variant::only_scales || Variant::has_small_form) sleep_if_infinite(so_far);
         wgmma_wait<0>();
         release(barriers.v_empty[before.stage]);
       });
@@ -113,16 +126,31 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     const RingSlot<S::stages> last(tile - 1);
     barriers.v_full[last.stage].wait(last.parity);
     start_output<S>(o, p, address(shared.v[last.stage]), tiles.count == 1);
-    wgmma_wait<0>();
-    release(barriers.v_empty[last.stage]);
-    if constexpr (!S::q_in_registers) sync_group(group);  // the group's products have read Q: O may take its place
-    finish<S>(o, softmax, variant, mine, item, rows, plan, S::q_in_registers ? shared.o[group] : shared.q[group]);
-    if constexpr (!S::q_in_registers) {
+    const RowEnds ends = finish_softmax<S>(softmax, variant, mine, item, rows);  // while it is under way
+    if constexpr (S::q_in_registers) {
+      barriers.q_full.wait((turn + 1) % 2);
+      started = has_rows(shared.items[(turn + 1) % 2]);
+      const RingSlot<S::stages> next(tile);
+      if (started) q.load(shared.q[group]), barriers.k_full[next.stage].wait(next.parity);
+      start_scores<S>(s, q, q_address(), address(shared.k[next.stage]));  // if not started, of anything: nobody reads it
+      wgmma_wait<1>();
+      release(barriers.v_empty[last.stage]);
+      store_output<S>(o, ends.scale, mine, item, rows, plan, shared.o[group]);
+      store_lse<S>(ends.lse_log2, mine, item, rows, plan);
+      wgmma_wait<0>();
+    } else {
+      wgmma_wait<0>();
+      release(barriers.v_empty[last.stage]);
+      sync_group(group);  // the group's products have read Q: O may take its place
+      store_output<S>(o, ends.scale, mine, item, rows, plan, shared.q[group]);
+      store_lse<S>(ends.lse_log2, mine, item, rows, plan);
+      wait_for_reads_of_stores();
       fence_proxy_async();  // what this thread did there comes before the copy of the next queries
       __syncwarp();
       release(barriers.q_empty);
     }
   }
+  wait_for_reads_of_stores();  // shared memory stays until the last rows have left it
 }
 
 template <class S, class Variant>
@@ -153,7 +181,7 @@ kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBox
   } else {
     take_registers<S::consumer_registers>();
     const Variant variant{params};
-    consume<S>(shared, group - 1, queries, rows, kv.tile_align(), variant, rules, plan);
+    consume<S>(shared, group - 1, queries, rows, kv.first_key_mask, variant, rules, plan);
   }
 }
 

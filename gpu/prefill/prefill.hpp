@@ -45,6 +45,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
 // for each warp group as many whole queries as 64 rows hold.
 namespace p11 {
 inline constexpr int warp_group_rows = 64;  // packed rows of a warp group: what wgmma multiplies at once
+inline constexpr int warp_rows = 16;        // of them, those whose scores and outputs a warp has
 // Warp groups that compute: three where registers allow it, since more rows use each key.
 constexpr int warp_groups(std::int32_t head_dim_qk) { return head_dim_qk == 64 ? 3 : 2; }
 std::string why_not(const AttentionParams& params, DType dtype);

@@ -11,21 +11,27 @@
 #include "gpu/prefill/hopper_shape.cuh"
 #include "gpu/prefill/stale_softmax.cuh"
 #include "gpu/ptx/stmatrix.cuh"
+#include "gpu/ptx/tma.cuh"
 #include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
 
-// Rows of 16-bit elements, 16 of a warp: through shared memory, so that 16 bytes are stored at a time and rows lie together
-// in memory. o: not scaled yet, scale: of this thread's two rows. stage [16][head_dim_vo] of this warp. offset: where row
-// lane % 16 of the warp begins in o; rows [0, there) exist.
-template <class S, class Out>
-__device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], unsigned char* stage,
-                                  Out* to, std::int64_t offset, std::int32_t there) {
-  constexpr int row_bytes = S::head_dim_vo * 2, chunks = row_bytes / chunk_bytes;
-  const int lane = threadIdx.x % 32;
+// Rows of 16-bit elements, 16 of a warp, through shared memory: as a box where all of them are there, else 16 bytes at a
+// time. o: not scaled yet, scale: of this thread's two rows. stage [head_dim_vo / 64][group_rows][128 bytes], swizzled, of
+// the warp group. first: the warp's first row of the item; rows [first, end) exist.
+template <class S, class Out, class Rows>
+__device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], const QueryRows& rows,
+                                  const Rows& mine, const PackedItem& item, std::int32_t first, std::int32_t end,
+                                  unsigned char* stage) {
+  constexpr int chunks = S::head_dim_vo * 2 / chunk_bytes, panels = S::head_dim_vo / 64, panel_bytes = S::group_rows * 128;
+  const auto thread = static_cast<unsigned>(thread_again());  // addresses are not kept through the loop over tiles
+  const int lane = static_cast<int>(thread % 32);
+  unsigned char* of_warp = stage + thread % S::group_threads / 32 * p11::warp_rows * 128;
   const auto at = [&](int row, int chunk) {
-    return stage + row * row_bytes + swizzled_chunk(Swizzle::bytes_128, row, chunk) * chunk_bytes;
+    return of_warp + chunk / 8 * panel_bytes + row * 128 + swizzled_chunk(Swizzle::bytes_128, row, chunk % 8) * chunk_bytes;
   };
+  wait_for_reads_of_stores();
+  __syncwarp();  // the rows before have left
 #pragma unroll
   for (int k = 0; k < S::head_dim_vo / 16; ++k) {  // 16 features: four blocks of 8 x 8, as ldmatrix would read them
     const std::uint32_t block[4] = {gpu::pack<Out>(o[8 * k] * scale[0], o[8 * k + 1] * scale[0]),
@@ -34,21 +40,34 @@ __device__ inline void store_rows(const float (&o)[S::head_dim_vo / 2], const fl
                                     gpu::pack<Out>(o[8 * k + 6] * scale[1], o[8 * k + 7] * scale[1])};
     stmatrix_x4(at(lane % 16, 2 * k + lane / 16), block);
   }
+  if (mine.queries.o_in_boxes && first + p11::warp_rows <= end) {
+    fence_proxy_async();
+    __syncwarp();  // all lanes' blocks are there for the copy engine
+    if (lane < panels) {
+      store_box(mine.queries.o, of_warp + lane * panel_bytes,
+                {0, item.head * mine.queries.pack(), mine.place(item, first).query, lane});
+      commit_stores();
+    }
+    return;
+  }
+  const std::int64_t offset = rows.o_offset(mine.place(item, first + lane % 16));
   __syncwarp();  // the rows are in shared memory
 #pragma unroll
   for (int i = lane; i < 16 * chunks; i += 32) {
     const int row = i / chunks, chunk = i % chunks;
     const std::int64_t begin = __shfl_sync(all_lanes, offset, row);
-    if (row < there) *reinterpret_cast<uint4*>(to + begin + chunk * 8) = *reinterpret_cast<const uint4*>(at(row, chunk));
+    if (first + row < end) {
+      auto* to = reinterpret_cast<uint4*>(static_cast<Out*>(rows.o) + begin + chunk * 8);
+      *to = *reinterpret_cast<const uint4*>(at(row, chunk));
+    }
   }
-  __syncwarp();  // the rows are read: the next item's may come
 }
 
 // Rows of f32, of o or of the partials. Thread i of a quad, 0 or 1, knows where row i begins, and whether it is there.
 template <class S>
 __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], float* to,
                                     std::int64_t offset, bool there) {
-  const int lane = threadIdx.x % 32, column = lane % 4 * 2;
+  const int lane = static_cast<int>(static_cast<unsigned>(thread_again()) % 32), column = lane % 4 * 2;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const std::int64_t begin = __shfl_sync(all_lanes, offset, lane / 4 * 4 + i);
@@ -61,39 +80,57 @@ __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const 
   }
 }
 
-// The end of an item: its rows to o or to the partials. The four threads that share two rows share the work: every other
-// one finishes the first, the others the second.
+// What the softmax of a thread's two rows comes to.
+struct RowEnds {
+  float scale[2];  // of o
+  float lse_log2;  // of row lane % 2: the four threads that share two rows share the work
+};
 template <class S, class Variant>
-__device__ void finish(const float (&o)[S::head_dim_vo / 2], const StaleSoftmax& softmax, const Variant& variant,
-                       const ItemRows<S, Variant>& mine, const PackedItem& item, const QueryRows& rows,
-                       const PackedParams& plan, unsigned char* stage) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x % S::group_threads / 32, i = lane % 2;
+__device__ RowEnds finish_softmax(const StaleSoftmax& softmax, const Variant& variant, const ItemRows<S, Variant>& mine,
+                                  const PackedItem& item, const QueryRows& rows) {
+  const int lane = static_cast<int>(static_cast<unsigned>(thread_again()) % 32), i = lane % 2, quad = lane / 4 * 4;
   const SoftmaxState<float> states[2] = {softmax.state(0), softmax.state(1)}, state = i == 0 ? states[0] : states[1];
-  const std::int32_t end = min(mine.first + mine.queries.group_rows, item.rows.size()), row = mine.row(i);
-  const bool there = row < end, split = item.merge >= 0;
-  const RowPlace place = mine.place(item, row);
-  const std::int64_t slot = std::int64_t{item.slot} + row;
-  float scale_of_row = state.inverse_d();
-  if (split && there && lane % 4 < 2) plan.partial_lse_log2[slot] = state.lse_log2();
-  if (!split && there) {
+  FinishedRow<float> end{state.inverse_d(), state.lse_log2()};
+  if (item.merge < 0) {
     const float constant = i == 0 ? variant.row_constant(mine.variant_query[0], mine.head[0])
                                   : variant.row_constant(mine.variant_query[1], mine.head[1]);
-    scale_of_row = finish_row(rows, place, lane % 4 / 2, state, constant);
+    end = finished_row(rows, mine.place(item, mine.row(i)), state, constant);
   }
-  const int quad = lane / 4 * 4;
-  const float scale[2] = {__shfl_sync(all_lanes, scale_of_row, quad), __shfl_sync(all_lanes, scale_of_row, quad + 1)};
-  if (split || rows.o_dtype == DType::f32) {
-    const std::int64_t offset = split ? slot * S::head_dim_vo : rows.o_offset(place);
-    store_floats<S>(o, scale, split ? plan.partial_o : static_cast<float*>(rows.o), offset, there);
+  return {{__shfl_sync(all_lanes, end.scale, quad), __shfl_sync(all_lanes, end.scale, quad + 1)}, end.lse_log2};
+}
+
+// lse_log2, to the output or to the partials.
+template <class S, class Variant>
+__device__ void store_lse(float lse_log2, const ItemRows<S, Variant>& mine, const PackedItem& item, const QueryRows& rows,
+                          const PackedParams& plan) {
+  const int lane = static_cast<int>(static_cast<unsigned>(thread_again()) % 32);
+  const std::int32_t row = mine.row(lane % 2);
+  if (lane % 4 >= 2 || row >= mine.end(item)) return;
+  if (item.merge >= 0) {
+    plan.partial_lse_log2[std::int64_t{item.slot} + row] = lse_log2;
   } else {
-    const std::int32_t first = mine.first + warp * 16;
-    const std::int64_t offset = rows.o_offset(mine.place(item, first + lane % 16));
-    unsigned char* of_warp = stage + warp * 16 * S::head_dim_vo * 2;
-    if (rows.o_dtype == DType::f16) {
-      store_rows<S>(o, scale, of_warp, static_cast<Half*>(rows.o), offset, end - first);
-    } else {
-      store_rows<S>(o, scale, of_warp, static_cast<BFloat16*>(rows.o), offset, end - first);
-    }
+    write_lse(rows, mine.place(item, row), lse_log2);
+  }
+}
+
+// The rows of o, to the output or to the partials.
+template <class S, class Variant>
+__device__ void store_output(const float (&o)[S::head_dim_vo / 2], const float (&scale)[2], const ItemRows<S, Variant>& mine,
+                             const PackedItem& item, const QueryRows& rows, const PackedParams& plan, unsigned char* stage) {
+  const bool split = item.merge >= 0;
+  const auto thread = static_cast<unsigned>(thread_again());
+  if (split || rows.o_dtype == DType::f32) {
+    const std::int32_t row = mine.row(static_cast<int>(thread % 2));
+    const std::int64_t offset =
+        split ? (std::int64_t{item.slot} + row) * S::head_dim_vo : rows.o_offset(mine.place(item, row));
+    store_floats<S>(o, scale, split ? plan.partial_o : static_cast<float*>(rows.o), offset, row < mine.end(item));
+    return;
+  }
+  const std::int32_t first = mine.first() + static_cast<std::int32_t>(thread % S::group_threads / 32) * p11::warp_rows;
+  if (rows.o_dtype == DType::f16) {
+    store_rows<S, Half>(o, scale, rows, mine, item, first, mine.end(item), stage);
+  } else {
+    store_rows<S, BFloat16>(o, scale, rows, mine, item, first, mine.end(item), stage);
   }
 }
 

@@ -33,8 +33,9 @@ struct StaleSoftmax {
 
   // p = exp2(s * scale - reference), rounded in pairs to A operands, of eights [from, to) of keys; adds to the sums of this
   // thread.
-  template <class Element, int from, int to, int keys>
-  __device__ void weights(const float (&s)[keys], float scale, std::uint32_t (&p)[keys / 2], float2& total) const {
+  template <class Element, int scores>
+  __device__ void weights(const float (&s)[scores], int from, int to, float scale, std::uint32_t (&p)[scores / 2],
+                          float2& total) const {
 #pragma unroll
     for (int j = from; j < to; ++j) {
       const float a = exp2_approx(s[4 * j] * scale - reference[0]), b = exp2_approx(s[4 * j + 1] * scale - reference[0]);
@@ -44,14 +45,14 @@ struct StaleSoftmax {
     }
   }
 
-  // The maximum of row i over the four threads that share it. A scale of 0 or more.
+  // The maximum of row i over the four threads that share it.
   template <int keys>
-  __device__ static float maximum(const float (&s)[keys / 2], float scale, int i) {
+  __device__ static float largest(const float (&s)[keys / 2], int i) {
     float m = SoftmaxState<float>::nothing;
 #pragma unroll
     for (int j = 0; j < keys / 8; ++j) m = fmaxf(m, fmaxf(s[4 * j + 2 * i], s[4 * j + 2 * i + 1]));
     m = fmaxf(m, __shfl_xor_sync(all_lanes, m, 1));
-    return fmaxf(m, __shfl_xor_sync(all_lanes, m, 2)) * scale;
+    return fmaxf(m, __shfl_xor_sync(all_lanes, m, 2));
   }
 
   // A row's first tile.
@@ -59,11 +60,11 @@ struct StaleSoftmax {
   __device__ void begin(const float (&s)[keys / 2], float scale, std::uint32_t (&p)[keys / 4]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const float m = maximum<keys>(s, scale, i);
-      reference[i] = m == SoftmaxState<float>::nothing ? no_reference : m;
+      const float m = largest<keys>(s, i);
+      reference[i] = m == SoftmaxState<float>::nothing ? no_reference : m * scale;
     }
     float2 total{};
-    weights<Element, 0, keys / 8>(s, scale, p, total);
+    weights<Element>(s, 0, keys / 8, scale, p, total);
     sum[0] = total.x, sum[1] = total.y;
   }
 
@@ -72,16 +73,16 @@ struct StaleSoftmax {
   template <class Element, int keys, int values, class Rest>
   __device__ void absorb(const float (&s)[keys / 2], float scale, std::uint32_t (&p)[keys / 4], float (&o)[values],
                          const Rest& rest) {
-    constexpr int half = keys / 16 / 2 * 2;  // eights of keys whose p the first half of a product's steps reads
+    constexpr int half = keys / 16 / 2 * 2 - 1;  // eights of keys whose p the first half of a product's steps reads
     float2 total{};
-    weights<Element, 0, half>(s, scale, p, total);
+    weights<Element>(s, 0, half, scale, p, total);
     rest(total.x + total.y);
-    weights<Element, half, keys / 8>(s, scale, p, total);
+    weights<Element>(s, half, keys / 8, scale, p, total);
     const bool over[2] = {!(total.x <= most), !(total.y <= most)};  // NaN too
     if (__any_sync(all_lanes, over[0] || over[1])) [[unlikely]] {
       raise<keys>(s, scale, over, o);
       total = {};
-      weights<Element, 0, keys / 8>(s, scale, p, total);
+      weights<Element>(s, 0, keys / 8, scale, p, total);
     }
     sum[0] += total.x, sum[1] += total.y;
   }
@@ -101,7 +102,7 @@ struct StaleSoftmax {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const unsigned row = __ballot_sync(all_lanes, over[i]) >> (threadIdx.x % 32 / 4 * 4) & 0xfu;
-      const float m = maximum<keys>(s, scale, i), raised = row == 0 ? reference[i] : fmaxf(reference[i], m);
+      const float m = largest<keys>(s, i) * scale, raised = row == 0 ? reference[i] : fmaxf(reference[i], m);
       const float factor = exp2_approx(reference[i] - raised);
       reference[i] = raised;
       sum[i] *= factor;

@@ -34,6 +34,17 @@ __device__ inline void copy_box(const CUtensorMap& map, void* to, Mbarrier& full
       : "memory");
 }
 
+// The way back: asks for a box from shared memory to be stored. What lies outside of the tensor is not. Others' writes to
+// `from` must have been followed by fence_proxy_async() and a barrier.
+__device__ inline void store_box(const CUtensorMap& map, const void* from, const std::int32_t (&at)[4]) {
+  asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map), "r"(at[0]),
+               "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(from)))
+               : "memory");
+}
+// The boxes that this thread asked to store are one group, of which it can wait until the engine has read shared memory.
+__device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ inline void wait_for_reads_of_stores() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+
 // The map itself is fetched before it is needed.
 __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");

@@ -16,7 +16,7 @@ from mutants import KERNELS, MUTANTS, Mutant
 SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp", "gpu/kv_pages.hpp",
           "gpu/rope/turns.hpp", "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp",
           "gpu/attention/needs_general.hpp", "gpu/attention/rung_grid.hpp", "gpu/attention/merge_partials.hpp",
-          "gpu/prefill/boxes.hpp", "gpu/prefill/prefill.hpp", "gpu/tensor_map.hpp"}
+          "gpu/prefill/boxes.hpp", "gpu/prefill/compact_pages.hpp", "gpu/prefill/prefill.hpp", "gpu/tensor_map.hpp"}
 INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh",
            "gpu/prefill/instances.cuh": "tests/gpu_mutants/one_prefill_instance.cuh",
            "gpu/prefill/hopper_instances.cuh": "tests/gpu_mutants/one_hopper_instance.cuh",
@@ -94,8 +94,8 @@ def generate(kernel, root):
     bodies.append(sources.mutated())
     outside |= dict.fromkeys(sources.outside)
     files |= sources.seen
-    attend = f"mutant_{mutant.name}::flashladder::gpu::{KERNELS[kernel].rung}::attend"
-    rows.append(f'  {{"{mutant.name}", "{mutant.mistake}", Notice::{mutant.noticed_by}, as_mutant({attend})}},\n')
+    entry = f"mutant_{mutant.name}::flashladder::gpu::{KERNELS[kernel].rung}::{KERNELS[kernel].entry}"
+    rows.append(f'  {{"{mutant.name}", "{mutant.mistake}", Notice::{mutant.noticed_by}, as_mutant({entry})}},\n')
   table = (f"namespace flashladder::test {{\nstd::span<const GpuMutant> {kernel}_mutants() {{\n"
            f"static const GpuMutant all[] = {{\n{''.join(rows)}}};\nreturn all;\n}}\n}}\n")
   head = "// Written by tests/gpu_mutants/generate.py.\n"

@@ -41,7 +41,8 @@ struct SkipOnOtherGpus : test::Listener {
 };
 REGISTER_LISTENER("skip on other GPUs", 3, SkipOnOtherGpus);
 
-enum class Cases { plain, general, prefill, plain_prefill, general_prefill, prefill_in_boxes };  // what a mutant's one instance computes
+// What a mutant's one instance computes.
+enum class Cases { plain, general, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy };
 
 struct Mutant {
   std::string name, mistake;
@@ -62,8 +63,11 @@ const std::vector<Mutant>& mutants() {
     std::vector<Mutant> list;
     const auto add = [&](std::span<const test::GpuMutant> mutants, Cases cases, PlanShapeOf shape, bool p_as_kv) {
       for (const test::GpuMutant& m : mutants) {
-        const GpuRung about{.name = m.name, .why_not = gpu::p1::why_not, .one_query = false, .p_as_kv = p_as_kv};
-        list.push_back({m.name, m.mistake, m.noticed_by, cases, planned_on_gpu(about, shape, m.attend)});
+        const gpu::CompactPages compact = m.kernels.compact;
+        const GpuRung about{.name = m.name, .why_not = gpu::p1::why_not,
+                            .why_not_pages = compact ? gpu::p11::why_not_pages : nullptr, .compact = compact,
+                            .one_query = false, .p_as_kv = p_as_kv};
+        list.push_back({m.name, m.mistake, m.noticed_by, cases, planned_on_gpu(about, shape, m.kernels.attend)});
       }
     };
     add(test::d5_mutants(), Cases::plain, claimed_shape, true);
@@ -75,6 +79,7 @@ const std::vector<Mutant>& mutants() {
     add(test::p5_general_mutants(), Cases::general_prefill, p5_shape, true);
 #ifdef FLASHLADDER_HOPPER
     add(test::p11_mutants(), Cases::prefill_in_boxes, p11_plan_shape, true);
+    add(test::compact_mutants(), Cases::prefill_on_a_copy, p11_plan_shape, true);
 #endif
     return list;
   }();
@@ -86,6 +91,12 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
   if (cases == Cases::prefill_in_boxes) {
     spec = test::as_plain_prefill(spec);
     spec.page_size = div_up(spec.page_size, 8) * 8;
+    return spec;
+  }
+  if (cases == Cases::prefill_on_a_copy) {
+    spec = test::as_plain_prefill(spec);
+    if (spec.page_size % 8 == 0) spec.page_size = spec.page_size / 8 * 3;  // 3, 6, 12: 8, 16, 32
+    if (spec.page_size % 8 == 0) ++spec.page_size;
     return spec;
   }
   if (cases == Cases::general_prefill) return test::as_prefill(spec, test::f16_and_128);
@@ -103,7 +114,7 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
 CaseSpec cut_often(Cases cases) {
   CaseSpec spec = for_one_instance(test::random_decode(1), cases);
   spec.name = "cut often";
-  spec.page_size = 16;
+  spec.page_size = cases == Cases::prefill_on_a_copy ? 5 : 16;
   spec.kv_lens = {2900, 33, 0, 300};
   spec.qo_lens = {1, 1, 1, 1};
   if (cases != Cases::plain && cases != Cases::general && cases != Cases::prefill) spec.qo_lens = {40, 33, 2, 200};
@@ -121,13 +132,13 @@ struct Checked {
 
 // One made for the plan-driven kernels, 24 random ones and the case table's, or the first --cases of them.
 std::deque<Checked>& cases_of(Cases kind) {
-  static std::deque<Checked> lists[6];
+  static std::deque<Checked> lists[7];
   std::deque<Checked>& list = lists[static_cast<int>(kind)];
   if (!list.empty()) return list;
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
     const bool decode = kind == Cases::plain || kind == Cases::general;
-    const bool boxes = kind == Cases::prefill_in_boxes;
+    const bool boxes = kind == Cases::prefill_in_boxes || kind == Cases::prefill_on_a_copy;
     specs.push_back(for_one_instance(decode  ? test::random_decode(seed)
                                      : boxes ? test::random_fast_prefill(seed) : random_spec(seed), kind));
   }

@@ -9,6 +9,8 @@
 
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
+#include "gpu/prefill/compact_pages.hpp"
+#include "gpu/prefill/prefill.hpp"
 
 namespace flashladder::test {
 
@@ -18,23 +20,29 @@ enum class Notice { nobody, agree, racecheck };
 
 using MutantAttend =
     std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)>;
+struct MutantKernels {
+  MutantAttend attend;
+  gpu::CompactPages compact = nullptr;  // runs before it
+};
 struct GpuMutant {
   const char* name;
   const char* mistake;
   Notice noticed_by;
-  MutantAttend attend;
+  MutantKernels kernels;
 };
 
 // attend() of a rung; D6's has one argument more, which is for measurements.
-inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*,
-                                             cudaStream_t)) {
-  return attend;
+inline MutantKernels as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*,
+                                              cudaStream_t)) {
+  return {attend};
 }
-inline MutantAttend as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*,
-                                             cudaStream_t, std::uint64_t*)) {
-  return [attend](const gpu::AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
-                  cudaStream_t stream) { attend(call, shape, packed, partials, stream, nullptr); };
+inline MutantKernels as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*,
+                                              cudaStream_t, std::uint64_t*)) {
+  return {[attend](const gpu::AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
+                   cudaStream_t stream) { attend(call, shape, packed, partials, stream, nullptr); }};
 }
+// The library's P11 behind another compaction.
+inline MutantKernels as_mutant(gpu::CompactPages compact) { return {gpu::p11::attend, compact}; }
 
 std::span<const GpuMutant> d5_mutants();
 std::span<const GpuMutant> d6_mutants();
@@ -44,5 +52,6 @@ std::span<const GpuMutant> p4_mutants();
 std::span<const GpuMutant> p5_mutants();
 std::span<const GpuMutant> p5_general_mutants();
 std::span<const GpuMutant> p11_mutants();  // in a build for Hopper
+std::span<const GpuMutant> compact_mutants();  // the same
 
 }  // namespace flashladder::test

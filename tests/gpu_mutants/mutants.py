@@ -3,10 +3,12 @@ that no mutant quietly stops being one. A mutant may be wrong, but must not read
 import collections
 
 # A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
-Kernel = collections.namedtuple("Kernel", "files rung variant")
+# entry: another name than attend, of a kernel that runs before the rung's.
+Kernel = collections.namedtuple("Kernel", "files rung variant entry", defaults=["attend"])
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, P1 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/prefill/p1_row_per_thread.cu"
 P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
+COMPACT = "gpu/prefill/compact_pages.cu"
 KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
@@ -16,6 +18,7 @@ KERNELS = {
   "p5": Kernel([MERGE, P5], "p5", "Scaled"),
   "p5_general": Kernel([MERGE, P5], "p5", "General"),
   "p11": Kernel([P11], "p11", "Scaled"),
+  "compact": Kernel([COMPACT], "p11", "", "compact_pages"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
@@ -172,9 +175,9 @@ MUTANTS = [
          [(LOGITS, "lane_place<S>(item, place, i).qo_head", "lane_place<S>(item, place, 0 * i).qo_head")],
          "agree", "every row of a lane has the ALiBi slope of the first"),
 
-  Mutant("p11_mask_off_by_one", "p11", [(ROWS, "bool sees = seen[i].contains(key);", "bool sees = seen[i].contains(key - 1);")],
-         "agree", "a row sees one key more than it may, and not its first"),
-  Mutant("p11_edge_not_masked", "p11", [(ROWS, "(all.end - tiles.begin) / S::keys};", "div_up(all.end - tiles.begin, S::keys)};")],
+  Mutant("p11_mask_off_by_one", "p11", [(ROWS, "x % 2 >= end[", "x % 2 > end[")], "agree", "a row sees one key more than it may"),
+  Mutant("p11_window_off_by_one", "p11", [(ROWS, "x % 2 < begin[", "x % 2 <= begin[")], "agree", "a row does not see its first key"),
+  Mutant("p11_edge_not_masked", "p11", [(ROWS, "(all.end - tiles.begin) / S::keys, 0)};", "div_up(all.end - tiles.begin, S::keys), 0)};")],
          "agree", "the tile with the diagonal is taken for one that all rows see"),
   Mutant("p11_no_rescale", "p11",
          [(STALE, "o[4 * j + 2 * i] *= factor, o[4 * j + 2 * i + 1] *= factor;", "o[4 * j + 2 * i] *= 1, o[4 * j + 2 * i + 1] *= 1;")],
@@ -198,4 +201,20 @@ MUTANTS = [
   Mutant("p11_rows_exchanged", "p11", [(OUTPUT, "__shfl_sync(all_lanes, offset, row);", "__shfl_sync(all_lanes, offset, row ^ 1);"),
                                        (OUTPUT, "__shfl_sync(all_lanes, offset, lane / 4 * 4 + i);", "__shfl_sync(all_lanes, offset, lane / 4 * 4 + 1 - i);")],
          "agree", "rows are written in each other's place"),
+  Mutant("p11_box_stays", "p11", [(OUTPUT, "mine.place(item, first).query, lane});", "item.query, lane});")],
+         "agree", "every warp's rows are stored at the tile's first query"),
+
+  Mutant("compact_start_of_page", "compact",
+         [(COMPACT, "rows.strides.offset(p.pages.locate_from(request.first_page, token), 0)",
+           "rows.strides.offset({p.pages.locate_from(request.first_page, token).page, 0}, 0)")],
+         "agree", "every token is copied from the first slot of its page"),
+  Mutant("compact_lost_page", "compact",
+         [(COMPACT, "static_cast<std::uint32_t>(p.requests[p.num_requests].first_copy);",
+           "static_cast<std::uint32_t>(max(p.requests[p.num_requests].first_copy - p.pages.page_size, 0));")],
+         "agree", "the last page of the last request is not copied"),
+  Mutant("compact_first_head", "compact", [(COMPACT, "from[head * rows.strides.head + ", "from[0 * head * rows.strides.head + ")],
+         "agree", "every KV head gets the keys and values of the first"),
+  Mutant("compact_window_begin", "compact",
+         [(COMPACT, "request.begin + copy - request.first_copy", "copy - request.first_copy")],
+         "agree", "a request's first tokens are copied, and not those that a window shows"),
 ]

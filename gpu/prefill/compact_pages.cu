@@ -1,0 +1,112 @@
+// Compaction before P11 (compact_pages.hpp): a copy, bound by the memory's rate.
+// grid   as many blocks as are resident at once, for K and for V      block  256 threads      no shared memory
+// A token's row, all its KV heads, is copied by a warp, or by fewer lanes where it is short, 16 bytes a lane and up to four
+// such pieces under way. Finding it takes three loads, one after the other (the list of requests, which is searched, page
+// id, row); the other warps of the SM copy meanwhile.
+#include <algorithm>
+#include <bit>
+
+#include "core/divisor.hpp"
+#include "gpu/launch.hpp"
+#include "gpu/prefill/compact_pages.hpp"
+#include "gpu/ptx/griddepcontrol.cuh"
+
+namespace flashladder::gpu::p11 {
+namespace {
+
+constexpr int threads = 256, blocks_of_sm = 6, warp = 32, at_once = 4;
+
+// K or V. Strides and sizes count pieces of 16 bytes.
+struct Rows {
+  const uint4* from = nullptr;
+  uint4* to = nullptr;         // [tokens, pieces]
+  KvStrides strides;           // of from
+  Divisor of_head;             // pieces of a head
+  std::int32_t pieces = 0;     // of a token, all heads
+  std::uint32_t lanes = warp;  // that share a token: a power of two
+};
+
+struct Params {
+  Rows k, v;
+  PageList pages;
+  const CompactedRequest* requests = nullptr;  // [num_requests + 1]
+  std::int32_t num_requests = 0;
+};
+
+// The last request whose tokens begin at or before this one. (One without tokens begins where the next one does.)
+__device__ CompactedRequest request_of(const Params& p, std::int32_t copy) {
+  std::int32_t low = 0, high = p.num_requests;
+  while (high - low > 1) {
+    const std::int32_t middle = low + (high - low) / 2;
+    (p.requests[middle].first_copy <= copy ? low : high) = middle;
+  }
+  return p.requests[low];
+}
+
+__device__ void copy_row(const Rows& rows, const uint4* from, uint4* to, std::int32_t lane) {
+  const auto lanes = static_cast<std::int32_t>(rows.lanes);
+  for (std::int32_t first = lane; first < rows.pieces; first += at_once * lanes) {
+    uint4 pieces[at_once];
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      const std::int32_t at = first + i * lanes, head = rows.of_head.quotient(at);
+      if (at < rows.pieces) pieces[i] = from[head * rows.strides.head + (at - head * rows.of_head.number)];
+    }
+#pragma unroll
+    for (int i = 0; i < at_once; ++i) {
+      const std::int32_t at = first + i * lanes;
+      if (at < rows.pieces) to[at] = pieces[i];
+    }
+  }
+}
+
+__global__ void __launch_bounds__(threads, blocks_of_sm) compact_kernel(const __grid_constant__ Params p) {
+  const Rows& rows = blockIdx.y == 0 ? p.k : p.v;
+  const std::uint32_t thread = blockIdx.x * threads + threadIdx.x, step = gridDim.x * threads / rows.lanes;
+  griddepcontrol_wait();  // the kernel before may still write pages and page ids, and one before it read the copy
+  griddepcontrol_launch_dependents();
+  const auto copies = static_cast<std::uint32_t>(p.requests[p.num_requests].first_copy);
+  for (std::uint32_t at = thread / rows.lanes; at < copies; at += step) {
+    const auto copy = static_cast<std::int32_t>(at);
+    const CompactedRequest request = request_of(p, copy);
+    const std::int32_t token = request.begin + copy - request.first_copy;
+    const uint4* from = rows.from + rows.strides.offset(p.pages.locate_from(request.first_page, token), 0);
+    uint4* to = rows.to + std::int64_t{request.first_row + token} * rows.pieces;
+    copy_row(rows, from, to, static_cast<std::int32_t>(thread % rows.lanes));
+  }
+}
+
+Rows rows_of(const void* from, std::byte* to, const KvStrides& strides, std::int32_t heads, std::int32_t head_dim,
+             std::int32_t element) {
+  const std::int32_t elements = 16 / element, of_head = head_dim / elements, pieces = heads * of_head;
+  return {.from = static_cast<const uint4*>(from), .to = reinterpret_cast<uint4*>(to),
+          .strides = {strides.page / elements, strides.entry / elements, strides.head / elements},
+          .of_head = Divisor(of_head), .pieces = pieces,
+          .lanes = std::min(std::bit_ceil(static_cast<std::uint32_t>(pieces)), std::uint32_t{warp})};
+}
+
+}  // namespace
+
+AttentionCall compact_pages(const AttentionCall& call, const Compaction& to, cudaStream_t stream) {
+  require_16_bytes(call);
+  const AttentionParams& p = call.params;
+  const auto element = static_cast<std::int32_t>(size_of(call.dtype));
+  const std::int64_t k_row = std::int64_t{p.num_kv_heads} * p.head_dim_qk;
+  const std::int64_t v_row = std::int64_t{p.num_kv_heads} * p.head_dim_vo;
+  std::byte* const k = to.copy;
+  std::byte* const v = k + to.capacity.tokens * k_row * element;
+  const Params params{.k = rows_of(call.kv.k, k, call.kv.k_strides, p.num_kv_heads, p.head_dim_qk, element),
+                      .v = rows_of(call.kv.v, v, call.kv.v_strides, p.num_kv_heads, p.head_dim_vo, element),
+                      .pages = call.kv.pages, .requests = reinterpret_cast<const CompactedRequest*>(to.list),
+                      .num_requests = to.capacity.requests};
+  const LaunchShape shape{.grid = to.capacity.tokens == 0 ? 0 : std::int64_t{to.num_sms} * (blocks_of_sm / 2), .grid_y = 2,
+                          .block = threads, .programmatic = call.programmatic};
+  launch(compact_kernel, shape, stream, params);
+  AttentionCall compacted = call;
+  compacted.kv = {k, v, {k_row, 0, p.head_dim_qk}, {v_row, 0, p.head_dim_vo},
+                  {nullptr, 1, static_cast<std::int32_t>(to.capacity.tokens)}};
+  compacted.programmatic = true;
+  return compacted;
+}
+
+}  // namespace flashladder::gpu::p11
