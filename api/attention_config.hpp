@@ -60,8 +60,8 @@ struct ExecutionConfig {
   bool enable_pdl = false;
   Backend backend = Backend::automatic;  // GPU prefill only; automatic: decode's kernel for plans of single queries
   // GPU only, at most; 0: all. Plans and grids are made for as many CTAs as so many SMs hold, and the rest of the GPU is
-  // left to other streams. Which SMs those are is the hardware's choice. The short kernel that joins the cut tiles of a prefill
-  // is not limited.
+  // left to other streams. Which SMs those are is the hardware's choice. The short kernel that joins the cut tiles of a
+  // prefill is not limited.
   std::int32_t num_sms = 0;
 };
 

@@ -52,7 +52,8 @@ struct PlanPart {
   std::vector<Merge> merges;     // of copy 0. By request, tile and head
   std::int64_t partial_rows = 0;  // in the workspace, of one copy; the copies' rows follow each other
   // false: CTA c runs its queue. true: the CTAs claim work 0, 1, 2 ... by a counter, and the queues only predict who gets
-  // what; they are empty where nobody asked for a prediction. The result is the same bits, because items write to places of their own and merges go by slots.
+  // what; they are empty where nobody asked for a prediction. The result is the same bits, because items write to places of
+  // their own and merges go by slots.
   bool claimed = false;
   std::vector<std::int32_t> queue_indptr;  // [num_ctas + 1]  CTA c runs queue[queue_indptr[c] .. queue_indptr[c + 1])
   std::vector<std::int32_t> queue;         // [num_work()]    which work

@@ -53,8 +53,9 @@ float cost_of(const PlanInputs& in, const WorkItem& item) {
 }
 
 // Sorts by the upper 32 bits; equal ones stay in their order. Digit by digit from the lowest, each time by counting: no
-// branch depends on what is compared, which is what a sort of a thousand numbers would spend its time on. Only those bits are
-// looked at in which the values differ: costs are small whole numbers of keys as floats, so that two digits are mostly enough.
+// branch depends on what is compared, which is what a sort of a thousand numbers would spend its time on. Only those bits
+// are looked at in which the values differ: costs are small whole numbers of keys as floats, so that two digits are mostly
+// enough.
 void sort_by_high_half(std::vector<std::uint64_t>& values, std::vector<std::uint64_t>& scratch) {
   constexpr int most_bits = 11;
   std::uint64_t differ = 0;

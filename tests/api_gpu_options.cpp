@@ -149,7 +149,7 @@ std::vector<Case> single_query_cases() {
 
 TEST_CASE("a prefill of single queries gives the bits of a decode") {
   for (const Case& c : single_query_cases()) {
-    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::target}) {
+    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::count}) {
       AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
       config.execution.policy = policy;
       Planned decode(c, config, true), prefill(c, config, false);
@@ -160,37 +160,36 @@ TEST_CASE("a prefill of single queries gives the bits of a decode") {
   }
 }
 
-// Policy target cuts these few keys into chunks of its smallest tier, with the request and without it: what stays has the
-// bits that it had. (With policies fixed and none no plan changes the kernel.)
-TEST_CASE("a request without a query stands beside single queries, and a second query changes the kernel") {
-  const Case c = single_query_cases()[0];
-  AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
-  config.execution.policy = SplitPolicy::target;
-  const Result all = Planned(c, config, true).run();
+TEST_CASE("a request without a query has no work beside single queries, and a second query changes the kernel") {
+  const Case c = single_query_cases()[0];  // the first request has no keys: a decode of the others is the same work
+  const AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
   const gpu::DeviceProblem on_device(c.problem());
   const AttentionProblem& view = on_device.view();
-  const std::size_t row = c.q.bytes.size() / 4, o_row = all.o.size() / 4;
-  AttentionSession session(config, {.decode = false});
-  const std::vector<std::int32_t> without_first{0, 0, 1, 2, 3}, two_of_one{0, 0, 2, 3, 4};
-  BatchLengths lengths{.qo_indptr = without_first, .paged_kv_indptr = c.paged_kv_indptr,
-                       .paged_kv_last_page_len = c.paged_kv_last_page_len};
-  // One object for both kernels, in memory that is enough for any batch within limits.
-  const auto pages = static_cast<std::int64_t>(c.paged_kv_indices.size());
-  GpuWorkspace memory(session.bytes_for(AttentionLimits{.max_batch = 4, .max_pages = pages, .max_nnz_qo = 4}));
-  session.attach(memory.view());
-  session.plan(lengths, {}, Device::cpu, nullptr);
-  CHECK(session.explain().starts_with("D6, as for decode"));
-  CHECK(session.current_plan().chunk_size == 512);
-  GpuOutput out(3, config);
-  ConstTensor q = view.q;
-  q.data = static_cast<const std::byte*>(view.q.data) + row;
+  ConstTensor q = view.q;  // of the last three
+  q.data = static_cast<const std::byte*>(view.q.data) + c.q.bytes.size() / 4;
   q.shape[0] = 3;
-  session.run({.q = q, .kv = view.kv, .page_ids = view.paged_kv_indices, .output = out.view(), .sinks = {}}, nullptr);
-  const Result some = out.result(nullptr);
-  CHECK(std::equal(some.o.begin(), some.o.end(), all.o.begin() + static_cast<std::ptrdiff_t>(o_row), all.o.end()));
+  const std::span<const std::int32_t> indptr = c.paged_kv_indptr, last = c.paged_kv_last_page_len;
+  const std::vector<std::int32_t> without_first{0, 0, 1, 2, 3}, two_of_one{0, 0, 2, 3, 4};
+  const auto run = [&](AttentionSession& session, const BatchLengths& lengths) {
+    session.plan(lengths, {}, Device::cpu, nullptr);
+    GpuOutput out(3, config);
+    session.run({.q = q, .kv = view.kv, .page_ids = view.paged_kv_indices, .output = out.view(), .sinks = {}}, nullptr);
+    return out.result(nullptr);
+  };
+  const auto pages = static_cast<std::int64_t>(c.paged_kv_indices.size());
+  AttentionSession decode(config, {.decode = true}), prefill(config, {.decode = false});
+  // Memory that is enough for any batch within limits, whichever kernel computes it.
+  GpuWorkspace memory(prefill.bytes_for(AttentionLimits{.max_batch = 4, .max_pages = pages, .max_nnz_qo = 4}));
+  GpuWorkspace decode_memory(decode.bytes_for(AttentionLimits{.max_batch = 3, .max_pages = pages}));
+  prefill.attach(memory.view());
+  decode.attach(decode_memory.view());
+  BatchLengths lengths{.qo_indptr = without_first, .paged_kv_indptr = indptr, .paged_kv_last_page_len = last};
+  const Result some = run(prefill, lengths);
+  CHECK(prefill.explain().starts_with("D6, as for decode"));
+  CHECK((some == run(decode, {.paged_kv_indptr = indptr.subspan(1), .paged_kv_last_page_len = last.subspan(1)})));
   lengths.qo_indptr = two_of_one;
-  session.plan(lengths, {}, Device::cpu, nullptr);
-  CHECK_FALSE(session.explain().starts_with("D6"));
+  prefill.plan(lengths, {}, Device::cpu, nullptr);
+  CHECK_FALSE(prefill.explain().starts_with("D6"));
   CHECK(memory.guards_intact());
 }
 
