@@ -9,8 +9,8 @@
 // pages that are no multiple of 8 tokens plan() may choose between two: docs/api.md.) But a batch in which no request has
 // more than one query is a decode, and costs what decode costs: plan() takes decode's kernel for it, which gives the bits of
 // BatchDecodeWithPagedKVCache. A graph's kernel is one for all its plans: decode's with max_qo_len = 1 in its limits. Who
-// asks for a backend gets that one for every batch, and with policies fixed and none, where a request's bits do not depend on
-// its neighbours, no batch changes the kernel.
+// asks for a backend gets that one for every batch, and with policies fixed and none, where a request's bits do not depend
+// on its neighbours, no batch changes the kernel.
 #pragma once
 
 #include <cstdint>

@@ -2,8 +2,8 @@
 // on a copy of K and V for the others (gpu/prefill/compact_pages.hpp). The rule when that pays.
 //
 // Copying reads and writes each key and value that some query sees, once. Then P11 computes, about twice as fast as P5,
-// which reads pages of any size where they lie. So it is a question of how many rows use a key: with the rates below, 338 packed
-// rows a key on average, whatever the head dims; 84 queries where a KV head serves 4 query heads.
+// which reads pages of any size where they lie. So it is a question of how many rows use a key: with the rates below, 338
+// packed rows a key on average, whatever the head dims; 84 queries where a KV head serves 4 query heads.
 #pragma once
 
 #include <algorithm>

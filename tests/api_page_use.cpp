@@ -18,7 +18,8 @@ AttentionParams with_heads(std::int32_t num_qo_heads, std::int32_t num_kv_heads,
   return {.num_qo_heads = num_qo_heads, .num_kv_heads = num_kv_heads, .head_dim_qk = head_dim, .head_dim_vo = head_dim};
 }
 
-// A copy takes 10 bytes a token; without one a plan takes 1000 bytes, with one 1500, and one of decode's kernel what it is told.
+// A copy takes 10 bytes a token; without one a plan takes 1000 bytes, with one 1500, and one of decode's kernel what it is
+// told.
 class Counting final : public AttentionBackend {
  public:
   Counting(PageCopies copies, std::size_t decode_bytes, std::optional<std::int64_t>& planned_rows)
