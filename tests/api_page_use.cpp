@@ -32,7 +32,7 @@ class Counting final : public AttentionBackend {
     return machine;
   }
   std::string explain(PageUse use, bool one_query) const override {
-    return one_query ? "as decode" : is_copied(use) ? "on a copy" : why_in_place(use);
+    return is_copied(use) ? "on a copy" : one_query ? "as decode" : why_in_place(use);
   }
   PageCopies page_copies() const override { return copies_; }
   WorkspaceBytes bytes(const Sizes&, const AttentionMachine& machine) const override {
@@ -233,7 +233,11 @@ TEST_CASE("single queries are decode's, whose kernel reads pages of any size: no
   // Even where so many heads share a KV head that a copy would pay for one query.
   AttentionConfig wide = pages_of_four();
   wide.heads = {.num_qo_heads = 400, .num_kv_heads = 1, .head_dim_qk = 128};
-  CHECK(CountingObject(wide).session.bytes_for(single.lengths()).device == 900);
+  CountingObject of_wide(wide);
+  CHECK(of_wide.session.bytes_for(single.lengths()).device == 900);
+  of_wide.attach(1500 + 4100);
+  of_wide.plan(single);
+  CHECK(of_wide.session.explain() == "as decode");
   const AttentionLimits one{.max_batch = 2, .max_pages = 103, .max_nnz_qo = 2, .max_qo_len = 1};
   CHECK(has_bytes(CountingObject(wide).session.bytes_for(one), 1000, 64, 1000));
   CountingObject graph(wide, PageCopies::where_it_pays, one);
