@@ -58,7 +58,8 @@ __device__ void produce(Shared& shared, const QueryBoxes& queries, const KvBoxes
 
 // A warp group: 64 rows of every work.
 __device__ void consume(Shared& shared, int group, const QueryBoxes& queries, const QueryRows& rows,
-                        std::int32_t first_key_mask, const Scaled& variant, const KeyRules& rules, const PackedParams& plan) {
+                        std::int32_t first_key_mask, const Scaled& variant, const KeyRules& rules,
+                        const PackedParams& plan) {
   const Turns turns(group);
   std::uint32_t tile = 0;  // of the rings, the next to come
   for (std::uint32_t work = 0;; ++work) {
