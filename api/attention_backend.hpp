@@ -54,6 +54,9 @@ struct AttentionArguments {
   std::span<const std::uint8_t> custom_mask{};
 };
 
+// Every request is cut as if it were alone. Then its bits do not depend on its neighbours, if the kernel does not either.
+constexpr bool cut_alone(SplitPolicy policy) { return policy == SplitPolicy::fixed || policy == SplitPolicy::none; }
+
 // What the planner must know of whoever executes its plans.
 struct AttentionMachine {
   planner::MachineShape shape;
@@ -62,6 +65,7 @@ struct AttentionMachine {
   std::int32_t pack = 0;              // query heads whose rows a tile packs: the group (or 0), or 1
   planner::CostModel cost{};
   bool claimed = false;                    // its CTAs claim the work; else they run the plan's queues
+  bool one_query = false;                  // it plans as for decode, and no request has more than one query
   // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it
   // always cuts where equal shares end.
   std::int64_t enough_tiles = 0;
@@ -69,7 +73,7 @@ struct AttentionMachine {
 
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
     // Decode: a group in the fewest tiles, these as even as they can be.
-    return decode ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
+    return decode || one_query ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
   }
 };
 
@@ -82,12 +86,14 @@ class AttentionBackend {
  public:
   virtual ~AttentionBackend() = default;
 
-  // For batches with so many queries of all requests together. A graph's is that of its limits: what a launch is made of
-  // does not change from plan to plan.
-  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch,
+  // For batches with so many queries of all requests together, and at most so many of one. A graph's is that of its limits:
+  // what a launch is made of does not change from plan to plan. copied_rows: for pages that are copied together. Where
+  // decode's kernel runs, one_query, none are: it reads pages of any size.
+  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len,
                                    std::optional<std::int64_t> copied_rows) const = 0;
-  // Who computes where pages are so used, in a sentence, and why nobody faster.
-  virtual std::string explain(PageUse use) const = 0;
+  // Who computes where pages are so used, in a sentence, and why nobody faster. one_query: that of machine(), of the plan in
+  // force.
+  virtual std::string explain(PageUse use, bool one_query) const = 0;
   virtual PageCopies page_copies() const { return PageCopies::never; }
 
   // machine: the one that the plan is made for.

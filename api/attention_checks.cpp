@@ -50,12 +50,13 @@ void check_memory(const AttentionArguments& a) {
   check_same_or_apart("o", a.output.o, "q", a.q);
   check_apart("o", a.output.o, "the k cache", k);
   check_apart("o", a.output.o, "the v cache", v);
-  const std::span<float> lse = a.output.lse_log2;
-  const ConstTensor lse_log2 = contiguous(lse.data(), DType::f32, {static_cast<std::int64_t>(lse.size())});
-  check_apart("lse_log2", lse_log2, "o", a.output.o);
-  check_apart("lse_log2", lse_log2, "q", a.q);
-  check_apart("lse_log2", lse_log2, "the k cache", k);
-  check_apart("lse_log2", lse_log2, "the v cache", v);
+  const std::span<float> lse = a.output.lse();
+  const ConstTensor written = contiguous(lse.data(), DType::f32, {static_cast<std::int64_t>(lse.size())});
+  const char* name = a.output.lse_name();
+  check_apart(name, written, "o", a.output.o);
+  check_apart(name, written, "q", a.q);
+  check_apart(name, written, "the k cache", k);
+  check_apart(name, written, "the v cache", v);
 }
 
 void check_rows(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,
@@ -69,12 +70,7 @@ void check_rows(const AttentionArguments& a, const AttentionConfig& c, const Att
   validate_written_rows(a.output.o, o);
   require_dtype(a.output.o.dtype, c.dtype_of_o(), "o dtype", "that of the config");
   check_memory(a);
-  const auto lse_size = static_cast<std::int64_t>(a.output.lse_log2.size());
-  if (lse_size != 0) {
-    require_equal(lse_size, q.nnz_qo * c.heads.num_qo_heads, "lse_log2 size",
-                  "rows of o * num_qo_heads, or 0 if not wanted");
-  }
-  require_data(a.output.lse_log2.data(), lse_size != 0, "lse_log2");
+  validate_lse(a.output, q.nnz_qo * c.heads.num_qo_heads, "rows of o * num_qo_heads, or 0 if not wanted");
 }
 
 void check_mask(std::span<const std::uint8_t> mask, const AttentionConfig& c, std::int64_t wanted) {
@@ -92,15 +88,19 @@ void check_sinks(std::span<const float> sinks, const AttentionConfig& c) {
 
 // A graph's limits against one batch.
 void require_within(const AttentionLimits& limits, const BatchLengths& lengths, bool decode) {
-  const auto within = [&](const char* what, std::int64_t has, std::int64_t most, const char* limit) {
+  const auto within = [](const char* what, std::int64_t has, std::int64_t most, const char* limit, int request = -1) {
     if (has > most) {
-      throw InputError(what, std::to_string(has), std::string("exceeds what was captured: ") + limit + " " +
-                                                      std::to_string(most));
+      throw InputError(what, std::to_string(has),
+                       std::string("exceeds what was captured: ") + limit + " " + std::to_string(most), request);
     }
   };
   within("batch", static_cast<std::int64_t>(lengths.batch()), limits.max_batch, "max_batch");
   within("pages", lengths.page_entries(), limits.max_pages, "max_pages");
   if (!decode) within("nnz_qo", lengths.qo_indptr.back(), limits.max_nnz_qo.value_or(0), "max_nnz_qo");
+  for (std::size_t b = 0; limits.max_qo_len && b < lengths.batch(); ++b) {
+    within("qo_len", std::int64_t{lengths.qo_indptr[b + 1]} - lengths.qo_indptr[b], *limits.max_qo_len, "max_qo_len",
+           static_cast<int>(b));
+  }
 }
 
 }  // namespace
@@ -130,8 +130,12 @@ void validate_limits(const AttentionLimits& limits, bool decode) {
   if (decode) {
     require(!limits.max_nnz_qo, "max_nnz_qo", limits.max_nnz_qo.value_or(0),
             "must not be given: a decode has one query a request");
+    require(!limits.max_qo_len, "max_qo_len", limits.max_qo_len.value_or(0),
+            "must not be given: a decode has one query a request");
     return;
   }
+  const std::int32_t most_qo_len = limits.max_qo_len.value_or(1);
+  require(most_qo_len >= 1, "max_qo_len", most_qo_len, "must be at least 1, or not given");
   require(limits.max_nnz_qo.has_value(), "max_nnz_qo", "", "must be given: the queries of all requests together");
   require(*limits.max_nnz_qo >= 0 && *limits.max_nnz_qo <= int32_max, "max_nnz_qo", *limits.max_nnz_qo,
           "must be 0 .. 2^31 - 1");
@@ -153,6 +157,8 @@ void validate_config(const AttentionConfig& config, const AttentionSession::Kind
           "must be a positive multiple of 64, since policy is fixed");
   const std::int32_t threads = config.execution.threads;
   require(threads >= 0 && threads <= 1 << 12, "threads", threads, "must be 1 .. 4096, or 0 for all");
+  const std::int32_t num_sms = config.execution.num_sms;
+  require(num_sms >= 0, "num_sms", num_sms, "must be at least 1, or 0 for all");
   require(!kind.ragged || config.cache.page_size == 1, "page_size", config.cache.page_size,
           "must be 1: a ragged cache has no pages");
   if (kind.graph) validate_limits(*kind.graph, kind.decode);

@@ -58,7 +58,11 @@ struct ExecutionConfig {
   // GPU only: run()'s kernel may start before the previous kernel on the stream has ended. It waits before it reads q, K and
   // V, but not before it reads page ids: the previous kernel must not write those.
   bool enable_pdl = false;
-  Backend backend = Backend::automatic;  // GPU prefill only
+  Backend backend = Backend::automatic;  // GPU prefill only; automatic: decode's kernel for plans of single queries
+  // GPU only, at most; 0: all. Plans and grids are made for as many CTAs as so many SMs hold, and the rest of the GPU is
+  // left to other streams. Which SMs those are is the hardware's choice. The short kernel that joins the cut tiles of a
+  // prefill is not limited.
+  std::int32_t num_sms = 0;
 };
 
 // The numbers that no plan() and no run() changes. What a device can't compute is refused when the object is made; what the
@@ -90,6 +94,7 @@ struct AttentionLimits {
   std::int32_t max_batch = 0;
   std::int64_t max_pages = 0;                 // entries of paged_kv_indices, or of block_tables: up to 2^31 - 1
   std::optional<std::int64_t> max_nnz_qo{};   // queries of all requests together; not given: decode, one a request
+  std::optional<std::int32_t> max_qo_len{};   // prefill: queries of one request, if that is known. 1: decode's kernel
 };
 
 // device, staging: what the fastest way takes. Prefill on pages that fa3 can't read where they lie has two ways, and the

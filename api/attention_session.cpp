@@ -56,8 +56,8 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
           .head_dim_qk = heads.head_dim_qk, .head_dim_vo = heads.dim_vo(), .page_size = config.cache.page_size,
           .mask = config.logits.mask, .window_left = config.logits.window_left,
           .query_tile = machine.query_tile(decode, heads.num_qo_heads / heads.num_kv_heads), .pack = machine.pack,
-          .claimed = machine.claimed, .policy = execution.policy, .chunk_size = execution.chunk_size,
-          .machine = machine.shape, .cost = machine.cost};
+          .claimed = machine.claimed, .predicted = !machine.claimed,
+          .policy = execution.policy, .chunk_size = execution.chunk_size, .machine = machine.shape, .cost = machine.cost};
   if (in.policy == SplitPolicy::balanced && machine.enough_tiles > 0 &&
       planner::count_tiles(in) >= machine.enough_tiles * in.machine.num_ctas()) {
     in.policy = SplitPolicy::none;
@@ -71,15 +71,14 @@ std::int64_t AttentionSession::copied_rows() const {
 }
 
 // Cuts that know only their own request: so must the kernel. (A graph's is the same for all batches.)
-bool AttentionSession::keeps_bits() const {
-  const SplitPolicy policy = config_.execution.policy;
-  return !kind_.graph && (policy == SplitPolicy::fixed || policy == SplitPolicy::none);
-}
+bool AttentionSession::keeps_bits() const { return !kind_.graph && cut_alone(config_.execution.policy); }
 
 bool AttentionSession::may_copy(const AttentionLimits& limits) const {
   const PageCopies copies = backend_->page_copies();
   if (kind_.graph || copies != PageCopies::where_it_pays) return is_copied(use_);
-  return !keeps_bits() && may_be_worth_copying(config_.params(), limits.max_nnz_qo.value_or(0));
+  const std::int64_t nnz_qo = limits.max_nnz_qo.value_or(0), qo_len = most_qo_len(limits);
+  const bool one_query = backend_->machine(nnz_qo, limits.max_batch, qo_len, std::nullopt).one_query;
+  return !one_query && !keeps_bits() && may_be_worth_copying(config_.params(), qo_len);
 }
 
 PageUse AttentionSession::best_use() const {
@@ -89,6 +88,7 @@ PageUse AttentionSession::best_use() const {
   require(!asked || !too_many, "tokens", copied_rows(),
           "of all requests must be at most 2^31 - 1 for backend fa3 on such pages");
   if (asked) return PageUse::copied;
+  if (machine(std::nullopt).one_query) return PageUse::in_place;
   if (too_many) return PageUse::too_many_tokens;
   if (keeps_bits()) return PageUse::invariant_bits;
   const AttentionParams params = config_.params();
@@ -98,11 +98,17 @@ PageUse AttentionSession::best_use() const {
 }
 
 AttentionMachine AttentionSession::machine() const {
-  const auto rows = is_copied(use_) ? std::optional(copied_rows()) : std::nullopt;
-  if (kind_.graph) return backend_->machine(kind_.graph->max_nnz_qo.value_or(0), kind_.graph->max_batch, rows);
-  std::int64_t nnz_qo = 0;
-  for (const std::int32_t len : qo_lens_) nnz_qo += len;
-  return backend_->machine(nnz_qo, std::ssize(qo_lens_), rows);
+  return machine(is_copied(use_) ? std::optional(copied_rows()) : std::nullopt);
+}
+
+AttentionMachine AttentionSession::machine(std::optional<std::int64_t> copied_rows) const {
+  if (kind_.graph) {
+    const std::int64_t nnz_qo = kind_.graph->max_nnz_qo.value_or(0);
+    return backend_->machine(nnz_qo, kind_.graph->max_batch, most_qo_len(*kind_.graph), copied_rows);
+  }
+  std::int64_t nnz_qo = 0, most_qo_len = 0;
+  for (const std::int32_t len : qo_lens_) nnz_qo += len, most_qo_len = std::max<std::int64_t>(most_qo_len, len);
+  return backend_->machine(nnz_qo, std::ssize(qo_lens_), most_qo_len, copied_rows);
 }
 
 planner::PlanInputs AttentionSession::inputs() const {
@@ -184,13 +190,16 @@ WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
 WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, bool copied) const {
   const std::int64_t most_rows = std::min(most_tokens(limits, config_.cache.page_size), most_copied_rows);
   const auto rows = copied ? std::optional(most_rows) : std::nullopt;
-  const auto bytes = [&](std::int64_t nnz_qo) {
-    const AttentionMachine machine = backend_->machine(nnz_qo, limits.max_batch, rows);
-    return backend_->bytes(most_work(plan_inputs(config_, machine, kind_.decode, {}, {}), limits), machine);
+  const auto bytes = [&](const AttentionMachine& machine) {
+    AttentionLimits of = limits;
+    if (machine.one_query && !kind_.decode) of.max_qo_len = 1;
+    return backend_->bytes(most_work(plan_inputs(config_, machine, kind_.decode, {}, {}), of), machine);
   };
-  if (kind_.graph) return bytes(kind_.graph->max_nnz_qo.value_or(0));
-  // A plan's tiles are made for few queries a request or for many, as its batch has them: enough for either.
-  return either(bytes(limits.max_batch), bytes(std::int64_t{limits.max_batch} << 31));
+  if (kind_.graph) return bytes(machine(rows));
+  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any.
+  const std::int64_t batch = limits.max_batch, few = batch, many = batch << 31;
+  return either(bytes(backend_->machine(few, batch, 1, rows)),
+                either(bytes(backend_->machine(few, batch, 2, rows)), bytes(backend_->machine(many, batch, 2, rows))));
 }
 
 WorkspaceBytes AttentionSession::bytes_for(const AttentionLimits& limits) const {

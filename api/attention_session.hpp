@@ -38,13 +38,16 @@ class AttentionSession {
   void run(const AttentionArguments& arguments, Stream stream);
 
   const Plan& current_plan() const { return plan_; }
-  std::string explain() const { return backend_->explain(use_); }
+  std::string explain() const {
+    return backend_->explain(use_, (planned_ || kind_.graph) && machine().one_query);
+  }
 
  private:
   // For the lengths that are kept, or the graph's limits.
   PageUse best_use() const;
   std::int64_t copied_rows() const;      // where pages are copied
   AttentionMachine machine() const;      // as the pages are used
+  AttentionMachine machine(std::optional<std::int64_t> copied_rows) const;
   planner::PlanInputs inputs() const;
   void keep(const BatchLengths& lengths);
   Sizes make_plan();                     // for the lengths that are kept

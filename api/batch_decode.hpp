@@ -62,7 +62,7 @@ class BatchDecodeWithPagedKVCache {
   //   page_ids   paged_kv_indices [>= paged_kv_indptr[batch]], or block_tables [batch, max_pages], as planned; on the device
   //   o          [batch, num_qo_heads, head_dim_vo]  of o_dtype, strided as q may be. It may be q itself (the same memory,
   //              shape, strides and dtype), but not overlap it otherwise
-  //   lse_log2   [batch, num_qo_heads] f32, base 2, or empty
+  //   lse_log2   [batch, num_qo_heads] f32, base 2, or empty; or, as {.o = o, .lse_natural = lse}, a natural logarithm
   //   sinks      [num_qo_heads] on the device with logits.sinks, else empty
   //   custom_mask [sum of kv_len] bytes on the device with logits.mask = custom, else empty
   // On plan()'s stream. On the GPU: no allocation, no synchronisation, one kernel launch. q, o and the tokens of K and V

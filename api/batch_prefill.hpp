@@ -6,7 +6,11 @@
 //
 // Everything that api/batch_decode.hpp says of objects, streams, errors and memory holds here. On the GPU the kernel
 // is chosen when the object is made, by config.execution.backend and what the config asks for; explain() names it. (Over
-// pages that are no multiple of 8 tokens plan() may choose between two: docs/api.md.)
+// pages that are no multiple of 8 tokens plan() may choose between two: docs/api.md.) But a batch in which no request has
+// more than one query is a decode, and costs what decode costs: plan() takes decode's kernel for it, which gives the bits of
+// BatchDecodeWithPagedKVCache. A graph's kernel is one for all its plans: decode's with max_qo_len = 1 in its limits. Who
+// asks for a backend gets that one for every batch, and with policies fixed and none, where a request's bits do not depend
+// on its neighbours, no batch changes the kernel.
 #pragma once
 
 #include <cstdint>
@@ -49,13 +53,14 @@ class BatchPrefillWithPagedKVCache {
 
   //   q           [qo_indptr[batch], num_qo_heads, head_dim_qk]  dense along head_dim; strides of tokens and heads are free
   //   kv, page_ids, sinks   as in BatchDecodeWithPagedKVCache::run
-  //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2 [qo_indptr[batch], num_qo_heads], or empty
+  //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2, or lse_natural, [qo_indptr[batch], num_qo_heads]
+  //               or empty
   //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
            std::span<const std::uint8_t> custom_mask = {});
 
-  const Plan& current_plan() const;
+  const Plan& current_plan() const;  // on the GPU without a prediction: work is claimed, and plan() has no time to lose
   std::string explain() const;  // which kernel computes, and why no faster one
 
  private:

@@ -23,8 +23,10 @@ class CpuAttention final : public AttentionBackend {
         machine_{.shape = {.num_sms = threads_, .ctas_per_sm = 1}, .most_decode_rows = params_.group_size(),
                  .prefill_rows = prefill_rows} {}
 
-  AttentionMachine machine(std::int64_t, std::int64_t, std::optional<std::int64_t>) const override { return machine_; }
-  std::string explain(PageUse) const override {
+  AttentionMachine machine(std::int64_t, std::int64_t, std::int64_t, std::optional<std::int64_t>) const override {
+    return machine_;
+  }
+  std::string explain(PageUse, bool) const override {
     return "C4 on the CPU, with up to " + std::to_string(threads_) + " threads";
   }
 
@@ -54,8 +56,11 @@ class CpuAttention final : public AttentionBackend {
     const AttentionProblem problem = problem_of(batch.lengths, a);
     const std::int64_t rows = batch.lengths.qo_indptr.back(), heads = params_.num_qo_heads, dim = params_.head_dim_vo;
     const Tensor o = first_rows(a.output.o, rows);
-    AttentionOutput output{.o = o, .lse_log2 = a.output.lse_log2};
-    if (!output.lse_log2.empty()) output.lse_log2 = output.lse_log2.first(static_cast<std::size_t>(rows * heads));
+    AttentionOutput output = a.output;
+    output.o = o;
+    for (std::span<float>* lse : {&output.lse_log2, &output.lse_natural}) {
+      if (!lse->empty()) *lse = lse->first(static_cast<std::size_t>(rows * heads));
+    }
     if (o.dtype != DType::f32) output.o = contiguous(f32_.data(), DType::f32, {rows, heads, dim});
     executor_->run(problem, batch.plan, workspace_, ref::Schedule::stealing, output);
     if (o.dtype != DType::f32) round_to(o, output.o.data_as<const float>());

@@ -1,4 +1,5 @@
-// The GPU behind an attention object: its kernel, on a plan that is packed on the host and copied in one piece.
+// The GPU behind an attention object: a kernel of decode or prefill, on a plan that is packed on the host and copied in one
+// piece.
 //
 // workspace.device   packed plan, page ids that a graph keeps, partials; where pages are copied together first also the list
 //                    of what is copied, behind the plan, and at the end the copy of K and V
@@ -41,19 +42,20 @@ class GpuAttention final : public AttentionBackend {
   GpuAttention(const AttentionConfig& config, const BackendKind& kind)
       : config_(config), params_(config.params()), kind_(kind), gpu_(current_gpu()) {
     choice_ = choose_kernel(config, kind);
+    num_sms_ = sms_to_use(config.execution);
   }
 
-  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch,
+  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len,
                            std::optional<std::int64_t> copied_rows) const override {
-    AttentionMachine machine = gpu_machine(kernel_for(copied_rows), params_, nnz_qo, batch);
-    machine.copied_rows = copied_rows;
+    const GpuKernel kernel = choice_.kernel_for(most_qo_len, copied_rows.has_value());
+    AttentionMachine machine = gpu_machine(kernel, params_, nnz_qo, batch, num_sms_);
+    if (!machine.one_query) machine.copied_rows = copied_rows;
     return machine;
   }
   PageCopies page_copies() const override { return choice_.copies; }
-  std::string explain(PageUse use) const override {
-    if (is_copied(use)) return choice_.why_copied;
-    const std::string reason = why_in_place(use);
-    return choice_.why + (reason.empty() ? "" : "; " + reason);
+  std::string explain(PageUse use, bool one_query) const override {
+    const std::string why = choice_.explain(use, one_query, kind_.for_graphs);
+    return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(num_sms_) + " SMs, as num_sms asks";
   }
 
   WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const override {
@@ -80,7 +82,7 @@ class GpuAttention final : public AttentionBackend {
             std::span<const std::int32_t> page_ids, Device ids_on, Stream stream) override {
     shape_ = shape_for(sizes, machine);
     at_ = layout(sizes, machine);
-    kernel_ = kernel_for(machine.copied_rows);
+    kernel_ = kernel_of(machine);
     compacted_ = compacted_shape(sizes, machine);
     const std::span<std::byte> slot = ring_->next();
     const auto& table = batch.lengths.block_table;
@@ -114,7 +116,7 @@ class GpuAttention final : public AttentionBackend {
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = config_.execution.enable_pdl;
     if (compacted_) {
-      const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, shape_.num_ctas};  // P11: one CTA an SM
+      const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, num_sms_};
       call = gpu::p11::compact_pages(call, to, cuda_stream(stream));
     }
     attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
@@ -139,8 +141,8 @@ class GpuAttention final : public AttentionBackend {
     at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.cache.dtype);
     return at;
   }
-  GpuKernel kernel_for(std::optional<std::int64_t> copied_rows) const {
-    return copied_rows ? GpuKernel::p11 : choice_.kernel;
+  GpuKernel kernel_of(const AttentionMachine& machine) const {
+    return machine.one_query ? GpuKernel::d6 : machine.copied_rows ? GpuKernel::p11 : choice_.kernel;
   }
   static std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) {
     if (!machine.copied_rows) return {};
@@ -161,6 +163,7 @@ class GpuAttention final : public AttentionBackend {
   BackendKind kind_;
   int gpu_;
   GpuChoice choice_;
+  std::int32_t num_sms_ = 0;  // asked once: plan() is called in every step of a model
   Workspace workspace_;
   std::optional<gpu::StagingRing> ring_;
   PackedShape shape_;

@@ -1,5 +1,6 @@
 #include "api/gpu_call.hpp"
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.hpp"
@@ -27,7 +28,24 @@ std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& pa
 
 }  // namespace
 
-GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) {
+std::string GpuChoice::explain(PageUse use, bool one_query, bool for_graphs) const {
+  const auto prefill = [this](PageUse pages) {
+    const std::string reason = why_in_place(pages);
+    return is_copied(pages) ? why_copied : reason.empty() ? why : why + "; " + reason;
+  };
+  if (!d6_for_one_query) return prefill(use);
+  if (one_query) {
+    const bool by_batch = copies == PageCopies::where_it_pays && !for_graphs;
+    return "D6, as for decode: no request has more than one query; else " +
+           prefill(by_batch ? PageUse::by_batch : PageUse::in_place);
+  }
+  const char* d6 = for_graphs ? "; D6 if max_qo_len were 1" : "; D6 for a plan in which no request has more than one query";
+  return prefill(use) + d6;
+}
+
+namespace {
+
+GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
   const AttentionParams params = config.params();
   const Backend asked = config.execution.backend;
   if (kind.decode) {
@@ -55,9 +73,26 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   return {GpuKernel::p1, "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
 }
 
-AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch) {
-  const auto machine = [](const gpu::RungGrid& grid) {
-    return AttentionMachine{.shape = {.num_sms = gpu::multiprocessors(), .ctas_per_sm = grid.ctas_per_sm},
+}  // namespace
+
+GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) {
+  GpuChoice choice = choose(config, kind);
+  // With policies fixed and none a request's bits must not depend on its neighbours, and so nor may its kernel.
+  const bool by_plan = kind.for_graphs || !cut_alone(config.execution.policy);
+  const bool any = !kind.decode && config.execution.backend == Backend::automatic && by_plan;
+  choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), config.cache.dtype).empty();
+  return choice;
+}
+
+std::int32_t sms_to_use(const ExecutionConfig& execution) {
+  const std::int32_t all = gpu::multiprocessors();
+  return execution.num_sms > 0 ? std::min(execution.num_sms, all) : all;
+}
+
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch,
+                             std::int32_t num_sms) {
+  const auto machine = [num_sms](const gpu::RungGrid& grid) {
+    return AttentionMachine{.shape = {.num_sms = num_sms, .ctas_per_sm = grid.ctas_per_sm},
                             .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
   };
   if (kernel == GpuKernel::p11) {
@@ -72,6 +107,7 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, st
     return m;
   }
   AttentionMachine m = machine(gpu::d6::grid(params.head_dim_qk, gpu::needs_general(params)));
+  m.one_query = true;
   m.cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item};
   return m;
 }

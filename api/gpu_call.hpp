@@ -16,19 +16,31 @@ inline cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t
 bool is_capturing(Stream stream);
 
 // The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
-// the current device alone.
+// the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6
+// computes what the config says, and neither a backend nor bits that do not depend on the neighbours are asked for.
 enum class GpuKernel : std::uint8_t { d6, p1, p5, p11 };
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
-  std::string why{};  // a sentence: explain()
+  std::string why{};  // a sentence
   // Pages that P11 can't read: with a copy of K and V it is the kernel, and says so in its own sentence.
   PageCopies copies = PageCopies::never;
   std::string why_copied{};
+  bool d6_for_one_query = false;
+
+  bool as_decode(std::int64_t most_qo_len) const { return d6_for_one_query && most_qo_len <= 1; }
+  GpuKernel kernel_for(std::int64_t most_qo_len, bool copied = false) const {
+    return as_decode(most_qo_len) ? GpuKernel::d6 : copied ? GpuKernel::p11 : kernel;
+  }
+  // one_query: the plan in force, or all of a graph, is one of decode's; for_graphs: no plan changes the kernel.
+  std::string explain(PageUse use, bool one_query, bool for_graphs) const;
 };
 // InputError if the GPU does not compute this, or not with the backend that is asked for.
 GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);
 
-AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch);
+// SMs that plans are made for: those of the current GPU, or the config's limit. Asks the driver.
+std::int32_t sms_to_use(const ExecutionConfig& execution);
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch,
+                             std::int32_t num_sms);
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream);
 

@@ -32,14 +32,16 @@ std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_requ
 planner::CaptureLimits most_work(const planner::PlanInputs& in, const AttentionLimits& limits) {
   const std::int64_t pack = in.packed_heads();
   const std::int64_t nnz_qo = limits.max_nnz_qo.value_or(limits.max_batch), rows = nnz_qo * pack;
-  const std::int64_t most_rows = limits.max_nnz_qo ? rows : pack;  // packed, of one request and head
+  const std::int64_t most_len = limits.max_qo_len ? std::min<std::int64_t>(*limits.max_qo_len, nnz_qo) : nnz_qo;
+  const std::int64_t most_rows = limits.max_nnz_qo ? most_len * pack : pack;  // packed, of one request and head
   const std::int64_t requests = std::min<std::int64_t>(limits.max_batch, nnz_qo);
   const std::int64_t height = in.tile_rows(), heads = in.num_heads(in.packed_heads());
   // Decode: all requests have the same tiles.
   const std::int64_t tiles_of_request = heads * div_up(most_rows, height);
   const std::int64_t tiles = requests == 0 ? 0
-                             : limits.max_nnz_qo ? heads * (requests + (rows - requests) / height)
-                                                 : requests * tiles_of_request;
+                             : limits.max_nnz_qo
+                                 ? std::min(heads * (requests + (rows - requests) / height), requests * tiles_of_request)
+                                 : requests * tiles_of_request;
   require(tiles <= planner::max_items, "work items", tiles, "of the largest batch within the limits must be at most 2^26");
   const std::int64_t cuts = most_cuts(in, tiles_of_request, limits.max_pages * in.page_size);
   const std::int64_t cut_tiles = std::min(tiles, cuts), items = tiles == 0 ? 0 : tiles + cuts;

@@ -11,8 +11,9 @@ namespace flashladder::api {
 //
 // Let g be the query heads that a tile packs (the group, or 1), q the query tile (packed rows), C the CTAs and N = max_pages
 // page_size the keys. A request of n queries has ceil(n g / q) tiles for each head of packed rows. Let t be the most tiles
-// that one request can have (all heads), and T the most of a whole batch. k requests with n queries in all have at most k + floor((n g - k) / q) tiles a head, because ceil(x
-// / q) = 1 + floor((x - 1) / q); that grows with k, and k is at most max_batch and at most max_nnz_qo.
+// that one request can have (all heads; n <= max_qo_len), and T the most of a whole batch: at most t for each request that
+// has queries, and k requests with n queries in all have at most k + floor((n g - k) / q) tiles a head, because ceil(x / q)
+// = 1 + floor((x - 1) / q); that grows with k, and k is at most max_batch and at most max_nnz_qo.
 // A tile that is cut k times gives k + 1 items, one merge and (k + 1) rows partial rows. With at most K cuts in all, hence
 // at most min(T, K) cut tiles:
 //   items <= T + K      merges <= min(T, K)      partial_rows <= (K + min(T, K)) q

@@ -22,7 +22,8 @@
 namespace flashladder::api {
 
 // --- Merging attention over disjoint sets of keys (reference/merge_states.hpp) -------------------------------------------
-// A state is (v, s): normalised output and lse_log2, f32, base 2. v [n, num_heads, head_dim], s [n, num_heads].
+// A state is (v, s): normalised output and lse_log2, f32, base 2 (an attention's lse_natural is no s). v [n, num_heads,
+// head_dim], s [n, num_heads].
 // v_out and s_out may be a state's own v and s.
 void merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,
                  const Tensor& v_out, const Tensor& s_out, const On& on = {});

@@ -57,8 +57,9 @@ SeenKeys seen_keys(const AttentionParams& params, std::span<const std::int32_t> 
 }
 
 SeenKeys seen_keys(const AttentionParams& params, const AttentionLimits& limits, std::int32_t page_size) {
-  const double requests = limits.max_batch, queries = static_cast<double>(limits.max_nnz_qo.value_or(0));
+  const double requests = limits.max_batch, most_queries = requests * static_cast<double>(most_qo_len(limits));
   if (requests == 0) return {};
+  const double queries = std::min(static_cast<double>(limits.max_nnz_qo.value_or(0)), most_queries);
   const SeenKeys one = of_request(params, queries / requests, static_cast<double>(limits.max_pages) * page_size / requests);
   return {requests * one.keys, requests * one.pairs};
 }
@@ -70,8 +71,8 @@ bool worth_copying(const AttentionParams& p, const SeenKeys& seen) {
   return gained > copying;
 }
 
-bool may_be_worth_copying(const AttentionParams& params, std::int64_t nnz_qo) {
-  return worth_copying(params, {1, static_cast<double>(nnz_qo)});  // no key is seen by more
+bool may_be_worth_copying(const AttentionParams& params, std::int64_t most_qo_len) {
+  return worth_copying(params, {1, static_cast<double>(most_qo_len)});  // no key is seen by more
 }
 
 }  // namespace flashladder::api

@@ -2,10 +2,11 @@
 // on a copy of K and V for the others (gpu/prefill/compact_pages.hpp). The rule when that pays.
 //
 // Copying reads and writes each key and value that some query sees, once. Then P11 computes, about twice as fast as P5,
-// which reads pages of any size where they lie. So it is a question of how many rows use a key: with the rates below, 338 packed
-// rows a key on average, whatever the head dims; 84 queries where a KV head serves 4 query heads.
+// which reads pages of any size where they lie. So it is a question of how many rows use a key: with the rates below, 338
+// packed rows a key on average, whatever the head dims; 84 queries where a KV head serves 4 query heads.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -23,7 +24,7 @@ enum class PageCopies : std::uint8_t {
 
 // What is done with the pages of one batch, or of a graph; and why.
 enum class PageUse : std::uint8_t {
-  in_place,
+  in_place,          // as asked, or because the kernel reads them so
   copied,
   by_batch,          // nothing is planned yet
   too_few_queries,   // the others are in place too
@@ -50,8 +51,14 @@ constexpr std::int64_t most_tokens(const AttentionLimits& limits, std::int32_t p
   return limits.max_pages * page_size;
 }
 
+// Queries of one request.
+constexpr std::int64_t most_qo_len(const AttentionLimits& limits) {
+  const std::int64_t nnz_qo = limits.max_nnz_qo.value_or(0);
+  return limits.max_qo_len ? std::min<std::int64_t>(*limits.max_qo_len, nnz_qo) : nnz_qo;
+}
+
 bool worth_copying(const AttentionParams& params, const SeenKeys& seen);
-// Some batch of so many queries.
-bool may_be_worth_copying(const AttentionParams& params, std::int64_t nnz_qo);
+// Some batch whose requests have at most so many queries.
+bool may_be_worth_copying(const AttentionParams& params, std::int64_t most_qo_len);
 
 }  // namespace flashladder::api

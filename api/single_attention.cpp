@@ -83,7 +83,9 @@ void run(const Single& single, bool decode, const On& on) {
 void single_decode_with_kv_cache(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
                                  const AttentionOutput& output, const SingleAttentionOptions& options, const On& on) {
   require_device(on.device);
-  run(Single(as_batch(q, "q rank"), k, v, {as_batch(output.o, "o rank"), output.lse_log2}, options, on), true, on);
+  AttentionOutput batch_output = output;
+  batch_output.o = as_batch(output.o, "o rank");
+  run(Single(as_batch(q, "q rank"), k, v, batch_output, options, on), true, on);
 }
 
 void single_prefill_with_kv_cache(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,

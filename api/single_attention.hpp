@@ -21,7 +21,8 @@ struct SingleAttentionOptions {
 
 //   q     [num_qo_heads, head_dim_qk]            dense along head_dim
 //   k, v  [kv_len, num_kv_heads, head_dim]       NHD; HND: [num_kv_heads, kv_len, head_dim]. v's head_dim may differ
-//   o     [num_qo_heads, head_dim_vo]            of q's dtype or f32;  lse_log2 [num_qo_heads] f32, base 2, or empty
+//   o     [num_qo_heads, head_dim_vo]            of q's dtype or f32;  lse_log2 [num_qo_heads] f32, base 2, or empty;
+//                                                or, as {.o = o, .lse_natural = lse}, a natural logarithm
 // On the GPU: memory from the stream's pool (cudaMallocAsync), one copy, one kernel, all enqueued on on.stream. A capturing
 // stream is refused. InputError as run() of BatchDecodeWithPagedKVCache.
 void single_decode_with_kv_cache(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,

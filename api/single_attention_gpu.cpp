@@ -33,13 +33,13 @@ class StreamMemory {
 void single_attention_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, bool decode,
                              std::int32_t qo_len, std::int32_t kv_len, Stream stream) {
   const AttentionParams params = config.params();
-  const GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel;
+  const GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel_for(qo_len);
   require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use the CUDAGraph classes");
   thread_local Plan plan;
   thread_local std::vector<std::byte> packed;
   const std::span<const std::int32_t> qo_lens = decode ? std::span<const std::int32_t>{} : std::span(&qo_len, 1);
-  planner::make_plan(plan_inputs(config, gpu_machine(kernel, params, qo_len, 1), decode, qo_lens, std::span(&kv_len, 1)),
-                     plan);
+  const AttentionMachine machine = gpu_machine(kernel, params, qo_len, 1, sms_to_use(config.execution));
+  planner::make_plan(plan_inputs(config, machine, decode, qo_lens, std::span(&kv_len, 1)), plan);
   const gpu::PackedShape shape = gpu::shape_of(plan);
   packed.resize(gpu::packed_bytes(shape));
   gpu::pack(plan, {config.cache.page_size}, shape, packed);

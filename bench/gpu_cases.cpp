@@ -51,7 +51,7 @@ void add_names(std::vector<std::string>& names, const Cases& cases, const std::s
 }  // namespace
 
 const char* name_of(Family family) {
-  constexpr const char* names[] = {"decode", "graph", "prefill", "append", "norm", "rope", "plan"};
+  constexpr const char* names[] = {"decode", "graph", "prefill", "prefill-ladder", "append", "norm", "rope", "plan"};
   return names[static_cast<int>(family)];
 }
 
@@ -146,6 +146,20 @@ std::vector<PrefillCase> prefill_cases() {
   return cases;
 }
 
+std::vector<PrefillCase> prefill_ladder_cases() {
+  PrefillCase s2048{prefill_case("B2 S8192 32/8 p16 causal"), false}, s8192 = s2048;
+  s2048.spec.name = "B1 S2048 32/8 p16 causal";
+  s2048.spec.qo_lens = s2048.spec.kv_lens = {2048};
+  return {s2048, s8192};
+}
+
+CaseSpec prefill_case(std::string_view name) {
+  for (const PrefillCase& c : prefill_cases()) {
+    if (c.spec.name == name) return c.spec;
+  }
+  throw InputError("case", ladder::shown(name), "is none of family prefill");
+}
+
 std::vector<CaseSpec> decode_cases() {
   const Lengths b32 = uniform(32, 2048), b64 = uniform(64, 8192), skewed = one_long_among_short();
   return {decode_case("B32 kv2048", b32, 32, 8),
@@ -171,7 +185,7 @@ std::vector<CaseSpec> graph_cases() {
 
 std::vector<CaseSpec> plan_cases() {
   const std::vector<CaseSpec> all = decode_cases();
-  return {all[0], all[7]};
+  return {all[0], all[7], prefill_case("B64 S lognormal 32/8 p16 causal")};
 }
 
 std::string NormCase::name() const {
@@ -244,6 +258,9 @@ std::vector<std::string> case_strings(Family family) {
       break;
     case Family::prefill:
       for (const PrefillCase& c : prefill_cases()) names.push_back(c.spec.name);
+      break;
+    case Family::prefill_ladder:
+      for (const PrefillCase& c : prefill_ladder_cases()) names.push_back(c.spec.name);
       break;
     case Family::append: add_names(names, append_cases(), "", {""}); break;
     case Family::norm: add_names(names, norm_cases(), "", {""}); break;

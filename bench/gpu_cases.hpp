@@ -15,9 +15,10 @@
 namespace flashladder::bench {
 
 // decode: events around one run, L2 flushed. graph: a graph of launches, per launch; cold over rotating caches, warm on one.
-enum class Family : std::uint8_t { decode, graph, prefill, append, norm, rope, plan };
-inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::append,
-                                         Family::norm,   Family::rope,  Family::plan};
+// prefill: the public classes; prefill-ladder: every prefill rung.
+enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan };
+inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::prefill_ladder,
+                                         Family::append, Family::norm,  Family::rope,    Family::plan};
 const char* name_of(Family family);
 Family family_from(std::string_view name);  // InputError lists the names
 
@@ -26,7 +27,7 @@ ladder::CaseSpec decode_case(std::string lengths_name, std::vector<std::int32_t>
                              std::int32_t num_kv_heads, std::int32_t page_size = 16);
 std::vector<ladder::CaseSpec> decode_cases();
 std::vector<ladder::CaseSpec> graph_cases();  // without " cold" and " warm"
-std::vector<ladder::CaseSpec> plan_cases();
+std::vector<ladder::CaseSpec> plan_cases();   // two decodes, and a prefill
 
 // The public prefill classes, by events, L2 flushed. "contiguous": a ragged cache. q<n> kv<n>: an append.
 struct PrefillCase {
@@ -37,6 +38,8 @@ struct PrefillCase {
   double flops() const;   // of the visible pairs
 };
 std::vector<PrefillCase> prefill_cases();
+std::vector<PrefillCase> prefill_ladder_cases();  // a short one and a long one: what all prefill rungs take
+ladder::CaseSpec prefill_case(std::string_view name);
 
 struct NormCase {
   bool fused_add = false;

@@ -10,12 +10,19 @@
 
 namespace flashladder::bench {
 
+// How far what was timed is from the same formula in double, over the sampled rows of o: the largest distance of an element,
+// and the root of the mean square.
+struct OutputError {
+  double max = 0, rms = 0;
+};
+
 struct Measurement {
   std::string family;   // "cpu", "plan", "decode"
   std::string work;     // the case string: the same for whoever does this work
   std::string backend;  // who did it: "flashladder C4, NHD p16"
   double us = 0;        // median
   std::optional<double> tera_bytes_per_s = {}, tera_flops = {};  // of the minimal bytes, of the visible pairs
+  std::optional<OutputError> error = {};  // left out where it is not known
   int threads = 0;  // of a measurement on a CPU; 0: left out
   int run = 1;      // which repetition
 };
@@ -34,6 +41,7 @@ struct GpuMachine {
   std::string gpu, driver, cuda;  // "NVIDIA H200", "580.159.04", "13.0"
   int sm_mhz = 0;                 // at most
   double peak_tera_bytes_per_s = 0;  // of its memory, as the data sheet or else the memory's clock has it
+  std::optional<double> peak_tera_flops = {};  // of its tensor cores, dense f16, as the data sheet has it
   std::string date, commit, note;    // note: how was measured
 };
 

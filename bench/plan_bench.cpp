@@ -2,29 +2,50 @@
 
 #include <string>
 
+#include "bench/gpu_cases.hpp"
 #include "bench/timing.hpp"
 #include "ladder/cases/specs/short_form.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::bench {
 
+namespace {
+
+constexpr int plans_per_call = 20;  // one plan is too short for the clock's grain
+
+double us_per_plan(int rounds, const planner::PlanInputs& inputs) {
+  Plan plan;
+  return median_ms(rounds, [&] {
+           for (int i = 0; i < plans_per_call; ++i) planner::make_plan(inputs, plan);
+         }) * 1e3 / plans_per_call;
+}
+
+// As the prefill class plans for a Hopper GPU: tiles of 128 rows of one head, claimed, and so many that none is cut.
+Measurement measure_prefill_plan(int rounds) {
+  const ladder::CaseSpec spec = prefill_case("B64 S lognormal 32/8 p16 causal");
+  const planner::PlanInputs inputs{.qo_lens = spec.qo_lens, .kv_lens = spec.kv_lens, .num_qo_heads = 32, .num_kv_heads = 8,
+                                   .head_dim_qk = 128, .head_dim_vo = 128, .page_size = 16, .mask = MaskMode::causal,
+                                   .query_tile = 128, .pack = 1, .claimed = true, .predicted = false,
+                                   .policy = planner::SplitPolicy::none, .machine = {132, 1}};
+  return {.family = "plan", .work = spec.name + " 132 CTAs", .backend = "flashladder none",
+          .us = us_per_plan(rounds, inputs), .threads = 1};
+}
+
+}  // namespace
+
 std::vector<Measurement> measure_plans(int rounds) {
-  constexpr int plans_per_call = 20;  // one plan is too short for the clock's grain
   std::vector<Measurement> lines;
   for (const std::int32_t batch : {256, 4096}) {
     const std::vector<std::int32_t> lens = ladder::parse_lengths("--kv", "lognormal:" + std::to_string(batch));
     for (const planner::SplitPolicy policy : {planner::SplitPolicy::count, planner::SplitPolicy::balanced}) {
       const planner::PlanInputs inputs{.kv_lens = lens, .num_qo_heads = 32, .num_kv_heads = 8, .head_dim_qk = 128,
                                        .head_dim_vo = 128, .page_size = 16, .policy = policy, .machine = {132, 2}};
-      Plan plan;
-      const double ms = median_ms(rounds, [&] {
-        for (int i = 0; i < plans_per_call; ++i) planner::make_plan(inputs, plan);
-      });
       lines.push_back({.family = "plan", .work = "B" + std::to_string(batch) + " lognormal 32/8 p16 264 CTAs",
-                       .backend = std::string("flashladder ") + planner::name_of(policy), .us = ms * 1e3 / plans_per_call,
-                       .threads = 1});
+                       .backend = std::string("flashladder ") + planner::name_of(policy),
+                       .us = us_per_plan(rounds, inputs), .threads = 1});
     }
   }
+  lines.push_back(measure_prefill_plan(rounds));
   return lines;
 }
 

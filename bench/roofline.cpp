@@ -25,6 +25,13 @@ std::optional<A100Target> a100_target(const Measurement& line, double peak_tera_
   return A100Target{there, there / a100_peak * peak_tera_bytes_per_s};
 }
 
+std::optional<double> peak_tera_flops(std::string_view gpu) {
+  for (const auto& [part, peak] : {std::pair{"H200", 989.4}, {"H100 80GB HBM3", 989.4}, {"A100-SXM4", 312.0}}) {
+    if (gpu.find(part) != gpu.npos) return peak;
+  }
+  return std::nullopt;
+}
+
 double peak_tera_bytes_per_s(std::string_view gpu, double by_clock) {
   for (const auto& [part, peak] : {std::pair{"H200", 4.8}, {"H100 80GB HBM3", 3.35}, {"A100-SXM4-80GB", a100_peak}}) {
     if (gpu.find(part) != gpu.npos) return peak;

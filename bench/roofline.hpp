@@ -23,6 +23,9 @@ struct A100Target {
 // Decode > 1.6, RMSNorm > 1.8, RoPE > 1.5 TB/s. Nothing for lines of other work and for cases that are too small.
 std::optional<A100Target> a100_target(const Measurement& line, double peak_tera_bytes_per_s);
 
+// Tensor cores of the GPU of this name, by its data sheet: dense f16, TFLOP/s. Nothing for a GPU that is not listed.
+std::optional<double> peak_tera_flops(std::string_view gpu);
+
 // Memory of the GPU of this name, by its data sheet; by_clock for a GPU that is not listed.
 double peak_tera_bytes_per_s(std::string_view gpu, double by_clock);
 

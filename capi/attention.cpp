@@ -62,6 +62,20 @@ api::BatchLengths lengths_of(const fl_batch& b, const Kind& kind) {
   return lengths;
 }
 
+api::WorkspaceBytes bytes_for_batch(std::int32_t kind, const fl_attention_config* config, const fl_batch* batch) {
+  require(!is_graph(kind), "kind", kind, "must be no graph: a graph's memory is for limits");
+  const Kind made = kind_of(kind);
+  api::AttentionSession session(config_of(config), made);
+  return session.bytes_for(lengths_of(read(batch, "batch"), made));
+}
+api::WorkspaceBytes bytes_for_limits(std::int32_t kind, const fl_attention_config* config,
+                                     const fl_attention_limits* limits) {
+  Kind made = kind_of(kind);
+  const api::AttentionLimits most = limits_of(limits);
+  if (is_graph(kind)) made.graph = most;
+  return api::AttentionSession(config_of(config), made).bytes_for(most);
+}
+
 void put(const api::WorkspaceBytes& bytes, std::size_t* device_bytes, std::size_t* staging_bytes) {
   *out_pointer(device_bytes, "device_bytes") = bytes.device;
   if (staging_bytes != nullptr) *staging_bytes = bytes.staging;
@@ -86,7 +100,8 @@ std::span<const std::int32_t> page_ids_of(const std::int32_t* ids, std::int64_t 
 api::AttentionArguments arguments_of(const fl_attention_arguments& a, std::int64_t num_qo_heads) {
   const Tensor q = tensor_of(a.q, "q"), o = tensor_of(a.o, "o");
   return {.q = q, .kv = {}, .page_ids = page_ids_of(a.page_ids, a.num_page_ids),
-          .output = {o, if_given(a.lse_log2, rows_and_heads(q))}, .sinks = if_given(a.sinks, num_qo_heads),
+          .output = {o, if_given(a.lse_log2, rows_and_heads(q)), if_given(a.lse_natural, rows_and_heads(q))},
+          .sinks = if_given(a.sinks, num_qo_heads),
           .custom_mask = array(a.custom_mask, a.custom_mask_bytes, "custom_mask")};
 }
 
@@ -111,23 +126,23 @@ fl_status single(const fl_attention_arguments* arguments, const fl_logits* logit
 
 fl_status fl_attention_bytes_for_batch(std::int32_t kind, const fl_attention_config* config, const fl_batch* batch,
                                        std::size_t* device_bytes, std::size_t* staging_bytes) {
-  return guarded([&] {
-    require(!is_graph(kind), "kind", kind, "must be no graph: a graph's memory is for limits");
-    const Kind made = kind_of(kind);
-    api::AttentionSession session(config_of(config), made);
-    put(session.bytes_for(lengths_of(read(batch, "batch"), made)), device_bytes, staging_bytes);
-  });
+  return guarded([&] { put(bytes_for_batch(kind, config, batch), device_bytes, staging_bytes); });
 }
 
 fl_status fl_attention_bytes_for_limits(std::int32_t kind, const fl_attention_config* config,
                                         const fl_attention_limits* limits, std::size_t* device_bytes,
                                         std::size_t* staging_bytes) {
-  return guarded([&] {
-    Kind made = kind_of(kind);
-    const api::AttentionLimits most = limits_of(limits);
-    if (is_graph(kind)) made.graph = most;
-    put(api::AttentionSession(config_of(config), made).bytes_for(most), device_bytes, staging_bytes);
-  });
+  return guarded([&] { put(bytes_for_limits(kind, config, limits), device_bytes, staging_bytes); });
+}
+fl_status fl_attention_least_device_bytes_for_batch(std::int32_t kind, const fl_attention_config* config,
+                                                    const fl_batch* batch, std::size_t* device_bytes) {
+  return guarded(
+      [&] { *out_pointer(device_bytes, "device_bytes") = bytes_for_batch(kind, config, batch).least_device; });
+}
+fl_status fl_attention_least_device_bytes_for_limits(std::int32_t kind, const fl_attention_config* config,
+                                                     const fl_attention_limits* limits, std::size_t* device_bytes) {
+  return guarded(
+      [&] { *out_pointer(device_bytes, "device_bytes") = bytes_for_limits(kind, config, limits).least_device; });
 }
 
 fl_status fl_attention_create(std::int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,

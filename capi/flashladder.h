@@ -99,12 +99,14 @@ typedef struct fl_attention_config {
   int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of K and V, o's that of q */
   int32_t sinks, device, policy, chunk_size, threads, enable_pdl, backend, reserved;
   const fl_logits* logits;             /* NULL: the defaults */
+  int32_t num_sms, reserved2;          /* num_sms: of the GPU at most; 0: all */
 } fl_attention_config;
 
 typedef struct fl_attention_limits { /* the largest batch of a workspace, or of a captured graph */
   size_t size;
   int64_t max_pages, max_nnz_qo;       /* max_nnz_qo: queries of all requests; 0 for a decode */
   int32_t max_batch, reserved;
+  int32_t max_qo_len, reserved2;       /* max_qo_len: of a prefill, queries of one request; 0: not known */
 } fl_attention_limits;
 
 typedef struct fl_workspace { /* borrowed for the life of the object; both 16-byte aligned */
@@ -138,6 +140,7 @@ typedef struct fl_attention_arguments { /* what run() is given, on the device */
   const float* sinks;                            /* [num_qo_heads] if the config has sinks (fl_single_*: if given) */
   const uint8_t* custom_mask;                    /* FL_MASK_CUSTOM: a byte for each query and key, 1 = visible */
   int64_t custom_mask_bytes;
+  float* lse_natural;                            /* in the place of lse_log2: a natural logarithm */
 } fl_attention_arguments;
 
 typedef struct fl_attention fl_attention; /* Batch{Decode,Prefill}With{Paged,Ragged}KVCache and their CUDAGraph kin */
@@ -147,6 +150,12 @@ fl_status fl_attention_bytes_for_batch(int32_t kind, const fl_attention_config* 
                                        size_t* device_bytes, size_t* staging_bytes);
 fl_status fl_attention_bytes_for_limits(int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,
                                         size_t* device_bytes, size_t* staging_bytes);
+/* The least device bytes, with staging bytes as above. With these a prefill on pages that are no multiple of 8 tokens takes
+   fa2, which reads them where they lie: fa3 has no room to copy them together. Elsewhere the same number. */
+fl_status fl_attention_least_device_bytes_for_batch(int32_t kind, const fl_attention_config* config, const fl_batch* batch,
+                                                    size_t* device_bytes);
+fl_status fl_attention_least_device_bytes_for_limits(int32_t kind, const fl_attention_config* config,
+                                                     const fl_attention_limits* limits, size_t* device_bytes);
 /* limits: of FL_GRAPH_*, else NULL. */
 fl_status fl_attention_create(int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,
                               const fl_workspace* workspace, fl_attention** out);

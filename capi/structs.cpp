@@ -98,7 +98,7 @@ api::AttentionConfig config_of(const fl_attention_config* config) {
   auto& [heads, cache, logits, execution, q_dtype, o_dtype] = made;
   auto& [num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo] = heads;
   auto& [page_size, kv_dtype] = cache;
-  auto& [device, policy, chunk_size, threads, enable_pdl, backend] = execution;
+  auto& [device, policy, chunk_size, threads, enable_pdl, backend, num_sms] = execution;
   num_qo_heads = c.num_qo_heads;
   num_kv_heads = c.num_kv_heads;
   head_dim_qk = c.head_dim_qk;
@@ -115,13 +115,18 @@ api::AttentionConfig config_of(const fl_attention_config* config) {
   threads = c.threads;
   enable_pdl = flag(c.enable_pdl, "enable_pdl");
   backend = one_of(backends, c.backend, "backend", "must be FL_BACKEND_AUTO, FL_BACKEND_FA2 or FL_BACKEND_FA3");
+  num_sms = c.num_sms;
   return made;
 }
 
 api::AttentionLimits limits_of(const fl_attention_limits* limits) {
   const fl_attention_limits given = read(limits, "limits");
-  api::AttentionLimits made{.max_batch = given.max_batch, .max_pages = given.max_pages};
-  if (given.max_nnz_qo != 0) made.max_nnz_qo = given.max_nnz_qo;
+  api::AttentionLimits made;
+  auto& [max_batch, max_pages, max_nnz_qo, max_qo_len] = made;  // by a name for each field, here too
+  max_batch = given.max_batch;
+  max_pages = given.max_pages;
+  if (given.max_nnz_qo != 0) max_nnz_qo = given.max_nnz_qo;
+  if (given.max_qo_len != 0) max_qo_len = given.max_qo_len;
   return made;
 }
 

@@ -68,6 +68,9 @@ Struct read(const Struct* given, const char* name) {
   if constexpr (requires { copy.reserved; }) {
     require(copy.reserved == 0, (std::string(name) + ".reserved").c_str(), copy.reserved, "must be 0");
   }
+  if constexpr (requires { copy.reserved2; }) {
+    require(copy.reserved2 == 0, (std::string(name) + ".reserved2").c_str(), copy.reserved2, "must be 0");
+  }
   return copy;
 }
 

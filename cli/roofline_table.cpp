@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "bench/gpu_cases.hpp"
+#include "bench/ladder_table.hpp"
 #include "bench/roofline.hpp"
 #include "cli/console.hpp"
 
@@ -12,6 +14,8 @@ namespace {
 using bench::Measurement;
 
 bool is_traffic(const Measurement& m) { return m.family == "copy" || m.family == "read"; }
+
+bool is_ladder(const Measurement& m) { return m.family == bench::name_of(bench::Family::prefill_ladder); }
 
 // One line for each (family, case, backend), in the order of the first: the median over runs.
 std::vector<Measurement> medians(std::span<const Measurement> lines) {
@@ -72,6 +76,20 @@ std::string legend(const bench::GpuMachine& machine, const std::vector<Measureme
                    short_number(bench::least_us_at_peak) + " us: that is latency.");
 }
 
+// Rung by rung: how fast, how far from what the tensor cores could do, and how many times as fast as the rung below.
+std::string ladder_text(const bench::GpuMachine& machine, const std::vector<Measurement>& all) {
+  std::vector<Row> rows;
+  for (const bench::LadderRow& r : bench::ladder_rows(all, machine.peak_tera_flops)) {
+    rows.push_back({r.work, r.rung, r.idea, three_digits(r.us), three_digits(r.tera_flops),
+                    r.share_of_peak ? three_digits(100 * *r.share_of_peak) + " %" : "-",
+                    r.gain ? three_digits(*r.gain) + "x " + r.below : "-"});
+  }
+  if (rows.empty()) return "";
+  return text_table({"case", "rung", "idea", "us", "TFLOP/s", "of peak", "faster than"}, rows) +
+         paragraph("TFLOP/s of the visible pairs; of peak: of what the data sheet has for the tensor cores, dense f16. A "
+                   "rung that takes more than a second for a run is left out.") + "\n";
+}
+
 // How many lines of a family were compared in the same way.
 std::string checks_text(const std::vector<LineCheck>& checks) {
   std::vector<std::pair<const LineCheck*, int>> groups;
@@ -98,15 +116,15 @@ std::string roofline_report(const bench::GpuMachine& machine, std::span<const Me
   const Measurement *copy = find(all, "copy", "copy 4 GiB"), *read = find(all, "read", "read 4 GiB");
   std::vector<Row> rows;
   for (const Measurement& m : all) {
-    if (is_traffic(m)) continue;
+    if (is_traffic(m) || is_ladder(m)) continue;
     const auto target = bench::a100_target(m, machine.peak_tera_bytes_per_s);
     rows.push_back({m.family, m.work, m.backend, three_digits(m.us), rate(m.tera_bytes_per_s), share_of(m, copy),
                     share_of(m, read), floor_of(all, m), target ? verdict_on(m, target->there) : "-",
                     target ? verdict_on(m, target->here) : "-"});
   }
-  return legend(machine, all) + "\n" +
-         text_table({"family", "case", "backend", "us", "TB/s", "of copy", "of read", "floor us", "A100", "scaled"}, rows) +
-         "\n" + checks_text(checks);
+  const std::string table = rows.empty() ? "" : text_table({"family", "case", "backend", "us", "TB/s", "of copy", "of read",
+                                                            "floor us", "A100", "scaled"}, rows) + "\n";
+  return legend(machine, all) + "\n" + table + ladder_text(machine, all) + checks_text(checks);
 }
 
 std::string cta_report(std::span<const bench::CtaProfile> profiles) {

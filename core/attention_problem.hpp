@@ -17,6 +17,7 @@
 #include "core/kv_cache.hpp"
 #include "core/page_table.hpp"
 #include "core/range.hpp"
+#include "core/softmax_state.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder {
@@ -56,9 +57,16 @@ struct AttentionProblem {
   }
 };
 
+// Wanted are o, and one lse or none. Partials inside of a plan, and all states that are merged, are base 2 whichever it is:
+// a final writer multiplies what it writes by lse_factor().
 struct AttentionOutput {
-  Tensor o;                    // [nnz_qo, num_qo_heads, head_dim_vo], f32 in the C rungs
-  std::span<float> lse_log2;   // [nnz_qo * num_qo_heads], or empty: not wanted
+  Tensor o;                         // [nnz_qo, num_qo_heads, head_dim_vo], f32 in the C rungs
+  std::span<float> lse_log2{};      // [nnz_qo * num_qo_heads], or empty: not wanted
+  std::span<float> lse_natural{};   // the same as a natural logarithm, in the place of lse_log2
+
+  std::span<float> lse() const { return lse_natural.empty() ? lse_log2 : lse_natural; }
+  const char* lse_name() const { return lse_natural.empty() ? "lse_log2" : "lse_natural"; }
+  float lse_factor() const { return lse_natural.empty() ? 1.0f : lse_natural_from_log2(1.0f); }
 };
 
 // Where each request's bytes begin in custom_mask: [batch + 1].

@@ -52,7 +52,8 @@ struct PlanPart {
   std::vector<Merge> merges;     // of copy 0. By request, tile and head
   std::int64_t partial_rows = 0;  // in the workspace, of one copy; the copies' rows follow each other
   // false: CTA c runs its queue. true: the CTAs claim work 0, 1, 2 ... by a counter, and the queues only predict who gets
-  // what. The result is the same bits, because items write to places of their own and merges go by slots.
+  // what; they are empty where nobody asked for a prediction. The result is the same bits, because items write to places of
+  // their own and merges go by slots.
   bool claimed = false;
   std::vector<std::int32_t> queue_indptr;  // [num_ctas + 1]  CTA c runs queue[queue_indptr[c] .. queue_indptr[c + 1])
   std::vector<std::int32_t> queue;         // [num_work()]    which work
@@ -102,7 +103,8 @@ struct Plan {
   std::int32_t chunk_size = 0;            // most keys in one item that the policy aimed at; 0 = not split
   std::vector<PlanPart> parts;            // at least one; their rows are in no order
   std::int64_t partial_rows = 0;          // rows of partials in the workspace, of all parts and copies
-  std::vector<float> cta_cost;            // [num_ctas]  predicted, of all parts, in key-equivalents (planner's CostModel)
+  std::vector<float> cta_cost;            // [num_ctas]  predicted, of all parts, in key-equivalents (planner's CostModel); 0
+                                          // without a prediction, as the two sums below
   float total_cost = 0, makespan = 0;     // makespan = the largest cta_cost
 
   std::int32_t group_size() const { return num_qo_heads / num_kv_heads; }

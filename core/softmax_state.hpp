@@ -17,7 +17,7 @@ namespace flashladder {
 
 inline constexpr double log2_e = 1.4426950408889634074;
 
-// LSE is base 2 everywhere (lse_log2). These two are the only conversions.
+// LSE is base 2 everywhere (lse_log2); who wants another gets it as an output. These two are the only conversions.
 template <class T>
 FL_HD constexpr T lse_log2_from_natural(T lse_natural) { return lse_natural * static_cast<T>(log2_e); }
 template <class T>

@@ -103,13 +103,20 @@ void validate_output(const AttentionOutput& output, std::int64_t nnz_qo, const A
   require(output.o.dtype == DType::f32, "o dtype", dtype_name(output.o.dtype), "must be f32");
   validate_written_rows(output.o, {.name = "o", .nnz_qo = nnz_qo, .nnz_qo_is = "nnz_qo", .num_qo_heads = p.num_qo_heads,
                                    .head_dim = p.head_dim_vo, .head_dim_is = "head_dim_vo"});
-  if (output.lse_log2.empty()) return;
-  require_equal(static_cast<std::int64_t>(output.lse_log2.size()), nnz_qo * p.num_qo_heads, "lse_log2 size",
-                "nnz_qo * num_qo_heads, or 0 if not wanted");
-  require_data(output.lse_log2, "lse_log2");
+  validate_lse(output, nnz_qo * p.num_qo_heads, "nnz_qo * num_qo_heads, or 0 if not wanted");
 }
 
 }  // namespace
+
+void validate_lse(const AttentionOutput& output, std::int64_t wanted, const char* is) {
+  const std::span<float> lse = output.lse();
+  const auto size = static_cast<std::int64_t>(lse.size());
+  require(output.lse_log2.empty() || output.lse_natural.empty(), "lse_natural size", size,
+          "must be 0, since lse_log2 is given: one lse or none");
+  if (size == 0) return;
+  require_equal(size, wanted, output.lse_natural.empty() ? "lse_log2 size" : "lse_natural size", is);
+  require_data(lse.data(), true, output.lse_name());
+}
 
 void validate(const AttentionParams& p) {
   require_size(p.num_qo_heads, max_heads, "num_qo_heads");

@@ -48,6 +48,9 @@ void validate_rows(const ConstTensor& t, const RowsRule& rule);
 // ... and no two rows share memory.
 void validate_written_rows(const ConstTensor& t, const RowsRule& rule);
 
+// One lse of `wanted` entries, or none. `is` says what that number is.
+void validate_lse(const AttentionOutput& output, std::int64_t wanted, const char* is);
+
 // All of the above, and that tensors, dtypes, strides, mask and sinks agree with the params. Deep: page ids too.
 void validate(const AttentionProblem& problem);
 // The output's shapes and strides too.

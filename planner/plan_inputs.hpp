@@ -80,6 +80,7 @@ struct PlanInputs {
   std::int32_t decode_tile = 0;        // not 0: two parts, first the requests of one query, with tiles of so many rows of a
                                        // whole group, then the others, with query_tile and pack
   bool claimed = false;                // CTAs claim the work, costliest first, instead of running queues
+  bool predicted = true;               // claimed, one part: false leaves out who will get what, most of the time of planning
   std::int32_t chunk_align = 64;       // tokens: every cut is a multiple of it; target needs a divisor of 512
   SplitPolicy policy = SplitPolicy::balanced;
   std::int32_t chunk_size = 0;         // fixed: keys, a multiple of chunk_align

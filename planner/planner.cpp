@@ -32,6 +32,8 @@ void reset(const PlanInputs& in, const PartShapes& shapes, Plan& plan) {
     part.partial_rows = 0;
     part.items.clear();
     part.merges.clear();
+    part.queue.clear();
+    part.queue_indptr.assign(plan.cta_cost.size() + 1, 0);
     ++shape;
   }
 }
@@ -66,7 +68,7 @@ void plan_part(const PlanInputs& in, const PartShape& shape, std::int32_t chunk,
   if (balanced) stream_k(in, shape, plan, part);
   else cut_into_chunks(in, shape, chunk, plan, part);
   if (in.claimed) costliest_first(in, part);
-  if (in.claimed || !balanced) list_schedule(in, plan, part);
+  if (in.claimed ? in.predicted : !balanced) list_schedule(in, plan, part);
   plan.partial_rows += part.partial_rows * part.copies;
 }
 
@@ -78,9 +80,11 @@ void require_few_items(std::int64_t items) {
 
 void make_plan(const PlanInputs& in, Plan& out) {
   validate(in);
-  require_few_items(count_tiles(in));
+  const std::int64_t tiles = count_tiles(in);
+  require_few_items(tiles);
   const std::int32_t chunk = choose_chunk_size(in);
-  require_few_items(count_items(in, chunk) + (in.policy == SplitPolicy::balanced ? in.machine.num_ctas() : 0));
+  const std::int64_t items = chunk == 0 ? tiles : count_items(in, chunk);
+  require_few_items(items + (in.policy == SplitPolicy::balanced ? in.machine.num_ctas() : 0));
   const PartShapes shapes(in);
   reset(in, shapes, out);
   out.chunk_size = chunk;

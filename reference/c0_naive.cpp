@@ -109,8 +109,9 @@ void attend(const AttentionProblem& problem, const AttentionOutput& output) {
       const std::int64_t row = problem.qo_indptr[b] + i;
       float* o = output.o.data_as<float>() + row * output.o.strides[0] + h * output.o.strides[1];
       Eigen::Map<Eigen::RowVectorXf>(o, head.o.cols()) = head.o.row(i).cast<float>();
-      if (!output.lse_log2.empty())
-        output.lse_log2[row * problem.params.num_qo_heads + h] = static_cast<float>(head.lse_log2[i]);
+      const std::span<float> lse = output.lse();
+      if (lse.empty()) continue;
+      lse[row * problem.params.num_qo_heads + h] = static_cast<float>(head.lse_log2[i]) * output.lse_factor();
     }
   });
 }

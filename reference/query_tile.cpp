@@ -62,7 +62,8 @@ void write_row(const AttentionProblem& problem, const AttentionOutput& output, s
   const std::int64_t at = std::int64_t{problem.qo_indptr[request]} + query;
   float* out = output.o.data_as<float>() + at * output.o.strides[0] + head * output.o.strides[1];
   Eigen::Map<Eigen::RowVectorXf>(out, o.size()) = o * scale;
-  if (!output.lse_log2.empty()) output.lse_log2[at * problem.params.num_qo_heads + head] = lse_log2;
+  const std::span<float> lse = output.lse();
+  if (!lse.empty()) lse[at * problem.params.num_qo_heads + head] = lse_log2 * output.lse_factor();
 }
 
 void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile,

@@ -55,7 +55,7 @@ struct Accumulator {
   void absorb_partial(std::size_t r, Eigen::Ref<const Eigen::RowVectorXf> partial_o, float lse_log2);
 };
 
-// finish_row() of core, and the writing of o and lse_log2: done once per row, by its final writer.
+// finish_row() of core, and the writing of o and lse: done once per row, by its final writer.
 void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, const QueryRow& row,
                const SoftmaxState<float>& state, Eigen::Ref<const Eigen::RowVectorXf> o);
 void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile,

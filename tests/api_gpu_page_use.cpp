@@ -61,4 +61,17 @@ TEST_CASE("a copy is taken where there is room, and not overwritten while an ear
   }
   CHECK(memory.guards_intact());
   CHECK(least.guards_intact());
+
+  // Both kernels, the one that copies and P11, keep to a limit of SMs; nothing is cut, and the bits are the same.
+  config.execution.num_sms = 3;
+  AttentionSession limited(config, {.decode = false});
+  const GpuWorkspace limited_memory(limited.bytes_for(lengths));
+  limited.attach(limited_memory.view());
+  limited.plan(lengths, {}, Device::cpu, nullptr);
+  CHECK(limited.current_plan().num_ctas() == 3);
+  CHECK(limited.explain().ends_with("; on 3 SMs, as num_sms asks"));
+  GpuOutput out(380, config);
+  run(limited, on_device, out);
+  CHECK((out.result(nullptr) == outputs[0].result(nullptr)));
+  CHECK(limited_memory.guards_intact());
 }

@@ -18,17 +18,25 @@ AttentionParams with_heads(std::int32_t num_qo_heads, std::int32_t num_kv_heads,
   return {.num_qo_heads = num_qo_heads, .num_kv_heads = num_kv_heads, .head_dim_qk = head_dim, .head_dim_vo = head_dim};
 }
 
-// A copy takes 10 bytes a token; without one a plan takes 1000 bytes, with one 1500.
+// A copy takes 10 bytes a token; without one a plan takes 1000 bytes, with one 1500, and one of decode's kernel what it is
+// told.
 class Counting final : public AttentionBackend {
  public:
-  explicit Counting(PageCopies copies, std::optional<std::int64_t>& planned_rows)
-      : copies_(copies), planned_rows_(planned_rows) {}
-  AttentionMachine machine(std::int64_t, std::int64_t, std::optional<std::int64_t> copied_rows) const override {
-    return {.shape = {132, 1}, .prefill_rows = 128, .copied_rows = copied_rows};
+  Counting(PageCopies copies, std::size_t decode_bytes, std::optional<std::int64_t>& planned_rows)
+      : copies_(copies), decode_bytes_(decode_bytes), planned_rows_(planned_rows) {}
+  AttentionMachine machine(std::int64_t, std::int64_t, std::int64_t most_qo_len,
+                           std::optional<std::int64_t> copied_rows) const override {
+    AttentionMachine machine{.shape = {132, 1}, .most_decode_rows = 16, .prefill_rows = 128};
+    machine.one_query = copies_ == PageCopies::where_it_pays && most_qo_len <= 1;
+    if (!machine.one_query) machine.copied_rows = copied_rows;
+    return machine;
   }
-  std::string explain(PageUse use) const override { return is_copied(use) ? "on a copy" : why_in_place(use); }
+  std::string explain(PageUse use, bool one_query) const override {
+    return is_copied(use) ? "on a copy" : one_query ? "as decode" : why_in_place(use);
+  }
   PageCopies page_copies() const override { return copies_; }
   WorkspaceBytes bytes(const Sizes&, const AttentionMachine& machine) const override {
+    if (machine.one_query) return {.device = decode_bytes_, .staging = 16};
     if (!machine.copied_rows) return {.device = 1000, .staging = 64};
     return {.device = 1500 + 10 * static_cast<std::size_t>(*machine.copied_rows), .staging = 32};
   }
@@ -42,6 +50,7 @@ class Counting final : public AttentionBackend {
 
  private:
   PageCopies copies_;
+  std::size_t decode_bytes_;
   std::optional<std::int64_t>& planned_rows_;
 };
 
@@ -66,8 +75,9 @@ struct CountingObject {
   AttentionSession session;
 
   explicit CountingObject(const AttentionConfig& config, PageCopies copies = PageCopies::where_it_pays,
-                  std::optional<AttentionLimits> graph = {})
-      : session(config, {.decode = false, .graph = graph}, std::make_unique<Counting>(copies, planned_rows)) {}
+                          std::optional<AttentionLimits> graph = {}, std::size_t decode_bytes = 900)
+      : session(config, {.decode = false, .graph = graph},
+                std::make_unique<Counting>(copies, decode_bytes, planned_rows)) {}
   void attach(std::size_t bytes) {
     device.resize(bytes), staging.resize(64);
     session.attach({device, staging});
@@ -139,6 +149,9 @@ TEST_CASE("no batch within limits has more queries a key than may_be_worth_copyi
   CHECK(even.keys == 400);
   CHECK(even.pairs == 4 * 200 * 100);
   CHECK(seen_keys(p, {.max_batch = 0, .max_pages = 100, .max_nnz_qo = 0}, 4).pairs == 0);
+  // max_qo_len: fewer queries than max_nnz_qo allows.
+  CHECK(seen_keys(p, {.max_batch = 4, .max_pages = 100, .max_nnz_qo = 800, .max_qo_len = 10}, 4).pairs == 4 * 10 * 100);
+  CHECK(seen_keys(p, {.max_batch = 4, .max_pages = 100, .max_nnz_qo = 800, .max_qo_len = 900}, 4).pairs == 4 * 200 * 100);
 }
 
 TEST_CASE("plan() copies where it pays and where there is room, and says why not") {
@@ -204,6 +217,45 @@ TEST_CASE("workspace bytes for limits hold for every batch within them") {
   CHECK(has_bytes(most, 1500 + std::size_t{10} * 2147483647, 64, 1000));
   const CountingObject never(pages_of_four(), PageCopies::never);
   CHECK(has_bytes(never.session.bytes_for({.max_batch = 2, .max_pages = 9, .max_nnz_qo = 900}), 1000, 64, 1000));
+}
+
+TEST_CASE("single queries are decode's, whose kernel reads pages of any size: nothing is copied for them") {
+  const TwoRequests single(1), many(200);
+  CountingObject object(pages_of_four());
+  CHECK(has_bytes(object.session.bytes_for(single.lengths()), 900, 16, 900));
+  object.attach(1500 + 4100);
+  object.plan(many);
+  CHECK(object.session.explain() == "on a copy");
+  object.plan(single);
+  CHECK_FALSE(object.planned_rows.has_value());
+  CHECK(object.session.explain() == "as decode");
+
+  // Even where so many heads share a KV head that a copy would pay for one query.
+  AttentionConfig wide = pages_of_four();
+  wide.heads = {.num_qo_heads = 400, .num_kv_heads = 1, .head_dim_qk = 128};
+  CountingObject of_wide(wide);
+  CHECK(of_wide.session.bytes_for(single.lengths()).device == 900);
+  of_wide.attach(1500 + 4100);
+  of_wide.plan(single);
+  CHECK(of_wide.session.explain() == "as decode");
+  const AttentionLimits one{.max_batch = 2, .max_pages = 103, .max_nnz_qo = 2, .max_qo_len = 1};
+  CHECK(has_bytes(CountingObject(wide).session.bytes_for(one), 1000, 64, 1000));
+  CountingObject graph(wide, PageCopies::where_it_pays, one);
+  CHECK(graph.session.explain() == "as decode");
+  CHECK(has_bytes(graph.session.bytes_for(one), 900, 16, 900));
+}
+
+TEST_CASE("workspace bytes for limits hold for decode's kernel too, and so does the least of them") {
+  const AttentionLimits limits{.max_batch = 2, .max_pages = 103, .max_nnz_qo = 201};
+  const auto bytes = [&](std::size_t decode_bytes) {
+    return CountingObject(pages_of_four(), PageCopies::where_it_pays, {}, decode_bytes).session.bytes_for(limits);
+  };
+  CHECK(has_bytes(bytes(900), 1500 + 4120, 64, 1000));
+  CHECK(has_bytes(bytes(1200), 1500 + 4120, 64, 1200));
+  CHECK(has_bytes(bytes(9000), 9000, 64, 9000));
+  AttentionLimits few_each = limits;
+  few_each.max_qo_len = 84;  // no copy pays
+  CHECK(has_bytes(CountingObject(pages_of_four()).session.bytes_for(few_each), 1000, 64, 1000));
 }
 
 TEST_CASE("a graph's pages are used as config, limits and workspace say, whatever the batch") {

@@ -2,14 +2,18 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "bench/cta_profile.hpp"
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_cases.hpp"
+#include "bench/ladder_table.hpp"
+#include "bench/prefill_inputs.hpp"
 #include "bench/roofline.hpp"
 #include "core/error.hpp"
 #include "ladder/cases/drawn/random.hpp"
+#include "ladder/rung.hpp"
 #include "reference/norm.hpp"
 
 using namespace flashladder;
@@ -48,7 +52,8 @@ TEST_CASE("case strings are those of the peers' lines") {
   CHECK(case_strings(Family::append) ==
         Names{"B64 x 1 tokens 8 heads p16", "B16 x 4096 tokens 8 heads p16", "rope + append B64 x 1 tokens 32/8 p16",
               "rope + append B16 x 4096 tokens 32/8 p16"});
-  CHECK(case_strings(Family::plan) == Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16"});
+  CHECK(case_strings(Family::plan) ==
+        Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal"});
   for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);
   CHECK_THROWS_AS(family_from("prefil"), InputError);
 }
@@ -64,6 +69,8 @@ TEST_CASE("the chosen cases are the work that their strings name") {
   }
   const ladder::CaseSpec lognormal = plan_cases()[1];
   CHECK(lognormal.batch() == 64);
+  CHECK(plan_cases()[2].qo_lens == lognormal.kv_lens);
+  CHECK(plan_cases()[2].kv_lens == lognormal.kv_lens);
   CHECK(lognormal.total_kv() == 106057);
   CHECK(*std::max_element(lognormal.kv_lens.begin(), lognormal.kv_lens.end()) == 9251);
   CHECK(decode_cases()[8].total_kv() == 53248);  // the batch of the planner's sample
@@ -129,6 +136,63 @@ TEST_CASE("the A100's targets, there and as a fraction of this GPU's peak") {
   CHECK_FALSE(a100_target(line, 4.8));
   CHECK(peak_tera_bytes_per_s("NVIDIA H200", 4.9) == 4.8);
   CHECK(peak_tera_bytes_per_s("a later one", 8) == 8);
+}
+
+TEST_CASE("peaks of tensor cores are those of data sheets") {
+  CHECK(peak_tera_flops("NVIDIA H200") == 989.4);
+  CHECK(peak_tera_flops("NVIDIA A100-SXM4-80GB") == 312.0);
+  CHECK_FALSE(peak_tera_flops("a later one"));
+}
+
+// CPU rungs stand in for those of a GPU, which a build without CUDA does not have.
+TEST_CASE("a ladder's rows say what each rung gained against the nearest rung below that was timed") {
+  const auto line = [](const char* work, const char* backend, double us, double tera_flops) {
+    return Measurement{.family = "prefill-ladder", .work = work, .backend = backend, .us = us, .tera_flops = tera_flops};
+  };
+  const std::vector<Measurement> lines{
+      line("short", "flashladder C1", 100, 10), line("short", "flashladder C2", 80, 12.5),
+      line("short", "flashladder C4", 20, 50), line("long", "flashladder C4", 300, 60),
+      {.family = "prefill", .work = "short", .backend = "flashladder fa3", .us = 1}};
+  const std::vector<LadderRow> rows = ladder_rows(lines, 200.0);
+  REQUIRE(rows.size() == 4);
+  CHECK(rows[0].below == "");
+  CHECK_FALSE(rows[0].gain);
+  CHECK(rows[0].share_of_peak == doctest::Approx(0.05));
+  CHECK(rows[1].gain == doctest::Approx(1.25));
+  CHECK(rows[2].below == "C2");  // C3 was not timed
+  CHECK(rows[2].gain == doctest::Approx(4));
+  CHECK(rows[2].idea == ladder::rung("C4").idea);
+  CHECK_FALSE(rows[3].gain);  // on this case nothing below was timed
+  CHECK_FALSE(ladder_rows(lines, std::nullopt)[0].share_of_peak);
+}
+
+TEST_CASE("the ladder's cases are a short and a long prefill that the lower rungs take") {
+  const std::vector<PrefillCase> cases = prefill_ladder_cases();
+  CHECK(case_strings(Family::prefill_ladder) == Names{"B1 S2048 32/8 p16 causal", "B2 S8192 32/8 p16 causal"});
+  for (const PrefillCase& c : cases) {
+    ladder::validate(c.spec);
+    CHECK(ladder::case_string(c.spec) == c.spec.name);
+    CHECK(c.spec.dtype == DType::f16);
+  }
+  CHECK(cases[0].flops() == 4.0 * 128 * 32 * 2048 * 2049 / 2);
+}
+
+// bench/peers/prefill_error.py has the same numbers in its self test.
+TEST_CASE("a prefill's inputs are those that the peers' script makes") {
+  CHECK(draw_elements(DType::f16, 4, q_seed) == std::vector<std::uint16_t>{46422, 15840, 15512, 48275});
+  CHECK(draw_elements(DType::bf16, 4, v_seed) == std::vector<std::uint16_t>{15524, 48871, 15975, 49068});
+  CHECK(draw_elements(DType::f16, drawn_elements + 5, k_seed).size() == static_cast<std::size_t>(drawn_elements));
+  CHECK(value_of(DType::f16, 0xc000) == -2);
+  CHECK(value_of(DType::bf16, 0x3fc0) == 1.5);
+  CHECK(shuffled_pages(8) == std::vector<std::int32_t>{0, 1, 4, 6, 2, 7, 3, 5});
+  ladder::CaseSpec spec = prefill_case("B2 S8192 32/8 p16 causal");
+  spec.qo_lens = spec.kv_lens = {2048, 2148, 2248, 2348, 2448, 2548, 2648};
+  std::vector<std::array<std::int32_t, 3>> rows;
+  for (std::int32_t n = 0; n < 4; ++n) {
+    const SampledRow row = sampled_row(spec, n);
+    rows.push_back({row.request, row.query, row.head});
+  }
+  CHECK(rows == std::vector<std::array<std::int32_t, 3>>{{0, 0, 16}, {4, 2447, 7}, {2, 1956, 18}, {1, 1760, 4}});
 }
 
 TEST_CASE("a cost model that is right but for a factor and a constant fits exactly; CTAs without work have no say") {

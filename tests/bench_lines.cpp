@@ -93,6 +93,14 @@ TEST_CASE("lines of measurements are JSON with four digits and null for what say
                                             R"("TFLOPs":0.01235,"threads":1,"run":2})" "\n");
   CHECK(bench::csv(std::span(&line, 1)) ==
         "family,case,backend,us,TBps,TFLOPs,threads,run\n\"cpu\",\"a \"\"b\"\"\",\"x\",1235.0,,0.01235,1,2\n");
+  const bench::Measurement checked{.family = "prefill", .work = "c", .backend = "x", .us = 2,
+                                   .error = bench::OutputError{0.00123456, 0.0000123456}};
+  CHECK(report_json(bench::to_json(checked)) ==
+        R"({"family":"prefill","case":"c","backend":"x","us":2.0,"TBps":null,"TFLOPs":null,"max_error":0.001235,)"
+        R"("rms_error":1.235e-05,"run":1})");
+  const bench::GpuMachine machine{.gpu = "G", .driver = "", .cuda = "", .peak_tera_flops = 989.4, .date = "", .commit = "",
+                                  .note = ""};
+  CHECK(report_json(bench::to_json(machine)).find(R"("peak_TFLOPs":989.4)") != std::string::npos);
 }
 
 TEST_CASE("a median leaves the warm-up and the outliers out") {

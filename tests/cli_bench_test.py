@@ -23,7 +23,7 @@ class Bench(Cli):
     def test_json_and_csv(self):
         answer = self.json("bench", "--kv", "64", "--rung", "C1", "--rounds", "1")
         self.assertEqual([(c["must_equal"], c["ok"]) for c in answer["checks"]], [("C0", True)])
-        self.assertEqual(sum(line["family"] == "plan" for line in answer["lines"]), 4)
+        self.assertEqual(sum(line["family"] == "plan" for line in answer["lines"]), 5)
         csv = self.run_program("bench", "--kv", "64", "--rounds", "1", "--no-plan", "--csv")[0].splitlines()
         self.assertEqual((csv[0].split(",")[0], len(csv)), ("family", 4))
         self.refuses("bench", "--csv", "--json", says=["--csv"])
@@ -32,8 +32,10 @@ class Bench(Cli):
 class Families(Cli):
     def test_list_names_every_case_and_times_nothing(self):
         cases = self.json("bench", "decode", "graph", "append", "norm", "rope", "plan", "--list")
-        self.assertEqual(len(cases), 14 + 22 + 4 + 10 + 6 + 2)
+        self.assertEqual(len(cases), 14 + 22 + 4 + 10 + 6 + 3)
         self.assertEqual(cases[0], {"family": "decode", "case": "B32 kv2048 32/8 p16"})
+        self.assertEqual([c["case"] for c in self.json("bench", "prefill-ladder", "--list")],
+                         ["B1 S2048 32/8 p16 causal", "B2 S8192 32/8 p16 causal"])
         text = self.run_program("bench", "rope", "--list")[0]
         self.assertIn("65536 tokens 32/8 interleaved", text)
 
@@ -43,11 +45,12 @@ class Families(Cli):
         if program.returncode == 77:
             self.assertRegex(program.stdout, r"(?s)^Nothing was timed: .+\.\s--list\ssays\swhat\swould\sbe\.\n$")
             plans = self.json("bench", "plan", "--rounds", "1")["lines"]
-            self.assertEqual([line["family"] for line in plans], ["plan"] * 4)
+            self.assertEqual([line["family"] for line in plans], ["plan"] * 5)
 
     def test_bad_use_is_refused(self):
         self.refuses("bench", "prefil", says=["FAMILY", "prefill", "decode, graph"])
         self.refuses("bench", "norm", "--kv", "3", says=["FAMILY = norm", "--kv"])
+        self.refuses("bench", "prefill-ladder", "--kv", "3", says=["FAMILY = prefill-ladder", "--kv"])
         self.refuses("bench", "--list", says=["FAMILY", "missing"])
         self.refuses("bench", "decode", "--rounds", "0", says=["--rounds", "whole number, 1 .. 100000"])
         self.refuses("bench", "decode", "--csv", "--json", says=["--csv"])

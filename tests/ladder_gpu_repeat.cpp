@@ -41,6 +41,17 @@ CaseSpec skewed(std::uint64_t seed, std::int32_t longest, std::int32_t num_qo_he
   return spec;
 }
 
+// ... with no query, one, a few and many in turn, causal. The long request, the seventh, has many. With few queries in all
+// P11 packs the heads of a group into a tile; with many it does not.
+CaseSpec skewed_prefill(std::uint64_t seed, std::int32_t longest, bool many_queries, std::int32_t page_size = 16) {
+  CaseSpec spec = skewed(seed, longest, 8, 2, page_size);
+  spec.name = many_queries ? "skewed prefill" : "skewed append";
+  spec.params.mask = MaskMode::causal;
+  constexpr std::int32_t few[] = {1, 0, 7, 130}, many[] = {130, 1, 0, 400};
+  for (std::size_t b = 0; b < spec.qo_lens.size(); ++b) spec.qo_lens[b] = (many_queries ? many : few)[b % 4];
+  return spec;
+}
+
 // A case on the GPU, a rung prepared for it, and what its first run gave.
 struct Repeated {
   Case c;
@@ -75,6 +86,15 @@ class Stream {
 // Few --cases, as under a sanitizer, ask for fewer: half as many.
 int times_or(int usual) { return test::options().cases > 0 ? std::min(1 + test::options().cases / 2, usual) : usual; }
 
+// Pages of 5 tokens, which P11 copies together first; P6 to P10 take multiples of 8 alone.
+std::int32_t small_page(const Rung& rung) { return rung.supports(skewed(1, 100, 8, 2, 5)) ? 5 : 8; }
+
+// A rung that its GPU does not run takes none; else a decode rung takes the decode cases, a prefill rung all.
+int expected_cases(const Rung& rung, int decode, int all) {
+  if (!rung.supports(skewed(1, 100, 8, 2))) return 0;
+  return rung.name.starts_with("D") ? decode : all;
+}
+
 // How many of so many runs on a stream of its own differ from the first; four are enqueued at a time.
 int differing_runs(Repeated& repeated, int times) {
   const Stream stream;
@@ -88,16 +108,23 @@ int differing_runs(Repeated& repeated, int times) {
 TEST_CASE("the same inputs give the same bits over 100 runs") {
   for (const Rung& rung : rungs()) {
     if (rung.device != Device::gpu) continue;
+    int taken = 0;
     for (const Settings& settings : {Settings{.policy = SplitPolicy::balanced},
                                      Settings{.policy = SplitPolicy::fixed, .chunk_size = 256, .num_sms = 8}}) {
-      const std::int32_t page_size = settings.policy == SplitPolicy::fixed ? 5 : 16;
-      Repeated repeated(rung, skewed(11, 9000, 8, 2, page_size), settings);
-      const int runs = times_or(100);
-      int differing = 0;
-      for (int i = 0; i < runs; ++i) differing += !same_bits(repeated.first, repeated.again(nullptr, 1));
-      CHECK_MESSAGE(differing == 0, rung.name, ", policy ", name_of(settings.policy), ": ", differing, " of ", runs,
-                    " runs differ");
+      const std::int32_t page_size = settings.policy == SplitPolicy::fixed ? small_page(rung) : 16;
+      for (const CaseSpec& spec : {skewed(11, 9000, 8, 2, page_size), skewed_prefill(12, 9000, false, page_size),
+                                   skewed_prefill(13, 3000, true, page_size)}) {
+        if (!rung.supports(spec)) continue;  // a decode rung takes the first, a prefill rung all
+        ++taken;
+        Repeated repeated(rung, spec, settings);
+        const int runs = times_or(100);
+        int differing = 0;
+        for (int i = 0; i < runs; ++i) differing += !same_bits(repeated.first, repeated.again(nullptr, 1));
+        CHECK_MESSAGE(differing == 0, rung.name, ", ", spec.name, ", policy ", name_of(settings.policy), ": ", differing,
+                      " of ", runs, " runs differ");
+      }
     }
+    CHECK_MESSAGE(taken == expected_cases(rung, 2, 6), rung.name, " took ", taken, " cases");
   }
 }
 
@@ -105,12 +132,21 @@ TEST_CASE("the same inputs give the same bits over 100 runs") {
 TEST_CASE("two plans run at once on two streams and give what they give alone") {
   for (const Rung& rung : rungs()) {
     if (rung.device != Device::gpu) continue;
-    Repeated a(rung, skewed(21, 6000, 8, 1), {.policy = SplitPolicy::balanced, .num_sms = 40});
-    Repeated b(rung, skewed(22, 2500, 12, 4, 5), {.policy = SplitPolicy::fixed, .chunk_size = 128, .num_sms = 40});
-    const int runs = times_or(50);
-    auto beside = std::async(std::launch::async, [&] { return differing_runs(b, runs); });
-    const int differing = differing_runs(a, runs), differing_beside = beside.get();
-    CHECK_MESSAGE(differing == 0, rung.name, ": ", differing, " of ", runs, " runs of the first plan differ");
-    CHECK_MESSAGE(differing_beside == 0, rung.name, ": ", differing_beside, " of ", runs, " runs of the second plan differ");
+    const CaseSpec pairs[][2] = {{skewed(21, 6000, 8, 1), skewed(22, 2500, 12, 4, small_page(rung))},
+                                 {skewed_prefill(23, 6000, false), skewed_prefill(24, 2500, true, small_page(rung))}};
+    int taken = 0;
+    for (const auto& [first, second] : pairs) {
+      if (!rung.supports(first) || !rung.supports(second)) continue;
+      ++taken;
+      Repeated a(rung, first, {.policy = SplitPolicy::balanced, .num_sms = 40});
+      Repeated b(rung, second, {.policy = SplitPolicy::fixed, .chunk_size = 128, .num_sms = 40});
+      const int runs = times_or(50);
+      auto beside = std::async(std::launch::async, [&] { return differing_runs(b, runs); });
+      const int differing = differing_runs(a, runs), differing_beside = beside.get();
+      CHECK_MESSAGE(differing == 0, rung.name, ", ", first.name, ": ", differing, " of ", runs, " runs differ");
+      CHECK_MESSAGE(differing_beside == 0, rung.name, ", ", second.name, " beside it: ", differing_beside, " of ", runs,
+                    " runs differ");
+    }
+    CHECK_MESSAGE(taken == expected_cases(rung, 1, 2), rung.name, " took ", taken, " pairs");
   }
 }

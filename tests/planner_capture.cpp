@@ -103,3 +103,21 @@ TEST_CASE("planning again into the same Plan allocates nothing") {
     }
   }
 }
+
+TEST_CASE("planning a prefill again allocates nothing, with a prediction and without") {
+  std::vector<std::int32_t> lengths, shuffled;
+  for (std::int32_t b = 0; b < 64; ++b) lengths.push_back(17 + 97 * b), shuffled.push_back(17 + 97 * (b * 37 % 64));
+  for (const bool predicted : {true, false}) {
+    for (SplitPolicy policy : all_policies) {
+      PlanInputs in{.qo_lens = lengths, .kv_lens = lengths, .num_qo_heads = 32, .num_kv_heads = 8, .mask = MaskMode::causal,
+                    .pack = 1, .claimed = true, .predicted = predicted, .policy = policy, .chunk_size = 1024};
+      Plan plan;
+      make_plan(in, plan);
+      in.qo_lens = in.kv_lens = shuffled;  // other lengths, as much work
+      const std::size_t before = allocations;
+      make_plan(in, plan);
+      CHECK(allocations == before);
+      CHECK(plan.num_work() > 1000);
+    }
+  }
+}

@@ -113,6 +113,53 @@ TEST_CASE("claimed work is sorted: the costliest first and equal ones as they we
   CHECK(plan.cta_cost == std::vector<float>{20, 20});
 }
 
+TEST_CASE("claimed work is sorted whatever the costs: short and very long requests, and fractions of a key") {
+  Lengths qo, kv;
+  for (std::uint32_t i = 0; i < 3000; ++i) {
+    qo.push_back(static_cast<std::int32_t>(1 + i % 7));
+    kv.push_back(static_cast<std::int32_t>(i * 2654435761u >> (1 + i % 31)));
+  }
+  for (const double memory_bound_rows : {128.0, 1.7}) {
+    PlanInputs in = bare(qo, kv, SplitPolicy::none, 2);
+    in.claimed = true, in.query_tile = 16, in.cost.memory_bound_rows = memory_bound_rows;
+    const Plan plan = make_plan(in);
+    const std::vector<WorkItem>& items = plan.parts[0].items;
+    const auto cost = [&](const WorkItem& item) {
+      return static_cast<float>(in.cost.item(item.rows.size(), item.keys.size()));
+    };
+    int wrong = 0;
+    for (std::size_t i = 1; i < items.size(); ++i) {
+      const float before = cost(items[i - 1]), now = cost(items[i]);
+      wrong += !(before > now || (before == now && items[i - 1].request < items[i].request));
+    }
+    CHECK(items.size() == 3000);
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("claimed work without a prediction is the same work") {
+  const Lengths qo{1, 300, 0, 77}, kv{5000, 300, 9, 900};
+  for (const SplitPolicy policy : all_policies) {
+    PlanInputs in{.qo_lens = qo, .kv_lens = kv, .num_qo_heads = 4, .num_kv_heads = 2, .mask = MaskMode::causal,
+                  .claimed = true, .policy = policy, .chunk_size = 256};
+    const Plan predicted = make_plan(in);
+    in.predicted = false;
+    const Plan plan = make_plan(in);
+    CHECK(plan.parts[0].items == predicted.parts[0].items);
+    CHECK(plan.parts[0].merges == predicted.parts[0].merges);
+    CHECK(plan.partial_rows == predicted.partial_rows);
+    CHECK(plan.num_ctas() == predicted.num_ctas());
+    CHECK(plan.parts[0].queue.empty());
+    CHECK(plan.total_cost == 0);
+    CHECK(predicted.total_cost > 0);
+  }
+  PlanInputs in = bare(qo, kv, SplitPolicy::none, 2);
+  in.predicted = false;
+  CHECK_THROWS_WITH_AS(make_plan(in), doctest::Contains("predicted = 0: must be on, unless claimed is on"), InputError);
+  in.claimed = true, in.decode_tile = 2;
+  CHECK_THROWS_WITH_AS(make_plan(in), doctest::Contains("predicted = 0: must be on, unless claimed is on"), InputError);
+}
+
 TEST_CASE("pieces of a tile of many cost more and are as even") {
   const Lengths qo{1}, kv{131072};
   PlanInputs in{.qo_lens = qo, .kv_lens = kv, .num_qo_heads = 1, .num_kv_heads = 1, .query_tile = 1};

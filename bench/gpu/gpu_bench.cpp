@@ -53,6 +53,7 @@ GpuMachine gpu_machine() {
           .cuda = std::to_string(runtime / 1000) + "." + std::to_string(runtime % 1000 / 10),
           .sm_mhz = attribute(cudaDevAttrClockRate) / 1000,
           .peak_tera_bytes_per_s = peak_tera_bytes_per_s(device.name, by_clock),
+          .peak_tera_flops = peak_tera_flops(device.name),
           .date = host.date, .commit = host.commit,
           .note = "L2 flushed by reading 256 MB; events, or a graph in family graph and host time in family plan; random "
                   "data, shuffled pages; each line checked in this run"};
@@ -84,6 +85,7 @@ std::vector<TimedWork> prepare(Family family, const GpuWorkOptions& options, con
   switch (family) {
     case Family::decode: return decode_works(options, timer, say);
     case Family::prefill: return prefill_works(timer, say);
+    case Family::prefill_ladder: return prefill_ladder_works(timer, say);
     case Family::append: return append_works(timer, say);
     case Family::norm: return norm_works(false, timer, say);
     case Family::rope: return rope_works(false, timer, say);

@@ -10,44 +10,12 @@ ops     rmsnorm and fused_add_rmsnorm of 64 rows, RoPE of 64 tokens, in a graph 
 append  RoPE on q and k, then append: two kernels, by events.
 Each is compared with torch in float32 once. L2 flushed by reading before each sample; the median counts.
 """
-import argparse, json, math, time
+import argparse, json, math
 import torch
 import flashinfer
+from clock import Clock
 
 DEV, HALF, HEADS, KV_HEADS, DIM, PAGE, HIDDEN = "cuda", torch.float16, 32, 8, 128, 16, 4096
-
-
-class Clock:
-    """Events around a call: 20 samples at once, the first 20 a warm-up, then 40 to 400 in at least 0.3 s."""
-
-    def __init__(self):
-        self.cache = torch.ones(64 << 20, device=DEV)  # 256 MB, read before each sample
-        self.events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(20)]
-
-    def median_us(self, call):
-        call()
-        torch.cuda.synchronize()
-        samples, begin = [], time.monotonic()
-        while len(samples) < 400 and (len(samples) < 40 or time.monotonic() - begin < 0.3):
-            for before, after in self.events:
-                self.cache.sum()
-                before.record()
-                call()
-                after.record()
-            torch.cuda.synchronize()
-            samples += [1e3 * before.elapsed_time(after) for before, after in self.events]
-        samples = sorted(samples[20:])
-        return samples[len(samples) // 2]
-
-    def graph_us(self, calls):
-        for call in calls:
-            call()
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for call in calls:
-                call()
-        return self.median_us(graph.replay) / len(calls)
 
 
 def rotation(nbytes):

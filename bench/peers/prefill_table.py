@@ -1,16 +1,24 @@
 #!/usr/bin/env python3
 """The tables of docs/measurements/h200-prefill.md from its lines: prefill_table.py LINES.jsonl
 
-A line with "gpu" begins a call of the machine; ratios are made within a call only, of medians over its rounds."""
+A line with "gpu" begins a call of the machine; ratios are made within a call only, of medians over its rounds. Lines of
+family prefill-ladder make a table of what each rung gained; those of family error (prefill_error.py) one of errors against
+double beside ours, wherever they stand."""
 import collections, json, statistics, sys
 
-calls = []
+calls, ladders, errors, peaks = [], [], collections.defaultdict(dict), []
 for text in open(sys.argv[1], encoding="utf-8"):
   line = json.loads(text)
   if "gpu" in line:
     calls.append(collections.defaultdict(lambda: collections.defaultdict(list)))
+    ladders.append(collections.defaultdict(lambda: collections.defaultdict(list)))
+    peaks.append(line.get("peak_TFLOPs"))
   elif line["family"] == "prefill":
     calls[-1][line["case"]][line["backend"]].append(line)
+  elif line["family"] == "prefill-ladder":
+    ladders[-1][line["case"]][line["backend"].split()[-1]].append(line)
+  if "max_error" in line and line["family"] in ("prefill", "error"):
+    errors[line["case"]][line["backend"]] = line
 
 
 def shown(lines):
@@ -35,3 +43,31 @@ for number, call in enumerate(calls, 1):
     row += [shown(second)[1] if second else "-", fi[1] if fi else "-",
             f"{fi[0] / shown(second)[0]:.3f}" if fi and second else "-"]
     print("| " + " | ".join(row) + " |")
+
+for number, (ladder, peak) in enumerate(zip(ladders, peaks), 1):
+  for case, rungs in ladder.items():
+    print(f"\nCall {number}, {case}\n\n| rung | us | TFLOP/s | of peak | against the one above |\n|---|---|---|---|---|")
+    before = None
+    for rung, lines in rungs.items():  # in the ladder's order
+      us = statistics.median(line["us"] for line in lines)
+      rate = lines[0]["TFLOPs"] * lines[0]["us"] / us
+      share, gain = f"{100 * rate / peak:.1f} %" if peak else "-", f"{before / us:.2f}x" if before else "-"
+      print(f"| {rung} | {us:.0f} | {rate:.4g} | {share} | {gain} |")
+      before = us
+
+ours = {case: by.get("flashladder fa3") or by.get("flashladder fa2") for case, by in errors.items()}
+peers = sorted({name for by in errors.values() for name in by if not name.startswith("flashladder")})
+if peers:
+  shown_error = lambda line: f"{line['max_error']:.2e}, {line['rms_error']:.2e}" if line else "-"
+  print("\nError of o against double: largest, root of the mean square\n")
+  print("| case | ours | " + " | ".join(peers) + " | at most theirs |")
+  print("|---" * (len(peers) + 3) + "|")
+  for case, by in errors.items():
+    theirs = [by[name] for name in peers if name in by]
+    if not ours[case] or not theirs:
+      continue
+    least = {key: min(line[key] for line in theirs) for key in ("max_error", "rms_error")}
+    against = {key: ours[case][key] / most for key, most in least.items()}
+    verdict = ", ".join("yes" if ratio <= 1 else f"no, {ratio:.2f}x" for ratio in against.values())
+    cells = [case, shown_error(ours[case]), *(shown_error(by.get(name)) for name in peers), verdict]
+    print("| " + " | ".join(cells) + " |")

@@ -29,11 +29,12 @@ AttentionCall attention_call(const AttentionProblem& problem, const AttentionOut
   const AttentionParams& p = problem.params;
   const PageTable table = problem.page_table();
   return {.rows = {.q = problem.q.data, .o = output.o.data,
-                   .lse_log2 = output.lse_log2.empty() ? nullptr : output.lse_log2.data(),
+                   .lse = output.lse().empty() ? nullptr : output.lse().data(),
                    .sinks = p.sinks ? problem.sinks.data() : nullptr,
                    .q_token = problem.q.strides[0], .o_token = output.o.strides[0],
                    .q_head = head_stride(problem.q, "q"), .o_head = head_stride(output.o, "o"),
-                   .num_qo_heads = p.num_qo_heads, .group_size = p.group_size(), .o_dtype = output.o.dtype},
+                   .num_qo_heads = p.num_qo_heads, .group_size = p.group_size(), .o_dtype = output.o.dtype,
+                   .lse_factor = output.lse_factor()},
           .kv = kv_pages(problem.kv, table.indices), .table = table, .params = p,
           .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
           .dtype = problem.q.dtype, .batch = problem.batch(), .nnz_qo = problem.q.shape[0]};

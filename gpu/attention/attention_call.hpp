@@ -16,12 +16,13 @@ namespace flashladder::gpu {
 struct QueryRows {
   const void* q = nullptr;                // [nnz_qo, num_qo_heads, head_dim_qk]
   void* o = nullptr;                      // [nnz_qo, num_qo_heads, head_dim_vo], of o_dtype
-  float* lse_log2 = nullptr;              // [nnz_qo, num_qo_heads], or nullptr: not wanted
+  float* lse = nullptr;                   // [nnz_qo, num_qo_heads], or nullptr: not wanted
   const float* sinks = nullptr;           // [num_qo_heads], or nullptr: none
   std::int64_t q_token = 0, o_token = 0;  // strides in elements; head_dim is dense
   std::int32_t q_head = 0, o_head = 0;    // the same from head to head, which 32 bits hold
   std::int32_t num_qo_heads = 1, group_size = 1;  // group_size query heads share a KV head
   DType o_dtype = DType::f32;             // f32, f16 or bf16
+  float lse_factor = 1;                   // lse is lse_log2 times this: 1, or ln 2 for the natural logarithm
 
   // Where a row begins in q and o. at.query counts the tokens of all requests.
   FL_HD constexpr std::int64_t q_offset(RowPlace at) const { return at.query * q_token + std::int64_t{at.qo_head} * q_head; }

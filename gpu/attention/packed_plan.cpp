@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/divisor.hpp"
 #include "core/error.hpp"
 #include "core/page_table.hpp"
 #include "core/row.hpp"
@@ -78,18 +79,22 @@ const std::vector<Request>& requests_of(const Plan& plan, const PageRows& pages)
 class Packer {
  public:
   Packer(const Plan& plan, const PlanPart& part, const PageRows& pages)
-      : group_size_(plan.group_size()), part_(part), requests_(requests_of(plan, pages)),
+      : group_size_(plan.group_size()), by_group_(group_size_), part_(part), requests_(requests_of(plan, pages)),
         stored_{.copies = part.copies, .merges = static_cast<std::int32_t>(part.merges.size()),
                 .partial_rows = static_cast<std::int32_t>(part.partial_rows)} {}
 
-  PackedItem item(const WorkItem& i) const {
+  // Number by number to where it stays: a record that is put together elsewhere and copied in 16-byte pieces waits for every
+  // piece until the numbers of which it was put together are written.
+  void write(const WorkItem& i, PackedItem& to) const {
     const Request& r = requests_[i.request];
-    return {.query = r.query, .head = i.head, .rows = i.rows, .keys = i.keys,
-            .kv_head = kv_head_of(i.head, part_.pack, group_size_), .first_page = r.first_page, .merge = i.merge,
-            .slot = i.whole() ? 0 : static_cast<std::int32_t>(i.partial_slot), .request = r.shape};
+    to.query = r.query, to.head = i.head;
+    to.rows = i.rows, to.keys = i.keys;
+    to.kv_head = by_group_.quotient(i.head * part_.pack), to.first_page = r.first_page;
+    to.merge = i.merge, to.slot = i.whole() ? 0 : static_cast<std::int32_t>(i.partial_slot);
+    to.request = r.shape;
   }
-  PackedItem of_copy(const PackedItem& item, std::int32_t copy) const {
-    return stored_.of_copy(item, copy, part_.pack, group_size_);
+  void move_to_copy(PackedItem& item, std::int32_t copy) const {
+    stored_.move_to_copy(item, copy, part_.pack, group_size_);
   }
   PackedMerge merge(const Merge& m, std::int32_t first_group) const {
     const Request& r = requests_[m.request];
@@ -99,20 +104,24 @@ class Packer {
 
  private:
   std::int32_t group_size_;
+  Divisor by_group_;  // kv_head_of(), for as many items as there are
   const PlanPart& part_;
   const std::vector<Request>& requests_;
   PackedHeader stored_;  // of a block that stores items once
 };
 
-// The items of every head, in queue order: each is packed once and handed to the heads that share it.
+// The items of every head, in queue order.
 void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ctas, const PackedView& view) {
   thread_local std::vector<std::int32_t> place;  // [num_work] kept, so that packing again allocates nothing
   place.resize(part.queue.size());
   for (std::size_t at = 0; at < part.queue.size(); ++at) place[part.queue[at]] = static_cast<std::int32_t>(at);
   auto next = place.begin();
   for (const WorkItem& stored : part.items) {
-    const PackedItem item = packer.item(stored);
-    for (std::int32_t copy = 0; copy < part.copies; ++copy) view.items[*next++] = packer.of_copy(item, copy);
+    for (std::int32_t copy = 0; copy < part.copies; ++copy) {
+      PackedItem& item = view.items[*next++];
+      packer.write(stored, item);
+      packer.move_to_copy(item, copy);
+    }
   }
   const auto planned = static_cast<std::int32_t>(part.queue_indptr.size()) - 1;
   for (std::int32_t cta = 0; cta < num_ctas; ++cta) {
@@ -174,7 +183,7 @@ void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, 
   const PlanPart& part = plan.parts[index];
   const Packer packer(plan, part, pages);
   if (part.claimed) {
-    for (std::size_t i = 0; i < part.items.size(); ++i) view.items[i] = packer.item(part.items[i]);
+    for (std::size_t i = 0; i < part.items.size(); ++i) packer.write(part.items[i], view.items[i]);
   } else {
     pack_queues(part, packer, capacity.num_ctas, view);
   }

@@ -18,11 +18,11 @@ __device__ inline FinishedRow<float> finished_row(const QueryRows& rows, RowPlac
   const float sink_log2 = rows.sinks == nullptr ? State::nothing : State::from_sink(rows.sinks[at.qo_head]).m;
   return flashladder::finish_row(state, sink_log2, row_constant);
 }
-// Returns what scales a row of o; lse_log2 is written by the one who has feature 0.
+// Returns what scales a row of o; lse is written by the one who has feature 0.
 __device__ inline float finish_row(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state,
                                    float row_constant) {
   const FinishedRow<float> row = finished_row(rows, at, state, row_constant);
-  if (feature == 0 && rows.lse_log2 != nullptr) rows.lse_log2[rows.lse_offset(at)] = row.lse_log2;
+  if (feature == 0 && rows.lse != nullptr) rows.lse[rows.lse_offset(at)] = row.lse_log2 * rows.lse_factor;
   return row.scale;
 }
 

@@ -25,11 +25,14 @@ struct KeyRules {
 };
 inline KeyRules key_rules(const AttentionParams& p) { return {p.mask, p.window_left}; }
 
-// The keys of the item that query i of its request sees.
+// The keys of the item that query i of its request sees: visible_keys() of core/visibility.hpp, in numbers of 32 bits, which
+// hold the diagonal of every query that there is, and whatever is subtracted from it behind a comparison.
 __device__ inline Range row_keys(const KeyRules& rules, const PackedItem& item, std::int32_t i) {
-  const AttentionParams p{.mask = rules.mask, .window_left = rules.window_left};
-  const Range seen = visible_keys(p, item.request.qo_len(), item.request.kv_len, i);
-  return {max(seen.begin, item.keys.begin), min(seen.end, item.keys.end)};
+  const std::int32_t diagonal = item.request.diagonal + i;
+  Range seen = item.keys;
+  if (rules.mask == MaskMode::causal && diagonal < seen.end) seen.end = diagonal + 1;
+  if (rules.window_left >= 0 && diagonal > rules.window_left) seen.begin = max(seen.begin, diagonal - rules.window_left);
+  return seen;
 }
 
 // The keys that all queries first .. last of its request see: ranges move to the right from query to query.

@@ -82,11 +82,11 @@ __device__ inline void store_floats(const float (&o)[S::head_dim_vo / 2], const 
 // finishes the first, the others the second.
 struct RowEnds {
   float scale[2];  // of o
-  float lse_log2;  // of one of them, and where it goes
+  float lse;       // of one of them, a partial's or the output's, and where it goes
   float* to;       // or nullptr: nowhere
 
   __device__ void store_lse() const {
-    if (to != nullptr) *to = lse_log2;
+    if (to != nullptr) *to = lse;
   }
 };
 // Softmax: StaleSoftmax or RunningSoftmax.
@@ -97,8 +97,9 @@ __device__ RowEnds finish_softmax(const Softmax& softmax, const Variant& variant
   const SoftmaxState<float> states[2] = {softmax.state(0), softmax.state(1)}, state = i == 0 ? states[0] : states[1];
   const std::int32_t row = mine.row(i);
   FinishedRow<float> end{state.inverse_d(), state.lse_log2()};
+  float lse = end.lse_log2;
   float* to = nullptr;
-  if (item.merge >= 0) {
+  if (item.merge >= 0) {  // partials stay base 2
     to = plan.partial_lse_log2 + item.slot + row;
   } else {
     const float constant = i == 0 ? variant.row_constant(mine.variant_query[0], mine.head[0])
@@ -106,10 +107,11 @@ __device__ RowEnds finish_softmax(const Softmax& softmax, const Variant& variant
     const RowPlace place = mine.place(item, row);
     end.lse_log2 += constant;
     if (rows.sinks != nullptr) end = finished_row(rows, place, state, constant);  // the long way: exponents of differences
-    if (rows.lse_log2 != nullptr) to = rows.lse_log2 + rows.lse_offset(place);
+    lse = end.lse_log2 * rows.lse_factor;
+    if (rows.lse != nullptr) to = rows.lse + rows.lse_offset(place);
   }
   if (lane % 4 >= 2 || row >= mine.end(item)) to = nullptr;
-  return {{__shfl_sync(all_lanes, end.scale, quad), __shfl_sync(all_lanes, end.scale, quad + 1)}, end.lse_log2, to};
+  return {{__shfl_sync(all_lanes, end.scale, quad), __shfl_sync(all_lanes, end.scale, quad + 1)}, lse, to};
 }
 
 // The rows of o, to the output or to the partials.

@@ -48,9 +48,10 @@ struct StaleSoftmax {
   // The maximum of row i over the four threads that share it.
   template <int keys>
   __device__ static float largest(const float (&s)[keys / 2], int i) {
-    float m = SoftmaxState<float>::nothing;
+    float m = SoftmaxState<float>::nothing, other = m;  // two, so that one need not wait for the other
 #pragma unroll
-    for (int j = 0; j < keys / 8; ++j) m = fmaxf(m, fmaxf(s[4 * j + 2 * i], s[4 * j + 2 * i + 1]));
+    for (int j = 0; j < keys / 8; ++j) m = fmaxf(m, s[4 * j + 2 * i]), other = fmaxf(other, s[4 * j + 2 * i + 1]);
+    m = fmaxf(m, other);
     m = fmaxf(m, __shfl_xor_sync(all_lanes, m, 1));
     return fmaxf(m, __shfl_xor_sync(all_lanes, m, 2));
   }

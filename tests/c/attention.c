@@ -77,7 +77,7 @@ static fl_attention* attend(int32_t kind, const fl_attention_config* c, const fl
                             const fl_batch* batch, fl_attention_arguments* arguments, int32_t rows) {
   const fl_tensor tq = FL_TENSOR(q, FL_F32, rows, HEADS, DIM), to = FL_TENSOR(o, FL_F32, rows, HEADS, DIM);
   fl_attention* attention = NULL;
-  size_t bytes = 0, staging = 1;
+  size_t bytes = 0, staging = 1, least = 0;
   for (int i = 0; i < MAX_ROWS * HEADS * DIM; ++i) o[i] = NAN;
   for (int i = 0; i < MAX_ROWS * HEADS; ++i) lse[i] = NAN;
   arguments->q = &tq;
@@ -86,6 +86,9 @@ static fl_attention* attend(int32_t kind, const fl_attention_config* c, const fl
   if (limits != NULL) OK(fl_attention_bytes_for_limits(kind, c, limits, &bytes, &staging));
   else OK(fl_attention_bytes_for_batch(kind, c, batch, &bytes, &staging));
   CHECK(staging == 0);
+  if (limits != NULL) OK(fl_attention_least_device_bytes_for_limits(kind, c, limits, &least));
+  else OK(fl_attention_least_device_bytes_for_batch(kind, c, batch, &least));
+  CHECK(least == bytes); /* the CPU reads all pages where they lie */
   const fl_workspace workspace = {.size = sizeof workspace, .device = aligned_alloc(16, (bytes + 31) / 16 * 16),
                                   .device_bytes = bytes};
   OK(fl_attention_create(kind, c, limits, &workspace, &attention));
@@ -205,6 +208,14 @@ static void graphs(void) {
   batch.qo_indptr = prefill_indptr;
   fl_attention_destroy(attend(FL_GRAPH_PREFILL, &c, &limits, &batch, &arguments, MAX_ROWS));
   check_rows(prefill_indptr, (rules){.window_left = -1});
+
+  limits.max_qo_len = 1;
+  batch.qo_indptr = decode_indptr;
+  attention = attend(FL_GRAPH_PREFILL, &c, &limits, &batch, &arguments, MAX_ROWS);
+  check_rows(decode_indptr, (rules){.window_left = -1});
+  batch.qo_indptr = prefill_indptr;
+  REFUSED(fl_attention_plan(attention, &batch, NULL), "qo_len = 3 (request 0): exceeds what was captured: max_qo_len 1");
+  fl_attention_destroy(attention);
 }
 
 static void ragged_and_single(void) {
@@ -235,6 +246,13 @@ static void ragged_and_single(void) {
   OK(fl_single_prefill_with_kv_cache(&single, &logits, &cpu));
   const int32_t alone[] = {0, 3, 3, 3}, one[] = {0, 1, 1, 1};
   check_rows(alone, (rules){.window_left = -1, .causal = 1, .sinks = 1});
+  static float natural[3 * HEADS];
+  single.lse_log2 = NULL;
+  single.lse_natural = natural;
+  OK(fl_single_prefill_with_kv_cache(&single, &logits, &cpu));
+  for (int i = 0; i < 3 * HEADS; ++i) CHECK(close_to(natural[i], lse[i] * 0.6931471805599453, 1e-5));
+  single.lse_log2 = lse;
+  single.lse_natural = NULL;
   single.q = &q1;
   single.o = &o1;
   single.sinks = NULL;

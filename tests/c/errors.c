@@ -6,7 +6,8 @@
 enum { HEADS = 4, KV_HEADS = 2, DIM = 8, PAGE = 4, PAGES = 3, BATCH = 2 };
 
 static const int32_t indptr[] = {0, 1, 2}, last_page_len[] = {3, 1}, indices[] = {2, 0};
-static float q[BATCH * HEADS * DIM], o[BATCH * HEADS * DIM], lse[BATCH * HEADS], pool[PAGES * 2 * PAGE * KV_HEADS * DIM];
+static float q[BATCH * HEADS * DIM], o[BATCH * HEADS * DIM], lse[BATCH * HEADS], natural[BATCH * HEADS];
+static float pool[PAGES * 2 * PAGE * KV_HEADS * DIM];
 static long long memory[4096];
 
 /* All that a call needs; each case below breaks one thing. */
@@ -70,6 +71,8 @@ static void configs(void) {
   BROKEN(c.config.backend = -1, "backend = -1: must be FL_BACKEND_AUTO");
   BROKEN(c.config.sinks = 2, "sinks = 2: must be 0 or 1");
   BROKEN(c.config.reserved = 1, "config.reserved = 1: must be 0");
+  BROKEN(c.config.reserved2 = 1, "config.reserved2 = 1: must be 0");
+  BROKEN(c.config.num_sms = -1, "num_sms = -1: must be at least 1, or 0 for all");
   BROKEN(c.logits.mask = 3, "mask = 3: must be FL_MASK_NONE, FL_MASK_CAUSAL or FL_MASK_CUSTOM");
   BROKEN(c.logits.window_left = 5, "window_left = 5: counts with use_window = 1 only");
   BROKEN((c.logits.use_window = 1, c.logits.window_left = -1), "window_left = -1: must be at least 0");
@@ -98,6 +101,7 @@ static void batches(void) {
   BROKEN(c.kv.layout = 2, "kv.layout = 2: must be FL_NHD or FL_HND");
   BROKEN(c.arguments.num_page_ids = 1, "paged_kv_indices size = 1: must be at least the last entry of paged_kv_indptr (2)");
   BROKEN((c.arguments.page_ids = NULL), "page_ids = NULL: must not be NULL");
+  BROKEN(c.arguments.lse_natural = natural, "lse_natural size = 8: must be 0, since lse_log2 is given: one lse or none");
   BROKEN(c.arguments.sinks = lse, "sinks size = 4: must be 0, since logits.sinks is off");
   BROKEN(c.arguments.custom_mask_bytes = 3, "custom_mask = NULL: must not be NULL");
 }
@@ -113,6 +117,13 @@ static void objects(void) {
   REFUSED(fl_attention_create(FL_DECODE, &c.config, &limits, &c.workspace, &attention), "limits = a pointer");
   REFUSED(fl_attention_create(FL_DECODE, &c.config, NULL, &c.workspace, NULL), "out = NULL: must not be NULL");
   REFUSED(fl_attention_bytes_for_batch(FL_GRAPH_DECODE, &c.config, &c.batch, &bytes, NULL), "kind = 3: must be no graph");
+  REFUSED(fl_attention_least_device_bytes_for_batch(FL_GRAPH_DECODE, &c.config, &c.batch, &bytes),
+          "kind = 3: must be no graph");
+  REFUSED(fl_attention_least_device_bytes_for_limits(FL_DECODE, &c.config, &limits, NULL), "device_bytes = NULL");
+  fl_attention_limits single = limits;
+  single.max_qo_len = 1;
+  REFUSED(fl_attention_bytes_for_limits(FL_DECODE, &c.config, &single, &bytes, NULL),
+          "max_qo_len = 1: must not be given: a decode has one query a request");
   REFUSED(fl_attention_plan(NULL, &c.batch, NULL), "attention = NULL: must not be NULL");
   OK(fl_attention_create(FL_DECODE, &c.config, NULL, &c.workspace, &attention));
   REFUSED(fl_attention_run(attention, &c.arguments, NULL), "fl_attention_run: must come after plan()");
@@ -153,9 +164,13 @@ static void sizes(void) {
   OK(fl_attention_bytes_for_batch(FL_DECODE, &newer.config, &c.batch, &bytes, NULL));
   newer.added = 1;
   REFUSED(fl_attention_bytes_for_batch(FL_DECODE, &newer.config, &c.batch, &bytes, NULL),
-          "config.size = 88: has fields that this version of the library does not know, and they are not zero");
-  BROKEN(c.config.size = 0, "config.size = 0: must be sizeof the struct, 80 in this version");
-  BROKEN(c.config.size = sizeof(fl_attention_config) - 4, "config.size = 76");
+          "config.size = 96: has fields that this version of the library does not know, and they are not zero");
+  BROKEN(c.config.size = 0, "config.size = 0: must be sizeof the struct, 88 in this version");
+  BROKEN(c.config.size = 76, "config.size = 76");
+  make(&c); /* an older caller's struct ends before num_sms: what lies there is not looked at */
+  c.config.size = 80;
+  c.config.num_sms = -1;
+  OK(fl_attention_bytes_for_batch(FL_DECODE, &c.config, &c.batch, &bytes, NULL));
   BROKEN(c.config.size = (size_t)1 << 40, "config.size = 1099511627776");
   BROKEN(c.batch.size = 0, "batch.size = 0");
   BROKEN(c.kv.size = 1, "kv.size = 1");

@@ -1,0 +1,172 @@
+#include "bench/gpu/prefill_data.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/softmax_state.hpp"
+#include "core/visibility.hpp"
+#include "gpu/check.hpp"
+#include "reference/thread_pool.hpp"
+
+namespace flashladder::bench {
+namespace {
+
+using gpu::DeviceBuffer;
+
+DeviceBuffer random_elements(DType dtype, std::int64_t count, std::uint64_t seed) {
+  const std::vector<std::uint16_t> host = draw_elements(dtype, count, seed);
+  const std::size_t bytes = static_cast<std::size_t>(count) * 2, block = host.size() * 2;
+  DeviceBuffer buffer(bytes);
+  for (std::size_t at = 0; at < bytes; at += block) {
+    gpu::check(cudaMemcpy(buffer.data() + at, host.data(), std::min(block, bytes - at), cudaMemcpyHostToDevice));
+  }
+  return buffer;
+}
+
+DeviceBuffer on_device(const std::vector<std::int32_t>& host) {
+  return {host.data(), host.size() * sizeof(std::int32_t)};
+}
+
+std::vector<std::uint16_t> on_host(const DeviceBuffer& buffer) {
+  std::vector<std::uint16_t> host(buffer.size() / 2);
+  buffer.download(host.data());
+  return host;
+}
+
+std::span<const std::int32_t> span_of(const DeviceBuffer& buffer) {
+  return {buffer.as<std::int32_t>(), buffer.size() / sizeof(std::int32_t)};
+}
+
+}  // namespace
+
+PrefillData::PrefillData(const ladder::CaseSpec& spec) : spec_(spec), ragged_(spec.page_size == 0) {
+  if (ragged_) spec_.page_size = 1;
+  const AttentionParams& p = spec_.params;
+  for (std::int32_t b = 0; b < spec_.batch(); ++b) {
+    qo_indptr_.push_back(qo_indptr_.back() + spec_.qo_lens[b]);
+    kv_indptr_.push_back(kv_indptr_.back() + pages_for(spec_.kv_lens[b], spec_.page_size));
+    last_page_len_.push_back(last_page_len_for(spec_.kv_lens[b], spec_.page_size));
+  }
+  const std::int64_t pages = kv_indptr_.back(), tokens = pages * spec_.page_size, rows = spec_.nnz_qo();
+  host_ids_ = shuffled_pages(kv_indptr_.back());
+  q_ = random_elements(spec_.dtype, rows * p.num_qo_heads * p.head_dim_qk, q_seed);
+  k_ = random_elements(spec_.dtype, tokens * p.num_kv_heads * p.head_dim_qk, k_seed);
+  v_ = random_elements(spec_.dtype, tokens * p.num_kv_heads * p.head_dim_vo, v_seed);
+  o_ = DeviceBuffer(static_cast<std::size_t>(rows * p.num_qo_heads * p.head_dim_vo) * 2, DeviceBuffer::guard_band);
+  lse_log2_ = DeviceBuffer(static_cast<std::size_t>(rows * p.num_qo_heads) * sizeof(float), DeviceBuffer::guard_band);
+  ids_ = on_device(host_ids_);
+  device_qo_indptr_ = on_device(qo_indptr_), device_kv_indptr_ = on_device(kv_indptr_);
+  device_last_page_len_ = on_device(last_page_len_);
+}
+
+Tensor PrefillData::q() const {
+  return contiguous(q_.data(), spec_.dtype, {spec_.nnz_qo(), spec_.params.num_qo_heads, spec_.params.head_dim_qk});
+}
+
+Tensor PrefillData::cache(const DeviceBuffer& buffer, std::int32_t dim) const {
+  const std::int64_t pages = kv_indptr_.back(), heads = spec_.params.num_kv_heads;
+  if (ragged_) return contiguous(buffer.data(), spec_.dtype, {pages, heads, dim});
+  return contiguous(buffer.data(), spec_.dtype, {pages, spec_.page_size, heads, dim});
+}
+
+AttentionOutput PrefillData::output() const {
+  const AttentionParams& p = spec_.params;
+  return {.o = contiguous(o_.data(), spec_.dtype, {spec_.nnz_qo(), p.num_qo_heads, p.head_dim_vo}),
+          .lse_log2 = {lse_log2_.as<float>(), static_cast<std::size_t>(spec_.nnz_qo() * p.num_qo_heads)}};
+}
+
+AttentionProblem PrefillData::problem() const {
+  return {.params = spec_.params, .q = q(), .kv = paged_kv_cache(k(), v(), KvLayout::NHD),
+          .qo_indptr = span_of(device_qo_indptr_), .paged_kv_indptr = span_of(device_kv_indptr_),
+          .paged_kv_indices = page_ids(), .paged_kv_last_page_len = span_of(device_last_page_len_), .custom_mask = {},
+          .sinks = {}};
+}
+
+struct PrefillData::HostCopy {
+  std::vector<std::uint16_t> q, k, v, o;
+  std::vector<float> lse_log2;
+};
+
+// One row and head in double, from what the GPU read: "", or what is wrong with the GPU's. error: of its features, rms as
+// the sum of squares.
+std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampled, OutputError& error) const {
+  const AttentionParams& p = spec_.params;
+  const auto [b, i, head] = sampled;
+  const std::int32_t kv_len = spec_.kv_lens[b], kv_head = head / p.group_size();
+  const Range keys = visible_keys(p, spec_.qo_lens[b], kv_len, i);
+  const std::int64_t row = (std::int64_t{qo_indptr_[b]} + i) * p.num_qo_heads + head;
+  const PageTable table{.indptr = kv_indptr_.data(), .indices = ragged_ ? nullptr : host_ids_.data(),
+                        .last_page_len = last_page_len_.data(), .page_size = spec_.page_size,
+                        .num_requests = spec_.batch()};
+  const auto token = [&](std::int32_t j) {
+    const KvSlot slot = table.locate(b, j);
+    return (slot.page * spec_.page_size + slot.entry) * p.num_kv_heads + kv_head;
+  };
+  const auto at = [&](const std::vector<std::uint16_t>& from, std::int64_t index) {
+    return value_of(spec_.dtype, from[static_cast<std::size_t>(index)]);
+  };
+  std::vector<double> logits;
+  for (std::int32_t j = keys.begin; j < keys.end; ++j) {
+    double dot = 0;
+    const std::int64_t query = row * p.head_dim_qk, key = token(j) * p.head_dim_qk;
+    for (int d = 0; d < p.head_dim_qk; ++d) dot += at(host.q, query + d) * at(host.k, key + d);
+    const double logit = dot * p.sm_scale;
+    logits.push_back(p.logits_soft_cap > 0 ? p.logits_soft_cap * std::tanh(logit / p.logits_soft_cap) : logit);
+  }
+  const double most = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (double& x : logits) sum += x = std::exp(x - most);
+  std::vector<double> o(static_cast<std::size_t>(p.head_dim_vo)), weight(o.size());  // weight: sum of p |v|
+  for (std::size_t j = 0; j < logits.size(); ++j) {
+    for (int d = 0; d < p.head_dim_vo; ++d) {
+      const double x = logits[j] / sum * at(host.v, token(keys.begin + static_cast<std::int32_t>(j)) * p.head_dim_vo + d);
+      o[static_cast<std::size_t>(d)] += x, weight[static_cast<std::size_t>(d)] += std::abs(x);
+    }
+  }
+  // Half a unit of the dtype for every p, once more for o; float's roundings beside them: scores of up to 8, 64 tiles.
+  const double unit = spec_.dtype == DType::f16 ? 0x1p-11 : 0x1p-8, rest = 0x1p-16;
+  for (int d = 0; d < p.head_dim_vo; ++d) {
+    const auto x = static_cast<std::size_t>(d);
+    const double got = at(host.o, row * p.head_dim_vo + d), off = std::abs(got - o[x]);
+    const double tolerance = (unit + rest) * weight[x] + unit * std::abs(o[x]) + 1e-7;
+    if (!(off <= tolerance)) {
+      return "o: request " + std::to_string(b) + " query " + std::to_string(i) + " head " + std::to_string(head) +
+             " feature " + std::to_string(d) + ": got " + std::to_string(got) + ", want " + std::to_string(o[x]);
+    }
+    error.max = std::max(error.max, off);
+    error.rms += off * off;
+  }
+  const double lse_log2 = (most + std::log(sum)) * log2_e, got = host.lse_log2[static_cast<std::size_t>(row)];
+  return std::abs(got - lse_log2) <= 1e-4 ? "" : "lse_log2: " + std::to_string(got) + ", want " + std::to_string(lse_log2);
+}
+
+PrefillData::Check PrefillData::check(const GpuTimer& timer, const Launch& launch) {
+  o_.poison();
+  lse_log2_.poison();
+  gpu::check(cudaDeviceSynchronize());  // the poison lies there before another stream writes
+  launch(timer.stream());
+  timer.synchronise();
+  if (!o_.guards_intact() || !lse_log2_.guards_intact()) return {"wrote outside of its output", {}};
+  HostCopy host{on_host(q_), on_host(k_), on_host(v_), on_host(o_), std::vector<float>(lse_log2_.size() / sizeof(float))};
+  lse_log2_.download(host.lse_log2.data());
+  for (const float x : host.lse_log2) {
+    if (std::isnan(x)) return {"lse_log2 of some row is NaN", {}};
+  }
+  std::vector<std::string> wrong(sampled_rows);
+  std::vector<OutputError> errors(sampled_rows);
+  reference::ThreadPool pool(reference::ThreadPool::hardware_threads());
+  pool.claim(sampled_rows, pool.size(), [&](std::int32_t n, int) {
+    const auto at = static_cast<std::size_t>(n);
+    wrong[at] = check_row(host, sampled_row(spec_, n), errors[at]);
+  });
+  Check result;
+  for (std::size_t n = 0; n < wrong.size(); ++n) {
+    if (!wrong[n].empty()) return {wrong[n], {}};
+    result.error.max = std::max(result.error.max, errors[n].max);
+    result.error.rms += errors[n].rms;
+  }
+  result.error.rms = std::sqrt(result.error.rms / (double{sampled_rows} * spec_.params.head_dim_vo));
+  return result;
+}
+
+}  // namespace flashladder::bench

@@ -1,0 +1,166 @@
+// Which kernel the GPU's classes take, and on which plan: the host's work, which needs no GPU.
+#include <doctest/doctest.h>
+
+#include "api/attention_session.hpp"
+#include "api/gpu_call.hpp"
+#include "api/most_work.hpp"
+#include "planner/planner.hpp"
+#include "tests/count_allocations.hpp"
+
+using namespace flashladder;
+using namespace flashladder::api;
+
+namespace {
+
+AttentionConfig config_of(DType dtype = DType::f16, std::int32_t head_dim = 128) {
+  return {.heads = {.num_qo_heads = 32, .num_kv_heads = 8, .head_dim_qk = head_dim},
+          .cache = {.page_size = 16, .dtype = dtype},
+          .logits = {.mask = MaskMode::causal}};
+}
+
+constexpr PageUse in_place = PageUse::in_place;
+const std::string else_d6 = "; D6 for a plan in which no request has more than one query";
+const std::string as_decode = "D6, as for decode: no request has more than one query; else ";
+
+GpuChoice prefill_choice(const AttentionConfig& config) { return choose_kernel(config, {.decode = false}); }
+
+// A plan as the session makes it, for 132 SMs.
+Plan plan_of(const AttentionConfig& config, const AttentionMachine& machine, bool decode,
+             std::span<const std::int32_t> qo_lens, std::span<const std::int32_t> kv_lens) {
+  return planner::make_plan(plan_inputs(config, machine, decode, qo_lens, kv_lens));
+}
+
+}  // namespace
+
+TEST_CASE("a batch without a second query takes decode's kernel and any other a prefill kernel") {
+  const GpuChoice choice = prefill_choice(config_of());
+  CHECK((choice.kernel == GpuKernel::p5 || choice.kernel == GpuKernel::p11));  // by the GPU that is there, if one is
+  CHECK(choice.kernel_for(0) == GpuKernel::d6);
+  CHECK(choice.kernel_for(1) == GpuKernel::d6);
+  CHECK(choice.kernel_for(2) == choice.kernel);
+  CHECK(choice.explain(in_place, false, false) == choice.why + else_d6);
+  CHECK(choice.explain(in_place, true, false) == as_decode + choice.why);
+  CHECK(choice.explain(in_place, false, true) == choice.why + "; D6 if max_qo_len were 1");
+  CHECK(choice.explain(in_place, true, true).starts_with("D6, as for decode"));
+}
+
+TEST_CASE("who asks for a backend gets it and what D6 does not compute stays where it was") {
+  AttentionConfig config = config_of();
+  config.execution.backend = Backend::fa2;
+  CHECK(prefill_choice(config).kernel_for(1) == GpuKernel::p5);
+  CHECK(prefill_choice(config).explain(in_place, false, false) == prefill_choice(config).why);
+  CHECK(prefill_choice(config_of(DType::f32)).kernel_for(1) == GpuKernel::p1);
+  CHECK(prefill_choice(config_of(DType::f16, 80)).kernel_for(1) == GpuKernel::p1);
+  config = config_of(DType::f16, 192);
+  config.heads.head_dim_vo = 128;
+  CHECK(prefill_choice(config).kernel_for(1) == prefill_choice(config).kernel);
+  config = config_of();
+  config.logits.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
+  CHECK(prefill_choice(config).kernel_for(1) == GpuKernel::p1);
+  config = config_of();
+  for (const SplitPolicy policy : {SplitPolicy::fixed, SplitPolicy::none}) {  // bits do not depend on neighbours
+    config.execution.policy = policy, config.execution.chunk_size = 512;
+    CHECK(prefill_choice(config).kernel_for(1) == prefill_choice(config).kernel);
+    CHECK(choose_kernel(config, {.decode = false, .for_graphs = true}).kernel_for(1) == GpuKernel::d6);  // all its plans
+  }
+  CHECK(choose_kernel(config_of(), {.decode = true}).explain(in_place, true, false) == "D6, for one query a request");
+}
+
+// As choose_kernel() makes it on a Hopper GPU, for pages of 4.
+TEST_CASE("pages that are copied together first: who computes, and what is said of it") {
+  GpuChoice choice{GpuKernel::p5, "fa2; not fa3", PageCopies::where_it_pays, "fa3 on a copy", true};
+  CHECK(choice.kernel_for(2, true) == GpuKernel::p11);
+  CHECK(choice.kernel_for(2, false) == GpuKernel::p5);
+  CHECK(choice.kernel_for(1, true) == GpuKernel::d6);
+  CHECK(choice.explain(PageUse::copied, false, false) == "fa3 on a copy" + else_d6);
+  CHECK(choice.explain(PageUse::too_few_queries, false, false) ==
+        "fa2; not fa3; " + why_in_place(PageUse::too_few_queries) + else_d6);
+  CHECK(choice.explain(in_place, true, false) == as_decode + "fa2; not fa3; " + why_in_place(PageUse::by_batch));
+  CHECK(choice.explain(PageUse::copied, false, true) == "fa3 on a copy; D6 if max_qo_len were 1");
+  CHECK(choice.explain(in_place, true, true) == as_decode + "fa2; not fa3");
+  choice.d6_for_one_query = false;
+  CHECK(choice.kernel_for(1, true) == GpuKernel::p11);
+  CHECK(choice.explain(PageUse::copied, false, false) == "fa3 on a copy");
+}
+
+TEST_CASE("a prefill of single queries has decode's plan") {
+  const std::vector<std::int32_t> one(6, 1), kv_lens{5000, 17, 0, 900, 1, 12000};
+  for (const MaskMode mask : {MaskMode::none, MaskMode::causal, MaskMode::custom}) {
+    for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::count, SplitPolicy::target}) {
+      AttentionConfig config = config_of();
+      config.logits.mask = mask, config.logits.window_left = 700;
+      config.execution.policy = policy;
+      const AttentionParams params = config.params();
+      const AttentionMachine machine = gpu_machine(prefill_choice(config).kernel_for(1), params, 6, 6, 132);
+      CHECK(machine.one_query);
+      CHECK_FALSE(machine.claimed);
+      const AttentionMachine decode = gpu_machine(GpuKernel::d6, params, 0, 6, 132);
+      CHECK(plan_of(config, machine, false, one, kv_lens) == plan_of(config, decode, true, {}, kv_lens));
+    }
+  }
+}
+
+TEST_CASE("a request without a query has no work beside single queries") {
+  const std::vector<std::int32_t> some{1, 0, 0, 1}, kv_lens{5000, 4000, 0, 900};
+  const AttentionConfig config = config_of();
+  const Plan plan = plan_of(config, gpu_machine(GpuKernel::d6, config.params(), 2, 4, 132), false, some, kv_lens);
+  for (const WorkItem& item : plan.parts[0].items) CHECK((item.request == 0 || item.request == 3));
+  CHECK(plan.qo_lens == some);
+}
+
+TEST_CASE("any batch of single queries fits what was bought for max_qo_len of 1") {
+  std::uint32_t state = 1;
+  const auto below = [&](std::uint32_t n) {
+    state = state * 1664525 + 1013904223;
+    return static_cast<std::int32_t>((state >> 8) % n);
+  };
+  for (int trial = 0; trial < 200; ++trial) {
+    AttentionConfig config = config_of();
+    config.heads.num_kv_heads = 1 + below(3), config.heads.num_qo_heads = config.heads.num_kv_heads * (1 + below(20));
+    config.execution.policy = trial % 2 ? SplitPolicy::balanced : SplitPolicy::fixed, config.execution.chunk_size = 64;
+    const AttentionMachine machine = gpu_machine(GpuKernel::d6, config.params(), 0, 0, 1 + below(132));
+    std::vector<std::int32_t> qo_lens, kv_lens;
+    AttentionLimits limits{.max_batch = 0, .max_pages = 0, .max_nnz_qo = 0, .max_qo_len = 1};
+    for (std::int32_t b = 1 + below(12); b > 0; --b) {
+      qo_lens.push_back(below(4) ? 1 : 0), kv_lens.push_back(below(3000));
+      ++limits.max_batch, limits.max_pages += (kv_lens.back() + 15) / 16, *limits.max_nnz_qo += qo_lens.back();
+    }
+    const planner::PlanInputs in = plan_inputs(config, machine, false, qo_lens, kv_lens);
+    const Plan plan = planner::make_plan(in);
+    const planner::CaptureLimits most = most_work(plan_inputs(config, machine, false, {}, {}), limits);
+    CHECK(planner::exceeds(plan, in, most) == "");
+  }
+}
+
+TEST_CASE("a limit of SMs is the plan's machine") {
+  const AttentionConfig config = config_of();
+  for (const GpuKernel kernel : {GpuKernel::d6, GpuKernel::p1, GpuKernel::p5, GpuKernel::p11}) {
+    const planner::MachineShape all = gpu_machine(kernel, config.params(), 4000, 4, 132).shape;
+    const planner::MachineShape some = gpu_machine(kernel, config.params(), 4000, 4, 7).shape;
+    CHECK(all.num_sms == 132);
+    CHECK(some.num_sms == 7);
+    CHECK(some.ctas_per_sm == all.ctas_per_sm);
+  }
+}
+
+// What plan() does on the host in every step of a model, but for the copy.
+TEST_CASE("planning and packing a prefill of 64 requests again allocates nothing") {
+  std::vector<std::int32_t> lens, others;
+  for (std::int32_t b = 0; b < 64; ++b) lens.push_back(31 + 140 * b), others.push_back(31 + 140 * (b * 37 % 64));
+  const AttentionConfig config = config_of();
+  const std::int64_t nnz_qo = 64 * 31 + 140 * 63 * 32;
+  for (const GpuKernel kernel : {GpuKernel::p5, GpuKernel::p11}) {
+    const AttentionMachine machine = gpu_machine(kernel, config.params(), nnz_qo, 64, 132);
+    Plan plan = plan_of(config, machine, false, lens, lens);
+    CHECK(plan.parts[0].claimed);
+    CHECK(plan.parts[0].queue.empty());  // nobody asked who will get what
+    const gpu::PackedShape shape = gpu::shape_of(plan);
+    std::vector<std::byte> packed(gpu::packed_bytes(shape));
+    gpu::pack(plan, {16}, shape, packed);
+    const std::size_t before = allocations;
+    planner::make_plan(plan_inputs(config, machine, false, others, others), plan);
+    gpu::pack(plan, {16}, shape, packed);
+    CHECK(allocations == before);
+    CHECK(plan.parts[0].items.size() > 500);
+  }
+}
