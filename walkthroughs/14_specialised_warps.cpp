@@ -164,6 +164,15 @@ void all_rungs(Narrator& n) {
   }
   n.step("What a slower softmax would do: clocks of a tile, if scaling, sums and rounding take longer:");
   n.table({"softmax, running", "stale", p7.name, p9.name, p10.name, p11.name}, rows);
+  rows.clear();
+  Schedule apart = p9;
+  apart.values_apart = true;
+  for (const int latency : {500, 1000, 1500, 2000, 2500}) {
+    rows.push_back({text("%d", latency)});
+    for (const Schedule& s : {p7, p9, apart, p11}) rows.back().push_back(text("%.0f", tile_clocks(s, {.latency = latency})));
+  }
+  n.step("And tiles that come later. In P11 a warp asks for keys and another for values; also tried with P9:");
+  n.table({"clocks until they come", p7.name, p9.name, "P9, two ask", p11.name}, rows);
 }
 
 struct WrongWay {
@@ -184,7 +193,7 @@ void wrong_ways(Narrator& n) {
       {"P7, the producer waits for the tile just filled", wrong(p7, filled), {8}},
       {"P8, the same", wrong(p8, filled), {8}},
       {"P9, a group without rows does not release", wrong(p9, silent), {8, false}},
-      {"P8, a group alone takes turns", wrong(p8, [](Schedule& s) { s.alone_takes_turns = true; }), {8, false}}};
+      {"P9, a group alone takes turns", wrong(p9, [](Schedule& s) { s.alone_takes_turns = true; }), {8, false}}};
   n.step("A work of 8 tiles. In the last two, group 1 has no rows. If nothing can happen any more and somebody still waits, "
          "the model says who, and for what:");
   std::vector<std::vector<std::string>> rows;

@@ -25,7 +25,7 @@ enum class Loop { in_turn, overlapped, stale, ahead };  // P6 and P7; P8 and P9;
 struct Schedule {
   const char* name;
   Loop loop;
-  bool producer = true, turns = false, stays = false;
+  bool producer = true, turns = false, stays = false, values_apart = false;  // apart: a warp of their own asks for them
   int groups = 2;
   int group_1_late = 0;  // clocks by which group 1 begins its first product behind group 0
   // Wrong ways.
@@ -34,7 +34,7 @@ struct Schedule {
 inline constexpr Schedule p6{"P6", Loop::in_turn, false}, p7{"P7", Loop::in_turn},
     p8_no_turns{"P8 without turns", Loop::overlapped}, p8{"P8", Loop::overlapped, true, true},
     p9{"P9", Loop::overlapped, true, true, true}, p10{"P10", Loop::stale, true, true, true},
-    p11{"P11", Loop::ahead, true, false, true};
+    p11{"P11", Loop::ahead, true, false, true, true};
 
 struct ModelWork {
   int tiles;

@@ -40,7 +40,7 @@ class ModelCta {
     } else {
       engine_.copy(*q_full_[0], tile_bytes, Lane::keys, -1);
     }
-    if (rule_.loop == Loop::ahead) sm.begin(produce_values());
+    if (rule_.values_apart) sm.begin(produce_values());
     for (int g = 0; g < rule_.groups; ++g) sm.begin(group(g));
     return sm.run();
   }
@@ -77,14 +77,14 @@ class ModelCta {
       engine_.copy(*q_full_[place], tile_bytes, Lane::keys, -1);
       for (int t = 0; t < works_[w].tiles; ++t, ++number) {
         co_await ask_for_keys(t, number, "producer");
-        if (rule_.loop != Loop::ahead) co_await ask_for_values(t, number, "producer");
+        if (!rule_.values_apart) co_await ask_for_values(t, number, "producer");
       }
     }
   }
   Program produce_values() {  // P11: a warp of its own
     int number = 0;
     for (int w = 0; w < std::ssize(works_); ++w) {
-      co_await q_full_[0]->wait("producer of values", w % 2);
+      co_await q_full_[queries_place(w)]->wait("producer of values", queries_parity(w));
       for (int t = 0; t < works_[w].tiles; ++t, ++number) co_await ask_for_values(t, number, "producer of values");
     }
   }
