@@ -273,7 +273,9 @@ void recorded(Narrator& n) {
   }
   n.table({"work", "recorded", "model"}, rows);
   const std::vector<int> apart = behind(real, 0);
-  n.check_that("from 239 clocks apart to about half a turn, in two turns", apart[0] < 300 && apart[2] > 1000);
+  const int turn = median_clocks(real, 11, 11);
+  n.check_that(text("from %d clocks apart to between a third and two thirds of a turn, in two turns", apart[0]),
+               8 * apart[0] < turn && 3 * apart[2] > turn && 3 * apart[2] < 2 * turn);
   n.question("The groups of P11 fall out of step by themselves. P10's take turns. What would you record to find out whether "
              "they need to?");
 }
