@@ -55,6 +55,10 @@ __device__ inline void start_scores(float (&s)[S::keys / 2], const HopperQueries
   wgmma_commit();
 }
 
+// The product with V is committed in groups: a quarter of its steps, a second quarter, the other half. When a group is done,
+// its part of P may be overwritten.
+inline constexpr int output_groups = 3;
+
 // o [64 rows, head_dim_vo] += P V, or, for an item's first tile, = P V; not awaited. p: P as A operands, 16 keys at a time.
 // v: address of the tile.
 template <class S>
@@ -66,7 +70,7 @@ __device__ inline void start_output(float (&o)[S::head_dim_vo / 2], const std::u
   wgmma_fence();
 #pragma unroll
   for (int step = 0; step < steps; ++step) {
-    if (step == steps / 2) wgmma_commit();  // the first half of P may be overwritten when the first group is done
+    if (step == steps / 4 || step == steps / 2) wgmma_commit();
     Product::template multiply<true>(o, p + 4 * step, further(b, step * 2 * S::atom_bytes * S::v_atoms),
                                     step > 0 || !first);
   }

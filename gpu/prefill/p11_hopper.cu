@@ -55,6 +55,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     if (threadIdx.x % 32 == 0) empty.arrive();
   };
   const auto has_rows = [&](const PackedItem& item) { return group * queries.group_rows < item.rows.size(); };
+  constexpr bool overlaps = Variant::only_scales || Variant::has_small_form;  // registers for exponents during products
   float scale = 1;
   if constexpr (Variant::only_scales) scale = variant.p.scale;
   HopperQueries<S> q;
@@ -104,12 +105,16 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
       start_scores<S>(s, q, q_address(), address(shared.k[at.stage]));
       barriers.v_full[before.stage].wait(before.parity);
       start_output<S>(o, p, address(shared.v[before.stage]), n + 2 == tiles.count);
-      wgmma_wait<2>();
+      wgmma_wait<output_groups>();  // S is there
       release(barriers.k_empty[at.stage]);
       mask_scores<S>(s, variant, item, mine, first_key_mask, n, seen);
-      wgmma_wait<1>();  // the first half of P has been read
-      softmax.template absorb<Element, S::keys>(s, scale, p, o, [&](float so_far) {
-        if constexpr (Variant::only_scales || Variant::has_small_form) sleep_if_infinite(so_far);
+      wgmma_wait<output_groups - 1>();  // the first quarter of P has been read
+      const auto half = [&](float so_far) {
+        if constexpr (overlaps) sleep_if_infinite(so_far);
+        wgmma_wait<output_groups - 2>();
+      };
+      softmax.template absorb<Element, S::keys>(s, scale, p, o, half, [&](float so_far) {
+        if constexpr (overlaps) sleep_if_infinite(so_far);
         wgmma_wait<0>();
         release(barriers.v_empty[before.stage]);
       });

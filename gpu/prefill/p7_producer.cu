@@ -44,8 +44,8 @@ __device__ void produce(Shared& shared, const QueryBoxes& queries, const KvBoxes
 }
 
 // A warp group: 64 rows of the work.
-__device__ void consume(Shared& shared, int group, const QueryBoxes& queries, const QueryRows& rows, std::int32_t first_key_mask,
-                        const Scaled& variant, const KeyRules& rules, const PackedParams& plan) {
+__device__ void consume(Shared& shared, int group, const QueryBoxes& queries, const QueryRows& rows,
+                        std::int32_t first_key_mask, const Scaled& variant, const KeyRules& rules, const PackedParams& plan) {
   const PackedItem& item = shared.item;
   const KeyTiles<S::keys> tiles(item.keys, first_key_mask);
   std::uint32_t tile = 0;  // of the rings, the next to come

@@ -45,8 +45,8 @@ __device__ void produce(Shared& shared, const QueryBoxes& queries, const KvBoxes
 }
 
 // A warp group: 64 rows of the work.
-__device__ void consume(Shared& shared, int group, const QueryBoxes& queries, const QueryRows& rows, std::int32_t first_key_mask,
-                        const Scaled& variant, const KeyRules& rules, const PackedParams& plan) {
+__device__ void consume(Shared& shared, int group, const QueryBoxes& queries, const QueryRows& rows,
+                        std::int32_t first_key_mask, const Scaled& variant, const KeyRules& rules, const PackedParams& plan) {
   const PackedItem& item = shared.item;
   const KeyTiles<S::keys> tiles(item.keys, first_key_mask);
   std::uint32_t tile = 0;  // of the rings, the next to come
@@ -76,7 +76,7 @@ __device__ void consume(Shared& shared, int group, const QueryBoxes& queries, co
     shared.rings.v_full[before.stage].wait(before.parity);
     start_output<S>(o, p, shared_address(shared.v[before.stage]), n + 2 == tiles.count);
     if (taking_turns) turns.give();
-    wgmma_wait<2>();  // S is there; O is two groups of products
+    wgmma_wait<output_groups>();  // S is there
     release(shared.rings.k_empty[at.stage]);
     mask_scores<S>(s, variant, item, mine, first_key_mask, n, seen);
     softmax.weigh(s, variant.p.scale);

@@ -69,16 +69,19 @@ struct StaleSoftmax {
     sum[0] = total.x, sum[1] = total.y;
   }
 
-  // A later tile. o: what earlier tiles summed up to. The first half of p is free; rest() waits until all of it is, and o is
-  // complete.
-  template <class Element, int keys, int values, class Rest>
+  // A later tile. o: what earlier tiles summed up to. The first quarter of p is free; half() waits until half of it is,
+  // rest() until all of it is, and o is complete.
+  template <class Element, int keys, int values, class UntilHalf, class Rest>
   __device__ void absorb(const float (&s)[keys / 2], float scale, std::uint32_t (&p)[keys / 4], float (&o)[values],
-                         const Rest& rest) {
-    constexpr int half = keys / 16 / 2 * 2 - 1;  // eights of keys whose p the first half of a product's steps reads
+                         const UntilHalf& half, const Rest& rest) {
+    // Eights of keys whose p a quarter of a product's steps reads, and, less one for want of registers, half of them.
+    constexpr int first = keys / 16 / 4 * 2, second = keys / 16 / 2 * 2 - 1;
     float2 total{};
-    weights<Element>(s, 0, half, scale, p, total);
+    weights<Element>(s, 0, first, scale, p, total);
+    half(total.x + total.y);
+    weights<Element>(s, first, second, scale, p, total);
     rest(total.x + total.y);
-    weights<Element>(s, half, keys / 8, scale, p, total);
+    weights<Element>(s, second, keys / 8, scale, p, total);
     const bool over[2] = {!(total.x <= most), !(total.y <= most)};  // NaN too
     if (__any_sync(all_lanes, over[0] || over[1])) [[unlikely]] {
       raise<keys>(s, scale, over, o);
