@@ -188,7 +188,7 @@ class ModelCta {
   // P8 to P11: S of a tile and P V of the one before are started together.
   Program tiles_overlapped(int g, const ModelWork& work, int number, int& scores, int& output, bool started) {
     const bool turns = rule_.turns && (work.group_1_has_rows || rule_.alone_takes_turns);
-    int first_half = 0;
+    int quarter = 0, half = 0;  // the last steps of the first quarter and half of P V
     if (!started) {
       co_await wait(k_full_, number, g);
       co_await start(g, 0, c_.of_product, scores);
@@ -210,7 +210,8 @@ class ModelCta {
       if (turns) co_await turn_[g]->take(name(g));
       co_await start(g, t, c_.of_product, scores);
       co_await wait(v_full_, number - 1, g);
-      co_await start(g, t - 1, c_.of_product / 2, first_half);
+      co_await start(g, t - 1, c_.of_product / 4, quarter);
+      co_await start(g, t - 1, c_.of_product / 4, half);
       co_await start(g, t - 1, c_.of_product / 2, output);
       if (turns) turn_[1 - g]->give();
       co_await tensor_.done(g, scores);
@@ -218,10 +219,12 @@ class ModelCta {
       if (rule_.loop == Loop::overlapped) {  // exponents in the place of S, during P V
         co_await other_units(g, t, c_.maximum);
         co_await exponents(g, t, 8);
-      } else if (rule_.loop == Loop::ahead) {  // the first half of P, when the first half of the last one has been read
-        co_await tensor_.done(g, first_half);
-        co_await exponents(g, t, 4);
-        co_await other_units(g, t, c_.rest / 2);
+      } else if (rule_.loop == Loop::ahead) {  // a quarter of P, a second one: when the last P's have been read
+        for (const int read : {quarter, half}) {
+          co_await tensor_.done(g, read);
+          co_await exponents(g, t, 2);
+          co_await other_units(g, t, c_.rest / 4);
+        }
       }
       co_await tensor_.done(g, output);
       release(v_empty_, number - 1);
