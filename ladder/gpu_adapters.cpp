@@ -159,8 +159,8 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
 namespace {
 
 // P6 to P10: alike in all but their idea.
-Rung hopper_rung(const char* name, const char* idea, const char* must_equal, PlannedAttend attend) {
-  return planned_on_gpu({.name = name, .idea = idea, .teaches = "13", .must_equal = must_equal,
+Rung hopper_rung(const char* name, const char* idea, const char* teaches, const char* must_equal, PlannedAttend attend) {
+  return planned_on_gpu({.name = name, .idea = idea, .teaches = teaches, .must_equal = must_equal,
                          .why_not = gpu::why_not_lower_prefill, .why_not_pages = gpu::p11::why_not_pages,
                          .why_no_device = gpu::why_no_hopper, .one_query = false, .p_as_kv = true},
                         p11_plan_shape, std::move(attend));
@@ -197,11 +197,12 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "P5", .idea = "copies under way while tensor cores compute: FlashAttention-2's class",
                       .teaches = "12", .must_equal = "P4", .why_not = gpu::p5::why_not, .one_query = false, .p_as_kv = true},
                      p5_plan_shape, gpu::p5::attend),
-      hopper_rung("P6", "Hopper: pages arrive as boxes (TMA), wgmma reads them from shared memory", "P5", gpu::p6::attend),
-      hopper_rung("P7", "a warp that only copies, two warp groups that only compute", "P6", gpu::p7::attend),
-      hopper_rung("P8", "exponents during products: within a warp group, and by turns of two", "P7", gpu::p8::attend),
-      hopper_rung("P9", "CTAs stay and claim: the next work arrives while one is computed", "P8", gpu::p9::attend),
-      hopper_rung("P10", "a stale softmax reference with redo, no running maximum", "P9", gpu::p10::attend),
+      hopper_rung("P6", "Hopper: pages arrive as boxes (TMA), wgmma reads them from shared memory", "14", "P5",
+                  gpu::p6::attend),
+      hopper_rung("P7", "a warp that only copies, two warp groups that only compute", "14", "P6", gpu::p7::attend),
+      hopper_rung("P8", "exponents during products: within a warp group, and by turns of two", "14", "P7", gpu::p8::attend),
+      hopper_rung("P9", "CTAs stay and claim: the next work arrives while one is computed", "14", "P8", gpu::p9::attend),
+      hopper_rung("P10", "a stale softmax reference with redo, no running maximum", "13", "P9", gpu::p10::attend),
       planned_on_gpu({.name = "P11", .idea = "Q in registers, P in halves, all features: FlashAttention-3's class",
                       .teaches = "13", .must_equal = "P10", .why_not = gpu::p11::why_not,
                       .why_not_pages = gpu::p11::why_not_pages, .compact = gpu::p11::compact_pages,

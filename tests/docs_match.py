@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Holds docs/*.md and the READMEs to the programs and the sources, so that no number in the text can be an old one.
   ```text                 a block whose first line is `$ command` shows what the command prints. The command is flashladder
-  $ walkthrough_02_x      or a walkthrough with its arguments; `...` alone on a line skips any number of lines, and without
-  ...                     it the block begins and ends with the output. Several `$` in a block: one after the other.
+  $ walkthrough_02_x      or a walkthrough, or python3 tools/x.py, with its arguments; `...` alone on a line skips any
+  ...                     number of lines, and without it the block begins and ends with the output. Several `$` in a block: one after the other.
   ```                     `$ command  # exit 2` expects that exit code, else 0. Other shell lines belong in ```sh blocks.
   ```cpp path/file.cpp    the lines stand in that file, one under the other; indentation of the whole block doesn't matter
   [text](target)          relative links and pictures exist; so do the headings that #anchors name
@@ -32,13 +32,16 @@ class Docs:
     """(exit code, lines) of a command, run where data/ can be read and nothing can be spoilt."""
     words = shlex.split(command, comments=True)
     program = self.build / ("cli" if words[0] == "flashladder" else "walkthroughs") / words[0]
+    start = [program]
+    if words[0] == "python3" and len(words) > 1:
+      start, program, words = [sys.executable, self.source / words[1]], self.source / words[1], words[1:]
     if not program.is_file():
       return None, [f"{words[0]} is not a program of this build"]
     with tempfile.TemporaryDirectory() as room:
       for name in ("data", "docs"):
         if (self.source / name).exists():
           os.symlink(self.source / name, pathlib.Path(room) / name)
-      done = subprocess.run([program, *words[1:]], cwd=room, env=os.environ | {"NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
+      done = subprocess.run([*start, *words[1:]], cwd=room, env=os.environ | {"NO_COLOR": "1"}, stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, text=True, errors="replace")
     return done.returncode, [line.rstrip() for line in done.stdout.rstrip().splitlines()]
 
