@@ -19,6 +19,7 @@
 #include <system_error>
 #include <thread>
 
+#include "api/placement.hpp"
 #include "core/error.hpp"
 #include "ladder/plugin/load.hpp"
 #include "ladder/plugin/run_twice.hpp"
@@ -187,7 +188,9 @@ ChildRun run_in_child(const std::string& path, const Case& c, const ChildOptions
   const int status = in_child(options.seconds, [&] {
     guarded(report, [&] {
       const Rung rung = load_plugin(path, writes_down(report));
-      if (const Support support = rung.supports(c.spec); !support) {
+      Support support = rung.supports(c.spec);
+      if (support && rung.device == Device::gpu) support.reason = api::why_no_gpu();
+      if (!support) {
         report.ending = Ending::refused;
         return put(report.message, support.reason);
       }
