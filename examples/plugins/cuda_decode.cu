@@ -2,8 +2,8 @@
 //   nvcc -O3 -std=c++17 -arch=native -Xcompiler -fPIC -shared cuda_decode.cu -o mine.so $(pkg-config --cflags flashladder)
 //   flashladder verify --plugin ./mine.so
 // As it is, a block computes one query head of one request: 128 keys at a time, a thread each; then a thread each takes a
-// feature of o. It takes f32 and f16 with one query a request, and no more than sm_scale, causal and pages; everything else it
-// refuses, and those cases are left out. docs/bring-your-own-kernel.md is the walk.
+// feature of o. It takes f32 and f16 with one query a request, and no more than sm_scale, causal and pages; everything else
+// it refuses, and those cases are left out. docs/bring-your-own-kernel.md is the walk.
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -88,8 +88,8 @@ struct State {
 template <class T>
 Params<T> params(const fl_plugin_shape* s, const fl_plugin_buffers* b) {
   return {static_cast<const T*>(b->q), static_cast<const T*>(b->k), static_cast<const T*>(b->v),
-          b->paged_kv_indptr, b->paged_kv_indices, b->paged_kv_last_page_len, b->block_tables, b->seq_lens, b->o, b->lse_log2,
-          b->q_strides[0], b->q_strides[1], b->k_strides[0], b->k_strides[1], b->k_strides[2],
+          b->paged_kv_indptr, b->paged_kv_indices, b->paged_kv_last_page_len, b->block_tables, b->seq_lens, b->o,
+          b->lse_log2, b->q_strides[0], b->q_strides[1], b->k_strides[0], b->k_strides[1], b->k_strides[2],
           b->v_strides[0], b->v_strides[1], b->v_strides[2], s->num_qo_heads, s->num_qo_heads / s->num_kv_heads,
           s->head_dim_qk, s->page_size, b->max_pages, s->sm_scale * 1.44269504f};
 }
