@@ -2,8 +2,8 @@
 //   c++ -O2 -std=c++17 -fPIC -shared cpu_attention.cpp -o mine.so $(pkg-config --cflags flashladder)
 //   flashladder verify --plugin ./mine.so
 // As it is, it computes one row after the other: the logits of all keys that the query sees, their softmax, and the weighted
-// sum of V. It takes f32 with any mask, window, soft cap and sinks; f16, bf16, RoPE and ALiBi it refuses, and those cases are
-// left out. docs/bring-your-own-kernel.md is the walk.
+// sum of V. It takes f32 with any mask, window, soft cap and sinks; f16, bf16, RoPE and ALiBi it refuses, and those cases
+// are left out. docs/bring-your-own-kernel.md is the walk.
 #include <flashladder/plugin.h>
 
 #include <algorithm>
