@@ -27,9 +27,8 @@ RunResult with_fault(Fault fault, const Case& c, Cuts cuts) {
 }
 
 // Two wrong numbers are the same where they differ by no more than two right ones might, or by a ten-thousandth of their
-// size: the tolerance belongs to right results, and a wrong one may be larger by orders of magnitude. A row that is wrong
-// may be as sensitive to rounding as any other of the case, such as the one whose keys it read, so the largest tolerance holds
-// for all.
+// size: the tolerance belongs to right results, and a wrong one may be larger by orders of magnitude. A wrong row may be as
+// sensitive to rounding as any other of the case, such as the one whose keys it read: the largest tolerance holds for all.
 bool same(float got, float known, double tolerance) {
   const auto unwritten = [](float x) { return std::bit_cast<std::uint32_t>(x) == 0xffffffff; };  // as outputs start
   if (unwritten(got) != unwritten(known)) return false;
