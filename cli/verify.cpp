@@ -8,6 +8,7 @@
 #include "cli/console.hpp"
 #include "cli/expected.hpp"
 #include "cli/options.hpp"
+#include "cli/verify_plugin.hpp"
 #include "core/error.hpp"
 #include "ladder/agree.hpp"
 #include "ladder/case_table.hpp"
@@ -32,6 +33,7 @@ struct VerifyOptions {
   std::string table, file;
   std::optional<std::int32_t> random;  // cases
   bool json = false;
+  PluginOptions plugins;
 };
 
 struct Failure {
@@ -130,9 +132,20 @@ Json to_json(const std::vector<Tally>& tallies, bool ok) {
   return Json::Object{{"ok", ok}, {"rungs", rungs}};
 }
 
+int verify_with_plugins(const VerifyOptions& o, const ladder::Command& command) {
+  for (const char* option : {"--rung", "--threads"}) refuse_idle(command, option, true, "beside --plugin");
+  PluginOptions plugins = o.plugins;
+  plugins.json = o.json;
+  plugins.in = o.file;
+  const std::vector<ladder::CaseSpec> specs = specs_of(o, command);
+  return verify_plugins(plugins, specs, command.given("--in") ? std::optional(ladder::read_case(o.file)) : std::nullopt);
+}
+
 int verify(const VerifyOptions& o, const ladder::Command& command) {
   if (command.given("--random")) o.shape.refuse_idle({"--seed"});
   else o.shape.refuse_idle();
+  if (command.given("--plugin")) return verify_with_plugins(o, command);
+  for (const char* option : {"--time-limit", "--failures"}) refuse_idle(command, option, true, "without --plugin");
   const ladder::Settings settings = o.threads.settings();
   std::vector<Tally> tallies;
   for (const Rung* rung : chosen_rungs(o.rungs)) tallies.push_back({.rung = rung});
@@ -169,6 +182,10 @@ void add_verify(ladder::Program& program) {
   command.add("--in", &o->file, "A case file; what it expects is compared too", {.value = "FILE"});
   command.add("--random", &o->random, "So many random cases, from --seed on", {.least = 1, .most = 1'000'000});
   command.add("--json", &o->json, "The outcome as JSON");
+  command.add("--plugin", &o->plugins.paths, "A kernel of your own, in the place of rungs (docs/bring-your-own-kernel.md)",
+              {.value = "FILE"});
+  command.add("--time-limit", &o->plugins.seconds, "Seconds that a plug-in has for one case", {.least = 0});
+  command.add("--failures", &o->plugins.folder, "Folder for the cases that a plug-in fails, and pictures", {.value = "DIR"});
   o->threads.add_to(command);
   o->shape.add_to(command);
   command.footer("Cases come from --cases, --in, --kv and --random, together; from the built-in\n"

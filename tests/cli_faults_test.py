@@ -162,6 +162,19 @@ class Quoting(Cli):
         self.assertIn("\\xff\\x1b", self.run_program("run", "--in", b"\xff\x1b.safetensors", "--out", b"\xfe")[0])
         self.assertTrue(os.path.exists(b"\xfe"))
 
+class Plugin(Cli):
+    def test_what_is_no_plugin_or_has_no_effect_is_refused(self):
+        pathlib.Path("text.so").write_text("no library")
+        pathlib.Path("taken").write_text("a file")
+        self.refuses("verify", "--plugin", "none.so", says=["--plugin", "none.so", "can't be loaded"])
+        self.refuses("verify", "--plugin", "text.so", says=["--plugin", "text.so", "can't be loaded"])
+        self.refuses("verify", "--time-limit", "3", says=["--time-limit", "without --plugin"])
+        self.refuses("verify", "--failures", "x", says=["--failures", "without --plugin"])
+        self.refuses("verify", "--plugin", "text.so", "--rung", "C1", says=["--rung", "beside --plugin"])
+        self.refuses("verify", "--plugin", "text.so", "--threads", "2", says=["--threads", "beside --plugin"])
+        self.refuses("verify", "--plugin", "text.so", "--time-limit", "0", says=["--time-limit", "more than 0"])
+        self.refuses("verify", "--plugin", "text.so", "--failures", "taken", says=["--failures", "taken", "no folder"])
+
 class Width(Cli):
     def test_everything_fits_80_columns(self):
         self.run_program("case", "make", "fp16", "--out", "c.safetensors")

@@ -17,7 +17,7 @@ ANY_OF_OURS = re.compile(r'^\s*#\s*include\s*[<"]((?:api|capi|core|planner|refer
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Werror", "-fsyntax-only"]
 START_CHECK = b"this program was built for a CPU with"  # core/cpu_check.cpp: a library may not end its user's program
 # The public headers, from which all others follow: they are included by these, or are not installed.
-PUBLIC = ["api/flashladder.hpp", "capi/flashladder.h"]
+PUBLIC = ["api/flashladder.hpp", "capi/flashladder.h", "capi/plugin.h"]
 
 
 def wanted_headers(root):

@@ -9,11 +9,10 @@
 #include "ladder/agree.hpp"
 #include "ladder/case_table.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
-#include "tests/faulty_attention.hpp"
+#include "ladder/plugin/faulty_attention.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
-using test::Fault;
 
 namespace {
 
@@ -37,7 +36,7 @@ const std::vector<Checked>& cases() {
 
 template <Fault fault>
 void attend(const AttentionProblem& problem, const AttentionOutput& output) {
-  test::faulty_attend(fault, problem, output);
+  faulty_attend(fault, problem, output);
 }
 
 // The names of the cases that reject it, up to `enough`.
@@ -66,15 +65,19 @@ TEST_CASE("the control without a mistake passes every case") {
     MESSAGE(rejected.front());                                    \
   }
 FL_MUTANT(no_rescale)
+FL_MUTANT(d_not_rescaled)
 FL_MUTANT(max_from_1e_30)
 FL_MUTANT(finite_sentinel)
 FL_MUTANT(top_left_causal)
+FL_MUTANT(diagonal_lost)
+FL_MUTANT(last_key_lost)
 FL_MUTANT(lost_last_page)
 FL_MUTANT(full_last_page)
 FL_MUTANT(identity_pages)
 FL_MUTANT(packed_block_rows)
 FL_MUTANT(strided_heads)
 FL_MUTANT(window_off_by_one)
+FL_MUTANT(scale_lost)
 FL_MUTANT(scale_twice)
 FL_MUTANT(cap_before_scale)
 FL_MUTANT(alibi_constant_lost)
@@ -82,6 +85,8 @@ FL_MUTANT(rope_from_zero)
 FL_MUTANT(natural_lse)
 FL_MUTANT(merge_wrong_base)
 FL_MUTANT(merge_plain_mean)
+FL_MUTANT(first_v_row_twice)
+FL_MUTANT(sink_lost)
 FL_MUTANT(sink_per_piece)
 FL_MUTANT(custom_and_causal)
 FL_MUTANT(empty_row_not_written)

@@ -1,4 +1,4 @@
-#include "tests/faulty_attention.hpp"
+#include "ladder/plugin/faulty_attention.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -10,15 +10,15 @@
 #include "core/visibility.hpp"
 #include "reference/element_io.hpp"
 
-namespace flashladder::test {
+namespace flashladder::ladder {
 namespace {
 
-constexpr std::int32_t piece_size = 96, tile_size = 32;  // keys: pieces are merged, tiles inside of them are online softmax
 constexpr float hidden = -INFINITY;
 
 struct Attention {
   Fault fault;
   const AttentionProblem& problem;
+  Cuts cuts;
   const AttentionParams& p = problem.params;
   std::int32_t b = 0, h = 0, i = 0;   // request, query head, query
   const std::uint8_t* mask = nullptr;
@@ -27,6 +27,7 @@ struct Attention {
   std::int32_t qo_len() const { return problem.qo_len(b); }
   std::int32_t kv_len() const {
     const std::int32_t size = p_size(), n = problem.kv_len(b), last = last_page_len_for(n, size);
+    if (is(Fault::last_key_lost)) return std::max(n - 1, 0);
     if (is(Fault::lost_last_page) && last < size) return n - last;
     return is(Fault::full_last_page) && n > 0 ? n - last + size : n;
   }
@@ -70,11 +71,16 @@ struct Attention {
     const std::int32_t n = problem.kv_len(b);
     if (j >= n) return visible(rule, qo_len(), n, i, n - 1, mask);
     if (is(Fault::custom_and_causal) && p.mask == MaskMode::custom && j > i + n - qo_len()) return false;
-    if (is(Fault::top_left_causal) && p.mask == MaskMode::causal) return j <= i;
+    if (is(Fault::diagonal_lost) && p.mask == MaskMode::causal && j == i + n - qo_len()) return false;
+    if (is(Fault::top_left_causal) && p.mask == MaskMode::causal) {
+      rule.mask = MaskMode::none;  // the window stays where it is
+      return j <= i && visible(rule, qo_len(), n, i, j, mask);
+    }
     return visible(rule, qo_len(), n, i, j, mask);
   }
   float logit(float dot, std::int32_t j) const {
     if (!sees(j)) return is(Fault::finite_sentinel) ? -5e4f : hidden;
+    if (is(Fault::scale_lost)) dot /= p.sm_scale;
     if (is(Fault::scale_twice) && p.logits_soft_cap > 0) dot *= p.sm_scale;
     if (is(Fault::cap_before_scale) && p.logits_soft_cap > 0) {
       return p.logits_soft_cap * std::tanh(dot / p.logits_soft_cap) * p.sm_scale * static_cast<float>(log2_e);
@@ -83,7 +89,8 @@ struct Attention {
     return ScoreTransform<float>(p, h)(dot, origin, j);
   }
 
-  void absorb_tile(const std::vector<float>& q, Range keys, SoftmaxState<float>& state, std::vector<float>& o) const {
+  void absorb_tile(const std::vector<float>& q, Range keys, SoftmaxState<float>& state, std::vector<float>& o,
+                   std::int32_t twice) const {
     std::vector<float> s;
     for (std::int32_t j = keys.begin; j < keys.end; ++j) {
       auto k = row(problem.kv.k, problem.kv.k_strides, p.head_dim_qk, j);
@@ -96,11 +103,13 @@ struct Attention {
     if (is(Fault::max_from_1e_30)) m = std::max(m, 1e-30f);
     SoftmaxState<float> tile{m, 0};
     for (float& x : s) tile.d += x = SoftmaxState<float>::weight(x, m);
+    const float unscaled = state.d + tile.d;
     float rescale = merge(state, tile).a;
+    if (is(Fault::d_not_rescaled)) state.d = unscaled;
     if (is(Fault::no_rescale)) rescale = 1;
     for (float& x : o) x *= rescale;
     for (std::int32_t j = keys.begin; j < keys.end; ++j) {
-      const float w = s[j - keys.begin];
+      const float w = s[j - keys.begin] * (j == twice ? 2.0f : 1.0f);
       if (w == 0) continue;  // select: a hidden key's value may be anything
       const auto v = row(problem.kv.v, problem.kv.v_strides, p.head_dim_vo, j);
       for (std::int32_t c = 0; c < p.head_dim_vo; ++c) o[c] += w * v[c];
@@ -111,8 +120,9 @@ struct Attention {
   SoftmaxState<float> piece(const std::vector<float>& q, Range keys, std::vector<float>& o) const {
     SoftmaxState<float> state;
     o.assign(p.head_dim_vo, 0);
-    for (std::int32_t j = keys.begin; j < keys.end; j += tile_size) {
-      absorb_tile(q, {j, std::min(j + tile_size, keys.end)}, state, o);
+    const std::int32_t twice = is(Fault::first_v_row_twice) && keys.begin > 0 ? keys.begin : -1;  // the key whose v is
+    for (std::int32_t j = keys.begin; j < keys.end; j += cuts.tile) {
+      absorb_tile(q, {j, std::min(j + cuts.tile, keys.end)}, state, o, twice);
     }
     float keep = 1;
     if (is(Fault::sink_per_piece) && p.sinks) keep = merge(state, SoftmaxState<float>::from_sink(problem.sinks[h])).a;
@@ -140,12 +150,17 @@ struct Attention {
     const std::vector<float> q = query();
     std::vector<float> o(p.head_dim_vo, 0), part_o;
     SoftmaxState<float> all;
-    for (std::int32_t j = 0, n = 0; j < kv_len(); j += piece_size, ++n) {
-      const SoftmaxState<float> part = piece(q, {j, std::min(j + piece_size, kv_len())}, part_o);
-      merge_piece(part, part_o, all, o, n);
+    const std::int32_t size = cuts.pieces > 0 ? std::max(div_up(kv_len(), cuts.pieces), 1) : cuts.piece;
+    for (std::int64_t j = 0, n = 0; j < kv_len(); j += size, ++n) {
+      const auto begin = static_cast<std::int32_t>(j);
+      const auto end = static_cast<std::int32_t>(std::min<std::int64_t>(j + size, kv_len()));
+      const SoftmaxState<float> part = piece(q, {begin, end}, part_o);
+      merge_piece(part, part_o, all, o, static_cast<int>(n));
     }
     float keep = 1;
-    if (p.sinks && !is(Fault::sink_per_piece)) keep = merge(all, SoftmaxState<float>::from_sink(problem.sinks[h])).a;
+    if (p.sinks && !is(Fault::sink_per_piece) && !is(Fault::sink_lost)) {
+      keep = merge(all, SoftmaxState<float>::from_sink(problem.sinks[h])).a;
+    }
     if (is(Fault::empty_row_not_written) && all.d == 0) return;
     const std::int64_t row = problem.qo_indptr[b] + i;
     float* out = output.o.data_as<float>() + row * output.o.strides[0] + h * output.o.strides[1];
@@ -158,9 +173,9 @@ struct Attention {
 
 }  // namespace
 
-void faulty_attend(Fault fault, const AttentionProblem& problem, const AttentionOutput& output) {
+void faulty_attend(Fault fault, const AttentionProblem& problem, const AttentionOutput& output, Cuts cuts) {
   const auto offsets = mask_offsets(problem);
-  Attention a{.fault = fault, .problem = problem};
+  Attention a{.fault = fault, .problem = problem, .cuts = cuts};
   for (a.b = 0; a.b < problem.batch(); ++a.b) {
     a.mask = problem.params.mask == MaskMode::custom ? problem.custom_mask.data() + offsets[a.b] : nullptr;
     for (a.i = 0; a.i < a.qo_len(); ++a.i) {
@@ -169,4 +184,4 @@ void faulty_attend(Fault fault, const AttentionProblem& problem, const Attention
   }
 }
 
-}  // namespace flashladder::test
+}  // namespace flashladder::ladder
