@@ -24,7 +24,7 @@ class Scale {
  public:
   Scale(const XyAxis& axis, double length) : logarithmic_(axis.logarithmic), length_(length) {}
 
-  bool shows(double v) const { return std::isfinite(v) && (logarithmic_ ? v > 0 : v >= 0); }
+  bool shows(double v) const { return v <= 1e30 && (logarithmic_ ? v >= 1e-30 : v >= 0); }  // NaN: no
   void include(double v) {
     if (!shows(v)) return;
     low_ = std::min(low_, v);

@@ -41,7 +41,7 @@ struct XyOptions {
   std::vector<XyRoof> roofs = {};
 };
 
-// What an axis can't show (not finite, below 0, or 0 on a logarithmic one) is not drawn. A linear axis starts at 0.
+// What an axis can't show (not finite, below 0, 0 on a logarithmic one, further from 1 than 10^30) is not drawn. A linear axis starts at 0.
 Svg xy_chart(std::span<const XySeries> series, const XyOptions& options);
 
 }  // namespace flashladder::draw

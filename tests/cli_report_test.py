@@ -206,6 +206,13 @@ class Odd(Report):
         self.assertEqual([r["backend"] for r in table], [' =cmd|"x"', "flashladder D1", "flashladder D6"])
         self.assertIn("<b>kv</b>", self.rows(page, "Every line")[1][1])
 
+    def test_huge_and_tiny_numbers_break_no_picture(self):
+        extremes = [line(f"B{n} kv{10 ** n} 32/8 p16", us, rate) for n, (us, rate) in
+                    enumerate([(1e300, 1e300), (1e-300, 1e-300), (5.0, 1e-305), (1.5e308, 3.0)])]
+        _, page, _ = self.report(*extremes, line("read 4 GiB", 1e-9, 1e250, "read"),
+                                 line("8192^3", 1, None, "gemm", TFLOPs=1e308))
+        self.assertEqual(len(self.rows(page, "Every line")), 7)
+
     def test_lines_without_a_time_are_counted_not_hidden(self):
         text, page, report = self.report(line(), line(us=None), {"target": "all", "cpu_s": 3})
         self.assertEqual((report["measurements"], report["left_out"]), (1, 2))

@@ -16,11 +16,11 @@ using draw::HtmlPage;
 using ladder::Json;
 using Cells = std::vector<std::string>;
 
-// Four digits, as lines have them; never an exponent, so that columns can be read down.
+// Four digits, as lines have them; an exponent only where nobody measures, so that columns can be read down.
 std::string digits(double x) {
-  if (x >= 1000) return draw::number(std::min(x, 1e9)).substr(0, draw::number(std::min(x, 1e9)).find('.'));
+  if (x >= 1e9 || x < 1e-4) return draw::label(x);
   char text[32];
-  std::snprintf(text, sizeof text, "%.*f", x >= 100 ? 1 : x >= 10 ? 2 : x >= 1 ? 3 : 5, x);
+  std::snprintf(text, sizeof text, "%.*f", x >= 1000 ? 0 : x >= 100 ? 1 : x >= 10 ? 2 : x >= 1 ? 3 : 5, x);
   return text;
 }
 
