@@ -13,7 +13,8 @@ struct MeasuredLines {
   std::vector<std::string> failures;  // works that were wrong; they have no line
 };
 
-// All rounds in turn: every work once, then all of them again, so that a drift of the clock spreads over them alike.
+// Rounds in turn: every work once (on a GPU every work of a family), then all of them again, so that a drift of the clock
+// spreads over them alike.
 MeasuredLines measure_cpu_rungs(const ladder::Settings& settings, int rounds);
 MeasuredLines measure_gpu_families(int rounds);  // wants a GPU
 
