@@ -13,6 +13,7 @@ void add_plan(ladder::Program& program);
 void add_verify(ladder::Program& program);
 void add_run(ladder::Program& program);
 void add_bench(ladder::Program& program);
+void add_report(ladder::Program& program);
 void add_case(ladder::Program& program);
 
 }  // namespace flashladder::cli

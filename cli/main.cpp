@@ -22,7 +22,7 @@ int complain(const char* what) {
 int run(int argc, char** argv) {
   flashladder::ladder::Program program(
       "flashladder", "Attention over a paged KV cache, rung by rung: every rung proved equal to the one below.", version);
-  for (const auto add : {add_climb, add_plan, add_verify, add_run, add_bench, add_case}) add(program);
+  for (const auto add : {add_climb, add_plan, add_verify, add_run, add_bench, add_report, add_case}) add(program);
   program.root().footer("Exit codes: 0 good, 1 mismatch, 2 bad use or bad input, 77 nothing could run.\n"
                         "Example:\n  flashladder plan --policy target --heads 32 --kv 512,1024x3,8192 --no-run");
   return program.run(argc, argv);

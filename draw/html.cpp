@@ -26,10 +26,11 @@ pre, code { font: .86rem/1.45 ui-monospace, Consolas, "DejaVu Sans Mono", monosp
 table { border-collapse: collapse; margin: 1rem 0; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
 th { color: var(--muted); font-weight: 600; }
-.n { text-align: right; }
+.n { text-align: right; white-space: nowrap; }
 figure { margin: 1.4rem 0; }
 figure svg { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule); border-radius: 6px; }
 figcaption { font-size: .9rem; margin-top: .5rem; max-width: 46rem; }
+@media (max-width: 42rem) { .picture { overflow-x: auto; } figure svg { max-width: none; } }
 )";
 
 // Escaped, with `code` set as code; an odd backquote stands for itself.
@@ -84,7 +85,7 @@ void HtmlPage::table(const std::vector<std::string>& header, const std::vector<s
 }
 
 void HtmlPage::figure(const Svg& svg, std::string_view caption) {
-  body_ += "<figure>\n" + svg.text + "<figcaption>Figure " + std::to_string(++figures_) + ". " + marked_up(caption) +
+  body_ += "<figure>\n<div class=\"picture\">\n" + svg.text + "</div>\n<figcaption>Figure " + std::to_string(++figures_) + ". " + marked_up(caption) +
            "</figcaption>\n</figure>\n";
 }
 

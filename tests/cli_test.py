@@ -91,7 +91,7 @@ class Help(Cli):
             for example in examples:
                 with self.subTest(example=example):
                     self.run_program(*shlex.split(example)[1:])
-        for name in "climb", "plan", "verify", "run", "bench", "case":
+        for name in "climb", "plan", "verify", "run", "bench", "report", "case":
             self.assertIn((name,), paths)
 
     def test_every_command_knows_its_version(self):

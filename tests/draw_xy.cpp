@@ -1,0 +1,60 @@
+// Charts over two axes: every point that an axis can show is drawn where its numbers say, and no other.
+#include <cmath>
+
+#include "draw/xy_chart.hpp"
+#include "tests/draw_check.hpp"
+
+using namespace flashladder::draw;
+
+namespace {
+
+std::vector<Element> circles_of(const Svg& svg) {
+  std::vector<Element> circles;
+  for (const Element& e : checked(svg)) {
+    if (e.name == "circle") circles.push_back(e);
+  }
+  return circles;
+}
+
+double x_of(const Element& e) { return std::stod(e["cx"]); }
+double y_of(const Element& e) { return std::stod(e["cy"]); }
+
+}  // namespace
+
+TEST_CASE("xy chart: equal steps on a linear axis, equal factors on a logarithmic one") {
+  const std::vector<XySeries> series{{.name = "a", .points = {{1, 10}, {10, 20}, {100, 30}}}};
+  const std::vector<Element> points = circles_of(xy_chart(series, {.x = {"x", true, {}}, .y = {"y", false, {}}}));
+  REQUIRE(points.size() == 3);
+  CHECK(x_of(points[1]) - x_of(points[0]) == doctest::Approx(x_of(points[2]) - x_of(points[1])).epsilon(1e-3));
+  CHECK(y_of(points[0]) - y_of(points[1]) == doctest::Approx(y_of(points[1]) - y_of(points[2])).epsilon(1e-3));
+  CHECK(x_of(points[0]) < x_of(points[1]));
+  CHECK(y_of(points[0]) > y_of(points[1]));  // up is less y
+}
+
+TEST_CASE("xy chart: what an axis can't show is not drawn") {
+  const double most = std::numeric_limits<double>::max();
+  const std::vector<XyPoint> points{{1, 1}, {nan_value, 1}, {1, nan_value}, {infinity, 1}, {1, -infinity}, {-1, 1},
+                                    {0, 1}, {1, 0},         {most, 1},      {1, 1e-310}};
+  const std::vector<XySeries> series{{.name = hostile, .points = points, .joined = true}};
+  CHECK(circles_of(xy_chart(series, {.x = {hostile, true, {}}, .y = {hostile, true, {}}})).size() == 1);
+  CHECK(circles_of(xy_chart(series, {.x = {"x", false, {}}, .y = {"y", false, {}}})).size() == 4);  // 0 has a place there
+  CHECK(circles_of(xy_chart({}, {.caption = {.title = hostile}})).empty());
+  const std::vector<XySeries> one{{.name = "one", .points = {{0, 0, hostile}}}};
+  CHECK(circles_of(xy_chart(one, {.roofs = {{hostile, {{nan_value, most}, {1, 1}}}, {"empty", {}}}})).size() == 1);
+}
+
+TEST_CASE("xy chart: a series is in the legend, its line is in the order of x, others are rings") {
+  const std::vector<XySeries> series{
+      {.name = "ours", .colour = blue, .points = {{3, 1}, {1, 1}, {2, 1}}, .joined = true},
+      {.name = "theirs", .colour = green, .points = {{2, 2, "a tip"}}, .hollow = true}};
+  const Svg svg = xy_chart(series, {.x = {"x", false, {1, 2, 3}}});
+  const std::vector<Element> points = circles_of(svg);
+  REQUIRE(points.size() == 4);
+  CHECK(points[0]["fill"] == hex(blue));
+  CHECK(points[3]["fill"] == hex(paper));
+  CHECK(points[3]["stroke"] == hex(green));
+  CHECK(x_of(points[0]) < x_of(points[1]));
+  CHECK(x_of(points[1]) < x_of(points[2]));
+  for (const char* text : {">ours<", ">theirs<", ">a tip<", ">3<"}) CHECK(occurrences(svg.text, text) == 1);
+  CHECK(xy_chart(series, {.x = {"x", false, {1, 2, 3}}}).text == svg.text);
+}
