@@ -25,7 +25,7 @@ def main(root, build, nvcc, arch):
       done = tree.run([program, "verify", "--plugin", "./mine.so", *shape], cwd=folder)
       print(done.stdout)
       if done.returncode:
-        return 77 if done.returncode == 77 and "GPU" in done.stdout else f"exit code {done.returncode}"
+        return 77 if done.returncode == 77 and "no CUDA device" in done.stdout else f"exit code {done.returncode}"
   return 0
 
 
