@@ -19,6 +19,8 @@ std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, [[
 #ifdef FLASHLADDER_CUDA
   if (config.execution.device == Device::gpu) return make_gpu_attention(config, kind);
 #endif
+  const Backend backend = config.execution.backend;
+  require(backend == Backend::automatic, "backend", name_of(backend), "is a kernel of the GPU, and the device is cpu");
   return make_cpu_attention(config);
 }
 

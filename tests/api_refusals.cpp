@@ -58,6 +58,8 @@ const Refusal refusals[] = {
     {[](Valid& c) { c.config.logits.window_left = -2; }, "window_left = -2: must be at least 0, or -1 for no window"},
     {[](Valid& c) { c.config.execution.threads = -1; }, "threads = -1: must be 1 .. 4096, or 0 for all"},
     {[](Valid& c) { c.config.execution.num_sms = -1; }, "num_sms = -1: must be at least 1, or 0 for all"},
+    {[](Valid& c) { c.config.execution.backend = api::Backend::fa3; },
+     "backend = fa3: is a kernel of the GPU, and the device is cpu"},
     {[](Valid& c) { c.config.execution.device = static_cast<Device>(7); }, "device = 7: must be cpu or gpu"},
     {[](Valid& c) { c.config.execution.policy = SplitPolicy::fixed; },
      "chunk_size = 0: must be a positive multiple of 64, since policy is fixed"},

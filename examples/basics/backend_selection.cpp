@@ -34,10 +34,6 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "%s: not a backend. There are fa2, fa3 and auto\n", name.c_str());
       return 2;
     }
-    if (!on_gpu && *backend != api::Backend::automatic) {
-      std::printf("  %s backend: not here: it is a kernel for GPUs\n", upper(name).c_str());
-      continue;
-    }
     api::AttentionConfig config = b.config(fl::MaskMode::causal);
     config.execution.backend = *backend;
     try {
