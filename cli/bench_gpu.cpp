@@ -40,7 +40,7 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
     require(!named || rung.device == Device::gpu, "--rung", rung.name,
             "runs on the CPU: bench without a FAMILY times it");
     if (rung.device != Device::gpu) continue;
-    if (o.rungs.empty()) options.rungs = {&rung};  // the last one stays
+    if (o.rungs.empty() && rung.one_query) options.rungs = {&rung};  // the last one stays
     if (named) options.rungs.push_back(&rung);
   }
   for (const std::string& policy : o.policies) {

@@ -36,6 +36,7 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
 Rung gpu_rung(const GpuRung& about) {
   return {.name = about.name, .idea = about.idea, .teaches = about.teaches, .device = Device::gpu,
           .must_equal = about.must_equal, .longest_chain = about.longest_chain, .p_as_kv = about.p_as_kv,
+          .one_query = about.one_query,
           .supports = [about](const CaseSpec& spec) { return supports(about, spec); },
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
 }

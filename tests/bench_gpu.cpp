@@ -25,6 +25,10 @@ using Names = std::vector<std::string>;
 
 }  // namespace
 
+TEST_CASE("decode rungs are those that take one query of each request") {  // families decode and graph time the last of them
+  for (const ladder::Rung& rung : ladder::rungs()) CHECK_MESSAGE(rung.one_query == rung.name.starts_with("D"), rung.name);
+}
+
 TEST_CASE("case strings are those of the peers' lines") {
   CHECK(case_strings(Family::decode) ==
         Names{"B32 kv2048 32/8 p16", "B32 kv2048 64/8 p16", "B32 kv2048 32/32 p16", "B1 kv1024 32/8 p16",
