@@ -6,7 +6,7 @@ namespace flashladder::api {
 namespace {
 
 // On an H200; only their ratios matter. FLOP/s: docs/measurements/h200-prefill.md, B2 S8192 causal. A copy's bytes a second,
-// those that it reads and those that it writes: an estimate, three quarters of the memory's 4.8 TB/s.
+// those that it reads and those that it writes: an estimate.
 constexpr double p11_flops = 639e12, p5_flops = 307e12, copy_bytes = 3.5e12;
 constexpr double element_bytes = 2;  // of f16 and bf16; P11 takes no others
 

@@ -6,6 +6,7 @@
 
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/prefill/boxes.hpp"
+#include "gpu/prefill/hopper_shape.cuh"
 #include "gpu/ptx/tma.cuh"
 
 namespace flashladder::gpu {
@@ -47,6 +48,22 @@ __device__ inline void copy_tile(const CUtensorMap& map, const CUtensorMap& end_
     copy_box(map, to + lane * box_rows * head_dim * 2, full, L2Policy::evict_last, {0, 0, head_row, boxes.at, boxes.page});
   } else if (boxes.page == TileBoxes::end_rows) {
     copy_box(end_map, to + lane * 8 * head_dim * 2, full, L2Policy::evict_last, {0, boxes.at, head_row, 0, 0});
+  }
+}
+
+// An item's rows of q: for each warp group a box a panel of 64 features, which a lane asks for. What lies there must have
+// been read. Rows behind the item's last come along: their results go nowhere.
+template <class S>
+__device__ inline void copy_queries(const QueryBoxes& queries, const PackedItem& item,
+                                    unsigned char (&q)[S::consumers][S::q_bytes], Mbarrier& full) {
+  constexpr int panels = S::head_dim_qk / 64;
+  const int lane = threadIdx.x % 32;
+  if (lane == 0) full.arrive_expecting(S::consumers * panels * queries.group_rows * 128);
+  __syncwarp();  // the bytes are announced before any of them is asked for
+  for (int group = 0; group < S::consumers && lane < panels; ++group) {
+    const std::int32_t row = item.rows.begin + group * queries.group_rows;
+    copy_box(queries.q, q[group] + lane * S::group_rows * 128, full, L2Policy::evict_first,
+             {0, item.head * queries.pack(), item.query + queries.by_pack.quotient(row), lane});
   }
 }
 

@@ -1,4 +1,4 @@
-// What one warp asks the copy engine for, piece by piece: the queries of an item, then its tiles of keys and of values.
+// What the one warp that copies asks the engine for behind the queries: a tile of keys, then one of values.
 #pragma once
 
 #include <cstdint>
@@ -7,22 +7,6 @@
 #include "gpu/prefill/lower_hopper.cuh"
 
 namespace flashladder::gpu {
-
-// An item's rows of q: for each warp group a box a panel of 64 features, which a lane asks for. What lies there must have
-// been read. Rows behind the item's last come along: their results go nowhere.
-template <class S>
-__device__ inline void copy_queries(const QueryBoxes& queries, const PackedItem& item,
-                                    unsigned char (&q)[S::consumers][S::q_bytes], Mbarrier& full) {
-  constexpr int panels = S::head_dim_qk / 64;
-  const int lane = threadIdx.x % 32;
-  if (lane == 0) full.arrive_expecting(S::consumers * panels * queries.group_rows * 128);
-  __syncwarp();  // the bytes are announced before any of them is asked for
-  for (int group = 0; group < S::consumers && lane < panels; ++group) {
-    const std::int32_t row = item.rows.begin + group * queries.group_rows;
-    copy_box(queries.q, q[group] + lane * S::group_rows * 128, full, L2Policy::evict_first,
-             {0, item.head * queries.pack(), item.query + queries.by_pack.quotient(row), lane});
-  }
-}
 
 // Tile n of an item's keys, then of its values, to the place of tile number `tile` in the rings: each as soon as the
 // consumers have released what lay there. The page ids are asked for before that, and come meanwhile.

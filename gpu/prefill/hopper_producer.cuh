@@ -39,14 +39,7 @@ __device__ void produce_keys(HopperShared<S>& shared, const QueryBoxes& queries,
       return;
     }
     settle_work(plan, rows.group_size, shared.coming_copy, shared.coming, item);
-    constexpr int panels = S::head_dim_qk / 64;  // a lane a panel
-    if (lane == 0) barriers.q_full.arrive_expecting(S::consumers * panels * queries.group_rows * 128);
-    __syncwarp();
-    for (int group = 0; group < S::consumers && lane < panels; ++group) {
-      const std::int32_t row = item.rows.begin + group * queries.group_rows;
-      copy_box(queries.q, shared.q[group] + lane * S::group_rows * 128, barriers.q_full, L2Policy::evict_first,
-               {0, item.head * queries.pack(), item.query + queries.by_pack.quotient(row), lane});
-    }
+    copy_queries<S>(queries, item, shared.q, barriers.q_full);
     const KeyTiles<S::keys> tiles(item.keys, kv.first_key_mask);
     const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, item.first_page, tiles.first_key(n), item.keys.end); };
     TileBoxes now = locate(tiles.count - 1);

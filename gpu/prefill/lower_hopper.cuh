@@ -40,24 +40,6 @@ struct RingBarriers {
   }
 };
 
-// This warp has read what lies behind `empty`. Its lanes have waited for the same products, so that one speaks for all.
-__device__ inline void release(Mbarrier& empty) {
-  if (threadIdx.x % 32 == 0) empty.arrive();
-}
-
-// A warp group without rows lets an item's tiles pass: it waits for each and releases it, because the barriers count its
-// warps. tile: of the rings, the next to come.
-template <class S>
-__device__ inline void pass_tiles(RingBarriers<S>& rings, int count, std::uint32_t& tile) {
-  for (int n = 0; n < count; ++n) {
-    const RingSlot<S::stages> at(tile++);
-    rings.k_full[at.stage].wait(at.parity);
-    release(rings.k_empty[at.stage]);
-    rings.v_full[at.stage].wait(at.parity);
-    release(rings.v_empty[at.stage]);
-  }
-}
-
 // Of an item's first tile, which is its last in the cache: values behind the last key become zeros, when they have come.
 template <class S, class Shared>
 __device__ inline void clear_unused_values(Shared& shared, const RingSlot<S::stages>& at, std::uint32_t first_key,

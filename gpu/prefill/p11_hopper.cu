@@ -28,19 +28,6 @@
 namespace flashladder::gpu::p11 {
 namespace {
 
-// A group without rows of a work lets its tiles pass. Returns the tile behind them.
-template <class S, class Release>
-__device__ std::uint32_t pass_tiles(HopperBarriers<S>& barriers, std::uint32_t tile, int count, const Release& release) {
-  for (const std::uint32_t end = tile + count; tile != end; ++tile) {
-    const RingSlot<S::stages> at(tile);
-    barriers.k_full[at.stage].wait(at.parity);
-    release(barriers.k_empty[at.stage]);
-    barriers.v_full[at.stage].wait(at.parity);
-    release(barriers.v_empty[at.stage]);
-  }
-  return tile;
-}
-
 // A warp group: 64 rows of every work that its CTA claims. The first product of a work is started before the one before has
 // left its registers: the tensor cores compute it meanwhile.
 template <class S, class Variant>
@@ -51,9 +38,6 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
   HopperBarriers<S>& barriers = shared.barriers;
   const auto address = [](const unsigned char* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); };
   const auto q_address = [&] { return *static_cast<volatile std::uint32_t*>(&shared.q_address[group]); };
-  const auto release = [](Mbarrier& empty) {
-    if (threadIdx.x % 32 == 0) empty.arrive();
-  };
   const auto has_rows = [&](const PackedItem& item) { return group * queries.group_rows < item.rows.size(); };
   constexpr bool overlaps = Variant::only_scales || Variant::has_small_form;  // registers for exponents during products
   float scale = 1;
@@ -73,7 +57,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     const KeyTiles<S::keys> tiles(item.keys, first_key_mask);
     if (!started && !has_rows(item)) {
       release(barriers.q_empty);
-      tile = pass_tiles<S>(barriers, tile, tiles.count, release);
+      pass_tiles<S>(barriers, tiles.count, tile);
       continue;
     }
     const RingSlot<S::stages> first(tile++);

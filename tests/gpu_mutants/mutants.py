@@ -194,7 +194,7 @@ MUTANTS = [
   Mutant("p6_no_rescale", "p6", [(RUNNING, "o[j] *= factor[j / 2 % 2];", "o[j] *= 1;")],
          "agree", "o keeps its scale when the maximum grows"),
 
-  Mutant("p7_queries_in_one_place", "p7", [(REQUESTS, "copy_box(queries.q, q[group] + ", "copy_box(queries.q, q[0 * group] + ")],
+  Mutant("p7_queries_in_one_place", "p7", [(BOXES, "copy_box(queries.q, q[group] + ", "copy_box(queries.q, q[0 * group] + ")],
          "agree", "both groups' queries are copied to where the first one's belong"),
   Mutant("p7_lost_stage", "p7", [(REQUESTS, "kv.box_rows, shared.v[at.stage],", "kv.box_rows, shared.v[0 * at.stage],")],
          "agree", "every tile of values is copied to the first stage"),
