@@ -15,7 +15,8 @@
 //   variant.sees(query, j)                           for each key j of an *edge* tile: a tile with a key that one of its
 //                                                    rows does not see. every_tile_is_edge(): all of them are
 //   variant.logit(dot, query, head, j)               for each key that is seen
-//   Variant::has_small_form                          small(dot) and logit_of_small(dot) say the same with less arithmetic
+//   Variant::has_small_form                          where small(dot), logit(dot, ..) is logit_of_small(dot) bit for bit, so
+//                                                    that a kernel whose dots are all small may ask for that alone
 //   variant.row_constant(query, head)                what all logits of the row lack: finish_row() adds it to lse_log2
 //   Variant::only_scales                             logit(dot, ...) is dot * p.scale: may be folded into an exponent
 //
@@ -56,7 +57,8 @@ struct Scaled {
 
 struct SoftCapped {
   // tanh x = x (c0 + c1 x^2 + c2 x^4 + c3 x^6) for |x| <= 0.35, a minimax fit: within 1.5e-7 of it, relatively, in float
-  // arithmetic. A few multiplications, where tanhf takes exponentials and divisions.
+  // arithmetic. A few multiplications, where tanhf takes exponentials and divisions. Which of the two a logit is made by
+  // depends on its own dot alone: a row's bits must not depend on its neighbours, which may be rows that are not there.
   static constexpr float most_of_small = 0.35f;
   static constexpr float fit[4] = {0.99999994f, -0.33332422f, 0.132958f, -0.04895823f};
   struct Params {
@@ -82,14 +84,16 @@ struct SoftCapped {
   __device__ Head head(std::int32_t) const { return {}; }
   __device__ static constexpr bool every_tile_is_edge() { return false; }
   __device__ bool sees(Query, std::int32_t) const { return true; }
-  __device__ float logit(float dot, Query, Head, std::int32_t) const { return p.outer * tanhf(dot * p.inner); }
+  __device__ float logit(float dot, Query, Head, std::int32_t) const {
+    return small(dot) ? logit_of_small(dot) : p.outer * tanhf(dot * p.inner);
+  }
   __device__ bool small(float dot) const { return fabsf(dot) <= p.small; }
   __device__ float logit_of_small(float dot) const {
     const float square = dot * dot;
     float sum = p.powers[3];
 #pragma unroll
     for (int i = 2; i >= 0; --i) sum = fmaf(sum, square, p.powers[i]);
-    return dot * sum;
+    return __fmul_rn(dot, sum);  // rounded here, whatever a caller adds: the same bits in every place
   }
   __device__ static constexpr float row_constant(Query, Head) { return 0; }
 };
