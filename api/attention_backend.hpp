@@ -66,6 +66,7 @@ struct AttentionMachine {
   planner::CostModel cost{};
   bool claimed = false;                    // its CTAs claim the work; else they run the plan's queues
   bool one_query = false;                  // it plans as for decode, and no request has more than one query
+  std::int32_t clusters = 0;               // not 0: its CTAs are so many clusters of them (D7)
   // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it
   // always cuts where equal shares end.
   std::int64_t enough_tiles = 0;
@@ -77,6 +78,12 @@ struct AttentionMachine {
   }
 };
 
+// Of a batch, or of the largest that a graph replays: what decides which kernel computes it.
+struct BatchSize {
+  std::int64_t nnz_qo = 0, batch = 0;
+  std::int64_t most_qo_len = 0, most_kv_len = 0;  // of a request
+};
+
 // For AttentionProblem, whose q is only read.
 inline Tensor without_const(const ConstTensor& t) {
   return {.data = const_cast<void*>(t.data), .dtype = t.dtype, .rank = t.rank, .shape = t.shape, .strides = t.strides};
@@ -86,11 +93,10 @@ class AttentionBackend {
  public:
   virtual ~AttentionBackend() = default;
 
-  // For batches with so many queries of all requests together, and at most so many of one. A graph's is that of its limits:
-  // what a launch is made of does not change from plan to plan. copied_rows: for pages that are copied together. Where
-  // decode's kernel runs, one_query, none are: it reads pages of any size.
-  virtual AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len,
-                                   std::optional<std::int64_t> copied_rows) const = 0;
+  // For batches of this size. A graph's is that of its limits: what a launch is made of does not change from plan to plan.
+  // copied_rows: for pages that are copied together. Where decode's kernel runs, one_query, none are: it reads pages of any
+  // size.
+  virtual AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const = 0;
   // Who computes where pages are so used, in a sentence, and why nobody faster. one_query: that of machine(), of the plan in
   // force.
   virtual std::string explain(PageUse use, bool one_query) const = 0;

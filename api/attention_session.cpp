@@ -78,9 +78,9 @@ bool AttentionSession::keeps_bits() const { return !kind_.graph && cut_alone(con
 bool AttentionSession::may_copy(const AttentionLimits& limits) const {
   const PageCopies copies = backend_->page_copies();
   if (kind_.graph || copies != PageCopies::where_it_pays) return is_copied(use_);
-  const std::int64_t nnz_qo = limits.max_nnz_qo.value_or(0), qo_len = most_qo_len(limits);
-  const bool one_query = backend_->machine(nnz_qo, limits.max_batch, qo_len, std::nullopt).one_query;
-  return !one_query && !keeps_bits() && may_be_worth_copying(config_.params(), qo_len);
+  const BatchSize size = size_of_limits(limits);
+  const bool one_query = backend_->machine(size, std::nullopt).one_query;
+  return !one_query && !keeps_bits() && may_be_worth_copying(config_.params(), size.most_qo_len);
 }
 
 PageUse AttentionSession::best_use() const {
@@ -104,13 +104,20 @@ AttentionMachine AttentionSession::machine() const {
 }
 
 AttentionMachine AttentionSession::machine(std::optional<std::int64_t> copied_rows) const {
-  if (kind_.graph) {
-    const std::int64_t nnz_qo = kind_.graph->max_nnz_qo.value_or(0);
-    return backend_->machine(nnz_qo, kind_.graph->max_batch, most_qo_len(*kind_.graph), copied_rows);
+  if (kind_.graph) return backend_->machine(size_of_limits(*kind_.graph), copied_rows);
+  BatchSize size{.batch = std::ssize(kv_lens_)};
+  for (const std::int32_t len : qo_lens_) {
+    size.nnz_qo += len;
+    size.most_qo_len = std::max<std::int64_t>(size.most_qo_len, len);
   }
-  std::int64_t nnz_qo = 0, most_qo_len = 0;
-  for (const std::int32_t len : qo_lens_) nnz_qo += len, most_qo_len = std::max<std::int64_t>(most_qo_len, len);
-  return backend_->machine(nnz_qo, std::ssize(qo_lens_), most_qo_len, copied_rows);
+  for (const std::int32_t len : kv_lens_) size.most_kv_len = std::max<std::int64_t>(size.most_kv_len, len);
+  return backend_->machine(size, copied_rows);
+}
+
+// Decode has as many queries as requests, and does not say so.
+BatchSize AttentionSession::size_of_limits(const AttentionLimits& limits) const {
+  return {.nnz_qo = limits.max_nnz_qo.value_or(0), .batch = limits.max_batch, .most_qo_len = most_qo_len(limits),
+          .most_kv_len = most_tokens(limits, config_.cache.page_size)};
 }
 
 planner::PlanInputs AttentionSession::inputs() const {
@@ -198,10 +205,13 @@ WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, boo
     return backend_->bytes(most_work(plan_inputs(config_, machine, kind_.decode, {}, {}), of), machine);
   };
   if (kind_.graph) return bytes(machine(rows));
-  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any.
-  const std::int64_t batch = limits.max_batch, few = batch, many = batch << 31;
-  return either(bytes(backend_->machine(few, batch, 1, rows)),
-                either(bytes(backend_->machine(few, batch, 2, rows)), bytes(backend_->machine(many, batch, 2, rows))));
+  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any. Where the
+  // lengths make decode take clusters of CTAs, its plans are those of fewer CTAs, and smaller.
+  const std::int64_t batch = limits.max_batch, kv_len = most_tokens(limits, config_.cache.page_size);
+  const auto of = [&](std::int64_t nnz_qo, std::int64_t qo_len) {
+    return bytes(backend_->machine({.nnz_qo = nnz_qo, .batch = batch, .most_qo_len = qo_len, .most_kv_len = kv_len}, rows));
+  };
+  return either(of(batch, 1), either(of(batch, 2), of(batch << 31, 2)));
 }
 
 WorkspaceBytes AttentionSession::bytes_for(const AttentionLimits& limits) const {

@@ -48,6 +48,7 @@ class AttentionSession {
   std::int64_t copied_rows() const;      // where pages are copied
   AttentionMachine machine() const;      // as the pages are used
   AttentionMachine machine(std::optional<std::int64_t> copied_rows) const;
+  BatchSize size_of_limits(const AttentionLimits& limits) const;
   planner::PlanInputs inputs() const;
   void keep(const BatchLengths& lengths);
   Sizes make_plan();                     // for the lengths that are kept

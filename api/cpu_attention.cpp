@@ -23,7 +23,7 @@ class CpuAttention final : public AttentionBackend {
         machine_{.shape = {.num_sms = threads_, .ctas_per_sm = 1}, .most_decode_rows = params_.group_size(),
                  .prefill_rows = prefill_rows} {}
 
-  AttentionMachine machine(std::int64_t, std::int64_t, std::int64_t, std::optional<std::int64_t>) const override {
+  AttentionMachine machine(const BatchSize&, std::optional<std::int64_t>) const override {
     return machine_;
   }
   std::string explain(PageUse, bool) const override {

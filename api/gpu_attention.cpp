@@ -42,20 +42,20 @@ class GpuAttention final : public AttentionBackend {
   GpuAttention(const AttentionConfig& config, const BackendKind& kind)
       : config_(config), params_(config.params()), kind_(kind), gpu_(current_gpu()) {
     choice_ = choose_kernel(config, kind);
-    num_sms_ = sms_to_use(config.execution);
+    room_.num_sms = sms_to_use(config.execution);
+    room_.clusters = clusters_to_use(config, room_.num_sms);
   }
 
-  AttentionMachine machine(std::int64_t nnz_qo, std::int64_t batch, std::int64_t most_qo_len,
-                           std::optional<std::int64_t> copied_rows) const override {
-    const GpuKernel kernel = choice_.kernel_for(most_qo_len, copied_rows.has_value());
-    AttentionMachine machine = gpu_machine(kernel, params_, nnz_qo, batch, num_sms_);
+  AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
+    const GpuKernel kernel = choice_.kernel_for(size.most_qo_len, copied_rows.has_value());
+    AttentionMachine machine = gpu_machine(kernel, params_, size, room_);
     if (!machine.one_query) machine.copied_rows = copied_rows;
     return machine;
   }
   PageCopies page_copies() const override { return choice_.copies; }
   std::string explain(PageUse use, bool one_query) const override {
     const std::string why = choice_.explain(use, one_query, kind_.for_graphs);
-    return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(num_sms_) + " SMs, as num_sms asks";
+    return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(room_.num_sms) + " SMs, as num_sms asks";
   }
 
   WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine& machine) const override {
@@ -116,7 +116,7 @@ class GpuAttention final : public AttentionBackend {
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = config_.execution.enable_pdl;
     if (compacted_) {
-      const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, num_sms_};
+      const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, room_.num_sms};
       call = gpu::p11::compact_pages(call, to, cuda_stream(stream));
     }
     attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
@@ -142,16 +142,17 @@ class GpuAttention final : public AttentionBackend {
     return at;
   }
   GpuKernel kernel_of(const AttentionMachine& machine) const {
-    return machine.one_query ? GpuKernel::d6 : machine.copied_rows ? GpuKernel::p11 : choice_.kernel;
+    if (machine.one_query) return machine.clusters > 0 ? GpuKernel::d7 : GpuKernel::d6;
+    return machine.copied_rows ? GpuKernel::p11 : choice_.kernel;
   }
   static std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) {
     if (!machine.copied_rows) return {};
     return gpu::CompactedShape{static_cast<std::int32_t>(sizes.batch), *machine.copied_rows};
   }
   PackedShape shape_for(const Sizes& sizes, const AttentionMachine& machine) const {
-    return {.claimed = machine.claimed, .num_ctas = static_cast<std::int32_t>(machine.shape.num_ctas()),
-            .query_tile = machine.query_tile(kind_.decode, params_.group_size()),
-            .pack = machine.pack > 0 ? machine.pack : params_.group_size(),
+    const std::int32_t rows = machine.query_tile(kind_.decode, params_.group_size());
+    return {.claimed = machine.claimed, .num_ctas = static_cast<std::int32_t>(machine.shape.num_ctas()), .query_tile = rows,
+            .pack = machine.pack > 0 ? machine.pack : params_.group_size(), .counters = machine.clusters > 0 ? rows : 1,
             .items = sizes.items, .merges = sizes.merges, .partial_rows = sizes.partial_rows};
   }
   std::size_t kept_indices_bytes(const Sizes& sizes) const {
@@ -163,7 +164,7 @@ class GpuAttention final : public AttentionBackend {
   BackendKind kind_;
   int gpu_;
   GpuChoice choice_;
-  std::int32_t num_sms_ = 0;  // asked once: plan() is called in every step of a model
+  GpuRoom room_;  // asked once: plan() is called in every step of a model
   Workspace workspace_;
   std::optional<gpu::StagingRing> ring_;
   PackedShape shape_;

@@ -26,6 +26,12 @@ std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& pa
   return reason.empty() ? gpu::why_no_hopper() : reason;
 }
 
+// Where the cuts of a request may depend on its neighbours, the kernel may too.
+bool may_take_d7(const AttentionConfig& config) {
+  return config.execution.policy == SplitPolicy::balanced && gpu::why_no_hopper().empty() &&
+         gpu::d6::why_not(config.params(), config.cache.dtype).empty();
+}
+
 }  // namespace
 
 std::string GpuChoice::explain(PageUse use, bool one_query, bool for_graphs) const {
@@ -52,7 +58,8 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     require(asked == Backend::automatic, "backend", name_of(asked), "is for prefill; decode has one kernel");
     const std::string reason = gpu::d6::why_not(params, config.cache.dtype);
     require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
-    return {GpuKernel::d6, "D6, for one query a request"};
+    const std::string d7 = may_take_d7(config) ? "; D7, D6 with clusters, where few requests have few KV heads" : "";
+    return {GpuKernel::d6, "D6, for one query a request" + d7};
   }
   const std::string no_fa3 = why_not_fa3(config, params);
   require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
@@ -89,14 +96,41 @@ std::int32_t sms_to_use(const ExecutionConfig& execution) {
   return execution.num_sms > 0 ? std::min(execution.num_sms, all) : all;
 }
 
-AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch,
-                             std::int32_t num_sms) {
-  const auto machine = [num_sms](const gpu::RungGrid& grid) {
-    return AttentionMachine{.shape = {.num_sms = num_sms, .ctas_per_sm = grid.ctas_per_sm},
+std::int32_t clusters_to_use(const AttentionConfig& config, std::int32_t num_sms) {
+  if (!may_take_d7(config)) return 0;
+  return gpu::d7::clusters(config.heads.head_dim_qk) * num_sms / gpu::multiprocessors();
+}
+
+namespace {
+
+// D6, or D7 with as many clusters as pay.
+AttentionMachine decode_machine(const AttentionParams& params, const BatchSize& size, const GpuRoom& room) {
+  const std::int32_t head_dim = params.head_dim_qk;
+  const gpu::RungGrid grid = gpu::d6::grid(head_dim, gpu::needs_general(params));
+  AttentionMachine m{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm},
+                     .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
+  m.one_query = true;
+  m.cost = {.per_item = gpu::d6::keys_per_item(head_dim), .per_many = gpu::d6::keys_per_grouped_item(head_dim)};
+  const std::int32_t rows = m.query_tile(true, params.group_size());
+  const std::int64_t tiles = size.batch * params.num_kv_heads * div_up(params.group_size(), rows);
+  const std::int64_t seen = params.window_left < 0 ? size.most_kv_len : std::int64_t{params.window_left} + 1;
+  m.clusters = gpu::d7::worth_clusters({tiles, std::min(size.most_kv_len, seen), rows, head_dim}, room.clusters);
+  if (m.clusters > 0) {
+    m.shape = {.num_sms = m.clusters, .ctas_per_sm = 1};
+    m.cost = {.per_item = gpu::d7::keys_per_item(head_dim)};
+  }
+  return m;
+}
+
+}  // namespace
+
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, const BatchSize& size, const GpuRoom& room) {
+  const auto machine = [&room](const gpu::RungGrid& grid) {
+    return AttentionMachine{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm},
                             .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
   };
   if (kernel == GpuKernel::p11) {
-    const std::int32_t pack = gpu::p11::pack(params, nnz_qo, batch);
+    const std::int32_t pack = gpu::p11::pack(params, size.nnz_qo, size.batch);
     AttentionMachine m = machine(gpu::p11::grid(params, pack));
     m.pack = pack, m.claimed = true, m.enough_tiles = 4;
     return m;
@@ -106,15 +140,13 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, st
     m.claimed = true, m.enough_tiles = 4;
     return m;
   }
-  AttentionMachine m = machine(gpu::d6::grid(params.head_dim_qk, gpu::needs_general(params)));
-  m.one_query = true;
-  m.cost = {.per_item = gpu::d6::keys_per_item, .per_many = gpu::d6::keys_per_grouped_item};
-  return m;
+  return decode_machine(params, size, room);
 }
 
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream) {
   if (kernel == GpuKernel::d6) return gpu::d6::attend(call, capacity, packed, partials, cuda_stream(stream));
+  if (kernel == GpuKernel::d7) return gpu::d7::attend(call, capacity, packed, partials, cuda_stream(stream));
   if (kernel == GpuKernel::p1) return gpu::p1::attend(call, capacity, packed, partials, cuda_stream(stream));
   if (kernel == GpuKernel::p5) return gpu::p5::attend(call, capacity, packed, partials, cuda_stream(stream));
   gpu::p11::attend(call, capacity, packed, partials, cuda_stream(stream));

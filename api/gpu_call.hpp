@@ -17,8 +17,9 @@ bool is_capturing(Stream stream);
 
 // The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
 // the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6
-// computes what the config says, and neither a backend nor bits that do not depend on the neighbours are asked for.
-enum class GpuKernel : std::uint8_t { d6, p1, p5, p11 };
+// computes what the config says, and neither a backend nor bits that do not depend on the neighbours are asked for. And in
+// D6's place D7, on Hopper and for plans of policy balanced, where the batch's lengths promise that clusters pay.
+enum class GpuKernel : std::uint8_t { d6, d7, p1, p5, p11 };
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
   std::string why{};  // a sentence
@@ -39,8 +40,14 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);
 
 // SMs that plans are made for: those of the current GPU, or the config's limit. Asks the driver.
 std::int32_t sms_to_use(const ExecutionConfig& execution);
-AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch,
-                             std::int32_t num_sms);
+// D7's clusters, as many as these SMs hold, or 0: no batch of this config takes it. Asks the driver.
+std::int32_t clusters_to_use(const AttentionConfig& config, std::int32_t num_sms);
+
+// What plans are made for: the SMs, and D7's clusters.
+struct GpuRoom {
+  std::int32_t num_sms = 0, clusters = 0;
+};
+AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, const BatchSize& size, const GpuRoom& room);
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream);
 

@@ -33,14 +33,18 @@ class StreamMemory {
 void single_attention_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, bool decode,
                              std::int32_t qo_len, std::int32_t kv_len, Stream stream) {
   const AttentionParams params = config.params();
-  const GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel_for(qo_len);
+  GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel_for(qo_len);
   require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use the CUDAGraph classes");
   thread_local Plan plan;
   thread_local std::vector<std::byte> packed;
   const std::span<const std::int32_t> qo_lens = decode ? std::span<const std::int32_t>{} : std::span(&qo_len, 1);
-  const AttentionMachine machine = gpu_machine(kernel, params, qo_len, 1, sms_to_use(config.execution));
+  const std::int32_t sms = sms_to_use(config.execution);
+  const AttentionMachine machine =
+      gpu_machine(kernel, params, {.nnz_qo = qo_len, .batch = 1, .most_qo_len = qo_len, .most_kv_len = kv_len},
+                  {.num_sms = sms, .clusters = clusters_to_use(config, sms)});
   planner::make_plan(plan_inputs(config, machine, decode, qo_lens, std::span(&kv_len, 1)), plan);
-  const gpu::PackedShape shape = gpu::shape_of(plan);
+  gpu::PackedShape shape = gpu::shape_of(plan);
+  if (machine.clusters > 0) kernel = GpuKernel::d7, shape.counters = shape.query_tile;
   packed.resize(gpu::packed_bytes(shape));
   gpu::pack(plan, {config.cache.page_size}, shape, packed);
 

@@ -27,33 +27,61 @@ struct LaunchShape {
   std::source_location where = std::source_location::current();  // who launches, for the error
 };
 
+// The attributes of a launch, and what a kernel must be allowed before.
+class LaunchConfig {
+ public:
+  template <class... Params>
+  LaunchConfig(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream) {
+    constexpr std::size_t without_asking =
+        48 * 1024;  // what any kernel gets (CUDA C++ Programming Guide, compute capabilities)
+    const std::size_t allowed = std::max(shape.shared_bytes, shape.most_shared_bytes);
+    if (allowed > without_asking) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(allowed)), shape.where);
+    }
+    config_.gridDim = dim3(static_cast<unsigned>(shape.grid), shape.grid_y, shape.grid_z);
+    config_.blockDim = shape.block;
+    config_.dynamicSmemBytes = shape.shared_bytes;
+    config_.stream = stream;
+    config_.attrs = attributes_.data();
+    if (shape.programmatic && has_programmatic_launch()) {
+      cudaLaunchAttribute& early = attributes_[config_.numAttrs++];
+      early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      early.val.programmaticStreamSerializationAllowed = 1;
+    }
+    constexpr unsigned portable = 8;  // CTAs of a cluster that every GPU with clusters takes
+    if (shape.cluster > portable) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), shape.where);
+    }
+    if (shape.cluster > 1) {
+      cudaLaunchAttribute& cluster = attributes_[config_.numAttrs++];
+      cluster.id = cudaLaunchAttributeClusterDimension;
+      cluster.val.clusterDim = {shape.cluster, 1, 1};
+    }
+  }
+  LaunchConfig(const LaunchConfig&) = delete;
+  LaunchConfig& operator=(const LaunchConfig&) = delete;
+
+  const cudaLaunchConfig_t* get() const { return &config_; }
+
+ private:
+  cudaLaunchConfig_t config_{};
+  std::array<cudaLaunchAttribute, 2> attributes_{};
+};
+
 template <class... Params>
 void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream, const Params&... params) {
   if (shape.grid == 0) return;
-  constexpr std::size_t without_asking =
-      48 * 1024;  // what any kernel gets (CUDA C++ Programming Guide, compute capabilities)
-  const std::size_t allowed = std::max(shape.shared_bytes, shape.most_shared_bytes);
-  if (allowed > without_asking) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(allowed)), shape.where);
-  }
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(shape.grid), shape.grid_y, shape.grid_z);
-  config.blockDim = shape.block;
-  config.dynamicSmemBytes = shape.shared_bytes;
-  config.stream = stream;
-  std::array<cudaLaunchAttribute, 2> attributes{};
-  config.attrs = attributes.data();
-  if (shape.programmatic && has_programmatic_launch()) {
-    cudaLaunchAttribute& early = attributes[config.numAttrs++];
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (shape.cluster > 1) {
-    cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim = {shape.cluster, 1, 1};
-  }
-  check(cudaLaunchKernelEx(&config, kernel, params...), shape.where);
+  const LaunchConfig config(kernel, shape, stream);
+  check(cudaLaunchKernelEx(config.get(), kernel, params...), shape.where);
+}
+
+// Clusters of this shape that the current GPU runs at once.
+template <class... Params>
+int resident_clusters(void (*kernel)(Params...), const LaunchShape& shape) {
+  int clusters = 0;
+  const LaunchConfig config(kernel, shape, nullptr);
+  check(cudaOccupancyMaxActiveClusters(&clusters, kernel, config.get()), shape.where);
+  return clusters;
 }
 
 }  // namespace flashladder::gpu

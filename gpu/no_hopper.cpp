@@ -1,5 +1,6 @@
 // In the place of the Hopper rungs, in a build without their architecture: why_no_hopper() says so before.
 #include "core/error.hpp"
+#include "gpu/decode/decode.hpp"
 #include "gpu/prefill/prefill.hpp"
 
 namespace flashladder::gpu {
@@ -11,6 +12,8 @@ namespace {
 
 }  // namespace
 
+std::int32_t d7::clusters(std::int32_t) { no_code(); }
+void d7::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
 void p6::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
 void p7::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
 void p8::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }

@@ -94,10 +94,37 @@ GpuPlanShape d5_plan_shape(const CaseSpec& spec) { return {gpu::d5::grid(spec.pa
 GpuPlanShape d6_plan_shape(const CaseSpec& spec) {
   return {gpu::d6::grid(spec.params.head_dim_qk, gpu::needs_general(spec.params)), true};
 }
+GpuPlanShape d7_plan_shape(const CaseSpec& spec) {
+  const std::int32_t head_dim = spec.params.head_dim_qk;
+  const std::int32_t rows = gpu::d7::query_tile(head_dim, gpu::needs_general(spec.params));
+  return {.grid = {rows, 1}, .queues = true, .clusters = gpu::d7::clusters(head_dim)};
+}
 GpuPlanShape p11_plan_shape(const CaseSpec& spec) {
   const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());
   return {gpu::p11::grid(spec.params, pack), false, pack};
 }
+
+namespace {
+
+planner::CostModel d6_cost(std::int32_t head_dim) {
+  return {.per_item = gpu::d6::keys_per_item(head_dim), .per_many = gpu::d6::keys_per_grouped_item(head_dim)};
+}
+planner::CostModel d7_cost(std::int32_t head_dim) { return {.per_item = gpu::d7::keys_per_item(head_dim)}; }
+
+// For fewer SMs, as many of the clusters.
+planner::MachineShape machine_of(const Settings& settings, const GpuPlanShape& shape) {
+  const std::int32_t all = gpu::multiprocessors(), sms = settings.num_sms > 0 ? settings.num_sms : all;
+  if (shape.clusters > 0) return {.num_sms = std::max(1, shape.clusters * std::min(sms, all) / all), .ctas_per_sm = 1};
+  return {.num_sms = sms, .ctas_per_sm = shape.grid.ctas_per_sm};
+}
+
+gpu::PackedShape packed_shape(const Plan& plan, const GpuPlanShape& of_rung) {
+  gpu::PackedShape shape = gpu::shape_of(plan);
+  if (of_rung.clusters > 0) shape.counters = shape.query_tile;
+  return shape;
+}
+
+}  // namespace
 
 planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settings, const GpuPlanShape& shape) {
   const AttentionParams& p = spec.params;
@@ -108,11 +135,10 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
                              .mask = p.mask, .window_left = p.window_left,
                              .query_tile = decode ? div_up(rows, div_up(rows, most)) : most, .pack = shape.pack,
                              .policy = settings.policy, .chunk_size = settings.chunk_size,
-                             .machine = {.num_sms = settings.num_sms > 0 ? settings.num_sms : gpu::multiprocessors(),
-                                         .ctas_per_sm = shape.grid.ctas_per_sm}};
+                             .machine = machine_of(settings, shape)};
   if (!decode) inputs.qo_lens = spec.qo_lens;
   inputs.claimed = !shape.queues;
-  if (shape.queues) inputs.cost.per_item = gpu::d6::keys_per_item, inputs.cost.per_many = gpu::d6::keys_per_grouped_item;
+  if (shape.queues) inputs.cost = shape.clusters > 0 ? d7_cost(p.head_dim_qk) : d6_cost(p.head_dim_qk);
   if (settings.policy == planner::SplitPolicy::balanced && !shape.queues) {
     inputs.chunk_size = quickest_chunk(inputs);
     inputs.policy = inputs.chunk_size == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;
@@ -129,7 +155,7 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
     return (gpu::partial_bytes(shape, spec.params.head_dim_vo) + 15) / 16 * 16;
   };
   rung.workspace_bytes = [=](const CaseSpec& spec, const Settings& settings) {
-    const gpu::PackedShape shape = gpu::shape_of(make_plan(spec, settings));
+    const gpu::PackedShape shape = packed_shape(make_plan(spec, settings), shape_of_rung(spec));
     const auto copy = copied(about, spec);
     return copy ? copy_at(shape, spec) + gpu::compacted_bytes(*copy, spec.params, spec.dtype)
                 : gpu::partial_bytes(shape, spec.params.head_dim_vo);
@@ -137,7 +163,7 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
   rung.prepare = [=, attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec,
                                                  const Settings& settings) -> Runner {
     const Plan plan = make_plan(spec, settings);
-    const gpu::PackedShape shape = gpu::shape_of(plan);
+    const gpu::PackedShape shape = packed_shape(plan, shape_of_rung(spec));
     const gpu::PageRows pages{spec.page_size, buffers.problem.max_pages()};
     const auto copy = copied(about, spec);
     const std::size_t list_at = gpu::packed_bytes(shape);
@@ -185,6 +211,9 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "D6", .idea = "persistent CTAs run a balanced plan's queues, the last one merges",
                       .teaches = "09", .must_equal = "D5", .why_not = gpu::d6::why_not, .p_as_kv = true},
                      d6_plan_shape, d6_attend),
+      planned_on_gpu({.name = "D7", .idea = "clusters of CTAs share a tile and meet in shared memory", .teaches = "15",
+                      .must_equal = "D6", .why_not = gpu::d6::why_not, .why_no_device = gpu::why_no_hopper, .p_as_kv = true},
+                     d7_plan_shape, gpu::d7::attend),
       planned_on_gpu({.name = "P1", .idea = "GPU prefill: one thread a row, work is claimed", .teaches = "10",
                       .must_equal = "C4", .why_not = gpu::p1::why_not, .one_query = false},
                      p1_plan_shape, gpu::p1::attend),

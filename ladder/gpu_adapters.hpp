@@ -37,10 +37,12 @@ struct GpuPlanShape {
   bool queues = false;  // its CTAs run the plan's queues. Else work is taken in the order of the claims, longest first: by
                         // CTAs that claim, or by the GPU's block scheduler
   std::int32_t pack = 0;  // query heads whose rows are packed: the group (or 0), or 1
+  std::int32_t clusters = 0;  // not 0: queues are those of so many clusters, which merge row by row
 };
 using PlanShapeOf = GpuPlanShape (*)(const CaseSpec&);
 GpuPlanShape d5_plan_shape(const CaseSpec& spec);
 GpuPlanShape d6_plan_shape(const CaseSpec& spec);
+GpuPlanShape d7_plan_shape(const CaseSpec& spec);
 GpuPlanShape p11_plan_shape(const CaseSpec& spec);
 
 // The plan that a rung executes. Policy balanced cuts for CTAs that each work through a queue, as D6's do; for rungs without

@@ -91,10 +91,10 @@ TEST_CASE("a prefill of single queries has decode's plan") {
       config.logits.mask = mask, config.logits.window_left = 700;
       config.execution.policy = policy;
       const AttentionParams params = config.params();
-      const AttentionMachine machine = gpu_machine(prefill_choice(config).kernel_for(1), params, 6, 6, 132);
+      const AttentionMachine machine = gpu_machine(prefill_choice(config).kernel_for(1), params, {.nnz_qo = 6, .batch = 6}, {132});
       CHECK(machine.one_query);
       CHECK_FALSE(machine.claimed);
-      const AttentionMachine decode = gpu_machine(GpuKernel::d6, params, 0, 6, 132);
+      const AttentionMachine decode = gpu_machine(GpuKernel::d6, params, {.batch = 6}, {132});
       CHECK(plan_of(config, machine, false, one, kv_lens) == plan_of(config, decode, true, {}, kv_lens));
     }
   }
@@ -103,7 +103,7 @@ TEST_CASE("a prefill of single queries has decode's plan") {
 TEST_CASE("a request without a query has no work beside single queries") {
   const std::vector<std::int32_t> some{1, 0, 0, 1}, kv_lens{5000, 4000, 0, 900};
   const AttentionConfig config = config_of();
-  const Plan plan = plan_of(config, gpu_machine(GpuKernel::d6, config.params(), 2, 4, 132), false, some, kv_lens);
+  const Plan plan = plan_of(config, gpu_machine(GpuKernel::d6, config.params(), {.nnz_qo = 2, .batch = 4}, {132}), false, some, kv_lens);
   for (const WorkItem& item : plan.parts[0].items) CHECK((item.request == 0 || item.request == 3));
   CHECK(plan.qo_lens == some);
 }
@@ -118,7 +118,7 @@ TEST_CASE("any batch of single queries fits what was bought for max_qo_len of 1"
     AttentionConfig config = config_of();
     config.heads.num_kv_heads = 1 + below(3), config.heads.num_qo_heads = config.heads.num_kv_heads * (1 + below(20));
     config.execution.policy = trial % 2 ? SplitPolicy::balanced : SplitPolicy::fixed, config.execution.chunk_size = 64;
-    const AttentionMachine machine = gpu_machine(GpuKernel::d6, config.params(), 0, 0, 1 + below(132));
+    const AttentionMachine machine = gpu_machine(GpuKernel::d6, config.params(), {}, {1 + below(132)});
     std::vector<std::int32_t> qo_lens, kv_lens;
     AttentionLimits limits{.max_batch = 0, .max_pages = 0, .max_nnz_qo = 0, .max_qo_len = 1};
     for (std::int32_t b = 1 + below(12); b > 0; --b) {
@@ -135,8 +135,8 @@ TEST_CASE("any batch of single queries fits what was bought for max_qo_len of 1"
 TEST_CASE("a limit of SMs is the plan's machine") {
   const AttentionConfig config = config_of();
   for (const GpuKernel kernel : {GpuKernel::d6, GpuKernel::p1, GpuKernel::p5, GpuKernel::p11}) {
-    const planner::MachineShape all = gpu_machine(kernel, config.params(), 4000, 4, 132).shape;
-    const planner::MachineShape some = gpu_machine(kernel, config.params(), 4000, 4, 7).shape;
+    const planner::MachineShape all = gpu_machine(kernel, config.params(), {.nnz_qo = 4000, .batch = 4}, {132}).shape;
+    const planner::MachineShape some = gpu_machine(kernel, config.params(), {.nnz_qo = 4000, .batch = 4}, {7}).shape;
     CHECK(all.num_sms == 132);
     CHECK(some.num_sms == 7);
     CHECK(some.ctas_per_sm == all.ctas_per_sm);
@@ -150,7 +150,7 @@ TEST_CASE("planning and packing a prefill of 64 requests again allocates nothing
   const AttentionConfig config = config_of();
   const std::int64_t nnz_qo = 64 * 31 + 140 * 63 * 32;
   for (const GpuKernel kernel : {GpuKernel::p5, GpuKernel::p11}) {
-    const AttentionMachine machine = gpu_machine(kernel, config.params(), nnz_qo, 64, 132);
+    const AttentionMachine machine = gpu_machine(kernel, config.params(), {.nnz_qo = nnz_qo, .batch = 64}, {132});
     Plan plan = plan_of(config, machine, false, lens, lens);
     CHECK(plan.parts[0].claimed);
     CHECK(plan.parts[0].queue.empty());  // nobody asked who will get what
@@ -163,4 +163,46 @@ TEST_CASE("planning and packing a prefill of 64 requests again allocates nothing
     CHECK(allocations == before);
     CHECK(plan.parts[0].items.size() > 500);
   }
+}
+
+// The formulas are guesses about time; what holds for any: clusters are whole pieces of tiles, and no more than there are.
+TEST_CASE("decode takes clusters for few tiles of few keys and each tile has as many of them as any other") {
+  const auto worth = [](std::int64_t tiles, std::int64_t keys, std::int32_t rows) {
+    return gpu::d7::worth_clusters({.tiles = tiles, .most_keys = keys, .rows = rows, .head_dim = 128}, 14);
+  };
+  for (std::int64_t tiles = 0; tiles <= 20; ++tiles) {
+    for (std::int64_t keys = 0; keys <= 1 << 20; keys = 2 * keys + 1) {
+      const std::int32_t clusters = worth(tiles, keys, 8);
+      CHECK(clusters <= 14);
+      if (clusters > 0) CHECK(clusters % tiles == 0);
+      if (tiles > 14) CHECK(clusters == 0);
+    }
+  }
+  CHECK(worth(8, 1024, 4) == 8);    // 1 request, 8 KV heads: measured, as all that follow
+  CHECK(worth(8, 8192, 4) == 0);
+  CHECK(worth(2, 16384, 8) == 14);  // 2 requests of 1 KV head each
+  CHECK(worth(14, 3000, 12) == 14);
+  CHECK(worth(15, 3000, 12) == 0);
+  CHECK(gpu::d7::worth_clusters({.tiles = 1, .most_keys = 100, .rows = 1, .head_dim = 128}, 0) == 0);  // not Hopper
+}
+
+TEST_CASE("a decode of few tiles is planned for clusters where there are some") {
+  const AttentionConfig config = config_of();
+  const auto machine = [&](std::int64_t batch, std::int64_t keys, std::int32_t clusters) {
+    const BatchSize size{.batch = batch, .most_kv_len = keys};
+    return gpu_machine(GpuKernel::d6, config.params(), size, {.num_sms = 132, .clusters = clusters});
+  };
+  CHECK(machine(1, 1024, 14).clusters == 8);
+  CHECK(machine(1, 1024, 14).shape.num_ctas() == 8);
+  CHECK(machine(1, 1024, 0).clusters == 0);
+  CHECK(machine(1, 1024, 0).shape.num_ctas() == 264);
+  CHECK(machine(32, 1024, 14).clusters == 0);
+  AttentionConfig window = config;
+  window.logits.window_left = 500;  // what is seen decides
+  const BatchSize size{.batch = 1, .most_kv_len = 100000};
+  CHECK(gpu_machine(GpuKernel::d6, window.params(), size, {132, 14}).clusters == 8);
+  CHECK(gpu_machine(GpuKernel::d6, config.params(), size, {132, 14}).clusters == 0);
+  const Plan plan = plan_of(config, machine(1, 1024, 14), true, {}, std::vector<std::int32_t>{1024});
+  CHECK(plan.parts[0].num_work() == 8);  // no tile is cut
+  CHECK(plan.parts[0].merges.empty());
 }

@@ -24,10 +24,9 @@ class Counting final : public AttentionBackend {
  public:
   Counting(PageCopies copies, std::size_t decode_bytes, std::optional<std::int64_t>& planned_rows)
       : copies_(copies), decode_bytes_(decode_bytes), planned_rows_(planned_rows) {}
-  AttentionMachine machine(std::int64_t, std::int64_t, std::int64_t most_qo_len,
-                           std::optional<std::int64_t> copied_rows) const override {
+  AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
     AttentionMachine machine{.shape = {132, 1}, .most_decode_rows = 16, .prefill_rows = 128};
-    machine.one_query = copies_ == PageCopies::where_it_pays && most_qo_len <= 1;
+    machine.one_query = copies_ == PageCopies::where_it_pays && size.most_qo_len <= 1;
     if (!machine.one_query) machine.copied_rows = copied_rows;
     return machine;
   }

@@ -29,7 +29,7 @@ Offsets offsets(const PackedShape& shape) {
   at.merges = at.items + bytes(shape.items, sizeof(PackedItem));
   at.arrivals = at.merges + bytes(shape.merges, sizeof(PackedMerge));
   // A merge has fewer groups than partials, which are items.
-  at.end = at.arrivals + aligned(bytes((shape.merges + shape.items) * shape.copies, sizeof(std::uint32_t)));
+  at.end = at.arrivals + aligned(bytes((shape.merges * shape.counters + shape.items) * shape.copies, sizeof(std::uint32_t)));
   return at;
 }
 
@@ -188,7 +188,7 @@ void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, 
     pack_queues(part, packer, capacity.num_ctas, view);
   }
   // Counters of merges come first, those of groups behind them, each for all copies.
-  const std::int64_t first_group = shape.merges * shape.copies;
+  const std::int64_t first_group = shape.merges * shape.copies * capacity.counters;
   std::int64_t groups = 0;
   for (std::int64_t m = 0; m < shape.merges; ++m) {
     view.merges[m] = packer.merge(part.merge(m), static_cast<std::int32_t>(first_group + groups));
@@ -206,7 +206,8 @@ PackedParams packed_params(const PackedShape& capacity, std::byte* packed, void*
   auto* partial_o = static_cast<float*>(partials);
   float* partial_lse_log2 = partial_o + capacity.partial_rows * head_dim_vo;
   return {.view = view_of(capacity, packed), .partial_o = partial_o, .partial_lse_log2 = partial_lse_log2,
-          .group_lse_log2 = partial_lse_log2 + capacity.partial_rows, .cta_times = cta_times, .pack = capacity.pack};
+          .group_lse_log2 = partial_lse_log2 + capacity.partial_rows, .cta_times = cta_times, .pack = capacity.pack,
+          .counters = capacity.counters};
 }
 
 }  // namespace flashladder::gpu

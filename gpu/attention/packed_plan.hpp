@@ -5,8 +5,9 @@
 //   items  [items]       in queue order, those of every head; a claimed part: in the order in which they are claimed, stored
 //                        once for all the heads that share them (core/plan.hpp: copies)
 //   merges [merges]      where the partials of a cut tile lie, and the rows that they become
-//   arrivals             zeros: how many partials are written, of each merge, and of each group of partials in the merges
-//                        that have several. They return to zero by themselves, and so does the header's counter
+//   arrivals             zeros: how many partials are written, of each merge, or of each row of it (PackedShape::counters),
+//                        and of each group of partials in the merges that have several. They return to zero by
+//                        themselves, and so does the header's counter
 //
 // An item says all that a CTA needs, the request's first page included, so that keys are three loads away from the launch
 // (queue, page id, key) and not five. The layout depends on the capacities alone: what a captured graph's kernel points to
@@ -115,6 +116,7 @@ struct PackedShape {
   // Heads that share the stored items: 1 with queues, where each head's are written out. A block of copies = 1 has room for
   // any number of them: items then counts those of all heads.
   std::int32_t copies = 1;
+  std::int32_t counters = 1;           // of a merge: who merges row by row has one for each row of a tile
   std::int64_t items = 0, merges = 0;  // stored
   std::int64_t partial_rows = 0;       // of the whole plan: slots count through all its parts
 
@@ -156,7 +158,8 @@ struct PackedParams {
   float* partial_lse_log2 = nullptr;    // [partial_rows]
   float* group_lse_log2 = nullptr;      // [partial_rows] of groups: their o takes the place of their first partial's
   std::uint64_t* cta_times = nullptr;   // [num_ctas, 2] when each CTA began and ended, ns of the GPU's clock; or not asked
-  std::int32_t pack = 1;
+  std::int32_t pack = 1, counters = 1;
+  bool programmatic = false;            // the kernel may start before what it reads has been written
 };
 // packed: a block of pack() for this capacity; partials: partial_bytes(). Both on the device.
 PackedParams packed_params(const PackedShape& capacity, std::byte* packed, void* partials, std::int32_t head_dim_vo,

@@ -5,14 +5,16 @@
 // one that counts itself as the last, in chunk order whoever that is: no second launch, the same bits. Programmatic
 // dependent launch: the queue and page ids are read while the previous kernel on the stream still runs. A variant computes
 // the logits, and may ask of each key whether it is seen.
-// Leaves out: splits of one short request could meet in a cluster's shared memory instead of global memory.
-#include <utility>
+// Leaves out: splits of one short request could meet in a cluster's shared memory instead of global memory (D7).
+#include <algorithm>
+#include <cstddef>
 
 #include "gpu/attention/arrival.cuh"
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/decode/decode.hpp"
 #include "gpu/decode/head_tiles.cuh"
 #include "gpu/decode/instances.cuh"
+#include "gpu/decode/item_logits.cuh"
 #include "gpu/decode/tile_stream.cuh"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
@@ -41,26 +43,6 @@ __device__ auto merge_through(Memory& memory) {
   return PartialMerge<S::head_dim, Threads, pieces>{reinterpret_cast<float4*>(&memory)};
 }
 
-// What the variant keeps of an item: its one query, and the heads that this lane computes.
-template <class S, class Variant>
-struct ItemLogits {
-  typename Variant::Query query;
-  typename Variant::Head heads[S::head_tiles * 2];  // head i: row i / 2 * 8 + lane % 4 * 2 + i % 2
-
-  __device__ ItemLogits(const Variant& variant, const PackedItem& item, std::int32_t pack)
-      : ItemLogits(variant, item, pack, std::make_index_sequence<S::head_tiles * 2>()) {}
-
- private:
-  template <std::size_t... i>
-  __device__ ItemLogits(const Variant& variant, const PackedItem& item, std::int32_t pack, std::index_sequence<i...>)
-      : query(variant.query(item.request, 0)), heads{head(variant, item, pack, static_cast<int>(i))...} {}
-
-  static __device__ typename Variant::Head head(const Variant& variant, const PackedItem& item, std::int32_t pack, int i) {
-    const int row = i / 2 * heads_in_tile + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2;
-    return variant.head(OneQueryRows{pack}(item, row).qo_head);
-  }
-};
-
 template <class S, class Variant>
 __global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, false).ctas_per_sm)
 kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
@@ -76,7 +58,8 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
   TileRing<S>& ring = shared.rings[warp];
 
   WarpTileStream<S> stream(kv, plan.view.items, queue);
-  griddepcontrol_wait();  // before this line only the plan and the page ids were read: q, K and V may be a kernel's output
+  if (plan.programmatic) stream.prefetch();
+  griddepcontrol_wait();  // before this line only the plan and page ids were read: q, K and V may be a kernel's output
   for (int i = 0; i < S::stages - 1; ++i) stream.copy_next(ring);
 
   const Variant variant{params};
@@ -139,11 +122,15 @@ kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages k
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
             std::uint64_t* cta_times) {
   require_16_bytes(call);
-  const PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo, cta_times);
+  PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo, cta_times);
+  plan.programmatic = call.programmatic;
   with_d6_instance(call, capacity.query_tile, [&]<class Element, int head_dim, int head_tiles, class Variant>() {
     using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
-    const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads, .shared_bytes = sizeof(Shared<S>),
-                            .programmatic = call.programmatic};
+    // What an SM must not hold more of than the plan counts with, where registers and shared memory would allow it: when
+    // kernels follow each other, some SMs would have three CTAs and others one.
+    constexpr std::size_t of_sm = 228 * 1024, least = of_sm / (grid(head_dim, false).ctas_per_sm + 1);
+    const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads,
+                            .shared_bytes = std::max(sizeof(Shared<S>), least), .programmatic = call.programmatic};
     launch(kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
   });
 }

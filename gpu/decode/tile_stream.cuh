@@ -1,7 +1,7 @@
-// A warp's tiles, over all the items of its CTA's queue: one stream of copies that does not stop where an item ends.
+// A warp's tiles, over all the items of its queue: one stream of copies that does not stop where an item ends.
 //
-// Tile t of an item (16 tokens) belongs to warp t % 4. A round is two tiles of a warp: lanes 0-15 locate the tokens of one,
-// 16-31 those of the next. The page ids of a round are asked for a round before its first copy, a queue's next item one
+// Tile t of an item (16 tokens) belongs to warp t % count. A round is two tiles of a warp: lanes 0-15 locate the tokens of
+// one, 16-31 those of the next. The page ids of a round are asked for a round before its first copy, a queue's next item one
 // item before.
 //
 // Tokens are unsigned: what lies behind the last of 2^31 - 1 must not wrap to a negative number.
@@ -13,10 +13,17 @@
 #include "gpu/attention/token_slots.cuh"
 #include "gpu/decode/tile_ring.cuh"
 #include "gpu/ptx/cp_async.cuh"
+#include "gpu/ptx/prefetch.cuh"
 
 namespace flashladder::gpu {
 
-template <class S>
+// The warps among which the tiles of an item are dealt: a CTA's.
+struct CtaWarps {
+  static constexpr std::uint32_t count = tile_warps;
+  static __device__ std::uint32_t rank() { return threadIdx.x / 32; }
+};
+
+template <class S, class Warps = CtaWarps>
 class WarpTileStream {
  public:
   __device__ WarpTileStream(const KvPages& kv, const PackedItem* items, const PackedQueue& queue)
@@ -24,6 +31,13 @@ class WarpTileStream {
     if (next_ < end_) upcoming_ = items_[next_];
     now_ = next_round();
     after_ = next_round();
+  }
+
+  // Asks the L2 cache for the first two tiles: what a kernel may do before it may read them.
+  __device__ void prefetch() const {
+    if (!now_.slots.seen) return;
+    prefetch_l2(static_cast<const Element*>(kv_.k) + now_.slots.k, S::head_dim * sizeof(Element));
+    prefetch_l2(static_cast<const Element*>(kv_.v) + now_.slots.v, S::head_dim * sizeof(Element));
   }
 
   // Starts the copy of the next tile, if there is one, into the ring's next stage. Always commits a group: the count of
@@ -51,7 +65,7 @@ class WarpTileStream {
   };
 
   static __device__ std::uint32_t first_token(const PackedItem& item) {
-    return item.keys.begin + threadIdx.x / 32 * tile_tokens;
+    return item.keys.begin + Warps::rank() * tile_tokens;
   }
 
   __device__ Round next_round() {
@@ -62,7 +76,7 @@ class WarpTileStream {
     }
     Round round;
     if (token_ >= end_of_item()) return round;
-    constexpr std::uint32_t turn = tile_warps * tile_tokens;  // from a warp's tile to its next
+    constexpr std::uint32_t turn = Warps::count * tile_tokens;  // from a warp's tile to its next
     const std::uint32_t lane = threadIdx.x % 32;
     round.tiles = token_ + turn < end_of_item() ? 2 : 1;
     round.slots = TokenSlots(kv_, item_.first_page, item_.kv_head, token_ + lane / tile_tokens * turn + lane % tile_tokens,

@@ -54,6 +54,9 @@ struct Mutant {
 // Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
 GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
 GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
+GpuPlanShape clusters_shape(const CaseSpec& spec) {
+  return {.grid = {8, 1}, .queues = true, .clusters = gpu::d7::clusters(spec.params.head_dim_qk)};
+}
 GpuPlanShape p1_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
 GpuPlanShape p4_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
 GpuPlanShape p5_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
@@ -78,6 +81,7 @@ const std::vector<Mutant>& mutants() {
     add(test::p5_mutants(), Cases::plain_prefill, p5_shape, true);
     add(test::p5_general_mutants(), Cases::general_prefill, p5_shape, true);
 #ifdef FLASHLADDER_HOPPER
+    add(test::d7_mutants(), Cases::plain, clusters_shape, true);
     for (const auto of_rung : {test::p6_mutants, test::p7_mutants, test::p8_mutants, test::p9_mutants, test::p10_mutants,
                                test::p11_mutants}) {
       add(of_rung(), Cases::prefill_in_boxes, p11_plan_shape, true);

@@ -46,6 +46,7 @@ inline MutantKernels as_mutant(gpu::CompactPages compact) { return {gpu::p11::at
 
 std::span<const GpuMutant> d5_mutants();
 std::span<const GpuMutant> d6_mutants();
+std::span<const GpuMutant> d7_mutants();
 std::span<const GpuMutant> d6_general_mutants();
 std::span<const GpuMutant> p1_mutants();
 std::span<const GpuMutant> p4_mutants();

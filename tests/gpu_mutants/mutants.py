@@ -6,7 +6,8 @@ import collections
 # entry: another name than attend, of a kernel that runs before the rung's.
 Kernel = collections.namedtuple("Kernel", "files rung variant entry", defaults=["attend"])
 MERGE = "gpu/attention/merge_partials.cu"
-D5, D6, P1 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/prefill/p1_row_per_thread.cu"
+D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
+P1 = "gpu/prefill/p1_row_per_thread.cu"
 P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
 COMPACT = "gpu/prefill/compact_pages.cu"
 P6, P7, P8 = "gpu/prefill/p6_boxes.cu", "gpu/prefill/p7_producer.cu", "gpu/prefill/p8_turns.cu"
@@ -15,6 +16,7 @@ KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
   "d6_general": Kernel([D6], "d6", "General"),
+  "d7": Kernel([D7], "d7", "Scaled"),
   "p1": Kernel([MERGE, P1], "p1", "General"),
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),
   "p5": Kernel([MERGE, P5], "p5", "Scaled"),
@@ -32,6 +34,7 @@ KERNELS = {
 Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistake")
 
 TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
+CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
 WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
 WRITE = "gpu/attention/write_row.cuh"
@@ -129,13 +132,34 @@ MUTANTS = [
          [(D6, "variant.sees(logits.query, token + 8 * half)", "variant.sees(logits.query, token)")],
          "agree", "a key is asked about in the place of its neighbour"),
   Mutant("d6_slope_of_first_head", "d6_general",
-         [(D6, "return variant.head(OneQueryRows{pack}(item, row).qo_head);",
+         [(ITEM_LOGITS, "return variant.head(OneQueryRows{pack}(item, row).qo_head);",
            "return variant.head(OneQueryRows{pack}(item, 0 * row).qo_head);")],
          "agree", "every head of an item has the ALiBi slope of the first"),
   Mutant("d6_constant_lost", "d6_general",
          [(D6, "write_output(rows, place, feature, state, value, row_constant);",
            "write_output(rows, place, feature, state, value, 0 * row_constant);")],
          "agree", "the constant that ALiBi keeps out of a row's logits is not added to lse"),
+
+  Mutant("d7_every_cta_first", "d7",
+         [(CLUSTER, "return cluster_rank() * tile_warps + threadIdx.x / 32;", "return threadIdx.x / 32;")],
+         "agree", "every CTA of a cluster computes the first one's tiles"),
+  Mutant("d7_lost_cta", "d7", [(CLUSTER, "lane < cluster_ctas ? load_in_cluster(in_cta(&m[r], lane))",
+                                "lane < cluster_ctas - 1 ? load_in_cluster(in_cta(&m[r], lane))")],
+         "agree", "the last CTA of a cluster weighs nothing"),
+  Mutant("d7_own_rows_only", "d7",
+         [(CLUSTER, "load4_in_cluster(in_cta(&o[r][Lanes::feature(x)], first + i))",
+           "load4_in_cluster(in_cta(&o[r][Lanes::feature(x)], cluster_rank()))")],
+         "agree", "a CTA takes its own part for everybody's"),
+  Mutant("d7_weight_of_first", "d7",
+         [(CLUSTER, "row.add(part[i], __shfl_sync(all_lanes, weight, first + i));",
+           "row.add(part[i], __shfl_sync(all_lanes, weight, 0));")],
+         "agree", "all CTAs' parts weigh what the first one's does"),
+  Mutant("d7_one_counter", "d7", [(D7, "std::int64_t{item.merge} * plan.counters + r;",
+                                   "std::int64_t{item.merge} * plan.counters + 0 * r;")],
+         "agree", "all rows of a tile count at one place: a row is merged when others have arrived"),
+  Mutant("d7_merge_rotated", "d7", [(CLUSTER, "__shfl_sync(all_lanes, weight, (first + i) % 32)",
+                                     "__shfl_sync(all_lanes, weight, (first + i + 1) % 32)")],
+         "agree", "a cluster's partial has the weight of the next one's"),
 
   Mutant("p1_stale_claims", "p1", [(WORK, "atomicInc(&header.claimed, last)", "atomicInc(&header.claimed, last | 0xffffffffu)")],
          "agree", "the counter of claims does not return to zero: the second run finds no work"),
