@@ -63,8 +63,8 @@ struct ItemLogits {
 
 template <class S, class Variant>
 __global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, false).ctas_per_sm)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-       const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
+decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                 const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared<S>& shared = *reinterpret_cast<Shared<S>*>(bytes);
@@ -144,7 +144,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
     using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
     const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads, .shared_bytes = sizeof(Shared<S>),
                             .programmatic = call.programmatic};
-    launch(kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
+    launch(decode_d6_kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
   });
 }
 
