@@ -79,7 +79,7 @@ class BatchAttention(FlashInfer):
         wrapper.plan(work.cu_q, work.page_indptr.to(work.device), work.page_ids, work.kv_lens, *self.heads(case),
                      case.head_dim_vo, case.page_size, causal=case.causal or case.decode, sm_scale=case.sm_scale,
                      q_data_type=work.dtype, kv_data_type=work.dtype)
-        return lambda: wrapper.run(work.q, work.kv)
+        return lambda: wrapper.run(work.q, work.kv, logits_soft_cap=0.0)  # without it some versions compare None
 
 
 class Xqa(FlashInfer):
