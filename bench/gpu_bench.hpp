@@ -28,7 +28,7 @@ Measurement time_floor(const GpuTimer& timer, const TimedWork& work);
 struct GpuWorkOptions {
   std::vector<const ladder::Rung*> rungs;     // decode and graph: which, in the ladder's order
   std::vector<ladder::Settings> settings{{}};  // ... and each of them with which plans; one line each
-  std::vector<ladder::CaseSpec> specs;        // instead of the chosen cases; decode, graph and plan only
+  std::vector<ladder::CaseSpec> specs;        // instead of the chosen cases; decode, graph, prefill and plan only
 };
 // Draws, uploads, runs once and checks. say(text) is told what happens next.
 std::vector<TimedWork> prepare(Family family, const GpuWorkOptions& options, const std::shared_ptr<GpuTimer>& timer,

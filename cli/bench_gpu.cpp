@@ -11,6 +11,7 @@
 #include "core/error.hpp"
 #include "core/text.hpp"
 #include "core/write_file.hpp"
+#include "ladder/cases/specs/case_json.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -26,9 +27,14 @@ std::vector<Family> families_of(const BenchOptions& o) {
   std::vector<Family> families;
   for (const std::string& name : o.families) {
     const Family family = bench::family_from(name);
-    const bool has_cases = family == Family::decode || family == Family::graph || family == Family::plan;
+    const bool has_cases = family == Family::decode || family == Family::graph || family == Family::prefill ||
+                           family == Family::plan;
     require(has_cases || (o.table.empty() && !o.shape.given()), "FAMILY", name, "takes no --cases and no --kv");
     families.push_back(family);
+    for (const ladder::CaseSpec& spec : family == Family::prefill ? asked_cases(o) : std::vector<ladder::CaseSpec>{}) {
+      const std::string reason = bench::why_not_timed_as_prefill(spec);
+      require(reason.empty(), "case", printable(spec.name), reason.c_str());
+    }
   }
   return families;
 }
@@ -49,13 +55,25 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
   return options;
 }
 
+// "shape", where the work is attention alone: the case as a case table has it (page_size 0: contiguous), for bench/peers.
 int list_cases(const BenchOptions& o) {
   ladder::Json::List all;
   std::vector<Row> rows;
   for (const Family family : families_of(o)) {
-    for (const std::string& name : bench::case_strings(family)) {
-      rows.push_back({bench::name_of(family), name});
-      all.push_back(ladder::Json::Object{{"family", bench::name_of(family)}, {"case", name}});
+    std::vector<ladder::CaseSpec> specs = asked_cases(o);
+    std::vector<std::string> names;
+    for (const ladder::CaseSpec& spec : specs) {
+      for (const char* suffix : {" cold", " warm"}) {
+        if (family == Family::graph) names.push_back(spec.name + suffix);
+      }
+      if (family != Family::graph) names.push_back(spec.name);
+    }
+    if (specs.empty()) specs = bench::attention_cases(family), names = bench::case_strings(family);
+    const ladder::Json shapes = ladder::parse_json(ladder::case_table_json(specs), "--list", 3);
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      rows.push_back({bench::name_of(family), names[i]});
+      all.push_back(ladder::Json::Object{{"family", bench::name_of(family)}, {"case", names[i]}});
+      if (family != Family::graph && !specs.empty()) all.back()["shape"] = (*shapes.list())[i];
     }
   }
   if (o.json) {

@@ -170,6 +170,32 @@ TEST_CASE("a ladder's rows say what each rung gained against the nearest rung be
   CHECK_FALSE(ladder_rows(lines, std::nullopt)[0].share_of_peak);
 }
 
+TEST_CASE("cases of attention have the case strings of their families as names") {
+  for (const Family family : {Family::decode, Family::prefill, Family::prefill_ladder, Family::plan}) {
+    Names names;
+    for (const ladder::CaseSpec& spec : attention_cases(family)) names.push_back(spec.name);
+    CHECK(names == case_strings(family));
+  }
+  CHECK(attention_cases(Family::graph).empty());
+}
+
+TEST_CASE("family prefill says of another case why it is not timed") {
+  const ladder::CaseSpec good = prefill_case("B2 S8192 32/8 p16 causal w1023");
+  CHECK(why_not_timed_as_prefill(good) == "");
+  const auto refused = [&](auto change) {
+    ladder::CaseSpec spec = good;
+    change(spec);
+    return why_not_timed_as_prefill(spec);
+  };
+  CHECK(refused([](auto& s) { s.dtype = DType::f32; }) == "family prefill takes f16 and bf16");
+  CHECK(refused([](auto& s) { s.kv_layout = KvLayout::HND; }).find("NHD") != std::string::npos);
+  CHECK(refused([](auto& s) { s.block_table = true; }).find("page lists") != std::string::npos);
+  CHECK(refused([](auto& s) { s.params.sinks = true; }).find("no sinks") != std::string::npos);
+  CHECK(refused([](auto& s) { s.values = ladder::Values::large; }).find("normal") != std::string::npos);
+  CHECK(refused([](auto& s) { s.qo_lens[1] = 0; }).find("a query") != std::string::npos);
+  CHECK(refused([](auto& s) { s.kv_lens[1] = 8191; }).find("a key for each query") != std::string::npos);
+}
+
 TEST_CASE("the ladder's cases are a short and a long prefill that the lower rungs take") {
   const std::vector<PrefillCase> cases = prefill_ladder_cases();
   CHECK(case_strings(Family::prefill_ladder) == Names{"B1 S2048 32/8 p16 causal", "B2 S8192 32/8 p16 causal"});

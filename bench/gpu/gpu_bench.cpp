@@ -84,7 +84,7 @@ std::vector<TimedWork> prepare(Family family, const GpuWorkOptions& options, con
                                const std::function<void(const std::string&)>& say) {
   switch (family) {
     case Family::decode: return decode_works(options, timer, say);
-    case Family::prefill: return prefill_works(timer, say);
+    case Family::prefill: return prefill_works(options, timer, say);
     case Family::prefill_ladder: return prefill_ladder_works(timer, say);
     case Family::append: return append_works(timer, say);
     case Family::norm: return norm_works(false, timer, say);
