@@ -11,6 +11,7 @@ using fl::ladder::Case;
 using fl::test::Document;
 using fl::test::Indices;
 using fl::test::Workspace128;
+namespace documents = fl::test::documents;
 
 // By the prefill class, and if each request has one query by the decode class too.
 void check_document(const Document& d) {
@@ -28,7 +29,7 @@ void check_document(const Document& d) {
   fl::api::BatchPrefillWithPagedKVCache prefill(config, workspace.view());
   prefill.plan(c.qo_indptr, c.paged_kv_indptr, c.paged_kv_last_page_len);
   check(prefill);
-  if (std::ranges::any_of(d.qo_lens, [](std::int32_t len) { return len != 1; })) return;
+  if (!is_decode(d)) return;
   fl::api::BatchDecodeWithPagedKVCache decode(config, workspace.view());
   decode.plan(c.paged_kv_indptr, c.paged_kv_last_page_len);
   check(decode);
@@ -37,13 +38,8 @@ void check_document(const Document& d) {
 }  // namespace
 
 TEST_CASE("the documents' decode of 7 requests: one plan for 32 layers, each with its own cache") {
-  // 64 query heads on 8 KV heads, pages of 16: their table of pages and last lengths, as tokens.
   const Indices indptr{0, 17, 29, 44, 48, 66, 100, 128}, last_page_len{1, 7, 14, 4, 3, 1, 16};
-  Indices kv_lens;
-  for (std::size_t b = 0; b < last_page_len.size(); ++b) {
-    kv_lens.push_back((indptr[b + 1] - indptr[b] - 1) * 16 + last_page_len[b]);
-  }
-  const Document d{"7 requests", Indices(7, 1), kv_lens, 64, 8, 16};
+  const Document& d = documents::seven_requests;
   Workspace128 workspace;
   const fl::ladder::CaseSpec spec = spec_of(d, 1);
   fl::api::BatchDecodeWithPagedKVCache decode(fl::test::config_of(spec, fl::Device::cpu, fl::DType::f32), workspace.view());
@@ -64,32 +60,31 @@ TEST_CASE("the documents' decode of 7 requests: one plan for 32 layers, each wit
   }
 }
 
-TEST_CASE("the documents' decode of 32 requests over pages of one token") {
-  check_document({"32 x 64 tokens, page 1", Indices(32, 1), Indices(32, 64), 32, 32, 1});
-}
+TEST_CASE("the documents' decode of 32 requests over pages of one token") { check_document(documents::pages_of_one); }
 
 TEST_CASE("the documents' server: pages of one token, K and V in two tensors, prompts and then a decode") {
-  const Indices lens{37, 1, 130, 64};
-  check_document({"prompts", lens, lens, 32, 8, 1, fl::MaskMode::causal, fl::KvLayout::NHD, false});
-  check_document({"decode", Indices(4, 1), {38, 2, 131, 65}, 32, 8, 1, fl::MaskMode::none, fl::KvLayout::NHD, false});
+  check_document(documents::prompts);
+  check_document(documents::decode_behind);
 }
 
 TEST_CASE("the documents' prefill of 8 requests: 64 queries on 32 whole pages each") {
-  check_document({"8 x 64 of 512", Indices(8, 64), Indices(8, 512), 32, 8, 16, fl::MaskMode::causal});
+  const Case c = case_of(documents::eight_prefills, 3);
+  CHECK(c.paged_kv_indptr == Indices{0, 32, 64, 96, 128, 160, 192, 224, 256});
+  CHECK(c.paged_kv_last_page_len == Indices(8, 16));
+  check_document(documents::eight_prefills);
 }
 
 TEST_CASE("the documents' complete example: prompts of 10 and 15 tokens in HND pages of 16") {
-  const Document d{"10 and 15, HND", {10, 15}, {10, 15}, 32, 8, 16, fl::MaskMode::causal, fl::KvLayout::HND};
-  const Case c = case_of(d, 3);
+  const Case c = case_of(documents::ten_and_fifteen, 3);
   CHECK(c.qo_indptr == Indices{0, 10, 25});
   CHECK(c.paged_kv_indptr == Indices{0, 1, 2});
   CHECK(c.paged_kv_last_page_len == Indices{10, 15});
-  check_document(d);
-  Document two_tensors = d;  // their 4-D format
+  check_document(documents::ten_and_fifteen);
+  Document two_tensors = documents::ten_and_fifteen;  // their 4-D format
   two_tensors.one_cache_tensor = false;
   check_document(two_tensors);
 }
 
 TEST_CASE("the documents' BatchAttention: 64 queries on 100 keys in each of three requests") {
-  check_document({"3 x 64 of 100", Indices(3, 64), Indices(3, 100), 32, 8, 1, fl::MaskMode::causal});
+  check_document(documents::batch_attention);
 }
