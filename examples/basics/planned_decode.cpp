@@ -91,7 +91,7 @@ void print_comparison(const Batch& b, long long tokens, const std::vector<Way>& 
       cost += plan->total_cost, queues += plan->num_ctas(), longest = std::fmax(longest, plan->makespan);
     }
     const int chunk = ways[i].plans.front()->chunk_size;
-    std::printf("  %-22s %9s %10lld %7lld %9.1f%% %8.3g %7.3g\n", ways[i].name.c_str(),
+    std::printf("  %-22s %9s %10lld %7lld %9.1f%% %8.4g %7.4g\n", ways[i].name.c_str(),
                 chunk == 0 ? "not cut" : std::to_string(chunk).c_str(), units, merges, 100 * cost / (queues * longest),
                 ms[i], bytes / ms[i] * 1e-6);
   }
@@ -115,8 +115,8 @@ void print_differences() {
 
 int main(int argc, char** argv) {
   say_where();
-  auto given = options(argc, argv, {{"--head-dim", on_gpu ? "128" : "64"}});
-  Batch b(sample, 1, 1, {num_qo_heads, number(given["--head-dim"]), fl::KvLayout::HND});
+  options(argc, argv, {});
+  Batch b(sample, 1, 1, {num_qo_heads, on_gpu ? 128 : 64, fl::KvLayout::HND});
   const int tokens = std::accumulate(sample.begin(), sample.end(), 0);
   print_configuration(b, tokens);
   const auto planned = [&](fl::SplitPolicy policy, std::optional<Decode>& decode) {
@@ -132,7 +132,7 @@ int main(int argc, char** argv) {
       on_gpu ? "one a CTA: the planner has made them even, and nobody steals"
              : "one a thread: who has done its own steals from the far end of another's, by an atomic\n"
                "  compare-and-swap; partials are merged in slot order, so who ran what changes no bit";
-  std::printf("  %d queues, %s\n", target->plan().num_ctas(), stealing);
+  std::printf("  Queues: %d, %s\n", target->plan().num_ctas(), stealing);
   std::printf("  Executing on the %s...\n", on_gpu ? "GPU" : "CPU");
   const std::vector<fl::Half> once = output_of(b, [&] { target->run(); });
   std::printf("  Execution complete!\n");

@@ -165,7 +165,7 @@ inline std::map<std::string, std::string> options(int argc, char** argv, std::ma
     const auto found = defaults.find(argv[i]);
     const bool alone = found != defaults.end() && (found->second == "no" || found->second == "yes");
     if (found == defaults.end() || (!alone && i + 1 == argc)) {
-      std::fprintf(stderr, "%s: not an option, or without a value. There are:", argv[i]);
+      std::fprintf(stderr, "%s: not an option, or without a value. There are%s", argv[i], defaults.empty() ? " none" : ":");
       for (const auto& [name, value] : defaults) std::fprintf(stderr, " %s (%s)", name.c_str(), value.c_str());
       std::fprintf(stderr, "\n");
       std::exit(2);

@@ -60,7 +60,7 @@ inline void measure_tiers(Batch& b, const fl::Plan& plan) {
   for (std::size_t t = 0; t < ms.size(); ++t) {
     const double loses = 1 - best / ms[t], share = static_cast<double>(tiers.keys[t]) / all_keys;
     win += share * loses;
-    std::printf("    Tier %zu, %d keys: %.3g ms, %.1f%% behind the best; %.1f%% of the plan's keys\n", t, tier_keys[t],
+    std::printf("    Tier %zu, %d keys: %.4g ms, %.1f%% behind the best; %.1f%% of the plan's keys\n", t, tier_keys[t],
                 ms[t], 100 * loses, 100 * share);
   }
   constexpr double worth = 0.05;  // less is no reason to keep four kernels

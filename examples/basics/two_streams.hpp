@@ -7,7 +7,7 @@
 
 #include "decode.hpp"
 
-// The request with which the second half begins, if the halves shall have as many tokens as can be.
+// The request with which the second half begins, so that both have about as many tokens.
 inline int middle(const std::vector<int>& lens) {
   const int all = std::accumulate(lens.begin(), lens.end(), 0);
   int cut = 0, before = 0;
