@@ -18,7 +18,7 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.3rem; margin: 2.6rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--rule); }
 p { margin: .7rem 0; max-width: 46rem; }
 .subtitle, figcaption, nav { color: var(--muted); }
-nav ol { margin: 1rem 0; padding-left: 1.4rem; }
+nav ol { margin: 1rem 0; padding-left: 1.8rem; }
 nav a { color: inherit; }
 pre { background: var(--block); border-radius: 6px; padding: .8rem 1rem; overflow-x: auto; }
 pre, code { font: .86rem/1.45 ui-monospace, Consolas, "DejaVu Sans Mono", monospace; }
@@ -30,7 +30,7 @@ th { color: var(--muted); font-weight: 600; }
 figure { margin: 1.4rem 0; }
 figure svg { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule); border-radius: 6px; }
 figcaption { font-size: .9rem; margin-top: .5rem; max-width: 46rem; }
-@media (max-width: 42rem) { .picture { overflow-x: auto; } figure svg { max-width: none; } }
+@media (max-width: 42rem) { td:last-child { min-width: 11rem; } .picture { overflow-x: auto; } figure svg { max-width: none; } }
 )";
 
 // Escaped, with `code` set as code; an odd backquote stands for itself.

@@ -54,9 +54,10 @@ struct PrefillRun {
 
 }  // namespace
 
-std::vector<TimedWork> prefill_works(const Timer& timer, const Say& say) {
+std::vector<TimedWork> prefill_works(const GpuWorkOptions& options, const Timer& timer, const Say& say) {
   std::vector<TimedWork> works;
-  for (const PrefillCase& c : prefill_cases()) {
+  for (const PrefillCase& c : chosen_or(options.specs, prefill_cases)) {
+    if (options.late()) break;
     std::vector<api::Backend> backends;
     if (gpu::why_no_hopper().empty()) backends.push_back(api::Backend::fa3);
     if (backends.empty() || c.fa2_too) backends.push_back(api::Backend::fa2);
@@ -67,7 +68,8 @@ std::vector<TimedWork> prefill_works(const Timer& timer, const Say& say) {
       const Launch launch = [run](void* stream) { run->launch(stream); };
       const PrefillData::Check check = run->data.check(*timer, launch);
       works.push_back({.line = {.family = name_of(Family::prefill), .work = c.spec.name,
-                                .backend = std::string("flashladder ") + api::name_of(backend), .error = check.error},
+                                .backend = std::string("flashladder ") + api::name_of(backend), .error = check.error,
+                                .nearest = check.nearest},
                        .bytes = c.bytes(), .flops = c.flops(), .checked = checked_rows, .failure = check.failure,
                        .time_us = [=] { return timer->event_us(launch); }});
     }

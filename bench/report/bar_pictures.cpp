@@ -121,4 +121,14 @@ draw::Svg error_bars(const Lines& lines) {
   return draw::bar_chart(bars, {.caption = {.title = "Error, in percent of the tolerance"}, .unit = "%"});
 }
 
+draw::Svg off_double_bars(const Lines& lines) {
+  std::vector<draw::Bar> bars;
+  for (const ErrorLine& e : lines.errors) {
+    if (e.error.max <= 0 || bars.size() == most_bars) continue;  // a logarithm has no place for "none"
+    bars.push_back({e.work + ", " + e.backend, {e.error.max}, e.error.rms > 0 ? "rms " + draw::label(e.error.rms) : ""});
+  }
+  if (bars.empty()) return {};
+  return draw::bar_chart(bars, {.caption = {.title = "Largest distance of o from double"}, .logarithmic = true});
+}
+
 }  // namespace flashladder::bench

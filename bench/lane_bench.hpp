@@ -1,0 +1,17 @@
+// The lanes of a plan on the CPU: how long C4 works on each, next to what the planner's cost model says.
+#pragma once
+
+#include <vector>
+
+#include "bench/cta_profile.hpp"
+#include "ladder/cases/case_spec.hpp"
+#include "ladder/rung.hpp"
+
+namespace flashladder::bench {
+
+// Policies balanced, and none, whose lanes differ enough to test the cost model. There are several lanes a thread, which
+// runs them one after the other: a lane begins at 0 and ends after what its work took, each work in the fastest of several runs.
+// Throws InputError if the output of a plan does not equal C3's and the double oracle's.
+std::vector<CtaProfile> profile_lanes(const ladder::CaseSpec& spec, const ladder::Settings& settings);
+
+}  // namespace flashladder::bench
