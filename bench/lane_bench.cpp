@@ -35,8 +35,18 @@ ladder::Rung c4_with(const Plan& plan, std::vector<WorkTimes>& runs) {
   return rung;
 }
 
-// The sum of what the lane's queues hold, of all parts, in us.
-std::vector<double> lane_us(const Plan& plan, const WorkTimes& work_ns) {
+// Of each work the fastest of the runs: in the others its thread may have had to wait for a core, which no plan knows of.
+WorkTimes fastest(const std::vector<WorkTimes>& runs) {
+  WorkTimes least = runs.front();
+  for (const WorkTimes& run : runs) {
+    for (std::size_t w = 0; w < least.size(); ++w) least[w] = std::min(least[w], run[w]);
+  }
+  return least;
+}
+
+}  // namespace
+
+std::vector<double> lane_us(const Plan& plan, std::span<const std::int64_t> work_ns) {
   std::vector<double> us(plan.cta_cost.size());
   std::size_t first = 0;
   for (const PlanPart& part : plan.parts) {
@@ -49,17 +59,6 @@ std::vector<double> lane_us(const Plan& plan, const WorkTimes& work_ns) {
   }
   return us;
 }
-
-// Of each work the fastest of the runs: in the others its thread may have had to wait for a core, which no plan knows of.
-WorkTimes fastest(const std::vector<WorkTimes>& runs) {
-  WorkTimes least = runs.front();
-  for (const WorkTimes& run : runs) {
-    for (std::size_t w = 0; w < least.size(); ++w) least[w] = std::min(least[w], run[w]);
-  }
-  return least;
-}
-
-}  // namespace
 
 std::vector<CtaProfile> profile_lanes(const ladder::CaseSpec& spec, const ladder::Settings& settings) {
   const ladder::Case c = draw_case(spec);

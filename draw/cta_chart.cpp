@@ -25,7 +25,7 @@ double latest(std::span<const CtaTime> ctas) {
 
 Svg cta_chart(std::span<const CtaTime> ctas, const Caption& caption, const std::string& name) {
   const double pitch = column_width(ctas.size()), left = margin + axis_room;
-  const double plot_width = std::max(420.0, pitch * static_cast<double>(ctas.size())), width = left + plot_width + margin;
+  const double plot_width = std::max(480.0, pitch * static_cast<double>(ctas.size())), width = left + plot_width + margin;
   Canvas canvas;
   const double top = draw_caption(canvas, caption, width), bottom = top + plot_height, high = latest(ctas);
   const auto y = [&](double us) { return bottom - plot_height * us / high; };

@@ -13,6 +13,8 @@
 
 namespace flashladder::bench {
 
+inline bool is_ours(const std::string& backend) { return backend.starts_with("flashladder"); }
+
 // All runs of one backend on one case.
 struct Work {
   std::string family, work, backend;
@@ -22,7 +24,7 @@ struct Work {
   std::optional<double> error, tolerance;              // of the run that came nearest to its tolerance
   std::optional<OutputError> off_double = {};          // how far o is from double, of the run with the largest distance
 
-  bool ours() const { return backend.starts_with("flashladder"); }
+  bool ours() const { return is_ours(backend); }
 };
 
 // What is known of how far an output is from double, whether it was timed or not (family error).
