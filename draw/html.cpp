@@ -30,7 +30,7 @@ th { color: var(--muted); font-weight: 600; }
 figure { margin: 1.4rem 0; }
 figure svg { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule); border-radius: 6px; }
 figcaption { font-size: .9rem; margin-top: .5rem; max-width: 46rem; }
-@media (max-width: 42rem) { td:last-child { min-width: 11rem; } .picture { overflow-x: auto; } figure svg { max-width: none; } }
+@media (max-width: 42rem) { td:last-child:not(.n) { min-width: 11rem; } .picture { overflow-x: auto; } figure svg { max-width: none; } }
 )";
 
 // Escaped, with `code` set as code; an odd backquote stands for itself.

@@ -4,7 +4,8 @@
 The page, CSV and JSON of committed lines of an H200 and of lines made up here; verdicts on both sides of their limits; what
 got slower, and what is not judged; refusals, which leave nothing behind.
 """
-import csv, json, pathlib, re, sys, unittest, xml.etree.ElementTree
+import csv, json, pathlib, re, subprocess, sys, unittest, xml.etree.ElementTree
+import cli_test
 from cli_test import ROOT, Cli
 
 H200 = {"gpu": "NVIDIA H200", "driver": "580", "sm_mhz": 1980, "peak_TBps": 4.8, "date": "2026-11-21", "commit": "abc"}
@@ -40,6 +41,14 @@ class Report(Cli):
             elif inside:
                 rows += [["".join(cell.itertext()) for cell in row] for row in element.iter("tr")]
         return rows
+
+    def measures(self, *args):
+        """stdout of what measures this CPU: half a minute, on a busy machine minutes"""
+        if self.run_any("bench", "decode", "--kv", "64", "--dim", "128", "--rounds", "1").returncode != 77:
+            self.skipTest("here a GPU would be measured, for minutes")
+        done = subprocess.run([cli_test.PROGRAM, *args], capture_output=True, text=True, timeout=280)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
 
     def everything_is_drawn(self, page, ladders):
         titles = [e.get("aria-label") for e in page.iter("{http://www.w3.org/2000/svg}svg")]
@@ -99,9 +108,7 @@ class Measured(Report):
         self.assertEqual([t["measured"] for t in report["targets"]], [False] * 4)
 
     def test_measures_itself_where_there_is_no_gpu(self):
-        if self.run_any("bench", "decode", "--kv", "64", "--dim", "128", "--rounds", "1").returncode != 77:
-            self.skipTest("here a GPU would be measured, for minutes")
-        self.run_program("report", "--rounds", "1", "--out", "now")
+        self.measures("report", "--rounds", "1", "--out", "now")
         lines = [json.loads(l) for l in pathlib.Path("now.jsonl").read_text().splitlines()]
         lanes = [l for l in lines[1:] if l["family"] == "lanes"]
         attention = [l for l in lines[1:] if not l["case"].startswith(("copy", "read", "GEMM")) and l not in lanes]
