@@ -99,7 +99,7 @@ MeasuredLines measured(const ReportOptions& o) {
 static_assert(gpu_time_limit == std::chrono::minutes(3), "--help says so");
 
 std::string left_out_text(int works) {
-  return counted(works, "work") + " left out: measuring takes at most " + std::to_string(gpu_time_limit.count() / 60) +
+  return "At least " + counted(works, "work") + " left out: measuring takes at most " + std::to_string(gpu_time_limit.count() / 60) +
          " minutes on a GPU.";
 }
 
@@ -122,6 +122,9 @@ int make_report(const ReportOptions& o) {
   std::vector<bench::LineText> files;
   for (const std::string& path : o.lines) files.push_back(text_file(path));
   if (files.empty()) {
+    if (!o.quiet && bench::why_no_gpu().empty()) {
+      print("Measuring, for at most " + std::to_string(gpu_time_limit.count() / 60) + " minutes.\n\n");
+    }
     now = measured(o);
     write_file_whole(o.out + ".jsonl", now.json_lines);  // kept whatever is refused below
     for (const std::string& failure : now.failures) {

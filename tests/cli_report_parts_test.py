@@ -74,6 +74,19 @@ class Errors(Report):
         table = list(csv.DictReader(pathlib.Path("r.csv").read_text().splitlines()))
         self.assertEqual((table[0]["max_error"], table[0]["rms_error"]), ("0.0003", "1e-05"))
 
+class Ladders(Report):
+    def test_both_ladders_of_a_gpu_and_rungs_of_one_case_are_no_curve(self):
+        rung = lambda family, case, name, us: line(case, us, 1.0, family, f"flashladder {name}")
+        ladder = [rung("prefill-ladder", f"B1 S{length} 32/8 p16 causal", name, us)
+                  for length in (2048, 8192) for name, us in (("P1", 900), ("P2", 90), ("P10", 30))]
+        page = self.report(rung("decode", "B32 kv2048 32/8 p16", "D2", 60), rung("decode", "B32 kv2048 32/8 p16", "D1", 90), *ladder)[1]
+        titles = [e.get("aria-label") for e in page.iter(SVG + "svg")]
+        self.assertTrue(any(t.startswith("The ladder on B32 kv2048") for t in titles), titles)
+        self.assertTrue(any(t.startswith("The ladder on B1 S2048") for t in titles), titles)
+        self.assertFalse(any(t.startswith("Prefill over sequence length") for t in titles), titles)
+        rungs = [r[0] for r in self.rows(page, "The ladder") if r[0] != "rung"]
+        self.assertEqual(rungs, ["D1", "D2", "P1", "P2", "P10"])
+
 class Climb(Report):
     def test_climb_bench_ends_with_the_report(self):
         self.run_program("case", "make", "--kv", "40x2", "--out", "small.safetensors")

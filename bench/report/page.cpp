@@ -45,7 +45,7 @@ std::string versions(const Json& fields) {
   std::string text;
   for (const auto& [key, value] : *fields.object()) {
     if (key == "gpu" || key == "cpu" || key == "date" || key == "commit" || key == "note" || key == "sm_mhz" ||
-        key == "peak_TBps") {
+        key == "peak_TBps" || key == "peak_TFLOPs" || key == "computed_TFLOPs") {
       continue;
     }
     text += (text.empty() ? "" : ", ") + key + " " + field(fields, key.c_str());
@@ -81,6 +81,12 @@ void add_machine(HtmlPage& page, const Lines& lines) {
   const auto peak = lines.peak_tera_bytes_per_s();
   if (const auto computed = lines.computed_tera_flops()) {
     rows.push_back({"tensor cores, computed from clock and SMs", digits(*computed), units.flops, "not measured"});
+  }
+  for (const MachineLine& m : lines.machines) {
+    const Json* told = m.fields.find("peak_TFLOPs");
+    if (told == nullptr || !told->number()) continue;
+    rows.push_back({"tensor cores, data sheet's peak", digits(*told->number()), units.flops, "-"});
+    break;
   }
   if (lines.on_gpu()) {
     rows.push_back({"memory, data sheet's peak", peak ? digits(*peak) : "not known", peak ? "TB/s" : "-", "-"});
