@@ -13,8 +13,8 @@
 namespace flashladder::bench {
 
 // Policies balanced, and none, whose lanes differ enough to test the cost model. There are several lanes a thread, which
-// runs them one after the other: a lane begins at 0 and ends after what its work took, each work in the fastest of several runs.
-// Throws InputError if the output of a plan does not equal C3's and the double oracle's.
+// runs them one after the other: a lane begins at 0 and ends after what its work took, each work in the fastest of several
+// runs. Throws InputError if the output of a plan does not equal C3's and the double oracle's.
 std::vector<CtaProfile> profile_lanes(const ladder::CaseSpec& spec, const ladder::Settings& settings);
 
 // [num_ctas]  what the work of each lane's queue took together, of all parts; work_ns: [plan.num_work()].

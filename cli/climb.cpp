@@ -109,7 +109,8 @@ ladder::Json to_json(const Climb& climb, bool ok, const std::string& html, const
                                  {"ms", s.milliseconds}, {"ok", s.ok()}, {"verdict", name_of(s.verdict())},
                                  {"share_of_tolerance_against_file", of_file}});
   }
-  Json json = Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps}, {"html", html}};
+  Json json = Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps},
+                           {"html", html}};
   if (!report.empty()) json["report"] = report;
   return json;
 }

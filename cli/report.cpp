@@ -99,8 +99,8 @@ MeasuredLines measured(const ReportOptions& o) {
 static_assert(gpu_time_limit == std::chrono::minutes(3), "--help says so");
 
 std::string left_out_text(int works) {
-  return "At least " + counted(works, "work") + " left out: measuring takes at most " + std::to_string(gpu_time_limit.count() / 60) +
-         " minutes on a GPU.";
+  return "At least " + counted(works, "work") + " left out: measuring takes at most " +
+         std::to_string(gpu_time_limit.count() / 60) + " minutes on a GPU.";
 }
 
 void print_report(const ReportOptions& o, const bench::Lines& lines, const std::optional<bench::Against>& against) {

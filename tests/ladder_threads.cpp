@@ -144,7 +144,8 @@ TEST_CASE("the same plan gives the same bits for any number of threads and whoev
 TEST_CASE("the time of each work is that work's, whoever ran it, and nobody has to ask for it") {
   const Case c = draw_case(test::mixed_batch());
   for (const bool claimed : {false, true}) {
-    planner::PlanInputs in = cpu_plan_inputs(c.spec, {.threads = 3, .policy = planner::SplitPolicy::fixed, .chunk_size = 256});
+    const Settings settings{.threads = 3, .policy = planner::SplitPolicy::fixed, .chunk_size = 256};
+    planner::PlanInputs in = cpu_plan_inputs(c.spec, settings);
     in.claimed = claimed;
     const Plan plan = planner::make_plan(in);
     PlanExecutor c4(attend_slowly, 2, PlanExecutor::Workers::exactly);

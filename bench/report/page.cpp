@@ -191,8 +191,8 @@ void add_errors(HtmlPage& page, const Lines& lines) {
   }
   if (lines.errors.empty()) return;
   figure(page, off_double_bars(lines),
-         "The largest distance of an element of o from the same formula in double, over sampled rows or heads; beside it the "
-         "root of the mean square. Cases that others ran too come first; of many bars the first are drawn.",
+         "The largest distance of an element of o from the same formula in double, over sampled rows or heads; beside it "
+         "the root of the mean square. Cases that others ran too come first; of many bars the first are drawn.",
          "o equals double in every line that says how far it is.");
   rows.clear();
   for (const ErrorLine& e : lines.errors) {
