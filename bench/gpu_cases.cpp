@@ -175,6 +175,20 @@ CaseSpec prefill_case(std::string_view name) {
   throw InputError("case", ladder::shown(name), "is none of family prefill");
 }
 
+CaseSpec prefill_case(std::int32_t batch, std::int32_t length) {
+  CaseSpec spec = prefill_case("B4 S2048 32/8 p16 causal");
+  spec.name.replace(0, std::string_view("B4 S2048").size(), "B" + std::to_string(batch) + " S" + std::to_string(length));
+  spec.qo_lens = spec.kv_lens = uniform(batch, length);
+  return spec;
+}
+
+std::vector<PrefillCase> chosen_or(const std::vector<CaseSpec>& specs, std::vector<PrefillCase> (*own)()) {
+  if (specs.empty()) return own();
+  std::vector<PrefillCase> cases;
+  for (const CaseSpec& spec : specs) cases.push_back({spec, true});
+  return cases;
+}
+
 std::vector<CaseSpec> decode_cases() {
   const Lengths b32 = uniform(32, 2048), b64 = uniform(64, 8192), skewed = one_long_among_short();
   return {decode_case("B32 kv2048", b32, 32, 8),

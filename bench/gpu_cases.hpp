@@ -42,6 +42,10 @@ std::vector<PrefillCase> prefill_cases();
 std::string why_not_timed_as_prefill(const ladder::CaseSpec& spec);
 std::vector<PrefillCase> prefill_ladder_cases();  // a short one and a long one: what all prefill rungs take
 ladder::CaseSpec prefill_case(std::string_view name);
+// The same of these lengths: every request has as many queries as keys. "B4 S2048 32/8 p16 causal".
+ladder::CaseSpec prefill_case(std::int32_t batch, std::int32_t length);
+// These, by both backends, or where there are none the family's own.
+std::vector<PrefillCase> chosen_or(const std::vector<ladder::CaseSpec>& specs, std::vector<PrefillCase> (*own)());
 
 struct NormCase {
   bool fused_add = false;

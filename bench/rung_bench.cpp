@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "bench/sampled_check.hpp"
 #include "bench/timing.hpp"
@@ -51,8 +52,10 @@ std::vector<RungTiming> time_rungs(const Case& c, std::span<const Rung* const> r
     const RunResult& result = results[rung->name] = run_rung(
         *rung, c, settings, [&](const std::function<void()>& run) { return median_ms(rounds, run); });
     const int threads = rung->parallel ? settings.thread_count() : 1;
-    timings.push_back({line_of(c.spec, *rung, result.milliseconds, threads), rung->name, below, sample.text(),
-                       agree(c, result, below.empty() ? nullptr : &results[below], sample)});
+    Measurement line = line_of(c.spec, *rung, result.milliseconds, threads);
+    ladder::Comparison agreement = agree(c, result, below.empty() ? nullptr : &results[below], sample);
+    line.nearest = {agreement.worst().error, agreement.worst().tolerance};
+    timings.push_back({std::move(line), rung->name, below, sample.text(), std::move(agreement)});
   }
   return timings;
 }

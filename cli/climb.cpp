@@ -9,6 +9,7 @@
 #include "cli/console.hpp"
 #include "cli/expected.hpp"
 #include "cli/options.hpp"
+#include "cli/report.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
 #include "core/write_file.hpp"
@@ -24,8 +25,13 @@ namespace fs = std::filesystem;
 struct ClimbOptions {
   ThreadOption threads;
   std::string data_dir = default_data_dir(), in, html = "out/climb.html";
-  bool json = false;
+  bool json = false, bench = false;
 };
+
+constexpr int report_rounds = 2;  // the fewest that have a spread
+
+// Of the report behind --bench, without endings: beside the page.
+std::string report_files(const ClimbOptions& o) { return (fs::path(o.html).parent_path() / "report").string(); }
 
 // printf's %-*s, by hand: the rows appear one by one, while the ladder is climbed.
 std::string padded(const std::string& text, std::size_t width) {
@@ -93,7 +99,7 @@ std::vector<HeadPicture> heads_of(const Climb& climb, bool default_case, const l
   return {{&c, 0, {}, "Request 0, head 0", "The weights of the first head of the first request."}};
 }
 
-ladder::Json to_json(const Climb& climb, bool ok, const std::string& html) {
+ladder::Json to_json(const Climb& climb, bool ok, const std::string& html, const std::string& report) {
   using ladder::Json;
   Json::List steps;
   for (const Step& s : climb.steps) {
@@ -103,7 +109,10 @@ ladder::Json to_json(const Climb& climb, bool ok, const std::string& html) {
                                  {"ms", s.milliseconds}, {"ok", s.ok()}, {"verdict", name_of(s.verdict())},
                                  {"share_of_tolerance_against_file", of_file}});
   }
-  return Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps}, {"html", html}};
+  Json json = Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps},
+                           {"html", html}};
+  if (!report.empty()) json["report"] = report;
+  return json;
 }
 
 // The page's folder, made if it is not there, and the page's place in it looked at.
@@ -124,6 +133,7 @@ int climb_command(const ClimbOptions& o, const ladder::Command& command) {
   const std::string second = o.data_dir + "/smollm2_layer02.safetensors";
   if (default_case) layer_2 = ladder::read_case(second);
   prepare_page(o.html, {{default_case ? "--data" : "--in", file}, {"--data", default_case ? second : ""}});
+  if (o.bench) check_report_files(report_files(o));
   Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}, {}};
   if (!o.json) {
     const auto model = c.notes.find("x-model");
@@ -142,17 +152,23 @@ int climb_command(const ClimbOptions& o, const ladder::Command& command) {
   const ladder::LengthSources sources{.data_dir = o.data_dir, .trace = "", .seed = 1};
   if (default_case) climb.served = ladder::parse_lengths("--data", "azure-conv:16", sources);
   write_file_whole(o.html, climb_page(climb));
-  const std::string html = fs::absolute(o.html).lexically_normal().string();
-  if (o.json) {
-    print_json(to_json(climb, ok, html));
-  } else {
+  const auto full = [](const std::string& path) { return fs::absolute(path).lexically_normal().string(); };
+  const std::string html = full(o.html), report = o.bench ? full(report_files(o)) : "";
+  if (!o.json) {
     if (has_expected(c)) {
       print("\nAgainst the answer in the file: at worst " + short_number(100 * share) + " % of the tolerance.\n");
     }
     for (const auto& [reason, names] : climb.not_run) print(paragraph("Not run: " + names + ": " + reason, 2));
     print("\n" + printable(html) + "\n");
   }
-  return climb.steps.empty() ? nothing_ran : ok ? good : mismatch;
+  int code = climb.steps.empty() ? nothing_ran : ok ? good : mismatch;
+  if (o.bench) {
+    if (!o.json) print("\n");
+    const int measured = report_now(report, report_rounds, o.threads, o.json);
+    if (measured != good) code = measured;
+  }
+  if (o.json) print_json(to_json(climb, code == good, html, report.empty() ? "" : report + ".html"));
+  return code;
 }
 
 }  // namespace
@@ -164,6 +180,7 @@ void add_climb(ladder::Program& program) {
   command.add("--in", &o->in, "Another case to climb on", {.value = "FILE"});
   command.add("--data", &o->data_dir, "Directory with the real cases; also $FLASHLADDER_DATA",
               {.value = "DIR", .shows_default = false});
+  command.add("--bench", &o->bench, "Then measure, twice, and write the report beside the page: report.html");
   command.add("--json", &o->json, "The table as JSON");
   o->threads.add_to(command);
   command.footer("Example:\n  flashladder climb --html climb.html");

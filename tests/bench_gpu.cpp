@@ -225,6 +225,25 @@ TEST_CASE("a prefill's inputs are those that the peers' script makes") {
   CHECK(rows == std::vector<std::array<std::int32_t, 3>>{{0, 0, 16}, {4, 2447, 7}, {2, 1956, 18}, {1, 1760, 4}});
 }
 
+TEST_CASE("arithmetic's ceiling is computed from clock and SMs where a cycle's products are known") {
+  CHECK(*computed_tera_flops(90, 132, 1830) == doctest::Approx(989.4).epsilon(0.001));  // the data sheet's H100 SXM
+  CHECK(*computed_tera_flops(80, 108, 1410) == doctest::Approx(312.0).epsilon(0.001));  // A100
+  CHECK(*computed_tera_flops(89, 58, 2040) == doctest::Approx(121.0).epsilon(0.01));    // L4
+  CHECK(!computed_tera_flops(75, 40, 1590));
+}
+
+TEST_CASE("prefills of a length, and the cases that a family is given instead of its own") {
+  const ladder::CaseSpec one = prefill_case(16, 1024);
+  CHECK(one.name == "B16 S1024 32/8 p16 causal");
+  CHECK(one.qo_lens == std::vector<std::int32_t>(16, 1024));
+  CHECK(ladder::case_string(one) == one.name);
+  CHECK(chosen_or({}, prefill_ladder_cases).size() == prefill_ladder_cases().size());
+  const std::vector<PrefillCase> given = chosen_or({one}, prefill_ladder_cases);
+  REQUIRE(given.size() == 1);
+  CHECK(given[0].spec.name == one.name);
+  CHECK(given[0].fa2_too);
+}
+
 TEST_CASE("a cost model that is right but for a factor and a constant fits exactly; CTAs without work have no say") {
   CtaProfile p{.work = "case", .policy = "none", .predicted = {1000, 0, 3000, 2000}, .begin_us = {0, 0, 1, 0}, .end_us = {}};
   for (std::size_t i = 0; i < 4; ++i) p.end_us.push_back(p.begin_us[i] + 2 + 0.01 * p.predicted[i]);

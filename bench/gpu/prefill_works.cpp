@@ -54,12 +54,6 @@ struct PrefillRun {
   }
 };
 
-std::vector<PrefillCase> asked_cases(const std::vector<ladder::CaseSpec>& specs) {
-  std::vector<PrefillCase> cases;
-  for (const ladder::CaseSpec& spec : specs) cases.push_back({spec, true});
-  return cases;
-}
-
 // None: fa3 refuses a case that fa2 is asked for too.
 std::shared_ptr<PrefillRun> planned_run(const PrefillCase& c, api::Backend backend, const Timer& timer, const Say& say) {
   try {
@@ -77,7 +71,8 @@ std::shared_ptr<PrefillRun> planned_run(const PrefillCase& c, api::Backend backe
 
 std::vector<TimedWork> prefill_works(const GpuWorkOptions& options, const Timer& timer, const Say& say) {
   std::vector<TimedWork> works;
-  for (const PrefillCase& c : options.specs.empty() ? prefill_cases() : asked_cases(options.specs)) {
+  for (const PrefillCase& c : chosen_or(options.specs, prefill_cases)) {
+    if (options.late()) break;
     std::vector<api::Backend> backends;
     if (gpu::why_no_hopper().empty()) backends.push_back(api::Backend::fa3);
     if (backends.empty() || c.fa2_too) backends.push_back(api::Backend::fa2);
@@ -88,7 +83,8 @@ std::vector<TimedWork> prefill_works(const GpuWorkOptions& options, const Timer&
       const Launch launch = [run](void* stream) { run->launch(stream); };
       const PrefillData::Check check = run->data.check(*timer, launch);
       works.push_back({.line = {.family = name_of(Family::prefill), .work = c.spec.name,
-                                .backend = std::string("flashladder ") + api::name_of(backend), .error = check.error},
+                                .backend = std::string("flashladder ") + api::name_of(backend), .error = check.error,
+                                .nearest = check.nearest},
                        .bytes = c.bytes(), .flops = c.flops(), .checked = checked_rows, .failure = check.failure,
                        .time_us = [=] { return timer->event_us(launch); }});
     }
