@@ -3,20 +3,19 @@
 #pragma once
 
 #include <array>
+#include <flashladder/flashladder.hpp>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
 
-#include <flashladder/flashladder.hpp>
-
 namespace fl = flashladder;
 namespace api = flashladder::api;
 
 // Where the time of a step goes.
-enum class Part { matrices, logits, silu, attention, rope_append, norm, tokens, plan };
-constexpr std::array<const char*, 8> part_names{"matrices", "logits", "SiLU", "attention", "RoPE + append", "RMSNorm",
-                                                "embedding + argmax", "plan"};
+enum class Part { matrices, logits, silu, attention, rope_append, norm, tokens, host };
+constexpr std::array<const char*, 8> part_names{
+    "matrices", "logits", "SiLU", "attention", "RoPE + append", "RMSNorm", "embedding + argmax", "plan + launch"};
 using Milliseconds = std::array<double, part_names.size()>;  // [Part]
 
 enum class Repeat { no, same_launches };  // same_launches: on the GPU captured once and then replayed
@@ -25,8 +24,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;
-  virtual api::On on() const = 0;         // where the library's operations run
-  virtual fl::DType dtype() const = 0;    // of activations, norms' weights, K and V
+  virtual api::On on() const = 0;                              // where the library's operations run
+  virtual fl::DType dtype() const = 0;                         // of activations, norms' weights, K and V
   virtual std::span<std::byte> memory(std::size_t bytes) = 0;  // lives as long as the backend
   virtual api::Workspace workspace(const api::WorkspaceBytes& bytes) = 0;
   virtual void upload(std::span<std::byte> to, const void* from) = 0;
@@ -48,8 +47,10 @@ class Backend {
   // Does the work of a step: all its launches go through here, and each mark() says what those since the last one were for.
   virtual void step(Repeat repeat, const std::function<void()>& work) = 0;
   virtual void mark(Part part) = 0;
-  virtual Milliseconds times() = 0;  // of the last step; after download()
+  virtual bool measures_parts() const = 0;
+  virtual Milliseconds times() = 0;  // of the last step, after download(); without what the host did
 };
 
 std::unique_ptr<Backend> make_cpu_backend(fl::DType dtype);  // f32, or f16: the numbers that a GPU has
-std::unique_ptr<Backend> make_gpu_backend();                 // f16; std::runtime_error without a GPU
+// f16; std::runtime_error without a GPU. To measure the parts puts an event between them, and takes time of its own.
+std::unique_ptr<Backend> make_gpu_backend(bool measure_parts);

@@ -1,7 +1,6 @@
 // The model's own operations on the CPU, with Eigen. In f32 weights are read where the file is mapped. In f16 every weight
 // and every result is rounded to f16 and computed in float, as on the GPU: that shows here what 16 bits do to the tokens.
 #include <Eigen/Core>
-
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -57,7 +56,8 @@ class CpuBackend final : public Backend {
     if (dtype_ == fl::DType::f32) return stored;
     const fl::Tensor rounded = fl::contiguous(memory(static_cast<std::size_t>(stored.size()) * sizeof(fl::Half)).data(),
                                               fl::DType::f16, {stored.shape[0]});
-    for (std::int64_t i = 0; i < stored.size(); ++i) rounded.data_as<fl::Half>()[i] = fl::Half(stored.data_as<const float>()[i]);
+    for (std::int64_t i = 0; i < stored.size(); ++i)
+      rounded.data_as<fl::Half>()[i] = fl::Half(stored.data_as<const float>()[i]);
     return rounded;
   }
 
@@ -101,6 +101,7 @@ class CpuBackend final : public Backend {
     times_[static_cast<std::size_t>(part)] += std::chrono::duration<double, std::milli>(now - last_).count();
     last_ = now;
   }
+  bool measures_parts() const override { return true; }
   Milliseconds times() override { return times_; }
 
  private:

@@ -11,7 +11,8 @@ constexpr double width = 960, left = 64, right = 936, plot_height = 220;
 // The colours of Okabe and Ito, which stay apart for colour-blind readers; [Part].
 constexpr std::array<const char*, part_names.size()> colours{"#0072b2", "#56b4e9", "#cc79a7", "#d55e00",
                                                              "#e69f00", "#009e73", "#f0e442", "#6e7780"};
-constexpr std::array<const char*, part_names.size()> inks{"#fff", "#1b2733", "#1b2733", "#fff", "#1b2733", "#fff", "#1b2733", "#fff"};
+constexpr std::array<const char*, part_names.size()> inks{"#fff",    "#1b2733", "#1b2733", "#fff",
+                                                          "#1b2733", "#fff",    "#1b2733", "#fff"};
 
 std::string number(double x) {
   char text[32];
@@ -29,8 +30,8 @@ struct Drawing {
   std::string svg{};
 
   void rect(double x, double y, double w, double h, const std::string& fill, const std::string& tooltip = "") {
-    svg += "<rect x=\"" + number(x) + "\" y=\"" + number(y) + "\" width=\"" + number(w) + "\" height=\"" + number(h) + "\" fill=\"" +
-           fill + "\">" + (tooltip.empty() ? "" : "<title>" + escaped(tooltip) + "</title>") + "</rect>\n";
+    svg += "<rect x=\"" + number(x) + "\" y=\"" + number(y) + "\" width=\"" + number(w) + "\" height=\"" + number(h) +
+           "\" fill=\"" + fill + "\">" + (tooltip.empty() ? "" : "<title>" + escaped(tooltip) + "</title>") + "</rect>\n";
   }
   void line(double x1, double y1, double x2, double y2) {
     svg += "<path d=\"M" + number(x1) + " " + number(y1) + "L" + number(x2) + " " + number(y2) + "\" stroke=\"#ced5dc\"/>\n";
@@ -100,7 +101,8 @@ double draw_steps(Drawing& d, double y, const std::vector<StepRecord>& decodes) 
   for (const StepRecord& s : decodes) high = std::max(high, s.milliseconds());
   if (!(high > 0)) return y;
   d.text(left, y, "Every decode step, milliseconds", "font-weight=\"bold\"");
-  const double top = y + 14, bottom = top + plot_height, step = tick(high), scale = plot_height / (std::ceil(high / step) * step);
+  const double top = y + 14, bottom = top + plot_height, step = tick(high),
+               scale = plot_height / (std::ceil(high / step) * step);
   for (int i = 0; i * step * scale <= plot_height + 0.5; ++i) {
     d.line(left, bottom - i * step * scale, right, bottom - i * step * scale);
     d.text(left - 8, bottom - i * step * scale + 4, number(i * step), "text-anchor=\"end\" fill=\"#5b6770\"");
@@ -118,7 +120,8 @@ double draw_steps(Drawing& d, double y, const std::vector<StepRecord>& decodes) 
     while (end < decodes.size() && decodes[end].requests == decodes[i].requests) ++end;
     const double x = left + static_cast<double>(i) * column, w = static_cast<double>(end - i) * column;
     d.rect(x, bottom + 8, w - column * 0.14, 20, "#eceff2", std::to_string(decodes[i].requests) + " requests");
-    const std::string words = std::to_string(decodes[i].requests) + (w > 90 ? decodes[i].requests == 1 ? " request" : " requests" : "");
+    const std::string words =
+        std::to_string(decodes[i].requests) + (w > 90 ? decodes[i].requests == 1 ? " request" : " requests" : "");
     d.text(x + w / 2, bottom + 22, words, "text-anchor=\"middle\" fill=\"#5b6770\"");
   }
   return bottom + 44;
@@ -135,11 +138,14 @@ std::string picture(const std::vector<StepRecord>& steps, const std::string& tit
   d.text(left, 56, title, "fill=\"#5b6770\"");
   double y = draw_legend(d, 88);
   y = draw_shares(d, y, "Prefill, " + std::to_string(prefill.tokens) + " tokens of prompts", prefill);
-  y = draw_shares(d, y, "Decode, " + std::to_string(decode.tokens) + " tokens in " + std::to_string(decode.steps) + " steps", decode);
+  y = draw_shares(d, y, "Decode, " + std::to_string(decode.tokens) + " tokens in " + std::to_string(decode.steps) + " steps",
+                  decode);
   y = draw_steps(d, y, decodes);
-  const std::string size = number(width) + "\" height=\"" + number(y + 8) + "\" viewBox=\"0 0 " + number(width) + " " + number(y + 8);
+  const std::string size =
+      number(width) + "\" height=\"" + number(y + 8) + "\" viewBox=\"0 0 " + number(width) + " " + number(y + 8);
   return "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + size +
          "\" font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#1b2733\" role=\"img\">\n"
-         "<title>Shares of prefill and decode, and the time of every decode step</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n" +
+         "<title>Shares of prefill and decode, and the time of every decode step</title>\n<rect width=\"100%\" "
+         "height=\"100%\" fill=\"#fff\"/>\n" +
          d.svg + "</svg>\n";
 }

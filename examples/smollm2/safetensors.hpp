@@ -2,12 +2,11 @@
 // header, the data). The file is mapped, not copied: its tensors live as long as the object.
 #pragma once
 
+#include <flashladder/core/tensor.hpp>
 #include <map>
 #include <span>
 #include <string>
 #include <vector>
-
-#include <flashladder/core/tensor.hpp>
 
 class Safetensors {
  public:
@@ -27,7 +26,8 @@ class Safetensors {
     const std::span<const std::int32_t> indptr = integers(name + "_indptr");
     std::vector<std::span<const T>> rows;
     for (std::size_t r = 0; r + 1 < indptr.size(); ++r) {
-      if (indptr[r] < 0 || indptr[r] > indptr[r + 1] || indptr[r + 1] > all.shape[0]) fail(name + "_indptr: must rise within " + name);
+      if (indptr[r] < 0 || indptr[r] > indptr[r + 1] || indptr[r + 1] > all.shape[0])
+        fail(name + "_indptr: must rise within " + name);
       rows.emplace_back(all.data_as<const T>() + indptr[r], all.data_as<const T>() + indptr[r + 1]);
     }
     return rows;

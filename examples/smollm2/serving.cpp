@@ -16,8 +16,13 @@ class Server {
  public:
   Server(Model& model, const std::vector<std::span<const std::int32_t>>& prompts, const Limits& limits, int new_tokens,
          std::int32_t end_token)
-      : model_(model), prompts_(prompts), new_tokens_(new_tokens), end_token_(end_token), pool_(limits.pages, page_size, 7),
-        nobody_(pool_.add_request()), slots_(static_cast<std::size_t>(limits.slots)) {
+      : model_(model),
+        prompts_(prompts),
+        new_tokens_(new_tokens),
+        end_token_(end_token),
+        pool_(limits.pages, page_size, 7),
+        nobody_(pool_.add_request()),
+        slots_(static_cast<std::size_t>(limits.slots)) {
     service_.answers.resize(prompts.size());
   }
 

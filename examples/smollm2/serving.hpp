@@ -1,5 +1,5 @@
-// Continuous batching: requests that wait take free slots and bring their prompts in one step, all slots decode together, and
-// a request that ends gives its pages and its slot to the next.
+// Continuous batching: requests that wait take free slots and bring their prompts in one step, all slots decode together,
+// and a request that ends gives its pages and its slot to the next.
 #pragma once
 
 #include <vector>
@@ -17,7 +17,7 @@ struct StepRecord {
 };
 
 struct Service {
-  std::vector<Tokens> answers;    // of each prompt: with the end token, if it came
+  std::vector<Tokens> answers;  // of each prompt: with the end token, if it came
   std::vector<StepRecord> steps;
 };
 

@@ -14,14 +14,25 @@
 
 namespace {
 
+#ifdef WITH_CUDA
+constexpr bool with_gpu = true;
+#else
+constexpr bool with_gpu = false;
+std::unique_ptr<Backend> make_gpu_backend(bool) {
+  throw std::runtime_error("--device = gpu: this program was built without GPU code, or where there is no cuBLAS");
+}
+#endif
+
 struct Options {
-  std::string file, device = api::best_device() == api::Device::gpu ? "gpu" : "cpu", dtype, picture;
+  std::string file, device = with_gpu && api::best_device() == api::Device::gpu ? "gpu" : "cpu", dtype, picture;
   int slots = 4;
 };
 
 [[noreturn]] void usage(const std::string& wrong) {
-  std::fprintf(stderr, "%s\nUsage: smollm2 MODEL.safetensors [--device cpu|gpu] [--dtype f32|f16] [--slots 1..64] [--picture FILE.svg]\n",
-               wrong.c_str());
+  std::fprintf(
+      stderr,
+      "%s\nUsage: smollm2 MODEL.safetensors [--device cpu|gpu] [--dtype f32|f16] [--slots 1..64] [--picture FILE.svg]\n",
+      wrong.c_str());
   std::exit(2);
 }
 
@@ -31,10 +42,14 @@ Options options(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     if (word.starts_with("--") && i + 1 == argc) usage(word + ": needs a value");
-    if (const auto found = names.find(word); found != names.end()) *found->second = argv[++i];
-    else if (word == "--slots") o.slots = std::atoi(argv[++i]);
-    else if (word.starts_with("--") || !o.file.empty()) usage(word + ": not an option");
-    else o.file = word;
+    if (const auto found = names.find(word); found != names.end())
+      *found->second = argv[++i];
+    else if (word == "--slots")
+      o.slots = std::atoi(argv[++i]);
+    else if (word.starts_with("--") || !o.file.empty())
+      usage(word + ": not an option");
+    else
+      o.file = word;
   }
   if (o.dtype.empty()) o.dtype = o.device == "gpu" ? "f16" : "f32";
   if (o.file.empty()) usage("MODEL.safetensors: must be given; model.py writes it");
@@ -46,12 +61,8 @@ Options options(int argc, char** argv) {
 }
 
 std::unique_ptr<Backend> backend_for(const Options& o) {
-  if (o.device == "cpu") return make_cpu_backend(o.dtype == "f32" ? fl::DType::f32 : fl::DType::f16);
-#ifdef WITH_CUDA
-  return make_gpu_backend();
-#else
-  throw std::runtime_error("--device = gpu: this program was built against a FlashLadder without GPU code");
-#endif
+  if (o.device == "gpu") return make_gpu_backend(!o.picture.empty());
+  return make_cpu_backend(o.dtype == "f32" ? fl::DType::f32 : fl::DType::f16);
 }
 
 // What the answers are compared with, and the words that tokens stand for.
@@ -61,8 +72,10 @@ struct Expected {
   const float* leads;  // by how much a token's logit was above the second, in deviations of all logits; all answers in a row
 
   explicit Expected(const Safetensors& file)
-      : prompts(file.ragged<std::int32_t>("prompts", fl::DType::i32)), answers(file.ragged<std::int32_t>("answers", fl::DType::i32)),
-        text(file.ragged<std::uint8_t>("text", fl::DType::u8)), leads(file.tensor("leads", fl::DType::f32, {-1}).data_as<const float>()) {
+      : prompts(file.ragged<std::int32_t>("prompts", fl::DType::i32)),
+        answers(file.ragged<std::int32_t>("answers", fl::DType::i32)),
+        text(file.ragged<std::uint8_t>("text", fl::DType::u8)),
+        leads(file.tensor("leads", fl::DType::f32, {-1}).data_as<const float>()) {
     if (answers.size() != prompts.size()) throw std::runtime_error("answers: must be one for each prompt");
     for (const auto& prompt : prompts) {
       const bool known = std::ranges::all_of(prompt, [&](int id) { return id >= 0 && id < static_cast<int>(text.size()); });
@@ -84,20 +97,23 @@ bool compare(const Service& service, const Expected& expected) {
   for (std::size_t b = 0; b < service.answers.size(); ++b) {
     const Tokens& got = service.answers[b];
     const auto want = expected.answers[b];
-    std::printf("\n%zu. %zu tokens read, %zu written:\n%s\n", b + 1, expected.prompts[b].size(), got.size(), expected.words(got).c_str());
+    std::printf("\n%zu. %zu tokens read, %zu written:\n%s\n", b + 1, expected.prompts[b].size(), got.size(),
+                expected.words(got).c_str());
     const auto [end, other] = std::ranges::mismatch(got, want);
     const auto same = static_cast<std::size_t>(end - got.begin());
     equal += same, all += want.size();
     if (end == got.end() && other == want.end()) continue;
     const auto at = static_cast<std::size_t>(want.data() - expected.answers[0].data()) + same;
-    std::printf("   token %zu DIFFERS from numpy's; there numpy's first was ahead of its second by %.2g deviations of the logits\n",
-                same, other == want.end() ? NAN : static_cast<double>(expected.leads[at]));
+    std::printf(
+        "   token %zu DIFFERS from numpy's; there numpy's first was ahead of its second by %.2g deviations of the logits\n",
+        same, other == want.end() ? NAN : static_cast<double>(expected.leads[at]));
   }
-  std::printf("\nTokens: %zu of %zu are numpy's%s\n", equal, all, equal == all ? "" : ", the others follow a token that differs");
+  std::printf("\nTokens: %zu of %zu are numpy's%s\n", equal, all,
+              equal == all ? "" : ", the others follow a token that differs");
   return equal == all;
 }
 
-void print_times(const std::vector<StepRecord>& steps) {
+void print_times(const std::vector<StepRecord>& steps, bool with_parts) {
   for (const bool prefill : {true, false}) {
     double all = 0;
     int tokens = 0, count = 0;
@@ -108,9 +124,11 @@ void print_times(const std::vector<StepRecord>& steps) {
       for (std::size_t p = 0; p < parts.size(); ++p) parts[p] += s.times[p];
     }
     if (count == 0) continue;
-    std::printf("%s: %d tokens in %d %s, %.3g ms, %.0f tokens/s\n ", prefill ? "Prefill" : "Decode", tokens, count,
-                count == 1 ? "step" : "steps", all, 1e3 * tokens / all);
-    for (std::size_t p = 0; p < parts.size(); ++p) std::printf("%s %s %.1f %%", p ? "," : "", part_names[p], 100 * parts[p] / all);
+    std::printf("%s: %d tokens in %d %s, %.*f ms, %.0f tokens/s\n", prefill ? "Prefill" : "Decode", tokens, count,
+                count == 1 ? "step" : "steps", all < 100 ? 2 : 0, all, 1e3 * tokens / all);
+    if (!with_parts) continue;
+    for (std::size_t p = 0; p < parts.size(); ++p)
+      std::printf("%s %s %.1f %%", p ? "," : " ", part_names[p], 100 * parts[p] / all);
     std::printf("\n");
   }
 }
@@ -130,11 +148,13 @@ int run(const Options& o) {
   const auto new_tokens = static_cast<int>(file.number("new_tokens"));
   std::size_t longest = 0, all = 0;
   for (const auto& prompt : expected.prompts) longest = std::max(longest, prompt.size()), all += prompt.size();
-  const Limits limits{.slots = std::min(o.slots, static_cast<int>(expected.prompts.size())), .step_tokens = static_cast<int>(all),
-                      .pages = o.slots * fl::pages_for(static_cast<std::int32_t>(longest) + new_tokens, page_size)};
+  const int slots = std::min(o.slots, static_cast<int>(expected.prompts.size()));
+  const int pages = slots * fl::pages_for(static_cast<std::int32_t>(longest) + new_tokens, page_size);
+  const Limits limits{.slots = slots, .step_tokens = static_cast<int>(all), .pages = pages};
   const std::unique_ptr<Backend> backend = backend_for(o);
   Model model(file, *backend, limits);
-  if (static_cast<int>(expected.text.size()) != model.shape().vocabulary) throw std::runtime_error("text: must be one for each token");
+  if (static_cast<int>(expected.text.size()) != model.shape().vocabulary)
+    throw std::runtime_error("text: must be one for each token");
   const auto answer = [&] {
     return serve(model, expected.prompts, limits, new_tokens, static_cast<std::int32_t>(file.number("eos")));
   };
@@ -143,7 +163,7 @@ int run(const Options& o) {
   const std::string title = file.text("source") + ", on " + backend->name();
   std::printf("%s\n", title.c_str());
   const bool right = compare(service, expected);
-  print_times(service.steps);
+  print_times(service.steps, backend->measures_parts());
   if (!o.picture.empty()) write_file(o.picture, picture(service.steps, title)), std::printf("%s\n", o.picture.c_str());
   return right ? 0 : 1;
 }
