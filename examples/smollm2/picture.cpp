@@ -74,7 +74,10 @@ double draw_legend(Drawing& d, double y) {
 
 // One bar over the whole width: each part's share.
 double draw_shares(Drawing& d, double y, const std::string& what, const Total& total) {
-  d.text(left, y, what + ": " + milliseconds(total.milliseconds), "font-weight=\"bold\"");
+  d.text(left, y,
+         what + ": " + milliseconds(total.milliseconds) + ", " +
+             number(std::round(1e3 * total.tokens / total.milliseconds)) + " tokens/s",
+         "font-weight=\"bold\"");
   double x = left;
   for (std::size_t p = 0; p < total.times.size() && total.milliseconds > 0; ++p) {
     const double share = total.times[p] / total.milliseconds, w = share * (right - left);
