@@ -120,8 +120,7 @@ def broken(real, root, build_root, compiler):
       yield f"model.py --made-up: exit code {made.returncode}: {made.stdout[-1000:]}"
       return
     yield from broken_runs(run, project, "model.safetensors", [
-        "--picture model.svg", "--device cpu", "--device cpu --dtype f16", "--device cpu --slots 1",
-        "--device cpu --slots 3"])
+        "--picture model.svg", "", "--device cpu --dtype f16", "--device cpu --slots 1", "--device cpu --slots 3"])
     yield from broken_refusals(run, project)
     yield from broken_mutants(tree, run, project, compiler)
 

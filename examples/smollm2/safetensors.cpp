@@ -5,10 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
-#include <string_view>
 
 namespace fl = flashladder;
 
@@ -92,10 +94,11 @@ void Safetensors::read_header(const char* data, std::size_t bytes) {
   const char* begin = data + sizeof length;
   JsonScanner json{begin, begin + length};
   json.object([&](const std::string& name) {
-    if (name == "__metadata__")
+    if (name == "__metadata__") {
       json.object([&](const std::string& note) { notes_[note] = json.string(); });
-    else
+    } else {
       read_tensor(json, name, begin + length, bytes - sizeof length - length);
+    }
   });
 }
 
@@ -105,15 +108,20 @@ void Safetensors::read_tensor(JsonScanner& json, const std::string& name, const 
   json.object([&](const std::string& field) {
     if (field == "dtype") {
       const std::string dtype = json.string();
-      if (dtype != "F32" && dtype != "I32" && dtype != "U8")
-        throw std::runtime_error(name + ": dtype " + dtype + " is not read here");
+      if (dtype != "F32" && dtype != "I32" && dtype != "U8") {
+        throw std::runtime_error(name + ": dtype " + dtype + ": must be F32, I32 or U8");
+      }
       t.dtype = dtype == "F32" ? fl::DType::f32 : dtype == "I32" ? fl::DType::i32 : fl::DType::u8;
     } else {
       (field == "shape" ? shape : offsets) = json.numbers();
     }
   });
-  if (shape.empty() || shape.size() > 2 || offsets.size() != 2)
-    throw std::runtime_error(name + ": must have one or two dimensions");
+  if (shape.empty() || shape.size() > 2 || offsets.size() != 2) {
+    throw std::runtime_error(name + ": must have one or two dimensions and two data_offsets");
+  }
+  for (const std::int64_t extent : shape) {  // so that their product can't wrap
+    if (extent > 1 << 30) throw std::runtime_error(name + ": its shape must be below 2^30");
+  }
   t = shape.size() == 1 ? fl::contiguous(static_cast<const void*>(nullptr), t.dtype, {shape[0]})
                         : fl::contiguous(static_cast<const void*>(nullptr), t.dtype, {shape[0], shape[1]});
   const bool inside = offsets[0] <= offsets[1] && static_cast<std::uint64_t>(offsets[1]) <= bytes;
@@ -157,7 +165,8 @@ double Safetensors::number(const std::string& note) const {
   const std::string value = text(note);
   char* end = nullptr;
   const double n = std::strtod(value.c_str(), &end);
-  if (value.empty() || *end != '\0' || !(n >= 0 && n <= 1 << 30))
+  if (value.empty() || *end != '\0' || !(n >= 0 && n <= 1 << 30)) {
     fail(note + " = " + value + ": must be a number, 0 .. 2^30");
+  }
   return n;
 }

@@ -3,6 +3,7 @@
 //
 //   smollm2 MODEL.safetensors [--device cpu|gpu] [--dtype f32|f16] [--slots N] [--picture FILE.svg]
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -42,14 +43,15 @@ Options options(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     if (word.starts_with("--") && i + 1 == argc) usage(word + ": needs a value");
-    if (const auto found = names.find(word); found != names.end())
+    if (const auto found = names.find(word); found != names.end()) {
       *found->second = argv[++i];
-    else if (word == "--slots")
+    } else if (word == "--slots") {
       o.slots = std::atoi(argv[++i]);
-    else if (word.starts_with("--") || !o.file.empty())
+    } else if (word.starts_with("--") || !o.file.empty()) {
       usage(word + ": not an option");
-    else
+    } else {
       o.file = word;
+    }
   }
   if (o.dtype.empty()) o.dtype = o.device == "gpu" ? "f16" : "f32";
   if (o.file.empty()) usage("MODEL.safetensors: must be given; model.py writes it");
@@ -75,8 +77,11 @@ struct Expected {
       : prompts(file.ragged<std::int32_t>("prompts", fl::DType::i32)),
         answers(file.ragged<std::int32_t>("answers", fl::DType::i32)),
         text(file.ragged<std::uint8_t>("text", fl::DType::u8)),
-        leads(file.tensor("leads", fl::DType::f32, {-1}).data_as<const float>()) {
-    if (answers.size() != prompts.size()) throw std::runtime_error("answers: must be one for each prompt");
+        leads(file.tensor("leads", fl::DType::f32, {file.tensor("answers", fl::DType::i32, {-1}).shape[0]})
+                  .data_as<const float>()) {
+    if (prompts.empty() || answers.size() != prompts.size()) {
+      throw std::runtime_error("answers: must be one for each prompt, and there must be a prompt");
+    }
     for (const auto& prompt : prompts) {
       const bool known = std::ranges::all_of(prompt, [&](int id) { return id >= 0 && id < static_cast<int>(text.size()); });
       if (prompt.empty() || !known) throw std::runtime_error("prompts: must have tokens, all of the vocabulary");
@@ -94,6 +99,7 @@ struct Expected {
 // Prints every answer and where it leaves numpy's.
 bool compare(const Service& service, const Expected& expected) {
   std::size_t equal = 0, all = 0;
+  bool right = true;
   for (std::size_t b = 0; b < service.answers.size(); ++b) {
     const Tokens& got = service.answers[b];
     const auto want = expected.answers[b];
@@ -103,14 +109,14 @@ bool compare(const Service& service, const Expected& expected) {
     const auto same = static_cast<std::size_t>(end - got.begin());
     equal += same, all += want.size();
     if (end == got.end() && other == want.end()) continue;
+    right = false;
     const auto at = static_cast<std::size_t>(want.data() - expected.answers[0].data()) + same;
     std::printf(
         "   token %zu DIFFERS from numpy's; there numpy's first was ahead of its second by %.2g deviations of the logits\n",
         same, other == want.end() ? NAN : static_cast<double>(expected.leads[at]));
   }
-  std::printf("\nTokens: %zu of %zu are numpy's%s\n", equal, all,
-              equal == all ? "" : ", the others follow a token that differs");
-  return equal == all;
+  std::printf("\nTokens: %zu of %zu are numpy's%s\n", equal, all, right ? "" : ", the others follow a token that differs");
+  return right;
 }
 
 void print_times(const std::vector<StepRecord>& steps, bool with_parts) {
@@ -153,8 +159,9 @@ int run(const Options& o) {
   const Limits limits{.slots = slots, .step_tokens = static_cast<int>(all), .pages = pages};
   const std::unique_ptr<Backend> backend = backend_for(o);
   Model model(file, *backend, limits);
-  if (static_cast<int>(expected.text.size()) != model.shape().vocabulary)
+  if (static_cast<int>(expected.text.size()) != model.shape().vocabulary) {
     throw std::runtime_error("text: must be one for each token");
+  }
   const auto answer = [&] {
     return serve(model, expected.prompts, limits, new_tokens, static_cast<std::int32_t>(file.number("eos")));
   };
