@@ -10,6 +10,7 @@
 #include "bench/gpu_cases.hpp"
 #include "bench/measurement.hpp"
 #include "bench/timed_work.hpp"
+#include "ladder/agree.hpp"
 #include "ladder/rung.hpp"
 
 namespace flashladder::bench {
@@ -24,6 +25,9 @@ GpuMachine gpu_machine();
 std::shared_ptr<GpuTimer> gpu_timer();
 std::vector<Measurement> time_ceilings(const GpuTimer& timer);  // families copy and read, 4 GiB
 Measurement time_floor(const GpuTimer& timer, const TimedWork& work);
+
+// A plug-in's median by the same timer; called in a process of its own (bench/plugin_host.hpp).
+ladder::RunResult time_plugin_on_gpu(const ladder::Rung& plugin, const ladder::Case& c);
 
 struct GpuWorkOptions {
   std::vector<const ladder::Rung*> rungs;     // decode and graph: which, in the ladder's order

@@ -111,7 +111,8 @@ TEST_CASE("memory that stays allocated is a leak, with the amount of each run") 
     REQUIRE(found.smallest.size() == 1);
     CHECK(found.smallest[0].judgement.message() == message);
     CHECK_FALSE(found.smallest[0].compared);
-    const Examination again = examine(plugin("ill_behaved"), {}, parse_case(case_bytes(found.smallest[0].c, "case"), "case"));
+    const Case written = parse_case(case_bytes(found.smallest[0].c, "case"), "case");
+    const Examination again = examine(plugin("ill_behaved"), {}, written);
     CHECK(again.failures.size() == 1);  // the file that is written shows it too
   }
 }

@@ -20,6 +20,7 @@ struct Work {
   std::optional<double> error, tolerance;              // of the run that came nearest to its tolerance
 
   bool ours() const { return backend.starts_with("flashladder"); }
+  bool plugin() const { return backend.starts_with("plug-in "); }  // a user's kernel
 };
 
 struct MachineLine {

@@ -98,7 +98,8 @@ class Examiner {
 
   // Of a case that passed: judged again, nothing would be wrong with it.
   SmallestFailure as_found(const CaseFailure& f, Case c) const {
-    return {.kind = f.kind, .c = std::move(c), .judgement = {.run = {.message = f.message}}, .from = f.spec, .looks_like = {}};
+    return {.kind = f.kind, .c = std::move(c), .judgement = {.run = {.message = f.message}}, .from = f.spec,
+            .looks_like = {}};
   }
 
   SmallestFailure shrunk(const CaseFailure& f) const {

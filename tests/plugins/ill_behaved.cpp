@@ -80,6 +80,10 @@ const char* run(void* state, void*) {
   if (is("changes q")) q[0] += 1;
   if (is("changes the page table")) const_cast<int32_t*>(b.paged_kv_indices)[0] += 1;
   if (is("leaves NaN")) std::memset(b.o, 0xff, sizeof(float));
+  static int runs = 0;
+  ++runs;
+  if (is("crashes in the third run") && runs == 3) std::raise(SIGSEGV);
+  if (is("is wrong from the third run on") && runs >= 3) b.o[0] += 1;
   if (is("counts its runs") && s.runs++ > 0) b.o[0] += 1;
   return nullptr;
 }
@@ -97,5 +101,6 @@ const fl_plugin* fl_plugin_entry(void) {
                              supports, workspace_bytes, prepare, run, release};
   plugin.version = is("is of another version") ? FL_PLUGIN_VERSION + 1 : FL_PLUGIN_VERSION;
   plugin.run = is("lacks run") ? nullptr : run;
+  plugin.name = is("is called C4") ? "C4" : "ill";
   return &plugin;
 }
