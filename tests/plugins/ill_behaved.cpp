@@ -40,6 +40,7 @@ const char* prepare(const fl_plugin_shape* shape, const fl_plugin_buffers* buffe
   if (is("leaks a table")) kept = std::malloc(1 << 20);
   if (is("leaks a word")) kept = std::malloc(8);
   if (is("fills a cache") && prepared < 3000) kept = std::malloc(64);  // and then has all that it wants
+  if (is("makes a large table late") && prepared == 24) kept = std::malloc(2 << 20);
   if (is("keeps one table") && prepared % 2 == 1) {                    // as large as it was ever needed, and freed at last
     std::free(kept);
     kept = std::malloc(static_cast<size_t>(1000 + prepared % 100));
