@@ -9,6 +9,7 @@
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_cases.hpp"
 #include "bench/ladder_table.hpp"
+#include "bench/placing.hpp"
 #include "bench/prefill_inputs.hpp"
 #include "bench/roofline.hpp"
 #include "core/error.hpp"
@@ -194,6 +195,45 @@ TEST_CASE("family prefill says of another case why it is not timed") {
   CHECK(refused([](auto& s) { s.values = ladder::Values::large; }).find("normal") != std::string::npos);
   CHECK(refused([](auto& s) { s.qo_lens[1] = 0; }).find("a query") != std::string::npos);
   CHECK(refused([](auto& s) { s.kv_lens[1] = 8191; }).find("a key for each query") != std::string::npos);
+}
+
+TEST_CASE("a plug-in is on the ladder beside the fastest rung that it outruns, whatever it is called") {
+  const auto line = [](const char* work, const char* backend, double us) {
+    return Measurement{.family = "prefill-ladder", .work = work, .backend = backend, .us = us, .tera_flops = 1};
+  };
+  const std::vector<Measurement> lines{line("short", "flashladder C1", 100), line("short", "flashladder C4", 20),
+                                       line("short", "plug-in C2", 50), line("short", "plug-in slow", 200),
+                                       line("short", "flashladder C3", 60), line("long", "flashladder C1", 55)};
+  const std::vector<LadderRow> rows = ladder_rows(lines, std::nullopt);
+  REQUIRE(rows.size() == 6);
+  CHECK(rows[2].rung == "plug-in C2");
+  CHECK(rows[2].below == "C3");
+  CHECK(rows[2].gain == doctest::Approx(1.2));
+  CHECK_FALSE(rows[3].gain);       // it outruns nobody
+  CHECK(rows[1].below == "C3");    // and is no rung that others are measured by
+  CHECK(rows[4].below == "C1");
+}
+
+TEST_CASE("a plug-in's place is among the lines of its family and case") {
+  const auto line = [](const char* family, const char* work, const char* backend, double us) {
+    return Measurement{.family = family, .work = work, .backend = backend, .us = us};
+  };
+  const std::vector<Measurement> lines{line("decode", "a", "flashladder D6", 10), line("decode", "a", "plug-in mine", 40),
+                                       line("decode", "a", "flashladder D1", 100), line("read", "a", "flashladder", 1),
+                                       line("decode", "b", "flashladder D6", 1), line("decode", "c", "plug-in mine", 1)};
+  const std::vector<Place> places = places_of(lines);
+  REQUIRE(places.size() == 2);
+  CHECK(places[0].work == "a");
+  CHECK(places[0].place == 2);
+  CHECK(places[0].of == 3);
+  REQUIRE(places[0].faster);
+  CHECK(places[0].faster->backend == "flashladder D6");
+  CHECK(places[0].faster->times == doctest::Approx(4));
+  REQUIRE(places[0].slower);
+  CHECK(places[0].slower->times == doctest::Approx(2.5));
+  CHECK(places[1].of == 1);
+  CHECK_FALSE(places[1].faster);
+  CHECK_FALSE(places[1].slower);
 }
 
 TEST_CASE("the ladder's cases are a short and a long prefill that the lower rungs take") {
