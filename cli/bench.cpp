@@ -83,8 +83,8 @@ void add_bench(ladder::Program& program) {
   o->shape.add_to(command);
   command.footer("On the CPU, without --cases or --kv: prefill B1 S2048 and decode B32 kv2048,\n"
                  "32/8 heads, d128, f32, pages of 16 in NHD and HND. On a GPU: what --list prints;\n"
-                 "--cases and --kv are for decode, graph, prefill and plan; --plugin is for decode,\n"
-                 "prefill and prefill-ladder, and one that is wrong is not timed.\n"
+                 "--cases and --kv are for decode, graph, prefill and plan; --plugin is for\n"
+                 "decode, prefill and prefill-ladder, and one that is wrong is not timed.\n"
                  "Example:\n"
                  "  flashladder bench --kv 1024x4 --dtype f32 --rung C3,C4 --jsonl b.jsonl\n"
                  "  flashladder bench decode graph --list");

@@ -45,7 +45,8 @@ def mistakes(tree, folder, program):
   for shape in SHAPES:
     if (code := run("verify", "--plugin", "./cuda_decode.so", *shape).returncode) != 0:
       yield f"verify {shape}: exit code {code}"
-  done = run("bench", "decode", "--kv", "300x4", "--dim", "128", "--rounds", "2", "--plugin", "./cuda_decode.so", "--json")
+  done = run("bench", "decode", "--kv", "300x4", "--dim", "128", "--rung", "D6", "--rounds", "2", "--json",
+             "--plugin", "./cuda_decode.so")
   backends = [l["backend"] for l in json.loads(done.stdout)["lines"] if l["family"] == "decode"]
   if done.returncode or backends != ["flashladder D6", "plug-in mine"] * 2:
     yield f"bench: exit code {done.returncode}, lines of {backends}"
