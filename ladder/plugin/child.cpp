@@ -22,6 +22,7 @@
 #include "api/placement.hpp"
 #include "core/error.hpp"
 #include "ladder/plugin/load.hpp"
+#include "ladder/plugin/python_plugin.hpp"
 #include "ladder/plugin/run_twice.hpp"
 
 namespace flashladder::ladder {
@@ -118,6 +119,9 @@ void guarded(Report& report, const std::function<void()>& body) {
     report.no_plugin = e.argument == "--plugin";
     report.ending = Ending::failed;
     put(report.message, report.no_plugin ? e.rule : e.what());
+  } catch (const Misbehaved& e) {
+    report.ending = e.ending;
+    put(report.message, e.what());
   } catch (const std::exception& e) {
     report.ending = Ending::failed;
     put(report.message, e.what());
