@@ -62,9 +62,11 @@ def ill_behaved(verify, source):
     failures = json.loads(out)["plugins"][0]["failures"] if out else []
     if code != 1 or len(failures) != 1 or failures[0]["kind"] != kind or says not in failures[0]["message"]:
       yield f"{which}: exit code {code}, not {kind!r} with {says!r}: {out}{err}"
-  code, out, err = verify.plugin(plugin, *one, "60", which="nothing")
-  if code != 0:
-    yield f"the same file, when it behaves: exit code {code}: {out}{err}"
+  for which in "nothing", "leaves a thread running":
+    (verify.folder / "json.py").write_text("raise RuntimeError('this is not the json module')\n")
+    code, out, err = verify.plugin(plugin, *one, "60", which=which)
+    if code != 0:
+      yield f"{which}: exit code {code}: {out}{err}"
   for which, code, says in (("says no", 77, "not run"), ("crashes at once", 1, "crashed: Aborted while it was being loaded"),
                             ("fails at once", 2, "can't be loaded: KeyError: 'no such key' (ill_behaved.py, line ")):
     got, out, err = verify.run("verify", "--plugin", str(plugin), *one, "60", which=which)

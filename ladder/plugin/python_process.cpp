@@ -51,8 +51,9 @@ PythonProcess::PythonProcess(const std::string& path) {
 
 PythonProcess::~PythonProcess() {
   if (shared_.data() != nullptr) munmap(shared_.data(), shared_.size());
-  close(socket_);  // it ends where nobody asks any more
+  close(socket_);
   close(memory_);
+  kill(process_, SIGKILL);  // all is answered; threads that it left running would keep it alive
   waitpid(process_, nullptr, 0);
 }
 

@@ -3,13 +3,16 @@ with the program. The text of this file is a part of the program (python_worker.
   python3 -c TEXT SOCKET MEMORY FILE.py       SOCKET and MEMORY: file descriptors
 Questions and answers are JSON behind their length. Whatever the user's file does ends as an answer or as the end of this
 process; docs/bring-your-own-kernel.md says how it is told."""
+import sys
+
+if sys.path[:1] == [""]:  # a json.py in the folder of the run is none of ours
+  del sys.path[0]
 import importlib.util
 import inspect
 import json
 import mmap
 import os
 import socket
-import sys
 import traceback
 import types
 
@@ -29,7 +32,7 @@ class NoPlugin(Exception):
 class Plugin:
   def __init__(self, path):
     self.path = os.path.abspath(path)
-    sys.path[0] = os.path.dirname(self.path)
+    sys.path.insert(0, os.path.dirname(self.path))
     sys.dont_write_bytecode = True  # nothing is left beside the user's file
     stem = os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(stem, self.path)

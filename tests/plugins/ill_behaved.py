@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
@@ -39,6 +40,8 @@ def attention(q, k_cache, v_cache, paged_kv_indices, sm_scale, **rest):
     return attention(q, k_cache, v_cache, paged_kv_indices, sm_scale)
   if KIND == "hangs":
     time.sleep(1000)
+  if KIND == "leaves a thread running":
+    threading.Thread(target=time.sleep, args=(1000,)).start()
   if KIND == "exits":
     os._exit(0)
   if KIND == "exits politely":
