@@ -46,14 +46,23 @@ CtaFit fit(const CtaProfile& p) {
   return f;
 }
 
-std::string text(const CtaProfile& profile, const CtaFit& f) {
-  char line[256];
+std::string text(const CtaProfile& profile, const CtaFit& f, const std::string& lane) {
+  char kernel[48] = "", line[256];
+  if (lane == "CTA") std::snprintf(kernel, sizeof kernel, "kernel %.1f us, ", f.kernel_us);
   std::snprintf(line, sizeof line,
-                ": %d CTAs, kernel %.1f us, mean %.1f us, longest %.1f us; longest / mean predicted %.3f, measured %.3f; "
+                "mean %.1f us, longest %.1f us; longest / mean predicted %.3f, measured %.3f; "
                 "%.2f us + %.2f ns a key, r = %.3f",
-                f.ctas, f.kernel_us, f.mean_us, f.longest_us, f.predicted_imbalance, f.measured_imbalance, f.fixed_us,
-                f.ns_per_key, f.correlation);
-  return profile.work + ", " + profile.policy + line;
+                f.mean_us, f.longest_us, f.predicted_imbalance, f.measured_imbalance, f.fixed_us, f.ns_per_key,
+                f.correlation);
+  return profile.work + ", " + profile.policy + ": " + std::to_string(f.ctas) + " " + lane + "s, " + kernel + line;
+}
+
+draw::Svg picture(const CtaProfile& p, const CtaFit& f, const std::string& lane) {
+  std::vector<draw::CtaTime> times;
+  for (std::size_t i = 0; i < p.predicted.size(); ++i) {
+    times.push_back({p.begin_us[i], p.end_us[i], p.predicted[i] > 0 ? f.predicted_us(p.predicted[i]) : 0});
+  }
+  return draw::cta_chart(times, {.title = p.work + ", policy " + p.policy}, lane);
 }
 
 std::string cta_page(const std::vector<CtaProfile>& profiles, const std::string& machine) {
@@ -64,12 +73,7 @@ std::string cta_page(const std::vector<CtaProfile>& profiles, const std::string&
     const CtaFit f = fit(p);
     page.section(p.work + ", policy " + p.policy);
     page.paragraph(text(p, f));
-    std::vector<draw::CtaTime> times;
-    for (std::size_t i = 0; i < p.predicted.size(); ++i) {
-      times.push_back({p.begin_us[i], p.end_us[i], p.predicted[i] > 0 ? f.predicted_us(p.predicted[i]) : 0});
-    }
-    page.figure(draw::cta_chart(times, {.title = p.work + ", policy " + p.policy}),
-                "Microseconds from the first CTA's start.");
+    page.figure(picture(p, f), "Microseconds from the first CTA's start.");
   }
   return page.str();
 }

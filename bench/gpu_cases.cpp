@@ -146,6 +146,21 @@ std::vector<PrefillCase> prefill_cases() {
   return cases;
 }
 
+std::string why_not_timed_as_prefill(const CaseSpec& spec) {
+  const AttentionParams& p = spec.params;
+  if (spec.dtype == DType::f32) return "family prefill takes f16 and bf16";
+  if (spec.kv_layout != KvLayout::NHD || spec.block_table) return "family prefill takes page lists in NHD";
+  if (spec.custom_mask != ladder::CustomMask::none || p.sinks || p.pos_encoding_mode != PosEncodingMode::NONE) {
+    return "family prefill takes no custom mask, no sinks and no position encoding";
+  }
+  if (spec.values != ladder::Values::normal) return "family prefill draws values that are normal";
+  for (std::int32_t b = 0; b < spec.batch(); ++b) {
+    const std::int32_t qo_len = spec.qo_lens[static_cast<std::size_t>(b)], kv_len = spec.kv_lens[static_cast<std::size_t>(b)];
+    if (qo_len == 0 || kv_len < qo_len) return "family prefill takes requests with a query, and a key for each query";
+  }
+  return "";
+}
+
 std::vector<PrefillCase> prefill_ladder_cases() {
   PrefillCase s2048{prefill_case("B2 S8192 32/8 p16 causal"), false}, s8192 = s2048;
   s2048.spec.name = "B1 S2048 32/8 p16 causal";
@@ -158,6 +173,20 @@ CaseSpec prefill_case(std::string_view name) {
     if (c.spec.name == name) return c.spec;
   }
   throw InputError("case", ladder::shown(name), "is none of family prefill");
+}
+
+CaseSpec prefill_case(std::int32_t batch, std::int32_t length) {
+  CaseSpec spec = prefill_case("B4 S2048 32/8 p16 causal");
+  spec.name.replace(0, std::string_view("B4 S2048").size(), "B" + std::to_string(batch) + " S" + std::to_string(length));
+  spec.qo_lens = spec.kv_lens = uniform(batch, length);
+  return spec;
+}
+
+std::vector<PrefillCase> chosen_or(const std::vector<CaseSpec>& specs, std::vector<PrefillCase> (*own)()) {
+  if (specs.empty()) return own();
+  std::vector<PrefillCase> cases;
+  for (const CaseSpec& spec : specs) cases.push_back({spec, true});
+  return cases;
 }
 
 std::vector<CaseSpec> decode_cases() {
@@ -268,6 +297,16 @@ std::vector<std::string> case_strings(Family family) {
     case Family::plan: add_names(names, plan_cases(), "", {""}); break;
   }
   return names;
+}
+
+std::vector<CaseSpec> attention_cases(Family family) {
+  if (family == Family::decode) return decode_cases();
+  if (family == Family::plan) return plan_cases();
+  std::vector<CaseSpec> specs;
+  if (family == Family::prefill || family == Family::prefill_ladder) {
+    for (PrefillCase& c : family == Family::prefill ? prefill_cases() : prefill_ladder_cases()) specs.push_back(c.spec);
+  }
+  return specs;
 }
 
 }  // namespace flashladder::bench

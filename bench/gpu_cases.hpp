@@ -38,8 +38,14 @@ struct PrefillCase {
   double flops() const;   // of the visible pairs
 };
 std::vector<PrefillCase> prefill_cases();
+// Of another case: "" if family prefill can draw and check it, else the reason in words.
+std::string why_not_timed_as_prefill(const ladder::CaseSpec& spec);
 std::vector<PrefillCase> prefill_ladder_cases();  // a short one and a long one: what all prefill rungs take
 ladder::CaseSpec prefill_case(std::string_view name);
+// The same of these lengths: every request has as many queries as keys. "B4 S2048 32/8 p16 causal".
+ladder::CaseSpec prefill_case(std::int32_t batch, std::int32_t length);
+// These, by both backends, or where there are none the family's own.
+std::vector<PrefillCase> chosen_or(const std::vector<ladder::CaseSpec>& specs, std::vector<PrefillCase> (*own)());
 
 struct NormCase {
   bool fused_add = false;
@@ -99,5 +105,8 @@ std::vector<RopeCase> graph_rope_cases();
 
 // Every case string of a family, in the order in which it is timed.
 std::vector<std::string> case_strings(Family family);
+// The specs of those that are attention and nothing else, with the same strings as names: decode, prefill, prefill-ladder,
+// plan. None of the other families.
+std::vector<ladder::CaseSpec> attention_cases(Family family);
 
 }  // namespace flashladder::bench

@@ -71,6 +71,7 @@ Json to_json(const Machine& m) {
 Json to_json(const GpuMachine& m) {
   return Json::Object{{"gpu", m.gpu}, {"driver", m.driver}, {"cuda", m.cuda}, {"sm_mhz", m.sm_mhz},
                       {"peak_TBps", m.peak_tera_bytes_per_s}, {"peak_TFLOPs", number_or_null(m.peak_tera_flops)},
+                      {"computed_TFLOPs", number_or_null(m.computed_tera_flops)},
                       {"date", m.date}, {"commit", m.commit}, {"note", m.note}};
 }
 
@@ -78,6 +79,7 @@ Json to_json(const Measurement& m) {
   Json line = Json::Object{{"family", m.family}, {"case", m.work}, {"backend", m.backend}, {"us", rounded(m.us)},
                            {"TBps", number_or_null(m.tera_bytes_per_s)}, {"TFLOPs", number_or_null(m.tera_flops)}};
   if (m.error) line["max_error"] = rounded(m.error->max), line["rms_error"] = rounded(m.error->rms);
+  if (m.nearest) line["error"] = rounded(m.nearest->error), line["tolerance"] = rounded(m.nearest->tolerance);
   if (m.threads > 0) line["threads"] = m.threads;
   line["run"] = m.run;
   return line;

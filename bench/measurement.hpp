@@ -16,13 +16,19 @@ struct OutputError {
   double max = 0, rms = 0;
 };
 
+// The element of a checked output that came nearest to its tolerance.
+struct Nearest {
+  double error = 0, tolerance = 0;
+};
+
 struct Measurement {
   std::string family;   // "cpu", "plan", "decode"
   std::string work;     // the case string: the same for whoever does this work
   std::string backend;  // who did it: "flashladder C4, NHD p16"
   double us = 0;        // median
   std::optional<double> tera_bytes_per_s = {}, tera_flops = {};  // of the minimal bytes, of the visible pairs
-  std::optional<OutputError> error = {};  // left out where it is not known
+  std::optional<OutputError> error = {};  // left out where it is not known, as the next one
+  std::optional<Nearest> nearest = {};
   int threads = 0;  // of a measurement on a CPU; 0: left out
   int run = 1;      // which repetition
 };
@@ -42,6 +48,7 @@ struct GpuMachine {
   int sm_mhz = 0;                 // at most
   double peak_tera_bytes_per_s = 0;  // of its memory, as the data sheet or else the memory's clock has it
   std::optional<double> peak_tera_flops = {};  // of its tensor cores, dense f16, as the data sheet has it
+  std::optional<double> computed_tera_flops = {};  // the same, from its clock at most and its SMs
   std::string date, commit, note;    // note: how was measured
 };
 

@@ -20,7 +20,7 @@ double value_of(DType dtype, std::uint16_t bits);
 std::vector<std::int32_t> shuffled_pages(std::int32_t pages);
 
 // Rows and heads that are compared: the first and the last query of a request more often than others.
-inline constexpr std::int32_t sampled_rows = 160;
+inline constexpr std::int32_t compared_rows = 160;
 struct SampledRow {
   std::int32_t request, query, head;
 };

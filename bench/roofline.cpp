@@ -32,6 +32,14 @@ std::optional<double> peak_tera_flops(std::string_view gpu) {
   return std::nullopt;
 }
 
+std::optional<double> computed_tera_flops(int compute_capability, int sms, double sm_mhz) {
+  // FLOP of an SM and cycle, from the data sheets of A100, A10, L4 and H100. GeForce cards do half of 86's and 89's.
+  for (const auto& [capability, flops] : {std::pair{80, 2048}, {86, 1024}, {89, 1024}, {90, 4096}}) {
+    if (capability == compute_capability) return 1e-6 * flops * sms * sm_mhz;
+  }
+  return std::nullopt;
+}
+
 double peak_tera_bytes_per_s(std::string_view gpu, double by_clock) {
   for (const auto& [part, peak] : {std::pair{"H200", 4.8}, {"H100 80GB HBM3", 3.35}, {"A100-SXM4-80GB", a100_peak}}) {
     if (gpu.find(part) != gpu.npos) return peak;

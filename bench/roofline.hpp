@@ -26,6 +26,10 @@ std::optional<A100Target> a100_target(const Measurement& line, double peak_tera_
 // Tensor cores of the GPU of this name, by its data sheet: dense f16, TFLOP/s. Nothing for a GPU that is not listed.
 std::optional<double> peak_tera_flops(std::string_view gpu);
 
+// Tensor cores by arithmetic: dense f16 products that an SM of this compute capability (9.0 is 90) adds in float each cycle.
+// Nothing for one that is not listed.
+std::optional<double> computed_tera_flops(int compute_capability, int sms, double sm_mhz);
+
 // Memory of the GPU of this name, by its data sheet; by_clock for a GPU that is not listed.
 double peak_tera_bytes_per_s(std::string_view gpu, double by_clock);
 

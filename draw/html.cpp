@@ -18,7 +18,7 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.3rem; margin: 2.6rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--rule); }
 p { margin: .7rem 0; max-width: 46rem; }
 .subtitle, figcaption, nav { color: var(--muted); }
-nav ol { margin: 1rem 0; padding-left: 1.4rem; }
+nav ol { margin: 1rem 0; padding-left: 1.8rem; }
 nav a { color: inherit; }
 pre { background: var(--block); border-radius: 6px; padding: .8rem 1rem; overflow-x: auto; }
 pre, code { font: .86rem/1.45 ui-monospace, Consolas, "DejaVu Sans Mono", monospace; }
@@ -30,7 +30,12 @@ th { color: var(--muted); font-weight: 600; }
 figure { margin: 1.4rem 0; }
 figure svg { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule); border-radius: 6px; }
 figcaption { font-size: .9rem; margin-top: .5rem; max-width: 46rem; }
-@media (max-width: 42rem) { .picture { overflow-x: auto; } figure svg { max-width: none; } }
+@media (max-width: 42rem) {
+  .picture { overflow-x: auto; }
+  figure svg { max-width: none; }
+  .s { white-space: nowrap; }
+  td:not(.n, .s) { min-width: 14rem; }
+}
 )";
 
 // Escaped, with `code` set as code; an odd backquote stands for itself.
@@ -50,12 +55,11 @@ bool starts_like_a_number(std::string_view cell) {
   return first != std::string_view::npos && first <= 1 && cell[first] >= '0' && cell[first] <= '9';
 }
 
-std::string row_of(const std::vector<std::string>& cells, std::size_t columns, const std::vector<bool>& to_the_right,
-                   const std::string& tag) {
+// classes: of each column; n numbers, s short texts, which are not wrapped where a table has to be moved sideways anyway.
+std::string row_of(const std::vector<std::string>& cells, const std::vector<std::string>& classes, const std::string& tag) {
   std::string row = "<tr>";
-  for (std::size_t c = 0; c < columns; ++c) {
-    const std::string attribute = to_the_right[c] ? " class=\"n\"" : "";
-    row += "<" + tag + attribute + ">" + (c < cells.size() ? marked_up(cells[c]) : "") + "</" + tag + ">";
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    row += "<" + tag + (classes[c].empty() ? "" : " class=\"" + classes[c] + "\"") + ">" + (c < cells.size() ? marked_up(cells[c]) : "") + "</" + tag + ">";
   }
   return row + "</tr>\n";
 }
@@ -77,10 +81,18 @@ void HtmlPage::preformatted(std::string_view text) { body_ += "<pre>" + escape(t
 void HtmlPage::table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
   std::size_t columns = header.size();
   for (const auto& row : rows) columns = std::max(columns, row.size());
-  std::vector<bool> to_the_right(columns, false);  // a column is set as its first row is
-  for (std::size_t c = 0; !rows.empty() && c < rows[0].size(); ++c) to_the_right[c] = starts_like_a_number(rows[0][c]);
-  body_ += "<div class=\"wide\"><table>\n<thead>" + row_of(header, columns, to_the_right, "th") + "</thead>\n<tbody>\n";
-  for (const auto& row : rows) body_ += row_of(row, columns, to_the_right, "td");
+  constexpr std::size_t short_text = 32;
+  std::vector<std::string> classes(columns, "s");
+  for (const auto& row : rows) {
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      if (row[c].size() > short_text) classes[c] = "";
+    }
+  }
+  for (std::size_t c = 0; !rows.empty() && c < rows[0].size(); ++c) {  // a column of numbers is one whose first row is one
+    if (starts_like_a_number(rows[0][c])) classes[c] = "n";
+  }
+  body_ += "<div class=\"wide\"><table>\n<thead>" + row_of(header, classes, "th") + "</thead>\n<tbody>\n";
+  for (const auto& row : rows) body_ += row_of(row, classes, "td");
   body_ += "</tbody>\n</table></div>\n";
 }
 

@@ -5,7 +5,7 @@
 namespace flashladder::gpu {
 namespace {
 
-__global__ void probe() {}
+__global__ void device_probe_kernel() {}
 
 std::string ask() {
   int devices = 0;
@@ -13,7 +13,7 @@ std::string ask() {
   if (counted != cudaSuccess) return std::string("no CUDA device: ") + cudaGetErrorString(counted);
   if (devices == 0) return "no CUDA device: the driver lists none";
   cudaFuncAttributes attributes;
-  const cudaError_t loaded = cudaFuncGetAttributes(&attributes, probe);
+  const cudaError_t loaded = cudaFuncGetAttributes(&attributes, device_probe_kernel);
   cudaGetLastError();  // what loaded said is reported below; it must not be found by a later, innocent check
   if (loaded != cudaSuccess) {
     return std::string("no CUDA device that this build has code for (-Dgpu_archs): ") + cudaGetErrorString(loaded);

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int threads = 512, blocks_per_sm = 4, in_flight = 8;  // 4 * 512 * 8 * 16 B = 256 KB under way in an SM
 
-__global__ void kernel(const uint4* data, std::size_t n, float* sink) {
+__global__ void traffic_read_kernel(const uint4* data, std::size_t n, float* sink) {
   const std::size_t stride = std::size_t{gridDim.x} * threads;
   unsigned sum = 0;
   for (std::size_t i = blockIdx.x * std::size_t{threads} + threadIdx.x; i < n; i += stride * in_flight) {
@@ -27,7 +27,8 @@ __global__ void kernel(const uint4* data, std::size_t n, float* sink) {
 
 void read_all(const void* data, std::size_t bytes, float* sink, cudaStream_t stream) {
   const std::int64_t blocks = std::int64_t{multiprocessors()} * blocks_per_sm;
-  launch(kernel, {.grid = blocks, .block = threads}, stream, static_cast<const uint4*>(data), bytes / sizeof(uint4), sink);
+  launch(traffic_read_kernel, {.grid = blocks, .block = threads}, stream, static_cast<const uint4*>(data),
+         bytes / sizeof(uint4), sink);
 }
 
 }  // namespace flashladder::gpu

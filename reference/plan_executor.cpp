@@ -1,6 +1,7 @@
 #include "reference/plan_executor.hpp"
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/error.hpp"
 #include "core/row.hpp"
@@ -9,6 +10,8 @@
 
 namespace flashladder::reference {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 // The plan's workspace as arrays: o [partial_rows, head_dim_vo], lse_log2 [partial_rows].
 struct Workspace {
@@ -166,11 +169,13 @@ struct PlanExecutor::Call {
 };
 
 int PlanExecutor::run(const AttentionProblem& problem, const Plan& plan, std::span<std::byte> workspace, Schedule schedule,
-                      const AttentionOutput& output) {
+                      const AttentionOutput& output, std::span<std::int64_t> work_ns) {
   validate(problem, output);
   validate_plan(plan, problem);
   require(workspace.size() >= plan.workspace_bytes(), "workspace bytes", workspace.size(),
           "must be at least plan.workspace_bytes()");
+  require(work_ns.empty() || std::ssize(work_ns) == plan.num_work(), "work_ns", work_ns.size(),
+          "must be empty or one for each work of the plan");
   const bool masked = problem.params.mask == MaskMode::custom;
   if (masked) mask_offsets(problem, mask_offsets_);
   const Call call{problem, plan, output, Workspace(plan, workspace), attend_,
@@ -179,7 +184,13 @@ int PlanExecutor::run(const AttentionProblem& problem, const Plan& plan, std::sp
       workers_ == Workers::exactly ? pool_.size() : workers_worth(plan, problem.params.head_dim_qk, pool_.size());
   for (const PlanPart& part : plan.parts) {
     if (part.items.empty()) continue;
-    const auto run_work = [&](std::int32_t w, int worker) { call.run_item(part.work(w), part.pack, scratch_[worker]); };
+    const std::span<std::int64_t> times = work_ns.first(work_ns.empty() ? 0 : static_cast<std::size_t>(part.num_work()));
+    work_ns = work_ns.subspan(times.size());
+    const auto run_work = [&](std::int32_t w, int worker) {
+      const auto begin = times.empty() ? Clock::time_point() : Clock::now();
+      call.run_item(part.work(w), part.pack, scratch_[worker]);
+      if (!times.empty()) times[w] = std::chrono::nanoseconds(Clock::now() - begin).count();
+    };
     if (part.claimed) {
       pool_.claim(part.num_work(), workers, run_work);
     } else {

@@ -44,9 +44,10 @@ class PlanExecutor {
 
   // workspace: at least plan.workspace_bytes(), 4-byte aligned, contents don't matter. CTA c's queue goes to worker
   // c % workers, so that the plan's balance is kept; of a claimed part the workers claim the work. Returns the number of
-  // workers. Allocates nothing once it has run work of this size.
+  // workers. Allocates nothing once it has run work of this size. work_ns: empty, or [plan.num_work()], for what each work
+  // took, all of part 0, then of part 1: for measurements.
   int run(const AttentionProblem& problem, const Plan& plan, std::span<std::byte> workspace, Schedule schedule,
-          const AttentionOutput& output);
+          const AttentionOutput& output, std::span<std::int64_t> work_ns = {});
 
  private:
   struct Scratch;  // a worker's memory

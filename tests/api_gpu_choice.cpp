@@ -4,6 +4,7 @@
 #include "api/attention_session.hpp"
 #include "api/gpu_call.hpp"
 #include "api/most_work.hpp"
+#include "gpu/decode/decode.hpp"
 #include "planner/planner.hpp"
 #include "tests/count_allocations.hpp"
 
@@ -91,7 +92,8 @@ TEST_CASE("a prefill of single queries has decode's plan") {
       config.logits.mask = mask, config.logits.window_left = 700;
       config.execution.policy = policy;
       const AttentionParams params = config.params();
-      const AttentionMachine machine = gpu_machine(prefill_choice(config).kernel_for(1), params, {.nnz_qo = 6, .batch = 6}, {132});
+      const BatchSize size{.nnz_qo = 6, .batch = 6};
+      const AttentionMachine machine = gpu_machine(prefill_choice(config).kernel_for(1), params, size, {132});
       CHECK(machine.one_query);
       CHECK_FALSE(machine.claimed);
       const AttentionMachine decode = gpu_machine(GpuKernel::d6, params, {.batch = 6}, {132});
@@ -103,7 +105,8 @@ TEST_CASE("a prefill of single queries has decode's plan") {
 TEST_CASE("a request without a query has no work beside single queries") {
   const std::vector<std::int32_t> some{1, 0, 0, 1}, kv_lens{5000, 4000, 0, 900};
   const AttentionConfig config = config_of();
-  const Plan plan = plan_of(config, gpu_machine(GpuKernel::d6, config.params(), {.nnz_qo = 2, .batch = 4}, {132}), false, some, kv_lens);
+  const AttentionMachine machine = gpu_machine(GpuKernel::d6, config.params(), {.nnz_qo = 2, .batch = 4}, {132});
+  const Plan plan = plan_of(config, machine, false, some, kv_lens);
   for (const WorkItem& item : plan.parts[0].items) CHECK((item.request == 0 || item.request == 3));
   CHECK(plan.qo_lens == some);
 }

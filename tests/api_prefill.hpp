@@ -85,6 +85,29 @@ struct Dense {
   }
 };
 
+// The case's keys or values, token by token, each row found by walking the pages.
+struct Tokens {
+  std::vector<std::byte> bytes;
+  std::int64_t count = 0, heads, dim;
+  DType dtype;
+
+  Tokens(const ladder::Case& c, const void* base, const KvStrides& strides, std::int32_t head_dim)
+      : heads(c.spec.params.num_kv_heads), dim(head_dim), dtype(c.spec.dtype) {
+    const std::size_t row = static_cast<std::size_t>(dim) * size_of(dtype);
+    for (std::int32_t b = 0; b < c.spec.batch(); ++b) {
+      for (std::int32_t t = 0; t < c.spec.kv_lens[b]; ++t, ++count) {
+        const std::int32_t page = c.paged_kv_indices[c.paged_kv_indptr[b] + t / c.spec.page_size];
+        for (std::int32_t h = 0; h < heads; ++h) {
+          const std::int64_t at = strides.page * page + strides.entry * (t % c.spec.page_size) + strides.head * h;
+          const auto* from = static_cast<const std::byte*>(base) + at * static_cast<std::int64_t>(size_of(dtype));
+          bytes.insert(bytes.end(), from, from + row);
+        }
+      }
+    }
+  }
+  Tensor tensor() { return contiguous(bytes.data(), dtype, {count, heads, dim}); }
+};
+
 inline ladder::Case causal_case(DType dtype, std::uint64_t seed = 7) {
   ladder::CaseSpec spec{.name = "causal", .seed = seed, .qo_lens = {70, 0, 1, 33}, .kv_lens = {300, 5, 129, 33},
                         .dtype = dtype};

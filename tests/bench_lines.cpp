@@ -2,15 +2,20 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <set>
 
+#include "bench/gemm.hpp"
+#include "bench/lane_bench.hpp"
 #include "bench/measurement.hpp"
+#include "bench/report/lane_lines.hpp"
 #include "bench/rung_bench.hpp"
 #include "bench/sampled_check.hpp"
 #include "bench/timing.hpp"
 #include "core/error.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
+#include "planner/planner.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
@@ -98,9 +103,63 @@ TEST_CASE("lines of measurements are JSON with four digits and null for what say
   CHECK(report_json(bench::to_json(checked)) ==
         R"({"family":"prefill","case":"c","backend":"x","us":2.0,"TBps":null,"TFLOPs":null,"max_error":0.001235,)"
         R"("rms_error":1.235e-05,"run":1})");
+  bench::Measurement near = line;
+  near.nearest = bench::Nearest{0.0002, 0.0004};
+  CHECK(report_json(bench::to_json(near)).find(R"("error":0.0002,"tolerance":0.0004,"threads":1)") != std::string::npos);
   const bench::GpuMachine machine{.gpu = "G", .driver = "", .cuda = "", .peak_tera_flops = 989.4, .date = "", .commit = "",
                                   .note = ""};
   CHECK(report_json(bench::to_json(machine)).find(R"("peak_TFLOPs":989.4)") != std::string::npos);
+}
+
+TEST_CASE("a lane's time is that of its queue's work and of no other") {
+  CaseSpec spec = batch_of_eight();
+  spec.kv_lens = {4000, 3, 40, 900, 0, 700, 41, 2}, spec.qo_lens = {1, 1, 1, 90, 1, 1, 1, 1};
+  for (const auto policy : {planner::SplitPolicy::balanced, planner::SplitPolicy::none, planner::SplitPolicy::fixed}) {
+    const planner::PlanInputs inputs = cpu_plan_inputs(spec, {.threads = 5, .policy = policy});
+    const Plan plan = planner::make_plan(inputs);
+    REQUIRE(plan.parts.size() == 2);
+    std::vector<std::int64_t> ns;  // as if all work took what was predicted, in thousands: then all lanes do
+    for (const float cost : planner::work_costs(plan, inputs.cost)) ns.push_back(std::llround(1e3 * double{cost}));
+    const std::vector<double> us = bench::lane_us(plan, ns);
+    REQUIRE(us.size() == plan.cta_cost.size());
+    for (std::size_t lane = 0; lane < us.size(); ++lane) CHECK(us[lane] == doctest::Approx(plan.cta_cost[lane]));
+  }
+}
+
+TEST_CASE("lanes that are measured have a time where they have work; as lines they come back as they were") {
+  CaseSpec spec = batch_of_eight();
+  spec.qo_lens.assign(8, 1), spec.kv_lens = {700, 3, 40, 90, 0, 70, 41, 2};
+  const std::vector<bench::CtaProfile> profiles = bench::profile_lanes(spec, {.threads = 2});
+  REQUIRE(profiles.size() == 2);
+  CHECK(profiles[0].policy == "balanced");
+  CHECK(profiles[1].policy == "none");
+  for (const bench::CtaProfile& p : profiles) {
+    REQUIRE(p.predicted.size() == 16);
+    for (std::size_t i = 0; i < 16; ++i) CHECK((p.end_us[i] > 0) == (p.predicted[i] > 0));
+    const bench::CtaProfile back = bench::profile_of(bench::to_json(p));
+    CHECK(back.backend == "flashladder C4");
+    CHECK(back.work == p.work);
+    CHECK(back.predicted == p.predicted);
+    for (std::size_t i = 0; i < 16; ++i) CHECK(std::abs(back.end_us[i] - p.end_us[i]) <= 0.0006);
+  }
+  const Json good = bench::to_json(profiles[0]);
+  for (const char* key : {"case", "backend", "policy", "predicted", "begin_us", "end_us"}) {
+    for (const Json& value : {Json(), Json(Json::List{}), Json(Json::List{-1.0}), Json(Json::List{"a"}), Json(3)}) {
+      Json bad = good;
+      bad[key] = value;
+      CHECK_THROWS_AS(bench::profile_of(bad), InputError);
+    }
+  }
+  Json backwards = good;
+  backwards["begin_us"] = Json::List(16, Json(1e9));
+  CHECK_THROWS_AS(bench::profile_of(backwards), InputError);
+}
+
+TEST_CASE("the GEMM ceiling is a product that is right") {
+  const bench::Measurement line = bench::measure_gemm(2, 1);
+  CHECK(line.work.starts_with("GEMM "));
+  CHECK(line.threads == 2);
+  CHECK(*line.tera_flops == doctest::Approx(2 * 2 * std::pow(1024.0, 3) / line.us * 1e-6));
 }
 
 TEST_CASE("a median leaves the warm-up and the outliers out") {

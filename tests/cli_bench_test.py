@@ -14,7 +14,8 @@ class Bench(Cli):
         self.assertEqual(list(machine), ["cpu", "cores", "compiler", "flags", "date", "commit"])
         self.assertEqual(machine["commit"], "abc")
         for line in lines:
-            self.assertEqual(list(line), ["family", "case", "backend", "us", "TBps", "TFLOPs", "threads", "run"])
+            errors = ["error", "tolerance"] if line["case"].startswith("decode") else []
+            self.assertEqual(list(line), ["family", "case", "backend", "us", "TBps", "TFLOPs", *errors, "threads", "run"])
             self.assertTrue(line["us"] > 0 and line["run"] == 3)
         self.assertEqual([line["case"].split()[0] for line in lines], ["copy", "read", "decode"])
         self.assertEqual(lines[2]["case"], "decode B1 kv300 32/8 d128 f32")
@@ -33,7 +34,14 @@ class Families(Cli):
     def test_list_names_every_case_and_times_nothing(self):
         cases = self.json("bench", "decode", "graph", "append", "norm", "rope", "plan", "--list")
         self.assertEqual(len(cases), 14 + 22 + 4 + 10 + 6 + 3)
-        self.assertEqual(cases[0], {"family": "decode", "case": "B32 kv2048 32/8 p16"})
+        self.assertEqual((cases[0]["family"], cases[0]["case"]), ("decode", "B32 kv2048 32/8 p16"))
+        self.assertEqual((cases[0]["shape"]["kv_lens"], cases[0]["shape"]["page_size"]), ([2048] * 32, 16))
+        self.assertTrue(all(("shape" in c) == (c["family"] in ("decode", "plan")) for c in cases))
+        contiguous = [c for c in self.json("bench", "prefill", "--list") if "contiguous" in c["case"]]
+        self.assertEqual({c["shape"]["page_size"] for c in contiguous}, {0})
+        asked = self.json("bench", "prefill", "graph", "--kv", "64x2", "--qo", "8", "--dtype", "bf16", "--list")
+        self.assertEqual([c["case"] for c in asked], ["B2 q8 kv64 32/8 p16 d64 full bf16"] +
+                         ["B2 q8 kv64 32/8 p16 d64 full bf16" + end for end in (" cold", " warm")])
         self.assertEqual([c["case"] for c in self.json("bench", "prefill-ladder", "--list")],
                          ["B1 S2048 32/8 p16 causal", "B2 S8192 32/8 p16 causal"])
         text = self.run_program("bench", "rope", "--list")[0]
@@ -51,6 +59,8 @@ class Families(Cli):
         self.refuses("bench", "prefil", says=["FAMILY", "prefill", "decode, graph"])
         self.refuses("bench", "norm", "--kv", "3", says=["FAMILY = norm", "--kv"])
         self.refuses("bench", "prefill-ladder", "--kv", "3", says=["FAMILY = prefill-ladder", "--kv"])
+        self.refuses("bench", "prefill", "--kv", "64", "--dtype", "f32", says=["B1 kv64", "takes f16 and bf16"])
+        self.refuses("bench", "prefill", "--kv", "64", "--qo", "65", says=["a key for each query"])
         self.refuses("bench", "--list", says=["FAMILY", "missing"])
         self.refuses("bench", "decode", "--rounds", "0", says=["--rounds", "whole number, 1 .. 100000"])
         self.refuses("bench", "decode", "--csv", "--json", says=["--csv"])

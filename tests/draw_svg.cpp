@@ -265,4 +265,5 @@ TEST_CASE("a chart of CTAs has a bar and a mark for each that has numbers") {
   CHECK(painted_in("fill", sky) == 3 + 1);           // and the legend's
   CHECK(painted_in("stroke", vermillion) == 2);
   checked(cta_chart({}, {}));
+  CHECK(cta_chart(ctas, {}, "lane").text.find("start to end of a lane") != std::string::npos);
 }

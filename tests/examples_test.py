@@ -2,7 +2,7 @@
 """examples/basics/ is a user's project: it is built by its own meson.build against the installed tree alone, in an empty
 folder, and each program says where it ran, prints its lines, and finds its output right. Without a GPU they run on the CPU.
    examples_test.py SOURCE_ROOT BUILD COMPILER...
-At the end a program whose output is another layer's must be found wrong."""
+At the end programs whose output is another layer's, or another query's on one of two streams, must be found wrong."""
 import pathlib
 import re
 import shutil
@@ -24,9 +24,31 @@ PROGRAMS = {  # command: the lines that it prints, in this order
         r"Prefill Attention \(seq_len=40, batch=4\):", rf"  FA2 backend: ({NUMBER} ms|not here: )",
         rf"  FA3 backend: ({NUMBER} ms|not here: )", rf"  AUTO backend: {NUMBER} ms", RIGHT],
     "plan_run_pattern --kv-len 100": [r"Plan and run:", *RUNS, RIGHT],
-    "plan_run_pattern --kv-len 100 --use-cudagraph": [*RUNS, RIGHT]}
+    "plan_run_pattern --kv-len 100 --use-cudagraph": [*RUNS, RIGHT],
+    "planned_decode": [  # the sample's lines, with our name and our figures
+        r"={70}$", r"FlashLadder Decode Attention - v[\d.]+ Example$", r"={70}$", r"$",
+        r"Configuration:$", r"  Batch size: 16$", r"  Number of heads: 32$",
+        r"  Sequence lengths: \[512, 1024, 2048, 4096, 512, 512, 1024, 2048\]\.\.\.$", r"  Total KV tokens: 53248$",
+        r"--- Planning Phase ---$", r"  Optimal chunk size: 4096$", r"  Generated 672 work descriptors$", r"$",
+        r"Plan Statistics:$", r"  Chunk size: 4096$", r"  Total work units: 672$",
+        r"  Tier distribution:$", r"    Tier 0: 128 \(19.0%\)$", r"    Tier 1: 128 \(19.0%\)$", r"    Tier 2: 96 \(14.3%\)$",
+        r"    Tier 3: 320 \(47.6%\)$", r"    All tiers: 672 \(100.0%\)$",
+        r"  Chunks per \(request, head\):$", r"    min=1, max=4, avg=1.3$", r"$", r"  First 5 descriptors:$",
+        *[rf"    \[{i}\] req=0 head={i} kv=\[0,512\) tier=0 flags=0x03$" for i in range(5)], r"    \.\.\.$",
+        *[rf"    Tier {t}, {512 << t} keys: {NUMBER} ms, " for t in range(4)],
+        rf"  Four kernels could win at most {NUMBER}% of a run: ",
+        r"--- Execution Phase ---$", r"  Program compiled: ", r"  Queues: \d+, one a ", r"  Executing on the [CG]PU\.\.\.$",
+        r"  Execution complete!$", RIGHT, r"  Two streams: requests 0 to 13 and 14 to 15 at the same time, the same bits$",
+        r"={70}$", r"FlashLadder Decode Attention v[\d.]+ Summary$", r"={70}$",
+        *[rf"  {way} +(not cut|\d+) +\d+ +\d+ +[\d.]+% +{NUMBER} +{NUMBER}$" for way in (
+            "none", "target", "target, two streams", r"balanced \(the default\)")],
+        r" +FlashInfer CUDA \(decode\) +FlashLadder$", r"  Merge "]}
 REFUSED = {"backend_selection --backends fa4": "fa4: not a backend. There are fa2, fa3 and auto",
-           "decode_attention --kv-lne 3": "--kv-lne: not an option", "prefill_attention --batch 0": "0: must be a number"}
+           "decode_attention --kv-lne 3": "--kv-lne: not an option", "prefill_attention --batch 0": "0: must be a number",
+           "planned_decode --batch": "--batch: not an option"}
+WRONG = [  # file, text, the text in its place, the command, and what it says of its output then
+    ("decode_attention.cpp", "\n  run(0);\n", "\n  run(1);\n", "decode_attention --kv-len 300", "DOES NOT EQUAL"),
+    ("two_streams.hpp", "rows_from(b, b.q, first, rows)", "rows_from(b, b.q, 0, rows)", "planned_decode", "OTHER BITS")]
 
 
 def build(tree, project, compiler):
@@ -63,11 +85,16 @@ def broken(root, build_root, compiler):
       done = run(command)
       if done.returncode != 2 or sentence not in done.stdout:
         yield f"{command}: exit code {done.returncode}, and not 2 with {sentence!r}: {done.stdout[-500:]}"
-    source = project / "decode_attention.cpp"
-    source.write_text(source.read_text().replace("\n  run(0);\n", "\n  run(1);\n"))
-    wrong = run("decode_attention --kv-len 300") if build(tree, project, compiler) is None else None
-    if wrong is None or wrong.returncode != 1 or "DOES NOT EQUAL" not in wrong.stdout:
-      yield f"another layer's output passes: {wrong and wrong.stdout}"
+    for name, old, new, _, _ in WRONG:
+      source = project / name
+      source.write_text(source.read_text().replace(old, new))
+    if (error := build(tree, project, compiler)):
+      yield f"the wrong programs do not build: {error}"
+      return
+    for *_, command, sentence in WRONG:
+      done = run(command)
+      if done.returncode != 1 or sentence not in done.stdout:
+        yield f"a wrong output passes in {command}: {done.stdout}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 #include <stdexcept>
+#include <thread>
 
 #include "core/error.hpp"
 #include "ladder/agree.hpp"
@@ -15,6 +16,7 @@
 #include "ladder/cases/memory/guarded_output.hpp"
 #include "planner/planner.hpp"
 #include "reference/c4_lanes.hpp"
+#include "reference/query_tile.hpp"
 #include "tests/count_allocations.hpp"
 #include "tests/skewed_batch.hpp"
 
@@ -50,6 +52,15 @@ class Output {
   GuardedOutput output_;
   std::vector<std::byte> workspace_;
 };
+
+constexpr std::int32_t slow_request = 3;
+constexpr std::chrono::milliseconds slow_time{3};
+
+void attend_slowly(const AttentionProblem& problem, const reference::QueryTile& tile, std::int32_t kv_head, Range keys,
+                   reference::ItemBuffers& buffers, reference::Accumulator& acc) {
+  if (tile.request == slow_request) std::this_thread::sleep_for(slow_time);
+  attend_item(problem, tile, kv_head, keys, buffers, acc);
+}
 
 }  // namespace
 
@@ -127,6 +138,33 @@ TEST_CASE("the same plan gives the same bits for any number of threads and whoev
       if (run == 0) first = out.values();
       CHECK(out.values() == first);  // no NaN: it would differ from itself
     }
+  }
+}
+
+TEST_CASE("the time of each work is that work's, whoever ran it, and nobody has to ask for it") {
+  const Case c = draw_case(test::mixed_batch());
+  for (const bool claimed : {false, true}) {
+    const Settings settings{.threads = 3, .policy = planner::SplitPolicy::fixed, .chunk_size = 256};
+    planner::PlanInputs in = cpu_plan_inputs(c.spec, settings);
+    in.claimed = claimed;
+    const Plan plan = planner::make_plan(in);
+    PlanExecutor c4(attend_slowly, 2, PlanExecutor::Workers::exactly);
+    Output out(c.spec), timed(c.spec);
+    c4.run(c.problem(), plan, out.workspace(plan), Schedule::stealing, out.view());
+    std::vector<std::int64_t> least(static_cast<std::size_t>(plan.num_work()), std::int64_t{1} << 62), ns = least;
+    for (int run = 0; run < 5; ++run) {
+      c4.run(c.problem(), plan, timed.workspace(plan), Schedule::stealing, timed.view(), ns);
+      for (std::size_t w = 0; w < ns.size(); ++w) least[w] = std::min(least[w], ns[w]);
+    }
+    CHECK(out.values() == timed.values());
+    std::size_t at = 0;
+    for (const PlanPart& part : plan.parts) {
+      for (std::int64_t w = 0; w < part.num_work(); ++w, ++at) {
+        CHECK((least[at] >= std::chrono::nanoseconds(slow_time).count()) == (part.work(w).request == slow_request));
+      }
+    }
+    ns.pop_back();
+    CHECK_THROWS_AS(c4.run(c.problem(), plan, timed.workspace(plan), Schedule::fixed, timed.view(), ns), InputError);
   }
 }
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 KV_LEN = "j < s.shape.kv_lens[r]; ++j"
-WEIGHTED = "o[c] += weights[n] / sum * value[c];"
+WEIGHTED = "o[c] += weights[n] / sum * as_float(value[c]);"
 # the edit: (text of the template, text in its place, the known mistake that it is, or "" if it is none)
 EDITS = {
   "causal corner at the top left": ("j <= diagonal;", "j <= i;", "top_left_causal"),
@@ -31,12 +31,12 @@ EDITS = {
                                   "max = j % 32 == 0 ? weights.back() : std::max(max, weights.back());", ""),
   "maximum at least zero": ("s.b.sinks[head] : -INFINITY;\n  for", "s.b.sinks[head] : 0;\n  for", "max_from_1e_30"),
   "sinks not in the sum": ("s.shape.sinks ? std::exp(s.b.sinks[head] - max) : 0;", "0;", "sink_lost"),
-  "K and V exchanged": ("(s.b.k), *v = static_cast<const float*>(s.b.v)", "(s.b.v), *v = static_cast<const float*>(s.b.k)",
-                        ""),
+  "K and V exchanged": ("(s.b.k), *v = static_cast<const T*>(s.b.v)", "(s.b.v), *v = static_cast<const T*>(s.b.k)", ""),
   "V of the first key": ("keys[n], kv_head, s.b.v_strides", "keys[0], kv_head, s.b.v_strides", ""),
-  "first row of V of each 64 twice": (WEIGHTED, "o[c] += weights[n] / sum * value[c] * (n > 0 && n % 64 == 0 ? 2 : 1);",
+  "first row of V of each 64 twice": (WEIGHTED,
+                                      "o[c] += weights[n] / sum * as_float(value[c]) * (n > 0 && n % 64 == 0 ? 2 : 1);",
                                       "first_v_row_twice"),
-  "o not divided by the sum": (WEIGHTED, "o[c] += weights[n] * value[c];", ""),
+  "o not divided by the sum": (WEIGHTED, "o[c] += weights[n] * as_float(value[c]);", ""),
   "lse in base e": (" / std::log(2.0f) : -INFINITY", " : -INFINITY", "natural_lse"),
   "lse without the maximum": ("(max + std::log(sum))", "std::log(sum)", ""),
   "no row without keys written": ("  std::fill_n(o, dim, 0.0f);", "  if (sum == 0) return;\n  std::fill_n(o, dim, 0.0f);",

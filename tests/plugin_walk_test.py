@@ -56,8 +56,10 @@ def mistakes(page, tree, root, build):
 
 
 def selftest(page, tree, root, build):
-  for old, new in ((" 50        6 ...", " 51        6 ..."), ("top_left_causal (the", "lost_last_page (the"),
-                   ("mine.so  # exit 1", "mine.so"), ("j <= i/' mine.cpp", "j <= diagonal/' mine.cpp")):
+  for old, new in ((" 51        5 ...", " 52        5 ..."), ("top_left_causal (the", "lost_last_page (the"),
+                   ("mine.so  # exit 1", "mine.so"), ("not timed: wrong result", "not timed: crashed"),
+                   ("mine, NHD p16 is number", "yours, NHD p16 is number"),
+                   ("j <= i/' mine.cpp", "j <= diagonal/' mine.cpp")):
     if old not in page:
       yield f"the page has no {old!r} to change"
     elif not list(mistakes(page.replace(old, new), tree, root, build)):

@@ -25,7 +25,7 @@ def code(path, number=None):
   """The file's lines without comments and blank lines; rung `number` is called pN."""
   text = COMMENT.sub(lambda m: m[0] if m[0].startswith('"') else "", path.read_text())
   if number is not None:
-    text = re.sub(rf"\b([dp]){number}\b", r"\1N", text)
+    text = re.sub(rf"(?<![a-z0-9])([dp]){number}(?![a-z0-9])", r"\1N", text)
   return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -21,6 +21,7 @@ missing_packages() {
       eigen) has_header Eigen/Core || packages+=" libeigen3-dev" ;;
       cli11) has_header CLI/CLI.hpp || packages+=" libcli11-dev" ;;
       json) has_header nlohmann/json.hpp || packages+=" nlohmann-json3-dev" ;;
+      pip) python3 -m pip --version >/dev/null 2>&1 || packages+=" python3-pip" ;;
       doctest) has_header doctest/doctest.h || packages+=" doctest-dev" ;;
     esac
   done

@@ -74,7 +74,7 @@ CtaProfile profile(const Expected& expected, const gpu::DeviceProblem& problem, 
   require(comparison.ok(), "D6", spec.name, comparison.message().c_str());
 
   CtaProfile p{.work = spec.name, .policy = name_of(policy), .predicted = {plan.cta_cost.begin(), plan.cta_cost.end()},
-               .begin_us = {}, .end_us = {}};
+               .begin_us = {}, .end_us = {}, .backend = "flashladder D6"};
   for (std::size_t c = 0; c < p.predicted.size(); ++c) {
     for (const auto& [us, ns] : {std::pair{&p.begin_us, stamps.ns[2 * c]}, {&p.end_us, stamps.ns[2 * c + 1]}}) {
       us->push_back(stamps.worked(c) ? 1e-3 * static_cast<double>(ns - stamps.first()) : 0);

@@ -39,6 +39,8 @@ struct DecodeRun {
   std::unique_ptr<ApiDecode> api;  // or none: a rung
   std::vector<Launch> launches;    // one for each cache
   RunResult checked;
+  OutputError error;               // of what was checked, and the next one too
+  Nearest nearest;
 
   DecodeRun(const CaseSpec& spec, Caches caches_, std::size_t workspace_bytes)
       : caches(std::move(caches_)), o(rows(spec) * spec.params.head_dim_vo * sizeof(float), DeviceBuffer::guard_band),
@@ -115,7 +117,10 @@ std::string check(DecodeRun& run, const Expected& expected, ladder::Rounding rou
       continue;
     }
     run.checked = run.result();
-    if (const auto comparison = expected.compare(run.checked, rounding); !comparison.ok()) return comparison.message();
+    const ladder::Comparison comparison = expected.compare(run.checked, rounding);
+    if (!comparison.ok()) return comparison.message();
+    run.nearest = {comparison.worst().error, comparison.worst().tolerance};
+    run.error = expected.off_double(run.checked);
   }
   return "";
 }
@@ -128,8 +133,9 @@ Caches upload(const ladder::Case& c, std::int32_t count) {
 }
 
 TimedWork work_of(Family family, const CaseSpec& spec, const char* suffix, const std::string& backend,
-                  const Expected& expected, const std::string& failure) {
-  return {.line = {.family = name_of(family), .work = spec.name + suffix, .backend = "flashladder" + backend},
+                  const Expected& expected, const DecodeRun& run, const std::string& failure) {
+  return {.line = {.family = name_of(family), .work = spec.name + suffix, .backend = "flashladder" + backend,
+                   .error = run.error, .nearest = run.nearest},
           .bytes = compulsory_bytes(spec), .checked = expected.text(), .failure = failure, .time_us = {}};
 }
 
@@ -145,7 +151,8 @@ void add_graph_works(std::vector<TimedWork>& works, const std::string& backend, 
   const std::vector<Launch> same(20, run->launches[0]);
   for (const bool cold : {true, false}) {
     const auto graph = std::make_shared<CapturedGraph>(cold ? rotating : same, timer->stream());
-    TimedWork& work = works.emplace_back(work_of(Family::graph, spec, cold ? " cold" : " warm", backend, expected, failure));
+    const char* suffix = cold ? " cold" : " warm";
+    TimedWork& work = works.emplace_back(work_of(Family::graph, spec, suffix, backend, expected, *run, failure));
     if (cold) work.floor = Floor::read_in_graph;
     work.time_us = [=] { return timer->graph_us(*graph); };
     work.recheck = [run] { return run->difference(); };
@@ -162,6 +169,7 @@ void for_each_case(const std::vector<CaseSpec>& specs, const GpuWorkOptions& opt
   roundings.erase(std::unique(roundings.begin(), roundings.end()), roundings.end());
   ExpectedAhead ahead(specs, roundings);
   for (const CaseSpec& spec : specs) {
+    if (options.late()) break;
     say("drawing " + spec.name);
     use(ahead.next());
   }
@@ -197,7 +205,7 @@ std::vector<TimedWork> decode_works(const GpuWorkOptions& options, const Timer& 
       const std::shared_ptr<DecodeRun> run = rung_run(rung, spec, settings, cache);
       const std::string failure = check(*run, expected, rung.rounding(spec), *timer);
       const std::string backend = " " + rung.name + policy_suffix(settings);
-      TimedWork& work = works.emplace_back(work_of(Family::decode, spec, "", backend, expected, failure));
+      TimedWork& work = works.emplace_back(work_of(Family::decode, spec, "", backend, expected, *run, failure));
       work.floor = Floor::read;
       work.time_us = [=] { return timer->event_us(run->launches[0]); };
       work.recheck = [run] { return run->difference(); };

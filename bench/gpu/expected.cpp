@@ -1,5 +1,7 @@
 #include "bench/gpu/expected.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "ladder/cases/drawn/draw_case.hpp"
@@ -18,6 +20,21 @@ Expected expect(const ladder::CaseSpec& spec, const std::vector<ladder::Rounding
 
 ladder::Comparison Expected::compare(const ladder::RunResult& result, ladder::Rounding rounding) const {
   return agree(c, result, &below, oracles.at(rounding));
+}
+
+OutputError Expected::off_double(const ladder::RunResult& result) const {
+  const std::vector<double>& want = oracles.begin()->second.oracle.o;  // the same for every rounding
+  OutputError error;
+  double squares = 0, elements = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    if (std::isnan(want[i])) continue;  // outside of the sample
+    const double off = std::abs(double{result.o[i]} - want[i]);
+    error.max = std::max(error.max, off);
+    squares += off * off;
+    ++elements;
+  }
+  error.rms = elements > 0 ? std::sqrt(squares / elements) : 0;
+  return error;
 }
 
 std::string Expected::text() const {

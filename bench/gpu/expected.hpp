@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/measurement.hpp"
 #include "bench/sampled_check.hpp"
 #include "ladder/rung.hpp"
 
@@ -21,6 +22,8 @@ struct Expected {
 
   // Is this output right? The whole against C4, the sample against the oracle.
   ladder::Comparison compare(const ladder::RunResult& result, ladder::Rounding rounding) const;
+  // How far the heads of the sample are from double.
+  OutputError off_double(const ladder::RunResult& result) const;
   std::string text() const;  // "all equals C4, 4 of 1024 heads equal the double oracle"
 };
 

@@ -20,8 +20,8 @@ std::string policy_suffix(const ladder::Settings& settings);
 std::vector<TimedWork> decode_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> decode_graph_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> chain_works(const Timer& timer, const Say& say);
-std::vector<TimedWork> prefill_works(const Timer& timer, const Say& say);
-std::vector<TimedWork> prefill_ladder_works(const Timer& timer, const Say& say);
+std::vector<TimedWork> prefill_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
+std::vector<TimedWork> prefill_ladder_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> append_works(const Timer& timer, const Say& say);
 // in_graph: the short cases, in a graph, cold and warm; else every case by events.
 std::vector<TimedWork> norm_works(bool in_graph, const Timer& timer, const Say& say);

@@ -48,12 +48,14 @@ GpuMachine gpu_machine() {
   gpu::check(cudaRuntimeGetVersion(&runtime));
   const double both_edges = 2, memory_hz = 1e3 * attribute(cudaDevAttrMemoryClockRate);
   const double by_clock = both_edges * memory_hz * attribute(cudaDevAttrGlobalMemoryBusWidth) / 8 * 1e-12;
+  const int sm_mhz = attribute(cudaDevAttrClockRate) / 1000;
   const Machine host = this_machine();
   return {.gpu = device.name, .driver = driver_version(),
           .cuda = std::to_string(runtime / 1000) + "." + std::to_string(runtime % 1000 / 10),
-          .sm_mhz = attribute(cudaDevAttrClockRate) / 1000,
+          .sm_mhz = sm_mhz,
           .peak_tera_bytes_per_s = peak_tera_bytes_per_s(device.name, by_clock),
           .peak_tera_flops = peak_tera_flops(device.name),
+          .computed_tera_flops = computed_tera_flops(device.major * 10 + device.minor, device.multiProcessorCount, sm_mhz),
           .date = host.date, .commit = host.commit,
           .note = "L2 flushed by reading 256 MB; events, or a graph in family graph and host time in family plan; random "
                   "data, shuffled pages; each line checked in this run"};
@@ -84,8 +86,8 @@ std::vector<TimedWork> prepare(Family family, const GpuWorkOptions& options, con
                                const std::function<void(const std::string&)>& say) {
   switch (family) {
     case Family::decode: return decode_works(options, timer, say);
-    case Family::prefill: return prefill_works(timer, say);
-    case Family::prefill_ladder: return prefill_ladder_works(timer, say);
+    case Family::prefill: return prefill_works(options, timer, say);
+    case Family::prefill_ladder: return prefill_ladder_works(options, timer, say);
     case Family::append: return append_works(timer, say);
     case Family::norm: return norm_works(false, timer, say);
     case Family::rope: return rope_works(false, timer, say);

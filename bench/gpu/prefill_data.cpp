@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bench/gpu/paged_pool.hpp"
 #include "core/softmax_state.hpp"
 #include "core/visibility.hpp"
 #include "gpu/check.hpp"
@@ -12,6 +13,8 @@ namespace flashladder::bench {
 namespace {
 
 using gpu::DeviceBuffer;
+
+double share_of(const Nearest& n) { return n.tolerance > 0 ? n.error / n.tolerance : 0; }
 
 DeviceBuffer random_elements(DType dtype, std::int64_t count, std::uint64_t seed) {
   const std::vector<std::uint16_t> host = draw_elements(dtype, count, seed);
@@ -31,10 +34,6 @@ std::vector<std::uint16_t> on_host(const DeviceBuffer& buffer) {
   std::vector<std::uint16_t> host(buffer.size() / 2);
   buffer.download(host.data());
   return host;
-}
-
-std::span<const std::int32_t> span_of(const DeviceBuffer& buffer) {
-  return {buffer.as<std::int32_t>(), buffer.size() / sizeof(std::int32_t)};
 }
 
 }  // namespace
@@ -87,9 +86,9 @@ struct PrefillData::HostCopy {
   std::vector<float> lse_log2;
 };
 
-// One row and head in double, from what the GPU read: "", or what is wrong with the GPU's. error: of its features, rms as
-// the sum of squares.
-std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampled, OutputError& error) const {
+// One row and head in double, from what the GPU read: "", or what is wrong with the GPU's. found: the errors of its
+// features, rms as the sum of squares.
+std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampled, Check& found) const {
   const AttentionParams& p = spec_.params;
   const auto [b, i, head] = sampled;
   const std::int32_t kv_len = spec_.kv_lens[b], kv_head = head / p.group_size();
@@ -133,8 +132,9 @@ std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampl
       return "o: request " + std::to_string(b) + " query " + std::to_string(i) + " head " + std::to_string(head) +
              " feature " + std::to_string(d) + ": got " + std::to_string(got) + ", want " + std::to_string(o[x]);
     }
-    error.max = std::max(error.max, off);
-    error.rms += off * off;
+    found.error.max = std::max(found.error.max, off);
+    found.error.rms += off * off;
+    if (off / tolerance >= share_of(found.nearest)) found.nearest = {off, tolerance};
   }
   const double lse_log2 = (most + std::log(sum)) * log2_e, got = host.lse_log2[static_cast<std::size_t>(row)];
   return std::abs(got - lse_log2) <= 1e-4 ? "" : "lse_log2: " + std::to_string(got) + ", want " + std::to_string(lse_log2);
@@ -152,20 +152,21 @@ PrefillData::Check PrefillData::check(const GpuTimer& timer, const Launch& launc
   for (const float x : host.lse_log2) {
     if (std::isnan(x)) return {"lse_log2 of some row is NaN", {}};
   }
-  std::vector<std::string> wrong(sampled_rows);
-  std::vector<OutputError> errors(sampled_rows);
+  std::vector<std::string> wrong(compared_rows);
+  std::vector<Check> rows(compared_rows);
   reference::ThreadPool pool(reference::ThreadPool::hardware_threads());
-  pool.claim(sampled_rows, pool.size(), [&](std::int32_t n, int) {
+  pool.claim(compared_rows, pool.size(), [&](std::int32_t n, int) {
     const auto at = static_cast<std::size_t>(n);
-    wrong[at] = check_row(host, sampled_row(spec_, n), errors[at]);
+    wrong[at] = check_row(host, sampled_row(spec_, n), rows[at]);
   });
   Check result;
   for (std::size_t n = 0; n < wrong.size(); ++n) {
     if (!wrong[n].empty()) return {wrong[n], {}};
-    result.error.max = std::max(result.error.max, errors[n].max);
-    result.error.rms += errors[n].rms;
+    result.error.max = std::max(result.error.max, rows[n].error.max);
+    result.error.rms += rows[n].error.rms;
+    if (share_of(rows[n].nearest) >= share_of(result.nearest)) result.nearest = rows[n].nearest;
   }
-  result.error.rms = std::sqrt(result.error.rms / (double{sampled_rows} * spec_.params.head_dim_vo));
+  result.error.rms = std::sqrt(result.error.rms / (double{compared_rows} * spec_.params.head_dim_vo));
   return result;
 }
 

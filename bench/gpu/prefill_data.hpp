@@ -17,7 +17,7 @@
 namespace flashladder::bench {
 
 inline constexpr const char* checked_rows = "160 rows and heads equal the double reference";
-static_assert(sampled_rows == 160);
+static_assert(compared_rows == 160);
 
 class PrefillData {
  public:
@@ -41,13 +41,14 @@ class PrefillData {
   struct Check {
     std::string failure;
     OutputError error;
+    Nearest nearest = {};
   };
   Check check(const GpuTimer& timer, const Launch& launch);
 
  private:
   struct HostCopy;
   Tensor cache(const gpu::DeviceBuffer& buffer, std::int32_t dim) const;
-  std::string check_row(const HostCopy& host, const SampledRow& at, OutputError& error) const;
+  std::string check_row(const HostCopy& host, const SampledRow& at, Check& found) const;
 
   ladder::CaseSpec spec_;
   bool ragged_;

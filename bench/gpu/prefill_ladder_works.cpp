@@ -40,19 +40,19 @@ std::chrono::duration<double> time_of_a_run(const RungRun& run, const GpuTimer& 
 
 }  // namespace
 
-std::vector<TimedWork> prefill_ladder_works(const Timer& timer, const Say& say) {
+std::vector<TimedWork> prefill_ladder_works(const GpuWorkOptions& options, const Timer& timer, const Say& say) {
   std::vector<TimedWork> works;
-  for (const PrefillCase& c : prefill_ladder_cases()) {
+  for (const PrefillCase& c : chosen_or(options.specs, prefill_ladder_cases)) {
     const auto data = std::make_shared<PrefillData>(c.spec);
     for (const ladder::Rung& rung : ladder::rungs()) {
-      if (rung.device != Device::gpu || !rung.supports(data->spec())) continue;
+      if (rung.device != Device::gpu || options.late() || !rung.supports(data->spec())) continue;
       say("checking " + rung.name + " on " + c.spec.name);
       const auto run = std::make_shared<RungRun>(rung, data);
       if (time_of_a_run(*run, *timer) > most_time) continue;
       PrefillData::Check check = data->check(*timer, run->run);
       if (check.failure.empty() && !run->workspace.guards_intact()) check.failure = "wrote outside of its workspace";
       works.push_back({.line = {.family = name_of(Family::prefill_ladder), .work = c.spec.name,
-                                .backend = "flashladder " + rung.name, .error = check.error},
+                                .backend = "flashladder " + rung.name, .error = check.error, .nearest = check.nearest},
                        .bytes = c.bytes(), .flops = c.flops(), .checked = checked_rows, .failure = check.failure,
                        .time_us = [=] { return timer->event_us(run->run); }});
     }

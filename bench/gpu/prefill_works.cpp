@@ -1,4 +1,5 @@
-// Family prefill: the public prefill classes, paged and ragged, as their users call them: plan() once, then run().
+// Family prefill: the public prefill classes, paged and ragged, as their users call them: plan() once, then run(). A case
+// that was asked for is timed on both backends, or on fa2 alone where fa3 refuses it.
 #include <memory>
 #include <optional>
 #include <variant>
@@ -7,6 +8,7 @@
 #include "bench/gpu/api_decode.hpp"
 #include "bench/gpu/families.hpp"
 #include "bench/gpu/prefill_data.hpp"
+#include "core/error.hpp"
 #include "gpu/device.hpp"
 
 namespace flashladder::bench {
@@ -52,22 +54,37 @@ struct PrefillRun {
   }
 };
 
+// None: fa3 refuses a case that fa2 is asked for too.
+std::shared_ptr<PrefillRun> planned_run(const PrefillCase& c, api::Backend backend, const Timer& timer, const Say& say) {
+  try {
+    const auto run = std::make_shared<PrefillRun>(c.spec, backend);
+    run->plan(timer->stream());
+    return run;
+  } catch (const InputError& refusal) {
+    if (backend != api::Backend::fa3 || !c.fa2_too) throw;
+    say(c.spec.name + ", fa3: " + refusal.what());
+    return nullptr;
+  }
+}
+
 }  // namespace
 
-std::vector<TimedWork> prefill_works(const Timer& timer, const Say& say) {
+std::vector<TimedWork> prefill_works(const GpuWorkOptions& options, const Timer& timer, const Say& say) {
   std::vector<TimedWork> works;
-  for (const PrefillCase& c : prefill_cases()) {
+  for (const PrefillCase& c : chosen_or(options.specs, prefill_cases)) {
+    if (options.late()) break;
     std::vector<api::Backend> backends;
     if (gpu::why_no_hopper().empty()) backends.push_back(api::Backend::fa3);
     if (backends.empty() || c.fa2_too) backends.push_back(api::Backend::fa2);
     for (const api::Backend backend : backends) {
       say("checking " + c.spec.name);
-      const auto run = std::make_shared<PrefillRun>(c.spec, backend);
-      run->plan(timer->stream());
+      const std::shared_ptr<PrefillRun> run = planned_run(c, backend, timer, say);
+      if (run == nullptr) continue;
       const Launch launch = [run](void* stream) { run->launch(stream); };
       const PrefillData::Check check = run->data.check(*timer, launch);
       works.push_back({.line = {.family = name_of(Family::prefill), .work = c.spec.name,
-                                .backend = std::string("flashladder ") + api::name_of(backend), .error = check.error},
+                                .backend = std::string("flashladder ") + api::name_of(backend), .error = check.error,
+                                .nearest = check.nearest},
                        .bytes = c.bytes(), .flops = c.flops(), .checked = checked_rows, .failure = check.failure,
                        .time_us = [=] { return timer->event_us(launch); }});
     }

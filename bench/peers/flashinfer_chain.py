@@ -10,7 +10,7 @@ ops     rmsnorm and fused_add_rmsnorm of 64 rows, RoPE of 64 tokens, in a graph 
 append  RoPE on q and k, then append: two kernels, by events.
 Each is compared with torch in float32 once. L2 flushed by reading before each sample; the median counts.
 """
-import argparse, json, math
+import argparse, json, math, time
 import torch
 import flashinfer
 from clock import Clock

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Joins measurement lines, ours and other programs', of any number of rounds into one Markdown table.
 
-  table.py [--all] FILE.jsonl...      one table against the targets; --all: then every case and backend
+  table.py [--compare] [--all] FILE.jsonl...    one table against the targets, if it has a line; --compare: before it one of
+                                                all cases that both sides have; --all: at the end every case and backend
   table.py --selftest
 
 Lines have the form of docs/case_format.md. Of several runs the median counts, with the least and the most beside it. The
@@ -137,6 +138,27 @@ def main_table(lines):
         yield "| " + " | ".join(cells) + " |"
 
 
+def compared(lines):
+    """Every case of which there are lines of ours and of a peer; the peers from the fastest down."""
+    yield "| family | case | ours | us | peers, us | ratio |"
+    yield "|---|---|---|---|---|---|"
+    for family, case in dict.fromkeys(key[:2] for key in lines.runs):
+        sides = defaultdict(list)
+        for line in lines.backends(family, case).values():
+            sides[line["backend"].startswith(OURS)].append(line)
+        if not sides[True] or not sides[False] or family in ("copy", "read"):
+            continue
+        ours, *slower = sorted(sides[True], key=lambda l: l["us"])
+        peers = sorted(sides[False], key=lambda l: l["us"])
+        mine = "; ".join(f"{l['backend'].removeprefix(OURS).strip() or OURS} {times(l)}" for l in (ours, *slower))
+        theirs = "; ".join(f"{l['backend']} {times(l)}" for l in peers)
+        yield f"| {family} | {case} | {mine} | {short(ours['us'])} | {theirs} | {peers[0]['us'] / ours['us']:.2f} |"
+
+
+def has_targets(lines):
+    return any(lines.best(family, case, True) for family, case, *_ in ROWS)
+
+
 def all_lines(lines):
     yield "| family | case | backend | us, median (least-most) | TB/s | runs |"
     yield "|---|---|---|---|---|---|"
@@ -173,6 +195,9 @@ def selftest():
     assert all(re.fullmatch(r"(us|TBps|ratio|slower) [<>]= [\d.]+", t) for row in ROWS for t in row[2:] if t)
     assert len({row[:2] for row in ROWS}) == len(ROWS)
     assert len(list(all_lines(Lines(["\n".join(peers)])))) == 5
+    (row,) = list(compared(Lines(["\n".join(ours), "\n".join(peers)])))[2:]
+    assert row == f"| decode | {skewed} | D6 100 (90-104) | 100 | BatchAttention 130; wrapper 176 | 1.30 |", row
+    assert has_targets(Lines(["\n".join(ours)])) and not has_targets(Lines(["\n".join(peers)]))
 
 
 if __name__ == "__main__":
@@ -180,6 +205,9 @@ if __name__ == "__main__":
         sys.exit(selftest())
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         sys.exit(__doc__)
-    every = "--all" in sys.argv
-    joined = Lines([open(path, encoding="utf-8").read() for path in sys.argv[1:] if path != "--all"])
-    print("\n".join([*machines_text(joined), "", *main_table(joined), *(["", *all_lines(joined)] if every else [])]))
+    joined = Lines([open(path, encoding="utf-8").read() for path in sys.argv[1:] if path not in ("--all", "--compare")])
+    compare = "--compare" in sys.argv
+    tables = [compared(joined)] if compare else []
+    tables += [main_table(joined)] if has_targets(joined) or not compare else []
+    tables += [all_lines(joined)] if "--all" in sys.argv else []
+    print("\n\n".join("\n".join(rows) for rows in [machines_text(joined), *tables]))

@@ -15,7 +15,7 @@
 namespace flashladder::bench {
 namespace {
 
-constexpr std::size_t most_bars = 40;  // of one picture
+constexpr std::size_t most_bars = 60;  // of one picture
 
 using CaseKey = std::pair<std::string, std::string>;  // family, case
 
@@ -119,6 +119,25 @@ draw::Svg error_bars(const Lines& lines) {
   }
   if (bars.empty()) return {};
   return draw::bar_chart(bars, {.caption = {.title = "Error, in percent of the tolerance"}, .unit = "%"});
+}
+
+draw::Svg off_double_bars(const Lines& lines) {
+  std::vector<ErrorLine> errors = lines.errors;
+  std::set<std::string> compared;  // cases that somebody else ran too: they come first
+  std::map<std::string, std::size_t> first;
+  for (const ErrorLine& e : errors) {
+    if (!is_ours(e.backend)) compared.insert(e.work);
+    first.emplace(e.work, first.size());
+  }
+  const auto place = [&](const ErrorLine& e) { return std::pair(!compared.contains(e.work), first[e.work]); };
+  std::stable_sort(errors.begin(), errors.end(), [&](const auto& a, const auto& b) { return place(a) < place(b); });
+  std::vector<draw::Bar> bars;
+  for (const ErrorLine& e : errors) {
+    if (e.error.max <= 0 || bars.size() == most_bars) continue;  // a logarithm has no place for "none"
+    bars.push_back({e.work + ", " + e.backend, {e.error.max}, e.error.rms > 0 ? "rms " + draw::label(e.error.rms) : ""});
+  }
+  if (bars.empty()) return {};
+  return draw::bar_chart(bars, {.caption = {.title = "Largest distance of o from double"}, .logarithmic = true});
 }
 
 }  // namespace flashladder::bench

@@ -26,10 +26,8 @@ Kind kind_of(const Work& w) {
   if (w.family == "rope" || (graph && begins(w, "rope "))) return Kind::rope;
   if (w.family == "append") return Kind::append;
   if (w.family == "decode" || (graph && !begins(w, "chain ")) || (cpu && begins(w, "decode "))) return Kind::decode;
-  if (w.family == "prefill" || w.family == "attn" || (cpu && (begins(w, "prefill ") || begins(w, "append ")))) {
-    return Kind::prefill;
-  }
-  return Kind::other;
+  if (w.family == "prefill" || w.family == "prefill-ladder" || w.family == "attn") return Kind::prefill;
+  return cpu && (begins(w, "prefill ") || begins(w, "append ")) ? Kind::prefill : Kind::other;
 }
 
 CaseShape shape_of(const Work& w) {

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "bench/report/lane_lines.hpp"
 #include "bench/roofline.hpp"
 #include "core/error.hpp"
 #include "ladder/cases/input/text.hpp"
@@ -18,6 +19,7 @@ using ladder::Json;
 struct Run {
   double us;
   std::optional<double> tera_bytes_per_s, tera_flops, error, tolerance;
+  std::optional<OutputError> off_double;
 };
 
 using Key = std::tuple<std::string, std::string, std::string>;
@@ -26,6 +28,7 @@ struct Gathered {
   Lines lines;
   std::map<Key, std::vector<Run>> runs;
   std::vector<Key> order;
+  int taken = 0;  // lines that a report shows something of
 };
 
 const std::string& text_of(const Json& line, const char* key) {
@@ -57,19 +60,40 @@ void add_machine(Gathered& g, const std::string& source, const Json& line) {
   g.lines.machines.push_back({source, line});
 }
 
+// The largest of a case and backend stays.
+void add_error(std::vector<ErrorLine>& errors, const ErrorLine& line) {
+  for (ErrorLine& e : errors) {
+    if (e.work != line.work || e.backend != line.backend) continue;
+    if (line.error.max > e.error.max) e.error = line.error;
+    return;
+  }
+  errors.push_back(line);
+}
+
 void add_run(Gathered& g, const Json& line, bool has_machine) {
   const Key key{text_of(line, "family"), text_of(line, "case"), text_of(line, "backend")};
   require(has_machine, "family", std::get<0>(key), "comes before the file's machine line, which has gpu or cpu");
+  if (std::get<0>(key) == lanes_family) {
+    g.lines.lanes.push_back(profile_of(line));
+    ++g.taken;
+    return;
+  }
+  std::optional<OutputError> off_double;
+  if (const std::optional<double> most = number_of(line, "max_error", true)) {
+    off_double = {*most, number_of(line, "rms_error", true).value_or(0)};
+    add_error(g.lines.errors, {std::get<1>(key), std::get<2>(key), *off_double});
+  }
   const std::optional<double> us = number_of(line, "us", false);
   if (!us) {
-    ++g.lines.left_out;
+    ++(off_double ? g.taken : g.lines.left_out);
     return;
   }
   std::vector<Run>& runs = g.runs[key];
   if (runs.empty()) g.order.push_back(key);
   runs.push_back({*us, number_of(line, "TBps", false), number_of(line, "TFLOPs", false), number_of(line, "error", true),
-                  number_of(line, "tolerance", true)});
+                  number_of(line, "tolerance", true), off_double});
   ++g.lines.measurements;
+  ++g.taken;
 }
 
 void add_file(Gathered& g, const LineText& file) {
@@ -107,6 +131,7 @@ Work work_of(const Key& key, std::vector<Run> runs) {
          .tera_bytes_per_s = middle.tera_bytes_per_s, .tera_flops = middle.tera_flops, .error = {}, .tolerance = {}};
   const Run* worst = nullptr;
   for (const Run& r : runs) {
+    if (r.off_double && (!w.off_double || r.off_double->max > w.off_double->max)) w.off_double = r.off_double;
     if (r.error && (worst == nullptr || share(r) > share(*worst))) worst = &r;
   }
   if (worst != nullptr) w.error = worst->error, w.tolerance = worst->tolerance;
@@ -138,14 +163,24 @@ std::optional<double> Lines::peak_tera_bytes_per_s() const {
   return peak > 0 ? std::optional(peak) : std::nullopt;
 }
 
+std::optional<double> Lines::computed_tera_flops() const {
+  for (const MachineLine& m : machines) {
+    const Json* told = m.fields.find("computed_TFLOPs");
+    if (told != nullptr && told->number().value_or(0) > 0) return told->number();
+  }
+  return std::nullopt;
+}
+
 Lines read_lines(const std::vector<LineText>& files) {
   Gathered g;
   for (const LineText& file : files) {
-    const int before = g.lines.measurements;
+    const int before = g.taken;
     add_file(g, file);
-    require(g.lines.measurements > before, "--lines", ladder::shown(file.source),
+    require(g.taken > before, "--lines", ladder::shown(file.source),
             "holds no measurement: no line has a family and a time");
   }
+  require(g.lines.measurements > 0, "--lines", ladder::shown(files.back().source),
+          "holds no measurement with a time, and no other file does: lanes and errors alone make no report");
   for (const Key& key : g.order) g.lines.works.push_back(work_of(key, std::move(g.runs[key])));
   return std::move(g.lines);
 }

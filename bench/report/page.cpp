@@ -26,6 +26,12 @@ std::string digits(double x) {
 
 std::string rate(const std::optional<double>& x, double factor = 1) { return x ? digits(*x * factor) : "-"; }
 
+// "4.000x", "0.946x"
+std::string times(double factor) {
+  const std::string text = digits(factor);
+  return (factor >= 1e-3 && factor < 1 ? text.substr(0, 5) : text) + "x";
+}
+
 std::string field(const Json& fields, const char* key) {
   const Json* value = fields.find(key);
   if (value == nullptr || value->is_null()) return "-";
@@ -39,7 +45,7 @@ std::string versions(const Json& fields) {
   std::string text;
   for (const auto& [key, value] : *fields.object()) {
     if (key == "gpu" || key == "cpu" || key == "date" || key == "commit" || key == "note" || key == "sm_mhz" ||
-        key == "peak_TBps") {
+        key == "peak_TBps" || key == "peak_TFLOPs" || key == "computed_TFLOPs") {
       continue;
     }
     text += (text.empty() ? "" : ", ") + key + " " + field(fields, key.c_str());
@@ -73,8 +79,20 @@ void add_machine(HtmlPage& page, const Lines& lines) {
   add("read", c.read, units.bytes, c.read != nullptr ? c.read->tera_bytes_per_s : std::nullopt);
   add("GEMM", c.gemm, units.flops, c.gemm != nullptr ? c.gemm->tera_flops : std::nullopt);
   const auto peak = lines.peak_tera_bytes_per_s();
-  if (lines.on_gpu()) rows.push_back({"data sheet's peak", peak ? digits(*peak) : "not known", peak ? "TB/s" : "-", "-"});
-  page.paragraph("Ceilings: what a plain copy, a plain read and a matrix product reach in these same lines.");
+  if (const auto computed = lines.computed_tera_flops()) {
+    rows.push_back({"tensor cores, computed from clock and SMs", digits(*computed), units.flops, "not measured"});
+  }
+  for (const MachineLine& m : lines.machines) {
+    const Json* told = m.fields.find("peak_TFLOPs");
+    if (told == nullptr || !told->number()) continue;
+    rows.push_back({"tensor cores, data sheet's peak", digits(*told->number()), units.flops, "-"});
+    break;
+  }
+  if (lines.on_gpu()) {
+    rows.push_back({"memory, data sheet's peak", peak ? digits(*peak) : "not known", peak ? "TB/s" : "-", "-"});
+  }
+  page.paragraph("Ceilings: what a plain copy, a plain read and a matrix product reach in these same lines; and what was "
+                 "computed or read from a data sheet, which is named so.");
   page.table({"ceiling", "rate", "unit", "case"}, rows);
 }
 
@@ -126,8 +144,8 @@ void add_ladder(HtmlPage& page, const Lines& lines) {
     for (const LadderStep& s : p.steps) {
       without_idea |= s.idea.empty();
       rows.push_back({s.rung, s.idea.empty() ? "-" : s.idea,
-                      digits(s.best->us), s.gain > 0 ? digits(s.gain) + "x" : "-",
-                      digits(p.steps.front().best->us / s.best->us) + "x", s.best->backend});
+                      digits(s.best->us), s.gain > 0 ? times(s.gain) : "-",
+                      times(p.steps.front().best->us / s.best->us), s.best->backend});
     }
     page.table({"rung", "idea", "us", "gain", "in all", "backend"}, rows);
     if (without_idea) page.paragraph("Rungs without an idea here are not in this build; the table of the README has them.");
@@ -161,15 +179,43 @@ void add_errors(HtmlPage& page, const Lines& lines) {
     if (w.error) rows.push_back({w.work, w.backend, draw::label(*w.error), w.tolerance ? draw::label(*w.tolerance) : "-"});
   }
   if (rows.empty()) {
-    page.paragraph("None of these lines carries an error. A report that measures itself (`flashladder report`) has them.");
+    page.paragraph("None of these lines carries an error with its tolerance. A report that measures itself (`flashladder "
+                   "report`) has them.");
+  } else {
+    const draw::Svg bars = error_bars(lines);
+    if (!bars.text.empty()) {
+      page.figure(bars, "The element that came nearest to its tolerance, against the double oracle and the rung below. A "
+                        "rung fails above 100 %.");
+    }
+    page.table({"case", "backend", "error", "tolerance"}, rows);
+  }
+  if (lines.errors.empty()) return;
+  figure(page, off_double_bars(lines),
+         "The largest distance of an element of o from the same formula in double, over sampled rows or heads; beside it "
+         "the root of the mean square. Cases that others ran too come first; of many bars the first are drawn.",
+         "o equals double in every line that says how far it is.");
+  rows.clear();
+  for (const ErrorLine& e : lines.errors) {
+    rows.push_back({e.work, e.backend, draw::label(e.error.max), e.error.rms > 0 ? draw::label(e.error.rms) : "-"});
+  }
+  page.table({"case", "backend", "largest", "rms"}, rows);
+}
+
+void add_lanes(HtmlPage& page, const Lines& lines) {
+  const std::string lane = lines.on_gpu() ? "CTA" : "lane";
+  page.section("Lanes of a plan, predicted and measured");
+  if (lines.lanes.empty()) {
+    page.paragraph("No lanes were measured. A report that measures itself (`flashladder report`) has them.");
     return;
   }
-  const draw::Svg bars = error_bars(lines);
-  if (!bars.text.empty()) {
-    page.figure(bars, "The element that came nearest to its tolerance, against the double oracle and the rung below. A rung "
-                      "fails above 100 %.");
+  page.paragraph("A plan says how much each " + lane + " has to do, in keys. A line through all " + lane +
+                 "s of a picture, cost to time, makes microseconds of it; a mark away from its column's end is what the "
+                 "cost model does not know." +
+                 (lines.on_gpu() ? "" : " A thread works on several lanes, one after the other; each is drawn from 0."));
+  for (const CtaProfile& p : lines.lanes) {
+    const CtaFit f = fit(p);
+    page.figure(picture(p, f, lane), p.backend + ". " + text(p, f, lane) + ".");
   }
-  page.table({"case", "backend", "error", "tolerance"}, rows);
 }
 
 // "commit a -> b, cores 2 -> 4": what may be the cause, and is not the work.
@@ -228,6 +274,7 @@ std::string report_page(const Lines& lines, const Against* against) {
   add_roofline(page, lines, colours);
   add_ladder(page, lines);
   add_rates(page, lines, colours);
+  add_lanes(page, lines);
   add_errors(page, lines);
   add_all(page, lines);
   return page.str();

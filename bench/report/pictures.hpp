@@ -45,6 +45,7 @@ struct LadderPicture {
 };
 std::vector<LadderPicture> ladder_pictures(const Lines& lines);
 
-draw::Svg error_bars(const Lines& lines);  // in percent of the tolerance
+draw::Svg error_bars(const Lines& lines);         // in percent of the tolerance
+draw::Svg off_double_bars(const Lines& lines);    // how far o is from double, on a logarithmic axis
 
 }  // namespace flashladder::bench

@@ -25,7 +25,7 @@ std::string tooltip(const Work& w, double rate, const char* unit) {
   return w.backend + ", " + w.work + ": " + draw::label(rate) + " " + unit;
 }
 
-// One series a backend; those of others are rings.
+// One series a backend; those of others are rings, plug-ins squares.
 class ByBackend {
  public:
   explicit ByBackend(const Colours& colours) : colours_(colours) {}
@@ -35,7 +35,8 @@ class ByBackend {
     const auto at = index_.find(name);
     if (at == index_.end()) {
       index_[name] = series_.size();
-      series_.push_back({.name = name, .colour = colours_.at(name), .points = {}, .joined = joined, .hollow = !w.ours()});
+      series_.push_back({.name = name, .colour = colours_.at(name), .points = {}, .joined = joined,
+                         .hollow = !w.ours() && !w.plugin(), .square = w.plugin()});
     }
     series_[index_[name]].points.push_back(std::move(point));
   }
@@ -62,7 +63,8 @@ std::vector<draw::XyRoof> roofs_of(const Lines& lines, double least_x, double mo
   const Ceilings c = ceilings_of(lines);
   const RateUnits units = units_of(lines);
   std::vector<draw::XyRoof> roofs;
-  const double flops = c.gemm != nullptr ? *c.gemm->tera_flops * units.factor : 0;
+  const std::optional<double> measured = c.gemm != nullptr ? c.gemm->tera_flops : std::nullopt;
+  const double flops = measured.value_or(lines.computed_tera_flops().value_or(0)) * units.factor;
   for (const auto& [name, work] : {std::pair{"read", c.read}, {"copy", c.copy}}) {
     if (work == nullptr) continue;
     const double bytes = *work->tera_bytes_per_s * units.factor;
@@ -74,7 +76,7 @@ std::vector<draw::XyRoof> roofs_of(const Lines& lines, double least_x, double mo
   }
   if (flops > 0) {
     const double from = c.memory() != nullptr ? flops / (*c.memory()->tera_bytes_per_s * units.factor) : least_x;
-    roofs.push_back({"GEMM " + draw::label(flops) + " " + units.flops,
+    roofs.push_back({(measured ? "GEMM " : "computed, not measured: ") + draw::label(flops) + " " + units.flops,
                      {{std::min(from, most_x), flops}, {std::max(from, most_x), flops}}});
   }
   return roofs;
@@ -99,7 +101,8 @@ Axis axis_of(const Work& w, Over what) {
 bool belongs(const Work& w, Over what) {
   const Kind kind = what == Over::prefill_length ? Kind::prefill : Kind::decode;
   const Axis axis = axis_of(w, what);
-  return is_attention(w) && kind_of(w) == kind && axis.x > 0 && !axis.fixed.empty();
+  const bool one_case_of_every_rung = w.family == "prefill-ladder";  // has a picture of its own
+  return is_attention(w) && !one_case_of_every_rung && kind_of(w) == kind && axis.x > 0 && !axis.fixed.empty();
 }
 
 // Of the sets of works that differ in x alone, the one with most different x; of equals the one with most works.

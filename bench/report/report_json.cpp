@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "bench/report/lane_lines.hpp"
 #include "bench/report/targets.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
@@ -22,6 +23,7 @@ Json to_json(const Work& w) {
                            {"TBps", number_or_null(w.tera_bytes_per_s)}, {"TFLOPs", number_or_null(w.tera_flops)}};
   if (w.error) json["error"] = *w.error;
   if (w.tolerance) json["tolerance"] = *w.tolerance;
+  if (w.off_double) json["max_error"] = w.off_double->max, json["rms_error"] = w.off_double->rms;
   return json;
 }
 
@@ -101,22 +103,33 @@ std::string report_json(const Lines& lines, const Against* against) {
   }
   for (const Work& w : lines.works) works.push_back(to_json(w));
   for (const Target& t : targets_of(lines)) targets.push_back(to_json(t));
+  Json::List lanes, errors;
+  for (const CtaProfile& p : lines.lanes) lanes.push_back(to_json(p));
+  for (const ErrorLine& e : lines.errors) {
+    errors.push_back(Json::Object{{"case", e.work}, {"backend", e.backend}, {"max_error", e.error.max},
+                                  {"rms_error", e.error.rms}});
+  }
   const Ceilings c = ceilings_of(lines);
   const auto ceiling = [](const Work* w) { return w != nullptr ? to_json(*w) : Json(); };
-  const Json ceilings = Json::Object{{"copy", ceiling(c.copy)}, {"read", ceiling(c.read)}, {"gemm", ceiling(c.gemm)}};
+  const Json ceilings = Json::Object{{"copy", ceiling(c.copy)}, {"read", ceiling(c.read)}, {"gemm", ceiling(c.gemm)},
+                                     {"computed_TFLOPs", number_or_null(lines.computed_tera_flops())}};
   Json report = Json::Object{{"format", format}, {"machines", machines}, {"measurements", lines.measurements},
                              {"left_out", lines.left_out}, {"ceilings", ceilings},
-                             {"targets", targets}, {"works", works}};
+                             {"targets", targets}, {"works", works}, {"errors", errors}, {"lanes", lanes}};
   if (against != nullptr) report["against"] = to_json(*against);
   return ladder::report_json(report) + "\n";
 }
 
 std::string report_csv(const Lines& lines) {
-  std::string text = "family,case,backend,us,us_low,us_high,runs,TBps,TFLOPs,error,tolerance\n";
+  std::string text = "family,case,backend,us,us_low,us_high,runs,TBps,TFLOPs,error,tolerance,max_error,rms_error\n";
   for (const Work& w : lines.works) {
     text += cell(w.family) + "," + cell(w.work) + "," + cell(w.backend) + "," + cell(std::optional(w.us)) + "," +
             cell(std::optional(w.us_low)) + "," + cell(std::optional(w.us_high)) + "," + std::to_string(w.runs) + "," +
-            cell(w.tera_bytes_per_s) + "," + cell(w.tera_flops) + "," + cell(w.error) + "," + cell(w.tolerance) + "\n";
+            cell(w.tera_bytes_per_s) + "," + cell(w.tera_flops) + "," + cell(w.error) + "," + cell(w.tolerance);
+    for (double OutputError::*of : {&OutputError::max, &OutputError::rms}) {
+      text += "," + cell(w.off_double ? std::optional((*w.off_double).*of) : std::nullopt);
+    }
+    text += "\n";
   }
   return text;
 }

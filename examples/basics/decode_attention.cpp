@@ -37,7 +37,8 @@ int main(int argc, char** argv) {
   const double ms = milliseconds_each(run);
   run(0);
 
-  const double bytes = 2.0 * sizeof(fl::Half) * batch * (1.0 * kv_len * num_kv_heads * head_dim + num_qo_heads * head_dim);
+  const double row = sizeof(fl::Half) * static_cast<double>(b.head_dim);  // of q and o, and of K and V
+  const double bytes = 2 * row * batch * (1.0 * kv_len * b.num_kv_heads + num_qo_heads);
   const double per_second = bytes / (ms * 1e-3), peak = peak_bytes_per_second();
   const fl::Plan& plan = decode.current_plan();
   std::printf("Decode Attention (kv_len=%d, batch=%d):\n  Latency: %.3g ms\n", kv_len, batch, ms);

@@ -20,7 +20,6 @@ struct Steps {
       b.table.last_page_len[static_cast<std::size_t>(r)] = tokens - (pages - 1) * page_size;
       b.table.indices.insert(b.table.indices.end(), all.begin() + r * most, all.begin() + r * most + pages);
     }
-    b.kv_len = tokens;
   }
 };
 

@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   run(0);
 
   // Of a causal prompt of n tokens, query i sees i + 1 keys: n (n + 1) / 2 pairs, each two products of head_dim.
-  const double flop = 4.0 * head_dim * num_qo_heads * batch * (0.5 * seq_len * (seq_len + 1.0));
+  const double flop = 4.0 * b.head_dim * num_qo_heads * batch * (0.5 * seq_len * (seq_len + 1.0));
   std::printf("Prefill Attention (seq_len=%d, batch=%d):\n  Latency: %.3g ms\n  Compute: %.3g TFLOP/s\n  Kernel: %s\n",
               seq_len, batch, ms, flop / ms * 1e-9, prefill.explain().c_str());
   return is_right(b, 0) ? 0 : 1;

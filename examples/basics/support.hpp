@@ -1,4 +1,4 @@
-// What the four programs share, and any program has in some form: memory where attention runs, a clock, numbers to compute
+// What the programs share, and any program has in some form: memory where attention runs, a clock, numbers to compute
 // on, and options.
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <map>
 #include <random>
 #include <string>
@@ -111,29 +112,46 @@ inline void wait() {
 #endif
 }
 
-// Milliseconds from the call to the end of the work, once.
+// Of one call, in milliseconds. wall: from the call to the end of the work. processor: on the CPU, the time of processors
+// that this program's threads took, whatever else the machine is doing; on the GPU it is wall.
+enum class Clock : std::uint8_t { wall, processor };
 template <class Call>
-double milliseconds(Call&& call) {
+double milliseconds(Call&& call, Clock clock = Clock::wall) {
   wait();
   const auto start = std::chrono::steady_clock::now();
+  const std::clock_t ticks = std::clock();
   call();
   wait();
+  if (clock == Clock::processor && !on_gpu) return 1e3 * static_cast<double>(std::clock() - ticks) / CLOCKS_PER_SEC;
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
-// One run's share, when many follow each other as layers do: the median of some such rows, after one to warm up.
+// One run's share, when many follow each other as layers do, of several calls, call(which, i): each the median of some such
+// rows, after one to warm up. They take turns, so that a machine which slows down slows all of them.
+template <class Call>
+std::vector<double> milliseconds_in_turn(std::size_t calls, Call&& call, Clock clock = Clock::wall,
+                                         int rows = on_gpu ? 11 : 3) {
+  const int runs = on_gpu ? 20 : 1;
+  std::vector<std::vector<double>> times(calls);
+  for (int row = 0; row <= rows; ++row) {
+    for (std::size_t which = 0; which < calls; ++which) {
+      const auto one_row = [&] {
+        for (int i = 0; i < runs; ++i) call(which, i);
+      };
+      const double all = milliseconds(one_row, clock);
+      if (row > 0) times[which].push_back(all / runs);
+    }
+  }
+  std::vector<double> medians;
+  for (std::vector<double>& t : times) {
+    std::ranges::sort(t);
+    medians.push_back(t[t.size() / 2]);
+  }
+  return medians;
+}
 template <class Call>
 double milliseconds_each(Call&& call) {
-  const int rows = on_gpu ? 11 : 3, runs = on_gpu ? 20 : 1;
-  std::vector<double> times;
-  for (int row = 0; row <= rows; ++row) {
-    const double all = milliseconds([&] {
-      for (int i = 0; i < runs; ++i) call(i);
-    });
-    if (row > 0) times.push_back(all / runs);
-  }
-  std::ranges::nth_element(times, times.begin() + rows / 2);
-  return times[static_cast<std::size_t>(rows) / 2];
+  return milliseconds_in_turn(1, [&](std::size_t, int i) { call(i); }).front();
 }
 
 inline void say_where() {
@@ -147,7 +165,7 @@ inline std::map<std::string, std::string> options(int argc, char** argv, std::ma
     const auto found = defaults.find(argv[i]);
     const bool alone = found != defaults.end() && (found->second == "no" || found->second == "yes");
     if (found == defaults.end() || (!alone && i + 1 == argc)) {
-      std::fprintf(stderr, "%s: not an option, or without a value. There are:", argv[i]);
+      std::fprintf(stderr, "%s: not an option, or without a value. There are%s", argv[i], defaults.empty() ? " none" : ":");
       for (const auto& [name, value] : defaults) std::fprintf(stderr, " %s (%s)", name.c_str(), value.c_str());
       std::fprintf(stderr, "\n");
       std::exit(2);

@@ -30,7 +30,7 @@ constexpr int warp = 32, tokens_in_block = 2, heads_at_once = 4;
 // Small blocks, and loads and stores without a cache policy: larger blocks, loads that are not allocated in L1 and streaming
 // stores were all slower (docs/measurements/h200-ops.md).
 template <class Piece>
-__global__ void __launch_bounds__(2 * tokens_in_block * warp) kernel(const __grid_constant__ AppendParams p) {
+__global__ void __launch_bounds__(2 * tokens_in_block * warp) append_kernel(const __grid_constant__ AppendParams p) {
   const auto token = static_cast<std::int32_t>(blockIdx.x * tokens_in_block + threadIdx.z / 2);  // at most nnz + 1
   const bool is_v = threadIdx.z % 2 == 1;
   const auto at = static_cast<std::int32_t>(blockIdx.z * blockDim.x + threadIdx.x);  // this lane's piece of each head
@@ -86,7 +86,7 @@ void launch_append(AppendParams p, std::int64_t element_bytes, cudaStream_t stre
   const unsigned grid_y = div_up(heads, heads_in_block), grid_z = div_up(dim, lanes);
   require(grid_y <= most_blocks_yz && grid_z <= most_blocks_yz, "append_key", heads,
           "heads, or head_dim, are too many for one launch");
-  launch(kernel<Piece>,
+  launch(append_kernel<Piece>,
          {.grid = heads == 0 ? 0 : div_up(p.nnz, tokens_in_block), .grid_y = grid_y, .grid_z = grid_z,
           .block = dim3(lanes, warp / lanes, 2 * tokens_in_block), .programmatic = enable_pdl},
          stream, p);

@@ -17,8 +17,8 @@ LaunchShape one_thread_each(std::size_t entries, bool enable_pdl) {
 
 // The request of row i is the last one that begins at or before i (a request without rows begins where the next one does).
 // Binary search finds it, so that the time does not depend on how rows are spread over requests.
-__global__ void rows_kernel(const std::int32_t* append_indptr, const std::int32_t* seq_lens, std::int32_t batch,
-                            std::int32_t* batch_indices, std::int32_t* positions, std::int64_t nnz) {
+__global__ void append_indices_kernel(const std::int32_t* append_indptr, const std::int32_t* seq_lens, std::int32_t batch,
+                                      std::int32_t* batch_indices, std::int32_t* positions, std::int64_t nnz) {
   const std::int64_t i = std::int64_t{blockIdx.x} * threads + threadIdx.x;
   griddepcontrol_wait();  // the previous kernel on the stream may still write the arrays, or read the results
   griddepcontrol_launch_dependents();
@@ -33,7 +33,7 @@ __global__ void rows_kernel(const std::int32_t* append_indptr, const std::int32_
   positions[i] = padding ? 0 : seq_lens[low] - (append_indptr[low + 1] - static_cast<std::int32_t>(i));
 }
 
-__global__ void lengths_kernel(const __grid_constant__ PageTable table, std::int32_t* seq_lens) {
+__global__ void append_lengths_kernel(const __grid_constant__ PageTable table, std::int32_t* seq_lens) {
   const std::int64_t r = std::int64_t{blockIdx.x} * threads + threadIdx.x;
   griddepcontrol_wait();  // the previous kernel on the stream may still write the page table, or read the lengths
   griddepcontrol_launch_dependents();
@@ -50,8 +50,8 @@ void get_batch_indices_positions(std::span<const std::int32_t> append_indptr, st
   check_span("append_indptr", append_indptr, batch + 1);
   check_span("batch_indices", batch_indices, nnz);
   check_span("positions", positions, nnz);
-  launch(rows_kernel, one_thread_each(batch_indices.size(), enable_pdl), stream, append_indptr.data(), seq_lens.data(),
-         static_cast<std::int32_t>(batch), batch_indices.data(), positions.data(), nnz);
+  launch(append_indices_kernel, one_thread_each(batch_indices.size(), enable_pdl), stream, append_indptr.data(),
+         seq_lens.data(), static_cast<std::int32_t>(batch), batch_indices.data(), positions.data(), nnz);
 }
 
 void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::int32_t> kv_last_page_len,
@@ -62,7 +62,7 @@ void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::
   check_span("kv_indptr", kv_indptr, batch + 1);
   check_span("seq_lens", seq_lens, batch);
   const PageTable table{kv_indptr.data(), nullptr, kv_last_page_len.data(), page_size, static_cast<std::int32_t>(batch)};
-  launch(lengths_kernel, one_thread_each(seq_lens.size(), enable_pdl), stream, table, seq_lens.data());
+  launch(append_lengths_kernel, one_thread_each(seq_lens.size(), enable_pdl), stream, table, seq_lens.data());
 }
 
 }  // namespace flashladder::gpu

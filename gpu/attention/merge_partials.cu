@@ -16,8 +16,9 @@ namespace {
 
 // General's final writer is right for every variant: the constant is 0 where there is no ALiBi.
 __global__ void __launch_bounds__(256)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ General::Params variant_params,
-       const __grid_constant__ PackedParams plan, std::int32_t query_tile, std::int32_t head_dim) {
+attention_merge_partials_kernel(const __grid_constant__ QueryRows rows,
+                                const __grid_constant__ General::Params variant_params,
+                                const __grid_constant__ PackedParams plan, std::int32_t query_tile, std::int32_t head_dim) {
   const std::int32_t merge_index = blockIdx.x / query_tile, r = blockIdx.x % query_tile;
   const PackedHeader& header = *plan.view.header;
   if (merge_index >= header.merges * header.copies) return;  // a captured grid is for the largest plan
@@ -48,7 +49,8 @@ void merge_partials(const AttentionCall& call, const PackedShape& shape, const P
   const std::int32_t head_dim = call.params.head_dim_vo;
   const LaunchShape launch_shape{.grid = shape.merges * shape.copies * shape.query_tile,
                                  .block = static_cast<unsigned>(div_up(head_dim < 256 ? head_dim : 256, 32) * 32)};
-  launch(kernel, launch_shape, stream, call.rows, General::params(call), plan, shape.query_tile, head_dim);
+  launch(attention_merge_partials_kernel, launch_shape, stream, call.rows, General::params(call), plan, shape.query_tile,
+         head_dim);
 }
 
 }  // namespace flashladder::gpu

@@ -135,19 +135,28 @@ void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ct
   }
 }
 
+struct Sections {
+  std::int32_t width, narrow;  // as PackedHeader has them
+};
+
 // As many copies as keep keys and values of the whole batch below half of an L2 cache of 50 MB (H100, H200), so that what
-// many CTAs read is read from memory once. But not so few that a section is little work for each CTA: work is taken longest
-// first only inside of a section, and at the end of the last one all CTAs shall be done together.
-std::int32_t section_of(const Plan& plan, const PlanPart& part) {
+// many CTAs read is read from memory once. But the last section is not so narrow that it is little work for each CTA: work
+// is taken longest first only inside of a section, and at its end all CTAs shall be done together. Work that is all alike
+// needs no order.
+Sections sections_of(const Plan& plan, const PlanPart& part) {
   constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2, least_work = 7;  // of each CTA
   std::int64_t tokens = 1;
   for (const std::int32_t len : plan.kv_lens) tokens += len;
   const std::int64_t of_kv_head = tokens * plan.head_dim_vo * 2 * element_bytes;
   const std::int64_t kv_heads = std::max<std::int64_t>(most_bytes / of_kv_head, 1);
+  const std::int64_t width = std::clamp<std::int64_t>(kv_heads * plan.group_size() / part.pack, 1, part.copies);
   const std::int64_t items = std::max<std::int64_t>(std::ssize(part.items), 1);
   const std::int64_t for_work = div_up(least_work * plan.num_ctas(), items);
-  const std::int64_t copies = std::max(kv_heads * plan.group_size() / part.pack, for_work);
-  return static_cast<std::int32_t>(std::clamp<std::int64_t>(copies, 1, part.copies));
+  const auto [least, most] = std::ranges::minmax(part.items, {}, [](const WorkItem& i) { return i.keys.size(); });
+  const bool alike = least.keys.size() >= most.keys.size() / 10 * 9;
+  const std::int64_t narrow = alike || for_work <= width ? (part.copies - 1) / width
+                                                         : std::max<std::int64_t>(part.copies - for_work, 0) / width;
+  return {static_cast<std::int32_t>(width), static_cast<std::int32_t>(narrow)};
 }
 
 }  // namespace
@@ -194,10 +203,11 @@ void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, 
     view.merges[m] = packer.merge(part.merge(m), static_cast<std::int32_t>(first_group + groups));
     groups += view.merges[m].num_groups();
   }
+  const Sections sections = part.items.empty() ? Sections{1, 0} : sections_of(plan, part);
   *view.header = {.claimed = 0, .num_work = static_cast<std::int32_t>(shape.num_work()), .copies = shape.copies,
                   .merges = static_cast<std::int32_t>(shape.merges),
                   .partial_rows = static_cast<std::int32_t>(part.partial_rows),
-                  .groups = static_cast<std::int32_t>(groups), .section = section_of(plan, part)};
+                  .groups = static_cast<std::int32_t>(groups), .section = sections.width, .narrow = sections.narrow};
   std::fill_n(view.arrivals, first_group + groups * shape.copies, 0u);
 }
 

@@ -72,16 +72,18 @@ struct alignas(16) PackedHeader {
   std::int32_t copies = 1;
   std::int32_t merges = 0;               // of one copy, as all that follows
   std::int32_t partial_rows = 0, groups = 0;
-  std::int32_t section = 1;              // copies whose keys and values the L2 cache holds together: who claims by sections
-                                         // takes all items of one section, then those of the next
+  std::int32_t section = 1, narrow = 0;  // copies whose keys and values the L2 cache holds together: who claims by sections
+                                         // takes all items of one section, then those of the next. `narrow` sections have
+                                         // so many, the last one all that are left
 
   struct Place {
     std::int32_t item, copy;
   };
   // Work w in the order of the sections. Inside a section as without: item by item, its copies side by side.
   FL_HD constexpr Place in_sections(std::int32_t w) const {
-    const std::int32_t items = num_work / copies, at = w / (items * section), first = at * section;
-    const std::int32_t width = copies - first < section ? copies - first : section, rest = w - first * items;
+    const std::int32_t items = num_work / copies, by_width = w / (items * section);
+    const std::int32_t at = by_width < narrow ? by_width : narrow, first = at * section;
+    const std::int32_t width = at < narrow ? section : copies - first, rest = w - first * items;
     const std::int32_t item = rest / width;
     return {item, first + rest - item * width};
   }

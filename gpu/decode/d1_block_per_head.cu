@@ -48,8 +48,9 @@ __device__ void load_query(const RopeInAttention& rope, const Element* from, std
 
 template <class Element>
 __global__ void __launch_bounds__(threads)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ PageTable table,
-       const __grid_constant__ General::Params params, const __grid_constant__ RopeInAttention rope) {
+decode_d1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                 const __grid_constant__ PageTable table, const __grid_constant__ General::Params params,
+                 const __grid_constant__ RopeInAttention rope) {
   const AttentionParams& p = params.attention;
   const std::int32_t request = blockIdx.x / rows.num_qo_heads, qo_head = blockIdx.x % rows.num_qo_heads;
   const std::int32_t kv_head = qo_head / rows.group_size, t = threadIdx.x;
@@ -117,7 +118,8 @@ void attend(const AttentionCall& call, cudaStream_t stream) {
                           .shared_bytes = shared_bytes(p.head_dim_qk + p.head_dim_vo),
                           .most_shared_bytes = shared_bytes(most_head_dims)};
   with_element(call, [&]<class Element>() {
-    launch(kernel<Element>, shape, stream, call.rows, call.kv, call.table, General::params(call), rope_in_attention(p));
+    launch(decode_d1_kernel<Element>, shape, stream, call.rows, call.kv, call.table, General::params(call),
+           rope_in_attention(p));
   });
 }
 

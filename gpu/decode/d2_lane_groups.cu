@@ -16,8 +16,9 @@ namespace {
 
 template <class Group>
 __global__ void __launch_bounds__(lane_warps * 32, lane_blocks_per_sm<Group>)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv, const __grid_constant__ PageTable table,
-       const __grid_constant__ Scaled::Params params, std::int32_t window_left) {
+decode_d2_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                 const __grid_constant__ PageTable table, const __grid_constant__ Scaled::Params params,
+                 std::int32_t window_left) {
   using Element = typename Group::Element;
   const std::int32_t tiles = div_up(rows.group_size, Group::rows), kv_heads = rows.num_qo_heads / rows.group_size;
   const std::int32_t request = blockIdx.x / (kv_heads * tiles), kv_head = blockIdx.x / tiles % kv_heads;
@@ -64,8 +65,8 @@ void attend(const AttentionCall& call, cudaStream_t stream) {
   with_lower_instance(call, [&]<class Element, int head_dim>() {
     with_rows(group, [&]<int tile_rows>() {
       const std::int64_t blocks = std::int64_t{call.batch} * call.params.num_kv_heads * div_up(group, tile_rows);
-      launch(kernel<LaneGroup<Element, head_dim, tile_rows>>, {.grid = blocks, .block = lane_warps * 32}, stream, call.rows,
-             call.kv, call.table, Scaled::params(call), call.params.window_left);
+      launch(decode_d2_kernel<LaneGroup<Element, head_dim, tile_rows>>, {.grid = blocks, .block = lane_warps * 32}, stream,
+             call.rows, call.kv, call.table, Scaled::params(call), call.params.window_left);
     });
   });
 }

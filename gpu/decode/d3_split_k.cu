@@ -17,8 +17,8 @@ namespace {
 
 template <class Group>
 __global__ void __launch_bounds__(lane_warps * 32, lane_blocks_per_sm<Group>)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-       const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
+decode_d3_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                 const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename Group::Element;
   const PackedItem item = work_of(plan, rows.group_size, blockIdx.x);
   const RowPlace first = OneQueryRows{plan.pack}(item, 0);
@@ -62,8 +62,8 @@ void attend(const AttentionCall& call, const PackedShape& shape, std::byte* pack
   const PackedParams plan = packed_params(shape, packed, partials, call.params.head_dim_vo);
   with_lower_instance(call, [&]<class Element, int head_dim>() {
     with_rows(shape.query_tile, [&]<int tile_rows>() {
-      launch(kernel<LaneGroup<Element, head_dim, tile_rows>>, {.grid = shape.num_work(), .block = lane_warps * 32}, stream,
-             call.rows, call.kv, Scaled::params(call), plan);
+      launch(decode_d3_kernel<LaneGroup<Element, head_dim, tile_rows>>, {.grid = shape.num_work(), .block = lane_warps * 32},
+             stream, call.rows, call.kv, Scaled::params(call), plan);
     });
   });
   merge_partials(call, shape, plan, stream);

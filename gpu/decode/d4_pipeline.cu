@@ -30,8 +30,8 @@ constexpr int blocks_per_sm = Group::rows <= 4 ? 3 : 2;  // 64 KB of shared memo
 
 template <class Group>
 __global__ void __launch_bounds__(lane_warps * 32, blocks_per_sm<Group>)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-       const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
+decode_d4_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                 const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename Group::Element;
   // One TokenSlots serves a round: 32 tokens of a warp, in round_stages stages.
   constexpr std::uint32_t stage_tokens = tokens_in_stage<Group>, round_stages = 32 / stage_tokens;
@@ -110,7 +110,7 @@ void attend(const AttentionCall& call, const PackedShape& shape, std::byte* pack
     with_rows(shape.query_tile, [&]<int tile_rows>() {
       const LaunchShape launch_shape{.grid = shape.num_work(), .block = lane_warps * 32,
                                      .shared_bytes = lane_warps * sizeof(LaneRing)};
-      const auto run = kernel<LaneGroup<Element, head_dim, tile_rows>>;
+      const auto run = decode_d4_kernel<LaneGroup<Element, head_dim, tile_rows>>;
       launch(run, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
     });
   });

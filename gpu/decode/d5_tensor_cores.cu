@@ -19,8 +19,8 @@ constexpr int stages = head_dim == 64 ? 4 : 3;  // 64, 96 KB: what a block of sm
 
 template <class S>
 __global__ void __launch_bounds__(warps * 32, grid(S::head_dim).ctas_per_sm)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-       const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
+decode_d5_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                 const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
   const PackedItem item = work_of(plan, rows.group_size, blockIdx.x);
   const RowPlace first_row = OneQueryRows{plan.pack}(item, 0);
@@ -81,7 +81,7 @@ void attend(const AttentionCall& call, const PackedShape& shape, std::byte* pack
     using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
     const LaunchShape launch_shape{.grid = shape.num_work(), .block = warps * 32,
                                    .shared_bytes = warps * sizeof(TileRing<S>)};
-    launch(kernel<S>, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
+    launch(decode_d5_kernel<S>, launch_shape, stream, call.rows, call.kv, Scaled::params(call), plan);
   });
   merge_partials(call, shape, plan, stream);
 }

@@ -45,8 +45,8 @@ __device__ auto merge_through(Memory& memory) {
 
 template <class S, class Variant>
 __global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, false).ctas_per_sm)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-       const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
+decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                 const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared<S>& shared = *reinterpret_cast<Shared<S>*>(bytes);
@@ -131,7 +131,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
     constexpr std::size_t of_sm = 228 * 1024, least = of_sm / (grid(head_dim, false).ctas_per_sm + 1);
     const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads,
                             .shared_bytes = std::max(sizeof(Shared<S>), least), .programmatic = call.programmatic};
-    launch(kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
+    launch(decode_d6_kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
   });
 }
 

@@ -21,7 +21,7 @@ struct PairParams {
 
 template <int width>
 __global__ void __launch_bounds__(256)
-kernel(const __grid_constant__ PairParams p, const __grid_constant__ MergeShape shape) {
+merge_state_kernel(const __grid_constant__ PairParams p, const __grid_constant__ MergeShape shape) {
   const std::int64_t pair = std::int64_t{blockIdx.x} * shape.pairs + threadIdx.x / shape.lanes;
   const std::int32_t lane = threadIdx.x % shape.lanes;
   const auto row = static_cast<std::int32_t>(pair / p.num_heads), head = static_cast<std::int32_t>(pair % p.num_heads);
@@ -54,7 +54,7 @@ kernel(const __grid_constant__ PairParams p, const __grid_constant__ MergeShape 
 void launch_pair(const PairParams& p, bool vector, cudaStream_t stream, bool enable_pdl) {
   const std::int64_t rows_and_heads = std::int64_t{p.rows} * p.num_heads;
   const MergeShape shape = merge_shape(rows_and_heads, 2, p.head_dim, vector, multiprocessors());
-  launch(vector ? kernel<4> : kernel<1>,
+  launch(vector ? merge_state_kernel<4> : merge_state_kernel<1>,
          {.grid = shape.blocks(rows_and_heads), .block = shape.threads(), .programmatic = enable_pdl}, stream, p, shape);
 }
 

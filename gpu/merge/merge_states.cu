@@ -67,7 +67,7 @@ __device__ Merged<width> merge_run(const StatesParams& p, const Element* v, cons
 // Two blocks an SM: without the 2 ptxas aims at three, which leaves too few registers, and spills.
 template <class Element, int width>
 __global__ void __launch_bounds__(most_threads, 2)
-kernel(const __grid_constant__ StatesParams p, const __grid_constant__ MergeShape shape) {
+merge_states_kernel(const __grid_constant__ StatesParams p, const __grid_constant__ MergeShape shape) {
   __shared__ Merged<width> runs[most_threads];  // [pair, way, lane]: where ways join
   const std::int32_t lane = threadIdx.x % shape.lanes, way = threadIdx.x / shape.lanes % shape.ways;
   const std::int64_t pair = std::int64_t{blockIdx.x} * shape.pairs + threadIdx.x / (shape.lanes * shape.ways);
@@ -110,7 +110,7 @@ template <class Element>
 void launch_states(const StatesParams& p, std::int64_t states, bool vector, cudaStream_t stream, bool enable_pdl) {
   const std::int64_t rows_and_heads = std::int64_t{p.rows} * p.num_heads;
   const MergeShape shape = merge_shape(rows_and_heads, states, p.head_dim, vector, multiprocessors());
-  launch(vector ? kernel<Element, 4> : kernel<Element, 1>,
+  launch(vector ? merge_states_kernel<Element, 4> : merge_states_kernel<Element, 1>,
          {.grid = shape.blocks(rows_and_heads), .block = shape.threads(), .programmatic = enable_pdl}, stream, p, shape);
 }
 

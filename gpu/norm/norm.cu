@@ -17,11 +17,11 @@ void launch_norm(const NormParams& p, cudaStream_t stream, bool enable_pdl) {
   const NormShape shape = norm_shape(p, add, multiprocessors());
   const LaunchShape blocks{.grid = shape.grid, .block = shape.threads, .programmatic = enable_pdl};
   if (!shape.in_registers) {
-    return launch(shape.aligned ? norm_walk_kernel<Element, EightElements<Element>, add>
-                                : norm_walk_kernel<Element, OneElement<Element>, add>, blocks, stream, p);
+    return launch(shape.aligned ? rmsnorm_walk_kernel<Element, EightElements<Element>, add>
+                                : rmsnorm_walk_kernel<Element, OneElement<Element>, add>, blocks, stream, p);
   }
   const auto with = [&]<int chunks, bool wide>() {
-    launch(norm_kernel<Element, add, chunks, wide>, blocks, stream, p, shape.lanes);
+    launch(rmsnorm_row_kernel<Element, add, chunks, wide>, blocks, stream, p, shape.lanes);
   };
   if (shape.wide) return shape.chunks == 2 ? with.template operator()<2, true>() : with.template operator()<4, true>();
   if (shape.chunks == 1) return with.template operator()<1, false>();

@@ -236,7 +236,7 @@ struct NormLanes {
 
 template <class Element, bool add, int chunks, bool wide>
 __global__ void __launch_bounds__(most_norm_threads(wide), least_norm_blocks(wide, add, chunks))
-norm_kernel(const __grid_constant__ NormParams p, int lanes) {
+rmsnorm_row_kernel(const __grid_constant__ NormParams p, int lanes) {
   __shared__ WarpSums sums;
   using Lanes = NormLanes<Element, add, chunks, wide>;
   const int group = wide ? 0 : threadIdx.x / lanes, groups = wide ? 1 : blockDim.x / lanes;

@@ -25,7 +25,7 @@ struct EightElements : Float8 {
 };
 
 template <class Element, class Values, bool add>
-__global__ void __launch_bounds__(1024) norm_walk_kernel(const __grid_constant__ NormParams p) {
+__global__ void __launch_bounds__(1024) rmsnorm_walk_kernel(const __grid_constant__ NormParams p) {
   using Stored = typename Values::Stored;
   // Two of them, which rows use in turn: while one warp already sums the next row, others may still read the sums of this
   // one.

@@ -60,7 +60,7 @@ __device__ void copy_row(const Rows& rows, const uint4* from, uint4* to, std::in
   }
 }
 
-__global__ void __launch_bounds__(threads, blocks_of_sm) compact_kernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(threads, blocks_of_sm) prefill_compact_pages_kernel(const __grid_constant__ Params p) {
   const Rows& rows = blockIdx.y == 0 ? p.k : p.v;
   const std::uint32_t thread = blockIdx.x * threads + threadIdx.x, step = gridDim.x * threads / rows.lanes;
   griddepcontrol_wait();  // the kernel before may still write pages and page ids, and one before it read the copy
@@ -101,7 +101,7 @@ AttentionCall compact_pages(const AttentionCall& call, const Compaction& to, cud
                       .num_requests = to.capacity.requests};
   const LaunchShape shape{.grid = to.capacity.tokens == 0 ? 0 : std::int64_t{to.num_sms} * (blocks_of_sm / 2), .grid_y = 2,
                           .block = threads, .programmatic = call.programmatic};
-  launch(compact_kernel, shape, stream, params);
+  launch(prefill_compact_pages_kernel, shape, stream, params);
   AttentionCall compacted = call;
   compacted.kv = {k, v, {k_row, 0, p.head_dim_qk}, {v_row, 0, p.head_dim_vo},
                   {nullptr, 1, static_cast<std::int32_t>(to.capacity.tokens)}};

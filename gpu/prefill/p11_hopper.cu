@@ -135,9 +135,9 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
 
 template <class S, class Variant>
 __global__ void __launch_bounds__(S::threads, 1)
-kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBoxes kv,
-       const __grid_constant__ QueryRows rows, const __grid_constant__ typename Variant::Params params,
-       const __grid_constant__ KeyRules rules, const __grid_constant__ PackedParams plan) {
+prefill_p11_kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBoxes kv,
+                   const __grid_constant__ QueryRows rows, const __grid_constant__ typename Variant::Params params,
+                   const __grid_constant__ KeyRules rules, const __grid_constant__ PackedParams plan) {
   extern __shared__ __align__(1024) unsigned char bytes[];
   HopperShared<S>& shared = *reinterpret_cast<HopperShared<S>*>(bytes);
   if (threadIdx.x == 0) shared.barriers.init();
@@ -175,7 +175,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   with_p11_instance(call, [&]<class S, class Variant>() {
     const LaunchShape shape{.grid = capacity.num_ctas, .block = S::threads, .shared_bytes = sizeof(HopperShared<S>),
                             .programmatic = call.programmatic};
-    launch(kernel<S, Variant>, shape, stream, queries, kv_boxes(call, S::keys), call.rows, Variant::params(call),
+    launch(prefill_p11_kernel<S, Variant>, shape, stream, queries, kv_boxes(call, S::keys), call.rows, Variant::params(call),
            key_rules(call.params), plan);
   });
   merge_partials(call, capacity, plan, stream);

@@ -58,9 +58,10 @@ __device__ SoftmaxState<float> attend_row(const KvPages& kv, const General& vari
 }
 
 template <class Element>
-__global__ void kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-                       const __grid_constant__ General::Params params, const __grid_constant__ RopeInAttention rope,
-                       const __grid_constant__ PackedParams plan, std::int32_t query_tile) {
+__global__ void prefill_p1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                                  const __grid_constant__ General::Params params,
+                                  const __grid_constant__ RopeInAttention rope, const __grid_constant__ PackedParams plan,
+                                  std::int32_t query_tile) {
   const AttentionParams& p = params.attention;
   const General variant{params};
   extern __shared__ float shared[];
@@ -125,8 +126,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
                           .shared_bytes = static_cast<std::size_t>(tile) * row_bytes(call.params),
                           .most_shared_bytes = most_shared_bytes};
   with_element(call, [&]<class Element>() {
-    launch(kernel<Element>, shape, stream, call.rows, call.kv, General::params(call), rope_in_attention(call.params), plan,
-           tile);
+    launch(prefill_p1_kernel<Element>, shape, stream, call.rows, call.kv, General::params(call),
+           rope_in_attention(call.params), plan, tile);
   });
   merge_partials(call, capacity, plan, stream);
 }

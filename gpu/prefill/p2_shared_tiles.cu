@@ -146,9 +146,9 @@ __device__ void write_rows(Shared& shared, const float (&o)[block_rows][8], Soft
 
 template <class Element>
 __global__ void __launch_bounds__(threads, lower_prefill_grid.ctas_per_sm)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-       const __grid_constant__ Scaled::Params params, const __grid_constant__ KeyRules rules,
-       const __grid_constant__ PackedParams plan) {
+prefill_p2_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                  const __grid_constant__ Scaled::Params params, const __grid_constant__ KeyRules rules,
+                  const __grid_constant__ PackedParams plan) {
   const PackedRows place{plan.pack};
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
@@ -186,7 +186,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   const PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo);
   with_lower_prefill_instance(call, capacity.query_tile, [&]<class Element>() {
     const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared)};
-    launch(kernel<Element>, shape, stream, call.rows, call.kv, Scaled::params(call), key_rules(call.params), plan);
+    launch(prefill_p2_kernel<Element>, shape, stream, call.rows, call.kv, Scaled::params(call), key_rules(call.params),
+           plan);
   });
   merge_partials(call, capacity, plan, stream);
 }

@@ -178,9 +178,9 @@ __device__ SeenTiles warp_tiles(const KeyRules& rules, const PackedItem& item, P
 
 template <class S>
 __global__ void __launch_bounds__(S::threads, S::ctas_per_sm)
-kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-       const __grid_constant__ typename S::Variant::Params params, const __grid_constant__ KeyRules rules,
-       const __grid_constant__ PackedParams plan) {
+prefill_p5_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
+                  const __grid_constant__ typename S::Variant::Params params, const __grid_constant__ KeyRules rules,
+                  const __grid_constant__ PackedParams plan) {
   const typename S::Variant variant{params};
   const PackedRows place{plan.pack};
   extern __shared__ __align__(128) unsigned char bytes[];
@@ -260,7 +260,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   with_p5_instance(call, [&]<class Element, int qk, int vo, class Variant>() {
     using S = Shape<Element, qk, vo, Variant>;
     const LaunchShape shape{.grid = capacity.num_ctas, .block = S::threads, .shared_bytes = sizeof(Shared<S>)};
-    launch(kernel<S>, shape, stream, call.rows, call.kv, Variant::params(call), key_rules(call.params), plan);
+    launch(prefill_p5_kernel<S>, shape, stream, call.rows, call.kv, Variant::params(call), key_rules(call.params), plan);
   });
   merge_partials(call, capacity, plan, stream);
 }

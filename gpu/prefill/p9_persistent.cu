@@ -123,9 +123,9 @@ __device__ void consume(Shared& shared, int group, const QueryBoxes& queries, co
 }
 
 __global__ void __launch_bounds__(S::threads, 1)
-kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBoxes kv,
-       const __grid_constant__ QueryRows rows, const __grid_constant__ Scaled::Params params,
-       const __grid_constant__ KeyRules rules, const __grid_constant__ PackedParams plan) {
+prefill_p9_kernel(const __grid_constant__ QueryBoxes queries, const __grid_constant__ KvBoxes kv,
+                  const __grid_constant__ QueryRows rows, const __grid_constant__ Scaled::Params params,
+                  const __grid_constant__ KeyRules rules, const __grid_constant__ PackedParams plan) {
   extern __shared__ __align__(1024) unsigned char bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
   if (threadIdx.x == 0) {
@@ -152,8 +152,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   require_lower_hopper(call, capacity.query_tile);
   const PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo);
   const LaunchShape shape{.grid = capacity.num_ctas, .block = S::threads, .shared_bytes = sizeof(Shared)};
-  launch(kernel, shape, stream, query_boxes(call, plan.pack), kv_boxes(call, S::keys), call.rows, Scaled::params(call),
-         key_rules(call.params), plan);
+  launch(prefill_p9_kernel, shape, stream, query_boxes(call, plan.pack), kv_boxes(call, S::keys), call.rows,
+         Scaled::params(call), key_rules(call.params), plan);
   merge_partials(call, capacity, plan, stream);
 }
 

@@ -129,7 +129,7 @@ struct HeadsAtOnce {
 // Seven blocks an SM leave a thread 72 registers: with 64 it is slower, with 80 as well (docs/measurements/h200-ops.md).
 template <class Element, RopeStyle style, class Angles>
 __global__ void __launch_bounds__(rope_threads, 7)
-rope_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ Angles angles) {
+rope_rows_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ Angles angles) {
   const TokenLane at;
   const TwoPieces qk = TwoPieces::of(at.lane, p.rotary_dim, p.q.dim), v = TwoPieces::of(at.lane, 0, p.v.dim);
   griddepcontrol_wait();  // the previous kernel on the stream may still write q, k, v and positions, or read the pages

@@ -1,5 +1,5 @@
-// A call of a RoPE kernel, and the instances of gpu/rope/rope_kernel.cuh: dtype x style x angles of rope_kernel, and dtype x
-// angles of rope_elements_kernel.
+// A call of a RoPE kernel, and the instances of gpu/rope/rope_kernel.cuh: dtype x style x angles of rope_rows_kernel, and
+// dtype x angles of rope_elements_kernel.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +44,7 @@ void launch_rope_append(const RopeCall& call, bool pieces, const Angles& angles)
   const std::int32_t lanes = std::max(p.k.dim, p.v.dim) / 16;
   if (!pieces || lanes > rope_threads) return launch_rope_elements<Element>(call, angles);
   const auto with_style = [&]<RopeStyle style>() {
-    launch(rope_kernel<Element, style, Angles>,
+    launch(rope_rows_kernel<Element, style, Angles>,
            launch_shape(call, token_shape(p.num_heads(), lanes, rope_heads_at_once, rope_threads)), call.stream, p, angles);
   };
   if (call.style == RopeStyle::neox) return with_style.template operator()<RopeStyle::neox>();

@@ -1,0 +1,100 @@
+"""FlashInfer through its wrappers: plan() is done once, run() is what is timed. Its kernels are compiled at the first call,
+which needs nvcc."""
+from peer import Peer
+
+WORKSPACE = 512 << 20
+
+
+class FlashInfer(Peer):
+    get = "pip install flashinfer-python, and nvcc, which compiles its kernels"
+    module = "flashinfer"
+
+    def workspace(self, work):
+        import torch
+        return torch.zeros(WORKSPACE, dtype=torch.uint8, device=work.device)
+
+    def options(self, work):
+        case = work.case
+        return dict(sm_scale=case.sm_scale, window_left=case.window_left, logits_soft_cap=case.logits_soft_cap or None,
+                    q_data_type=work.dtype, kv_data_type=work.dtype)
+
+    def pages(self, work):
+        return work.page_indptr, work.page_ids, work.last_page_len
+
+    def heads(self, case):
+        return case.num_qo_heads, case.num_kv_heads, case.head_dim_qk
+
+
+class Prefill(FlashInfer):
+    def __init__(self, backend):
+        self.name, self.backend = f"FlashInfer {backend}", backend
+
+    def refuses(self, case):
+        return "its decode has wrappers of its own" if case.family == "decode" else None
+
+    def prepare(self, work):
+        import flashinfer
+        case = work.case
+        options = dict(self.options(work), causal=case.causal, head_dim_vo=case.head_dim_vo)
+        kind = "Ragged" if case.contiguous else "Paged"
+        make = getattr(flashinfer, f"BatchPrefillWith{kind}KVCacheWrapper")
+        wrapper = make(self.workspace(work), "NHD", backend=self.backend)
+        if case.contiguous:
+            wrapper.plan(work.cu_q, work.cu_k, *self.heads(case), **options)
+            return lambda: wrapper.run(work.q, work.k, work.v)
+        wrapper.plan(work.qo_indptr, *self.pages(work), *self.heads(case), case.page_size, **options)
+        return lambda: wrapper.run(work.q, work.kv)
+
+
+class Decode(FlashInfer):
+    def __init__(self, tensor_cores):
+        self.name, self.tensor_cores = "FlashInfer tensor-core" if tensor_cores else "FlashInfer cuda-core", tensor_cores
+
+    def refuses(self, case):
+        if not case.decode:
+            return "it takes one query a request"
+        one_dim = case.head_dim_qk == case.head_dim_vo
+        return None if one_dim and not case.contiguous else "it takes pages with K and V of one head dim"
+
+    def prepare(self, work):
+        import flashinfer
+        make = flashinfer.BatchDecodeWithPagedKVCacheWrapper
+        wrapper = make(self.workspace(work), "NHD", use_tensor_cores=self.tensor_cores)
+        wrapper.plan(*self.pages(work), *self.heads(work.case), work.case.page_size, **self.options(work))
+        return lambda: wrapper.run(work.q, work.kv)
+
+
+class BatchAttention(FlashInfer):
+    """Decode and prefill in one persistent kernel."""
+    name = "FlashInfer BatchAttention"
+
+    def refuses(self, case):
+        if case.contiguous or case.head_dim_qk != case.head_dim_vo:
+            return "it takes pages with K and V of one head dim"
+        return "it is called without a window and a soft cap" if case.window_left >= 0 or case.logits_soft_cap > 0 else None
+
+    def prepare(self, work):
+        import flashinfer
+        case, wrapper = work.case, flashinfer.BatchAttention(kv_layout="NHD")
+        wrapper.plan(work.cu_q, work.page_indptr.to(work.device), work.page_ids, work.kv_lens, *self.heads(case),
+                     case.head_dim_vo, case.page_size, causal=case.causal or case.decode, sm_scale=case.sm_scale,
+                     q_data_type=work.dtype, kv_data_type=work.dtype)
+        return lambda: wrapper.run(work.q, work.kv, logits_soft_cap=0.0)  # without it some versions compare None
+
+
+class Xqa(FlashInfer):
+    name = "FlashInfer xqa"
+
+    def refuses(self, case):
+        if not case.decode or case.page_size not in (16, 32, 64, 128) or case.head_dim_qk != case.head_dim_vo:
+            return "it takes one query a request, pages of 16 to 128 and one head dim"
+        return "it is called without a window and a soft cap" if case.window_left >= 0 or case.logits_soft_cap > 0 else None
+
+    def prepare(self, work):
+        from flashinfer.decode import xqa_batch_decode_with_kv_cache as attend
+        workspace, table = self.workspace(work), work.block_table
+        return lambda: attend(work.q, work.kv, workspace, table, work.kv_lens, work.max_k, bmm1_scale=work.case.sm_scale,
+                              kv_layout="NHD")
+
+
+PEERS = [Decode(True), Decode(False), Xqa(), Prefill("fa3"), Prefill("fa2"), BatchAttention()]
