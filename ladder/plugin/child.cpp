@@ -24,6 +24,7 @@
 #include "core/error.hpp"
 #include "ladder/plugin/leaks.hpp"
 #include "ladder/plugin/load.hpp"
+#include "ladder/plugin/python_plugin.hpp"
 #include "ladder/plugin/run_twice.hpp"
 
 namespace flashladder::ladder {
@@ -121,6 +122,9 @@ void guarded(Report& report, const std::function<void()>& body) {
     report.no_plugin = e.argument == "--plugin";
     report.ending = Ending::failed;
     put(report.message, report.no_plugin ? e.rule : e.what());
+  } catch (const Misbehaved& e) {
+    report.ending = e.ending;
+    put(report.message, e.what());
   } catch (const std::exception& e) {
     report.ending = Ending::failed;
     put(report.message, e.what());
@@ -243,6 +247,10 @@ ChildRun run_in_child(const std::string& path, const Case& c, const ChildOptions
 }
 
 ChildRun time_in_child(const std::string& path, const Case& c, const TimedRun& timed, const ChildOptions& options) {
+  if (is_python(path)) {
+    return {.ending = Ending::refused,
+            .message = "a plug-in in Python is verified and not timed: every run is a question to another process"};
+  }
   return in_child_with_plugin(path, c, options, [&](const Rung& rung) {
     Outcome outcome{.ending = Ending::finished, .message = {}, .result = timed(rung, c)};
     if (!outcome.result->guards_intact) outcome.ending = Ending::wrote_outside;
