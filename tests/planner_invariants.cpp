@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <numeric>
 #include <string>
 #include <tuple>
@@ -93,21 +94,29 @@ bool same_tile(const FlatPlan::Work& a, const FlatPlan::Work& b) {
 // Claimed: the costliest first, and what costs the same by tile, keys and head.
 std::string order(const PlanInputs& in, const FlatPlan& plan) {
   std::vector<FlatPlan::Work> expected = by_tile(plan);
+  const auto cost = [&](const FlatPlan::Work& w) {
+    return static_cast<float>(in.cost.item(w.item.rows.size(), w.item.keys.size()));
+  };
+  std::map<std::int32_t, std::pair<float, float>> costs;  // of each part, least and most
+  for (const FlatPlan::Work& w : expected) {
+    auto& [least, most] = costs.try_emplace(w.part, cost(w), cost(w)).first->second;
+    least = std::min(least, cost(w)), most = std::max(most, cost(w));
+  }
+  const auto alike = [&](const FlatPlan::Work& w) { return costs.at(w.part).first >= 0.9f * costs.at(w.part).second; };
   if (in.claimed) {
     std::ranges::stable_sort(expected, {}, [](const FlatPlan::Work& w) {
       return std::tuple(w.part, w.item.request, w.item.rows.begin, w.item.keys.begin, w.item.head);
     });
+    // Costliest first, but for parts whose items cost the same to within a tenth.
     std::ranges::stable_sort(expected, {}, [&](const FlatPlan::Work& w) {
-      return std::pair(w.part, -in.cost.item(w.item.rows.size(), w.item.keys.size()));
+      return std::pair(w.part, alike(w) ? 0 : -cost(w));
     });
   }
   for (std::size_t i = 0; i < expected.size(); ++i) {
     // Of a line of all heads that is claimed the heads come one after the other, not side by side.
     const bool line_of_all = in.claimed && in.policy == SplitPolicy::balanced;
     if (!line_of_all && expected[i].item != plan.work[i].item) return "work out of order";
-    const WorkItem &a = expected[i].item, &b = plan.work[i].item;
-    const auto cost = [&](const WorkItem& item) { return in.cost.item(item.rows.size(), item.keys.size()); };
-    if (cost(a) != cost(b)) return "costs out of order";
+    if (!alike(expected[i]) && cost(expected[i]) != cost(plan.work[i])) return "costs out of order";
   }
   return "";
 }

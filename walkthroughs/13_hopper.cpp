@@ -193,21 +193,22 @@ void sections(Narrator& n) {
                                         .machine = {.num_sms = ctas, .ctas_per_sm = 1}});
   const PlanPart& part = plan.parts.front();
   const auto items = static_cast<std::int32_t>(part.items.size());
-  // gpu/attention/packed_plan.cpp: half of the L2 cache for K and V, but work enough for every CTA.
+  // gpu/attention/packed_plan.cpp: half of the L2 cache for K and V, but work enough for every CTA in the last section.
   const std::int64_t of_kv_head = (std::int64_t{1} + lens[0] + lens[1]) * dim * 2 * 2, most = 24 << 20;
   const std::int64_t kv_heads = std::max<std::int64_t>(most / of_kv_head, 1);
   const std::int64_t for_work = div_up(std::int64_t{7} * ctas, std::int64_t{items});
-  const auto section = static_cast<std::int32_t>(std::max(kv_heads * q_heads / heads, for_work));
+  const auto section = static_cast<std::int32_t>(kv_heads * q_heads / heads);
   n.step("Two causal prefills of 8192 tokens, %d query heads on %d KV heads. K and V of one KV head are %.0f MiB, of all "
          "%.0f MiB; P11 counts with an L2 cache of 50 MB. The plan has %d items (tiles of 128 rows) for each query head. In "
-         "24 MiB there is room for %td KV heads, that is %td query heads; to give each of %d CTAs 7 works, %td are enough. "
-         "So a section is %d query heads. How many bytes of K and V do the first %d works, one a CTA, read?", q_heads, heads,
+         "24 MiB there is room for %td KV heads, that is %td query heads: a section. To give each of %d CTAs 7 works, %td are "
+         "enough: the last section need not be wider. How many bytes of K and V do the first %d works, one a CTA, read?", q_heads, heads,
          of_kv_head / 1048576.0, heads * of_kv_head / 1048576.0, items, kv_heads, kv_heads * q_heads / heads, ctas, for_work,
-         section, ctas);
+         ctas);
   std::vector<std::vector<std::string>> rows;
   std::vector<std::int64_t> worked_on;
   for (const std::int32_t width : {q_heads, section}) {
-    const gpu::PackedHeader header{.num_work = items * q_heads, .copies = q_heads, .section = width};
+    const gpu::PackedHeader header{.num_work = items * q_heads, .copies = q_heads, .section = width,
+                                   .narrow = q_heads / width - 1};
     std::set<std::pair<std::int32_t, std::int32_t>> at_once;  // (request, KV head) of the first works, one a CTA
     for (std::int32_t w = 0; w < ctas; ++w) {
       const gpu::PackedHeader::Place place = header.in_sections(w);
