@@ -151,7 +151,7 @@ void places(Narrator& n, const std::vector<CtaParts>& items) {
   n.section("Two places in turn, one barrier an item");
   const ShortBatch uneven{"", {3000, 200, 200, 200, 200, 200, 200}, 24, 2};
   const Plan plan = uneven.d7_plan(uneven.clusters(14));
-  n.say("Where lengths differ, a cluster has several items: one request of 3000 keys and six of 200, 24/2, are %td items for "
+  n.step("Where lengths differ, a cluster has several items: one request of 3000 keys and six of 200, 24/2, are %td items for "
         "%d clusters.", plan.num_work(), plan.num_ctas());
   n.step("A cluster with three items in its queue, the tiles of KV heads 0, 1 and 2. A CTA may overwrite its rows only when "
          "every neighbour has read them, and end only then. Each protocol in %d orders in which the CTAs may run. wrong "
@@ -274,7 +274,7 @@ void the_rung(Narrator& n) {
   bool same = true;
   for (std::uint32_t seed = 2; seed < 12; ++seed) same = same && run_clusters(c, plan, seed).o == clusters.o;
   n.check_that("ten more runs, their CTAs in other orders, give the same bits", same);
-  n.question("A tile of 16 rows takes 16 CTAs to join it. What changes in step 7 if every CTA has a row to read?");
+  n.question("A tile of 16 rows takes 16 CTAs to join it. What changes in step 8 if every CTA has a row to read?");
 }
 
 }  // namespace
