@@ -12,6 +12,7 @@
 #include "bench/gpu_cases.hpp"
 #include "bench/measurement.hpp"
 #include "bench/timed_work.hpp"
+#include "ladder/agree.hpp"
 #include "ladder/rung.hpp"
 
 namespace flashladder::bench {
@@ -29,6 +30,8 @@ Measurement time_floor(const GpuTimer& timer, const TimedWork& work);
 
 // A matrix product by the toolkit's cuBLAS, which is loaded now, if it is there: one work, or none. Its output is checked.
 std::vector<TimedWork> prepare_gemm(const std::shared_ptr<GpuTimer>& timer);
+// A plug-in's median by the same timer; called in a process of its own (bench/plugin_host.hpp).
+ladder::RunResult time_plugin_on_gpu(const ladder::Rung& plugin, const ladder::Case& c);
 
 struct GpuWorkOptions {
   std::vector<const ladder::Rung*> rungs;     // decode and graph: which, in the ladder's order

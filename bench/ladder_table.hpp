@@ -11,10 +11,11 @@
 namespace flashladder::bench {
 
 struct LadderRow {
-  std::string work, rung, idea;
+  std::string work, rung, idea;          // of a plug-in: its backend, and no idea
   double us = 0, tera_flops = 0;
   std::optional<double> share_of_peak;   // of what the tensor cores could do
-  std::string below;                     // the nearest rung below that was timed on this case; "" if none
+  std::string below;                     // the nearest rung below that was timed on this case; "" if none. For a plug-in,
+                                         // which stands nowhere on the ladder: the fastest rung that it outruns
   std::optional<double> gain;            // its time divided by this one's
 };
 

@@ -18,6 +18,7 @@ std::shared_ptr<GpuTimer> gpu_timer() { no_gpu(); }
 std::vector<Measurement> time_ceilings(const GpuTimer&) { no_gpu(); }
 Measurement time_floor(const GpuTimer&, const TimedWork&) { no_gpu(); }
 std::vector<TimedWork> prepare_gemm(const std::shared_ptr<GpuTimer>&) { no_gpu(); }
+ladder::RunResult time_plugin_on_gpu(const ladder::Rung&, const ladder::Case&) { no_gpu(); }
 std::vector<TimedWork> prepare(Family, const GpuWorkOptions&, const std::shared_ptr<GpuTimer>&,
                                const std::function<void(const std::string&)>&) {
   no_gpu();

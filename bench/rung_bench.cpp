@@ -20,19 +20,6 @@ bool is_decode(const CaseSpec& s) {
   return std::all_of(s.qo_lens.begin(), s.qo_lens.end(), [](std::int32_t n) { return n == 1; });
 }
 
-// Decode reads every key and value once; prefill is measured by its multiplications; an append between the two by both.
-Measurement line_of(const CaseSpec& s, const Rung& rung, double ms, int threads) {
-  const AttentionParams& p = s.params;
-  const double dims = p.head_dim_qk + p.head_dim_vo;
-  const double bytes = static_cast<double>(s.total_kv()) * p.num_kv_heads * dims * static_cast<double>(size_of(s.dtype));
-  const double flops = 2 * static_cast<double>(s.visible_pairs()) * dims * p.num_qo_heads;
-  const std::string pages = std::string(", ") + name_of(s.kv_layout) + " p" + std::to_string(s.page_size);
-  Measurement m{.family = "cpu", .work = cpu_case_string(s), .backend = "flashladder " + rung.name + pages, .us = ms * 1e3,
-                .tera_flops = flops / ms * 1e-9, .threads = threads};
-  if (s.nnz_qo() < s.total_kv()) m.tera_bytes_per_s = bytes / ms * 1e-9;
-  return m;
-}
-
 }  // namespace
 
 std::vector<RungTiming> time_rungs(const Case& c, std::span<const Rung* const> rungs, const ladder::Settings& settings,
@@ -52,12 +39,25 @@ std::vector<RungTiming> time_rungs(const Case& c, std::span<const Rung* const> r
     const RunResult& result = results[rung->name] = run_rung(
         *rung, c, settings, [&](const std::function<void()>& run) { return median_ms(rounds, run); });
     const int threads = rung->parallel ? settings.thread_count() : 1;
-    Measurement line = line_of(c.spec, *rung, result.milliseconds, threads);
+    Measurement line = cpu_line(c.spec, "flashladder " + rung->name, result.milliseconds, threads);
     ladder::Comparison agreement = agree(c, result, below.empty() ? nullptr : &results[below], sample);
     line.nearest = {agreement.worst().error, agreement.worst().tolerance};
     timings.push_back({std::move(line), rung->name, below, sample.text(), std::move(agreement)});
   }
   return timings;
+}
+
+// Decode reads every key and value once; prefill is measured by its multiplications; an append between the two by both.
+Measurement cpu_line(const CaseSpec& s, const std::string& backend, double ms, int threads) {
+  const AttentionParams& p = s.params;
+  const double dims = p.head_dim_qk + p.head_dim_vo;
+  const double bytes = static_cast<double>(s.total_kv()) * p.num_kv_heads * dims * static_cast<double>(size_of(s.dtype));
+  const double flops = 2 * static_cast<double>(s.visible_pairs()) * dims * p.num_qo_heads;
+  const std::string pages = std::string(", ") + name_of(s.kv_layout) + " p" + std::to_string(s.page_size);
+  Measurement m{.family = "cpu", .work = cpu_case_string(s), .backend = backend + pages, .us = ms * 1e3,
+                .tera_flops = flops / ms * 1e-9, .threads = threads};
+  if (s.nnz_qo() < s.total_kv()) m.tera_bytes_per_s = bytes / ms * 1e-9;
+  return m;
 }
 
 std::string cpu_case_string(const CaseSpec& spec) {

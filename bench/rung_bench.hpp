@@ -25,6 +25,10 @@ std::vector<RungTiming> time_rungs(const ladder::Case& c, std::span<const ladder
                                    const ladder::Settings& settings, int rounds,
                                    const std::function<void(const std::string&)>& say);
 
+// A line of family cpu: its rates are those of the case. backend: without the layout and the page size, which are added.
+// threads: 0 if it is not known how many a run takes.
+Measurement cpu_line(const ladder::CaseSpec& spec, const std::string& backend, double ms, int threads);
+
 // The case string of family cpu, the same for programs that know no pages: "decode B32 kv2048 32/8 d128 f32".
 std::string cpu_case_string(const ladder::CaseSpec& spec);
 

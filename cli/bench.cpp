@@ -27,8 +27,9 @@ void refuse_idle_options(const BenchOptions& o, const ladder::Command& command) 
   refuse_idle(command, "--rung", !on_cpu && !rungs, "on these families: rungs are timed by decode and graph");
   refuse_idle(command, "--no-plan", !on_cpu, "with a FAMILY: plan is a family of its own");
   refuse_idle(command, "--threads", !on_cpu && !plans, "on the GPU");
+  o.plugins.refuse_idle();
   for (const char* option : {"--rounds", "--jsonl", "--run", "--commit", "--html", "--csv", "--rung", "--policy",
-                             "--threads"}) {
+                             "--threads", "--plugin"}) {
     refuse_idle(command, option, listed, "with --list, which times nothing");
   }
 }
@@ -63,7 +64,8 @@ void add_bench(ladder::Program& program) {
   const auto o = std::make_shared<BenchOptions>();
   command.add("FAMILY", &o->families,
               "On a GPU: decode, graph, prefill, prefill-ladder, append, norm, rope, plan; none: the CPU rungs");
-  command.add("--rung,--rungs", &o->rungs, "Rungs, D5,D6 or again for more; else C4, on a GPU the top decode rung");
+  command.add("--rung,--rungs", &o->rungs, "Rungs, D5,D6 or again for more; else C4, on a GPU D6");
+  o->plugins.add_to(command);
   command.add("--cases", &o->table, "A JSON table of cases", {.value = "FILE"});
   command.add("--rounds", &o->rounds, "CPU: rounds, of which the median counts (7). GPU: lines of each work (1)",
               {.least = 1, .most = 100000});
@@ -81,7 +83,8 @@ void add_bench(ladder::Program& program) {
   o->shape.add_to(command);
   command.footer("On the CPU, without --cases or --kv: prefill B1 S2048 and decode B32 kv2048,\n"
                  "32/8 heads, d128, f32, pages of 16 in NHD and HND. On a GPU: what --list prints;\n"
-                 "--cases and --kv are for decode, graph, prefill and plan.\n"
+                 "--cases and --kv are for decode, graph, prefill and plan; --plugin is for\n"
+                 "decode, prefill and prefill-ladder, and one that is wrong is not timed.\n"
                  "Example:\n"
                  "  flashladder bench --kv 1024x4 --dtype f32 --rung C3,C4 --jsonl b.jsonl\n"
                  "  flashladder bench decode graph --list");

@@ -11,6 +11,7 @@
 #include "core/error.hpp"
 #include "core/write_file.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -19,9 +20,34 @@ struct Results {
   std::vector<bench::Measurement> lines;
   std::vector<bench::RungTiming> timings;
   double read_tera_bytes_per_s = 0;
+  std::vector<std::string> failures = {}, notes = {};  // of plug-ins: who is wrong, who does not take what
 };
 
 int rounds_of(const BenchOptions& o) { return o.rounds.value_or(bench::default_rounds); }
+
+bench::Introduced cpu_plugins(const BenchOptions& o) {
+  bench::Introduced all = o.plugins.introduced();
+  for (const bench::Plugin& p : all.plugins) {
+    require(p.rung.device == Device::cpu, "--plugin", p.path,
+            "runs on a GPU, where the L2 cache is flushed between runs: name the family, as in bench decode");
+  }
+  return all;
+}
+
+void time_plugins(Results& results, const ladder::Case& c, const std::vector<bench::Plugin>& plugins, const BenchOptions& o,
+                  Progress& progress, Refusals& refusals) {
+  for (const bench::Plugin& plugin : plugins) {
+    progress.say(plugin.rung.name + " on " + c.spec.name);
+    const bench::PluginTiming one = bench::time_plugin(c, plugin, rounds_of(o), o.plugins.child());
+    if (!one.refused.empty()) refusals.add(plugin.rung.name, c.spec.name, one.refused);
+    if (!one.failure.empty()) {
+      results.failures.push_back(plugin.rung.name + " on " + ladder::shown(c.spec.name) + ", not timed: " + one.failure);
+    }
+    if (!one.timing) continue;
+    results.lines.push_back(one.timing->line);
+    results.timings.push_back(*one.timing);
+  }
+}
 
 Results measure(const BenchOptions& o, const std::vector<ladder::CaseSpec>& specs) {
   const ladder::Settings settings = o.threads.settings();
@@ -30,18 +56,24 @@ Results measure(const BenchOptions& o, const std::vector<ladder::CaseSpec>& spec
     require(rung->device == Device::cpu, "--rung", rung->name,
             "runs on a GPU, where the L2 cache is flushed between runs: name the family, as in bench decode");
   }
+  const bench::Introduced plugins = cpu_plugins(o);
   Progress progress;
   Results results;
+  results.failures = plugins.failures;
+  Refusals refusals;
   progress.say("memory bandwidth");
   results.lines = bench::measure_bandwidth(settings.thread_count(), rounds_of(o));
   results.read_tera_bytes_per_s = results.lines.back().tera_bytes_per_s.value_or(0);
   for (const ladder::CaseSpec& spec : specs) {
     progress.say("drawing " + spec.name);
-    const auto timings = bench::time_rungs(draw_case(spec), rungs, settings, rounds_of(o),
+    const ladder::Case c = draw_case(spec);
+    const auto timings = bench::time_rungs(c, rungs, settings, rounds_of(o),
                                            [&](const std::string& what) { progress.say(what); });
     for (const bench::RungTiming& t : timings) results.lines.push_back(t.line);
     results.timings.insert(results.timings.end(), timings.begin(), timings.end());
+    time_plugins(results, c, plugins.plugins, o, progress, refusals);
   }
+  results.notes = refusals.sentences();
   if (!o.no_plan) {
     progress.say("planning time");
     for (const bench::Measurement& line : bench::measure_plans(rounds_of(o))) results.lines.push_back(line);
@@ -57,7 +89,7 @@ std::string table_text(const Results& results) {
     const std::string of_read = share ? short_number(100 * *m.tera_bytes_per_s / results.read_tera_bytes_per_s) + " %" : "-";
     const std::string median = m.us < 1000 ? short_number(m.us) + " us" : milliseconds(m.us / 1e3);
     rows.push_back({m.work, m.backend, median, giga(m.tera_bytes_per_s), of_read, giga(m.tera_flops),
-                    std::to_string(m.threads)});
+                    m.threads > 0 ? std::to_string(m.threads) : "-"});
   }
   return text_table({"case", "backend", "median", "GB/s", "of read", "GFLOP/s", "threads"}, rows);
 }
@@ -76,6 +108,10 @@ std::string checks_text(const std::vector<bench::RungTiming>& timings) {
   return text;
 }
 
+ladder::Json::List list_of(const std::vector<std::string>& sentences) {
+  return {sentences.begin(), sentences.end()};
+}
+
 ladder::Json to_json(const bench::Machine& machine, const Results& results) {
   using ladder::Json;
   Json::List lines, checks;
@@ -86,7 +122,8 @@ ladder::Json to_json(const bench::Machine& machine, const Results& results) {
                       {"oracle_on", t.sample}, {"ok", t.agreement.ok()}, {"share_of_tolerance", t.agreement.ratio()},
                       {"message", t.agreement.message()}});
   }
-  return Json::Object{{"machine", bench::to_json(machine)}, {"lines", lines}, {"checks", checks}};
+  return Json::Object{{"machine", bench::to_json(machine)}, {"lines", lines}, {"checks", checks},
+                      {"failures", list_of(results.failures)}, {"not_supported", list_of(results.notes)}};
 }
 
 void report(const BenchOptions& o, Results results) {
@@ -102,7 +139,9 @@ void report(const BenchOptions& o, Results results) {
     print(paragraph(machine.cpu + ", " + counted(machine.cores, "hardware thread") + ", " + machine.compiler + " " +
                     machine.flags + ", " + machine.date + ", commit " + machine.commit) +
           "Median of " + counted(rounds_of(o), "round") + ".\n\n");
-    print(table_text(results) + checks_text(results.timings));
+    print(table_text(results) + places_text(results.lines) + checks_text(results.timings));
+    for (const std::string& note : results.notes) print("\n" + paragraph(note + ".", 2));
+    for (const std::string& failure : results.failures) print("\n" + paragraph("FAIL " + failure, 2));
   }
 }
 
@@ -113,6 +152,7 @@ int bench_on_cpu(const BenchOptions& o) {
   if (o.table.empty() && !o.shape.given()) specs = bench::standard_cases();
   const Results results = measure(o, specs);
   report(o, results);
+  if (!results.failures.empty()) return mismatch;
   if (!specs.empty() && results.timings.empty()) return nothing_ran;
   const auto agrees = [](const bench::RungTiming& t) { return t.agreement.ok(); };
   return std::all_of(results.timings.begin(), results.timings.end(), agrees) ? good : mismatch;

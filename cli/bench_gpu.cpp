@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bench/gpu_bench.hpp"
+#include "bench/plugin_host.hpp"
 #include "cli/bench_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/console.hpp"
@@ -39,6 +40,37 @@ std::vector<Family> families_of(const BenchOptions& o) {
   return families;
 }
 
+// The host of the plug-ins, and which of its cases belong to which family.
+struct HostedPlugins {
+  std::shared_ptr<bench::PluginHost> host = {};  // none: no plug-ins
+  std::vector<std::vector<std::size_t>> cases = {};  // [families]
+  std::vector<std::string> failures = {};            // of plug-ins that could not even introduce themselves
+};
+
+// Called before anything else touches the GPU.
+HostedPlugins host_plugins(const BenchOptions& o, const std::vector<Family>& families) {
+  HostedPlugins hosted;
+  if (!o.plugins.given()) return hosted;
+  std::vector<ladder::CaseSpec> all;
+  for (const Family family : families) {
+    std::vector<std::size_t>& mine = hosted.cases.emplace_back();
+    for (ladder::CaseSpec& spec : bench::plugin_cases(family, asked_cases(o))) {
+      mine.push_back(all.size());
+      all.push_back(std::move(spec));
+    }
+  }
+  bench::Introduced introduced = o.plugins.introduced();
+  for (const bench::Plugin& p : introduced.plugins) {
+    require(p.rung.device == Device::gpu, "--plugin", p.path, "runs on the CPU: bench without a FAMILY times it");
+  }
+  hosted.failures = std::move(introduced.failures);
+  hosted.host = std::make_shared<bench::PluginHost>(std::move(introduced.plugins), std::move(all), bench::time_plugin_on_gpu,
+                                                    o.plugins.child());
+  return hosted;
+}
+
+constexpr const char* usual_rung = "D6";  // which the public class takes for all but few tiles of few keys
+
 bench::GpuWorkOptions work_options(const BenchOptions& o) {
   bench::GpuWorkOptions options{.rungs = {}, .settings = {}, .specs = asked_cases(o)};
   for (const ladder::Rung& rung : ladder::rungs()) {
@@ -46,7 +78,7 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
     require(!named || rung.device == Device::gpu, "--rung", rung.name,
             "runs on the CPU: bench without a FAMILY times it");
     if (rung.device != Device::gpu) continue;
-    if (o.rungs.empty() && rung.one_query) options.rungs = {&rung};  // the last one stays
+    if (o.rungs.empty() && rung.name == usual_rung) options.rungs = {&rung};
     if (named) options.rungs.push_back(&rung);
   }
   for (const std::string& policy : o.policies) {
@@ -87,10 +119,12 @@ int list_cases(const BenchOptions& o) {
 std::string name_of(const TimedWork& work) { return work.line.work + ", " + work.line.backend; }
 
 struct Session {
+  HostedPlugins plugins;
   std::shared_ptr<bench::GpuTimer> timer = bench::gpu_timer();
   bench::GpuMachine machine = bench::gpu_machine();
   std::vector<PreparedFamily> prepared = {};
   std::vector<Measurement> lines = {};
+  std::vector<std::string> notes = {};  // what plug-ins do not take
   std::set<std::string> floors = {};  // case strings whose floor is timed
   Progress progress = {};
 
@@ -108,8 +142,13 @@ void Session::prepare(const BenchOptions& o) {
   const bench::GpuWorkOptions options = work_options(o);
   const auto say = [&](const std::string& what) { progress.say(what); };
   if (!o.commit.empty()) machine.commit = o.commit;
-  for (const Family family : families_of(o)) {
-    prepared.push_back({family, bench::prepare(family, options, timer, say)});
+  const std::vector<Family> families = families_of(o);
+  for (std::size_t f = 0; f < families.size(); ++f) {
+    PreparedFamily& family = prepared.emplace_back(families[f], bench::prepare(families[f], options, timer, say));
+    if (!plugins.host) continue;
+    for (TimedWork& work : bench::plugin_works(families[f], plugins.host, plugins.cases[f], notes, say)) {
+      family.works.push_back(std::move(work));
+    }
   }
   progress.clear();
 }
@@ -145,7 +184,7 @@ std::vector<LineCheck> Session::checks() const {
 }
 
 std::vector<std::string> Session::failures() const {
-  std::vector<std::string> failures;
+  std::vector<std::string> failures = plugins.failures;
   for (const PreparedFamily& family : prepared) {
     for (const TimedWork& work : family.works) {
       if (!work.failure.empty()) failures.push_back(work.line.family + " " + name_of(work) + ": " + work.failure);
@@ -181,13 +220,14 @@ void profile_ctas(Session& session, const BenchOptions& o) {
 }  // namespace
 
 int bench_on_gpu(const BenchOptions& o) {
-  families_of(o);  // refuses what it doesn't know, with a GPU and without
+  const std::vector<Family> families = families_of(o);  // refuses what it doesn't know, with a GPU and without
   if (o.list) return list_cases(o);
+  HostedPlugins plugins = host_plugins(o, families);
   if (!bench::why_no_gpu().empty()) {
     print(paragraph("Nothing was timed: " + bench::why_no_gpu() + ". --list says what would be."));
     return nothing_ran;
   }
-  Session session;
+  Session session{.plugins = std::move(plugins)};
   session.prepare(o);
   time_in_rounds(session, o);
   const std::vector<std::string> failures = session.failures();
@@ -198,7 +238,7 @@ int bench_on_gpu(const BenchOptions& o) {
       checks.push_back(check.family + " " + check.line + ": " + check.compared);
     }
     print_json(ladder::Json::Object{{"machine", bench::to_json(session.machine)}, {"lines", lines}, {"checks", checks},
-                                    {"failures", failures}});
+                                    {"failures", failures}, {"not_supported", session.notes}});
   } else if (o.csv) {
     print(bench::csv(session.lines));
   } else {
@@ -206,6 +246,7 @@ int bench_on_gpu(const BenchOptions& o) {
   }
   if (!o.html.empty()) profile_ctas(session, o);
   if (!o.json && !o.csv) {
+    for (const std::string& note : session.notes) print(paragraph(note + ".", 2));
     for (const std::string& failure : failures) print(paragraph("FAIL " + failure, 2));
   }
   return !failures.empty() ? mismatch : session.lines.empty() ? nothing_ran : good;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/options.hpp"
+#include "cli/plugin_timing.hpp"
 
 namespace flashladder::cli {
 
@@ -14,6 +15,7 @@ struct BenchOptions {
   std::vector<std::string> families;  // empty: on the CPU
   CaseOptions shape;
   ThreadOption threads;
+  TimedPlugins plugins;
   std::vector<std::string> rungs, policies{"balanced"};
   std::string table, jsonl, commit, html;
   std::optional<std::int32_t> rounds;  // none: the half's own default

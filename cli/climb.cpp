@@ -9,6 +9,7 @@
 #include "cli/console.hpp"
 #include "cli/expected.hpp"
 #include "cli/options.hpp"
+#include "cli/plugin_timing.hpp"
 #include "cli/report.hpp"
 #include "core/error.hpp"
 #include "core/text.hpp"
@@ -24,6 +25,7 @@ namespace fs = std::filesystem;
 
 struct ClimbOptions {
   ThreadOption threads;
+  TimedPlugins plugins;
   std::string data_dir = default_data_dir(), in, html = "out/climb.html";
   bool json = false, bench = false;
 };
@@ -50,7 +52,38 @@ std::string lines_of(const Step& s, double c0_milliseconds) {
   return line_of({s.rung->name, s.rung->must_equal.empty() ? "the formula" : s.rung->must_equal, short_number(worst.error),
                   short_number(worst.tolerance), milliseconds(s.milliseconds),
                   short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.verdict())}) +
-         "      " + paragraph(s.rung->idea, 6);
+         (s.rung->idea.empty() ? "" : "      " + paragraph(s.rung->idea, 6));
+}
+
+void print_step(const Climb& climb, const Step& step) {
+  print(lines_of(step, climb.steps[0].milliseconds));
+  if (!step.ok()) print("      " + paragraph(step.agreement.message() + " " + step.expected.message(), 6));
+}
+
+void not_run(Climb& climb, const std::string& reason, const std::string& name) {
+  std::string& names = climb.not_run[reason];
+  names += (names.empty() ? "" : ", ") + name;
+}
+
+// The user's kernels, before the rungs: a process that is forked from one that uses the GPU can't use it.
+std::vector<Step> plugin_steps(Climb& climb, const bench::Introduced& introduced, const ladder::ChildOptions& options) {
+  const ladder::Case& c = *climb.of;
+  Progress progress;
+  ladder::Oracles oracles(c);
+  std::vector<Step> steps;
+  climb.failed = introduced.failures;
+  for (const bench::Plugin& plugin : introduced.plugins) {
+    progress.say(plugin.rung.name + ": " + plugin.rung.idea);
+    const bench::PluginTiming one = bench::time_plugin(c, plugin, climb_rounds, options);
+    if (!one.refused.empty()) not_run(climb, one.refused, plugin.rung.name);
+    if (!one.failure.empty()) climb.failed.push_back(plugin.rung.name + ", not timed: " + one.failure);
+    if (!one.timing) continue;
+    Step step{.rung = &plugin.rung, .plugin = true, .milliseconds = one.timing->line.us * 1e-3,
+              .agreement = one.timing->agreement, .expected = {}, .has_expected = has_expected(c)};
+    if (step.has_expected) step.expected = compare_with_expected(c, one.result, oracles.of(plugin.rung).tolerance);
+    steps.push_back(step);
+  }
+  return steps;
 }
 
 void climb_rungs(Climb& climb, bool quiet) {
@@ -61,8 +94,7 @@ void climb_rungs(Climb& climb, bool quiet) {
   std::map<std::string, ladder::RunResult> results;
   for (const ladder::Rung& rung : ladder::rungs()) {
     if (const ladder::Support support = rung.supports(c.spec); !support) {
-      std::string& names = climb.not_run[support.reason];
-      names += (names.empty() ? "" : ", ") + rung.name;
+      not_run(climb, support.reason, rung.name);
       continue;
     }
     progress.say(rung.name + ": " + rung.idea);
@@ -70,15 +102,13 @@ void climb_rungs(Climb& climb, bool quiet) {
         rung, c, climb.settings, [](const std::function<void()>& run) { return bench::median_ms(climb_rounds, run); });
     const ladder::Rung* stands_on = rung_below(rung, c.spec);
     const auto below = stands_on == nullptr ? results.end() : results.find(stands_on->name);
-    Step step{.rung = &rung, .milliseconds = result.milliseconds,
+    Step step{.rung = &rung, .plugin = false, .milliseconds = result.milliseconds,
               .agreement = agree(c, result, below == results.end() ? nullptr : &below->second, oracles.of(rung)),
               .expected = {}, .has_expected = has_expected(c)};
     if (step.has_expected) step.expected = compare_with_expected(c, result, oracles.of(rung).tolerance);
     climb.steps.push_back(step);
     progress.clear();
-    if (quiet) continue;
-    print(lines_of(step, climb.steps[0].milliseconds));
-    if (!step.ok()) print("      " + paragraph(step.agreement.message() + " " + step.expected.message(), 6));
+    if (!quiet) print_step(climb, step);
   }
 }
 
@@ -110,7 +140,7 @@ ladder::Json to_json(const Climb& climb, bool ok, const std::string& html, const
                                  {"share_of_tolerance_against_file", of_file}});
   }
   Json json = Json::Object{{"case", climb.of->spec.name}, {"file", climb.file}, {"ok", ok}, {"rungs", steps},
-                           {"html", html}};
+                           {"failures", ladder::Json::List(climb.failed.begin(), climb.failed.end())}, {"html", html}};
   if (!report.empty()) json["report"] = report;
   return json;
 }
@@ -125,6 +155,8 @@ void prepare_page(const std::string& html, const std::vector<FileOption>& inputs
 }
 
 int climb_command(const ClimbOptions& o, const ladder::Command& command) {
+  o.plugins.refuse_idle();
+  const bench::Introduced plugins = o.plugins.introduced();
   refuse_idle(command, "--data", command.given("--in"), "with --in, which names the case itself");
   const bool default_case = !command.given("--in");
   const std::string file = default_case ? o.data_dir + "/smollm2_layer18.safetensors" : o.in;
@@ -134,15 +166,20 @@ int climb_command(const ClimbOptions& o, const ladder::Command& command) {
   if (default_case) layer_2 = ladder::read_case(second);
   prepare_page(o.html, {{default_case ? "--data" : "--in", file}, {"--data", default_case ? second : ""}});
   if (o.bench) check_report_files(report_files(o));
-  Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}, {}};
+  Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}, {}, {}};
   if (!o.json) {
     const auto model = c.notes.find("x-model");
     print(paragraph("Climbing on " + c.spec.name + " (" + case_string(c.spec) + ")" +
                     (model == c.notes.end() ? "" : ", tensors of " + model->second)) + "\n" +
           line_of({"rung", "must equal", "worst error", "tolerance", "time", "speed-up"}));
   }
+  const std::vector<Step> last = plugin_steps(climb, plugins, o.plugins.child());
   climb_rungs(climb, o.json);
-  bool ok = true;
+  for (const Step& step : last) {
+    climb.steps.push_back(step);
+    if (!o.json) print_step(climb, step);
+  }
+  bool ok = climb.failed.empty();
   double share = 0;
   for (const Step& s : climb.steps) {
     ok = ok && s.ok();
@@ -158,6 +195,7 @@ int climb_command(const ClimbOptions& o, const ladder::Command& command) {
     if (has_expected(c)) {
       print("\nAgainst the answer in the file: at worst " + short_number(100 * share) + " % of the tolerance.\n");
     }
+    for (const std::string& failed : climb.failed) print("\n" + paragraph("FAIL " + failed, 2));
     for (const auto& [reason, names] : climb.not_run) print(paragraph("Not run: " + names + ": " + reason, 2));
     print("\n" + printable(html) + "\n");
   }
@@ -182,6 +220,7 @@ void add_climb(ladder::Program& program) {
               {.value = "DIR", .shows_default = false});
   command.add("--bench", &o->bench, "Then measure, twice, and write the report beside the page: report.html");
   command.add("--json", &o->json, "The table as JSON");
+  o->plugins.add_to(command);
   o->threads.add_to(command);
   command.footer("Example:\n  flashladder climb --html climb.html");
   command.runs([o, &command] { return climb_command(*o, command); });

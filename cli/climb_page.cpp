@@ -40,11 +40,12 @@ std::vector<std::string> token_texts(const Case& c) {
 
 // "C4 on 2 threads, the others on one"
 std::string threads_text(const Climb& climb) {
-  std::string parallel;
+  std::string parallel, plugins;
   for (const Step& s : climb.steps) {
     if (s.rung->parallel) parallel += (parallel.empty() ? "" : ", ") + s.rung->name;
+    if (s.plugin) plugins += ", " + s.rung->name + " on as many as it takes";
   }
-  return parallel + " on " + counted(climb.settings.thread_count(), "thread") + ", the others on one";
+  return parallel + " on " + counted(climb.settings.thread_count(), "thread") + plugins + ", the others on one";
 }
 
 void add_origin(HtmlPage& page, const Case& c) {
@@ -73,6 +74,7 @@ void add_ladder(HtmlPage& page, const Climb& climb) {
     errors.push_back({s.rung->name, {100 * s.agreement.ratio()}});
   }
   page.table({"rung", "idea", "must equal", "worst error", "tolerance", "time", "speed-up", ""}, rows);
+  for (const std::string& failed : climb.failed) page.paragraph("Not on the ladder: " + failed);
   if (!climb.steps.empty() && climb.steps[0].has_expected) {
     double worst = 0;
     for (const Step& s : climb.steps) worst = std::max(worst, s.expected.ratio());

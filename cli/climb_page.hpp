@@ -15,6 +15,7 @@ inline constexpr int climb_rounds = 15;  // of which the median counts
 // What a rung came to on the climbed case.
 struct Step {
   const ladder::Rung* rung = nullptr;
+  bool plugin = false;           // a user's kernel
   double milliseconds = 0;
   ladder::Comparison agreement;  // with the rung below and the double oracle
   ladder::Comparison expected;   // with the answer in the file, if has_expected
@@ -39,6 +40,7 @@ struct Climb {
   ladder::Settings settings;
   std::vector<Step> steps;
   std::map<std::string, std::string> not_run;  // a reason -> the rungs that gave it
+  std::vector<std::string> failed;             // plug-ins that are wrong, which are not timed: a sentence each
   std::vector<HeadPicture> heads;
   std::vector<std::int32_t> served;  // KV lengths of a batch of decoding requests, planned by every policy; may be empty
 };

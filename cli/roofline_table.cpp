@@ -7,6 +7,7 @@
 #include "bench/ladder_table.hpp"
 #include "bench/roofline.hpp"
 #include "cli/console.hpp"
+#include "cli/plugin_timing.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -124,7 +125,7 @@ std::string roofline_report(const bench::GpuMachine& machine, std::span<const Me
   }
   const std::string table = rows.empty() ? "" : text_table({"family", "case", "backend", "us", "TB/s", "of copy", "of read",
                                                             "floor us", "A100", "scaled"}, rows) + "\n";
-  return legend(machine, all) + "\n" + table + ladder_text(machine, all) + checks_text(checks);
+  return legend(machine, all) + "\n" + table + ladder_text(machine, all) + checks_text(checks) + places_text(all);
 }
 
 std::string cta_report(std::span<const bench::CtaProfile> profiles) {

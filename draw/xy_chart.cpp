@@ -106,12 +106,14 @@ void draw_series(const Plot& plot, const XySeries& series) {
     std::stable_sort(shown.begin(), shown.end(), [](const XyPoint& a, const XyPoint& b) { return a.x < b.x; });
     std::vector<Point> line;
     for (const XyPoint& p : shown) line.push_back(plot.at(p.x, p.y));
-    plot.canvas.polyline(line, {.stroke = series.colour, .width = 1.8, .dashed = series.hollow});
+    plot.canvas.polyline(line, {.stroke = series.colour, .width = series.square ? 2.6 : 1.8, .dashed = series.hollow});
   }
   for (const XyPoint& p : shown) {
     const Style disc{.fill = series.hollow ? paper : series.colour, .stroke = series.hollow ? series.colour : paper,
                      .width = series.hollow ? 2.0 : 1.0};
-    plot.canvas.circle(plot.at(p.x, p.y), series.hollow ? 4 : 5, disc, p.tooltip);
+    const Point at = plot.at(p.x, p.y);
+    if (series.square) plot.canvas.rect({at.x - 6, at.y - 6, 12, 12}, disc, p.tooltip);
+    else plot.canvas.circle(at, series.hollow ? 4 : 5, disc, p.tooltip);
   }
 }
 

@@ -21,6 +21,7 @@ struct XySeries {
   std::vector<XyPoint> points;
   bool joined = false;   // by a line, in the order of x
   bool hollow = false;   // a ring instead of a disc: those of others
+  bool square = false;   // a square, larger than the discs, and a wider line: one's own among them
 };
 
 // A line that is no measurement series, with its name at its right end: a ceiling.

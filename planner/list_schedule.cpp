@@ -119,9 +119,10 @@ void costliest_first(const PlanInputs& in, PlanPart& part) {
   // Where all cost nearly the same, a request's stay together: its keys and values are then read by everybody at one time,
   // and stay in the L2 cache meanwhile. That is worth more than the last bit of balance.
   const auto cheapness = [](std::uint64_t v) { return static_cast<std::uint32_t>(v >> 32); };
+  if (order.empty()) return;
   const auto [dearest, cheapest] = std::ranges::minmax(order, {}, cheapness);
   const auto cost = [&](std::uint64_t v) { return std::bit_cast<float>(~cheapness(v)); };
-  if (order.empty() || cost(cheapest) >= nearly_the_same * cost(dearest)) return;
+  if (cost(cheapest) >= nearly_the_same * cost(dearest)) return;
   sort_by_high_half(order, scratch);
   items = part.items;
   for (std::size_t i = 0; i < order.size(); ++i) part.items[i] = items[static_cast<std::uint32_t>(order[i])];

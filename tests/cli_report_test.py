@@ -95,6 +95,16 @@ class Measured(Report):
         self.assertIn("read 4.3 TB/s", texts)
         self.assertIn("GEMM 750 TFLOP/s", texts)
 
+    def test_a_plug_in_is_a_square_among_discs_and_rings(self):
+        _, page, _ = self.report(line(rate=3.0), line(us=120, rate=2.5, backend="FlashInfer"),
+                                 line(us=150, rate=2.0, backend="plug-in mine"), line("read 4 GiB", 1000, 4.3, "read"))
+        svg = "{http://www.w3.org/2000/svg}"
+        marks = {e.text: parent.tag for parent in page.iter() for e in parent if e.tag == svg + "title"}
+        case = "B32 kv2048 32/8 p16"
+        self.assertEqual([marks[f"{who}, {case}: {rate} TFLOP/s"] for who, rate in
+                          (("flashladder D6", "12"), ("FlashInfer", "10"), ("plug-in mine", "8"))],
+                         [svg + "circle", svg + "circle", svg + "rect"])
+
     def test_the_ladder_has_gains_and_the_registry_s_ideas(self):
         cpu = {"cpu": "some", "cores": 2, "compiler": "g++", "flags": "-O3", "date": "2026-01-01", "commit": "abc"}
         works = [line("decode B1 kv64 32/8 d64", us, 0.01, "cpu", f"flashladder {rung}, NHD p16")

@@ -46,7 +46,8 @@ TEST_CASE("xy chart: what an axis can't show is not drawn") {
 TEST_CASE("xy chart: a series is in the legend, its line is in the order of x, others are rings") {
   const std::vector<XySeries> series{
       {.name = "ours", .colour = blue, .points = {{3, 1}, {1, 1}, {2, 1}}, .joined = true},
-      {.name = "theirs", .colour = green, .points = {{2, 2, "a tip"}}, .hollow = true}};
+      {.name = "theirs", .colour = green, .points = {{2, 2, "a tip"}}, .hollow = true},
+      {.name = "one's own", .colour = blue, .points = {{2, 3, "found"}}, .square = true}};
   const Svg svg = xy_chart(series, {.x = {"x", false, {1, 2, 3}}});
   const std::vector<Element> points = circles_of(svg);
   REQUIRE(points.size() == 4);
@@ -55,6 +56,7 @@ TEST_CASE("xy chart: a series is in the legend, its line is in the order of x, o
   CHECK(points[3]["stroke"] == hex(green));
   CHECK(x_of(points[0]) < x_of(points[1]));
   CHECK(x_of(points[1]) < x_of(points[2]));
-  for (const char* text : {">ours<", ">theirs<", ">a tip<", ">3<"}) CHECK(occurrences(svg.text, text) == 1);
+  CHECK(occurrences(svg.text, ">found</title></rect>") == 1);
+  for (const char* text : {">ours<", ">theirs<", ">a tip<", ">found<"}) CHECK(occurrences(svg.text, text) == 1);
   CHECK(xy_chart(series, {.x = {"x", false, {1, 2, 3}}}).text == svg.text);
 }

@@ -250,7 +250,7 @@ TEST_CASE("a plan that does not fit its block is refused") {
   const Plan claimed = planner::make_plan(in);
   gpu::PackedShape room = gpu::shape_of(claimed);
   REQUIRE(room.copies == 2);
-  room = {true, room.num_ctas, room.query_tile, room.pack, 1, 2 * room.items, 2 * room.merges - 1, room.partial_rows};
+  room = {true, room.num_ctas, room.query_tile, room.pack, 1, 1, 2 * room.items, 2 * room.merges - 1, room.partial_rows};
   std::vector<std::byte> out(gpu::packed_bytes(room));
   CHECK_THROWS_WITH_AS(gpu::pack(claimed, {5}, room, out), doctest::Contains("plan.merges of all heads"), InputError);
 }

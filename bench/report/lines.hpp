@@ -25,6 +25,7 @@ struct Work {
   std::optional<OutputError> off_double = {};          // how far o is from double, of the run with the largest distance
 
   bool ours() const { return is_ours(backend); }
+  bool plugin() const { return backend.starts_with("plug-in "); }  // a user's kernel
 };
 
 // What is known of how far an output is from double, whether it was timed or not (family error).

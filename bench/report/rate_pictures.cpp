@@ -25,7 +25,7 @@ std::string tooltip(const Work& w, double rate, const char* unit) {
   return w.backend + ", " + w.work + ": " + draw::label(rate) + " " + unit;
 }
 
-// One series a backend; those of others are rings.
+// One series a backend; those of others are rings, plug-ins squares.
 class ByBackend {
  public:
   explicit ByBackend(const Colours& colours) : colours_(colours) {}
@@ -35,7 +35,8 @@ class ByBackend {
     const auto at = index_.find(name);
     if (at == index_.end()) {
       index_[name] = series_.size();
-      series_.push_back({.name = name, .colour = colours_.at(name), .points = {}, .joined = joined, .hollow = !w.ours()});
+      series_.push_back({.name = name, .colour = colours_.at(name), .points = {}, .joined = joined,
+                         .hollow = !w.ours() && !w.plugin(), .square = w.plugin()});
     }
     series_[index_[name]].points.push_back(std::move(point));
   }

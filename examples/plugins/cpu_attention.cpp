@@ -2,12 +2,13 @@
 //   c++ -O2 -std=c++17 -fPIC -shared cpu_attention.cpp -o mine.so $(pkg-config --cflags flashladder)
 //   flashladder verify --plugin ./mine.so
 // As it is, it computes one row after the other: the logits of all keys that the query sees, their softmax, and the weighted
-// sum of V. It takes f32 with any mask, window, soft cap and sinks; f16, bf16, RoPE and ALiBi it refuses, and those cases
-// are left out. docs/bring-your-own-kernel.md is the walk.
+// sum of V. It takes f32 and f16 with any mask, window, soft cap and sinks; bf16, RoPE and ALiBi it refuses, and those
+// cases are left out. docs/bring-your-own-kernel.md is the walk.
 #include <flashladder/plugin.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 namespace {
@@ -19,7 +20,7 @@ struct State {  // what prepare() was given; a real kernel would plan here
 };
 
 const char* supports(const fl_plugin_shape* shape) {
-  if (shape->dtype != FL_F32) return "only f32";
+  if (shape->dtype != FL_F32 && shape->dtype != FL_F16) return "only f32 and f16";
   if (shape->pos_encoding_mode != FL_POS_NONE) return "no position encoding";
   return nullptr;
 }
@@ -41,19 +42,39 @@ bool sees(const State& s, int r, int i, int j) {
   return true;
 }
 
-float logit(const State& s, const float* q, const float* k) {
+struct Half {
+  uint16_t bits;
+};
+
+float as_float(float x) { return x; }
+float as_float(Half x) {
+  uint32_t bits = (x.bits & 0x7fffu) << 13;  // exponent and mantissa where a float has them, the exponent too small by 112
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  if (bits < 0x7c00u << 13) {
+    value *= 0x1p112f;
+  } else {  // infinity and NaN
+    bits |= 0x7f800000u;
+    std::memcpy(&value, &bits, sizeof value);
+  }
+  return (x.bits & 0x8000u) != 0 ? -value : value;
+}
+
+template <class T>
+float logit(const State& s, const T* q, const T* k) {
   float dot = 0;
-  for (int c = 0; c < s.shape.head_dim_qk; ++c) dot += q[c] * k[c];
+  for (int c = 0; c < s.shape.head_dim_qk; ++c) dot += as_float(q[c]) * as_float(k[c]);
   const float x = dot * s.shape.sm_scale, cap = s.shape.logits_soft_cap;
   return cap > 0 ? cap * std::tanh(x / cap) : x;
 }
 
-// One query head of one query: this is the kernel.
+// One query head of one query: this is the kernel. T: of q, k and v.
+template <class T>
 void attend_row(const State& s, int r, int i, int head) {
   const int kv_head = head / (s.shape.num_qo_heads / s.shape.num_kv_heads), dim = s.shape.head_dim_vo;
   const int64_t row = s.b.qo_indptr[r] + i;
-  const float *k = static_cast<const float*>(s.b.k), *v = static_cast<const float*>(s.b.v);
-  const float* q = static_cast<const float*>(s.b.q) + row * s.b.q_strides[0] + head * s.b.q_strides[1];
+  const T *k = static_cast<const T*>(s.b.k), *v = static_cast<const T*>(s.b.v);
+  const T* q = static_cast<const T*>(s.b.q) + row * s.b.q_strides[0] + head * s.b.q_strides[1];
   float* o = s.b.o + (row * s.shape.num_qo_heads + head) * dim;
 
   std::vector<int> keys;
@@ -69,8 +90,8 @@ void attend_row(const State& s, int r, int i, int head) {
   for (float& w : weights) sum += w = std::exp(w - max);
   std::fill_n(o, dim, 0.0f);  // a row that sees nothing: o = 0, lse = -inf
   for (size_t n = 0; n < keys.size(); ++n) {
-    const float* value = v + offset(s, r, keys[n], kv_head, s.b.v_strides);
-    for (int c = 0; c < dim; ++c) o[c] += weights[n] / sum * value[c];
+    const T* value = v + offset(s, r, keys[n], kv_head, s.b.v_strides);
+    for (int c = 0; c < dim; ++c) o[c] += weights[n] / sum * as_float(value[c]);
   }
   s.b.lse_log2[row * s.shape.num_qo_heads + head] = sum > 0 ? (max + std::log(sum)) / std::log(2.0f) : -INFINITY;
 }
@@ -90,7 +111,10 @@ const char* run(void* state, void*) {
   const State& s = *static_cast<const State*>(state);
   for (int r = 0; r < s.shape.batch; ++r) {
     for (int i = 0; i < s.shape.qo_lens[r]; ++i) {
-      for (int head = 0; head < s.shape.num_qo_heads; ++head) attend_row(s, r, i, head);
+      for (int head = 0; head < s.shape.num_qo_heads; ++head) {
+        if (s.shape.dtype == FL_F32) attend_row<float>(s, r, i, head);
+        else attend_row<Half>(s, r, i, head);
+      }
     }
   }
   return nullptr;

@@ -16,12 +16,15 @@
 #include <cstring>
 #include <functional>
 #include <new>
+#include <optional>
 #include <system_error>
 #include <thread>
 
 #include "api/placement.hpp"
 #include "core/error.hpp"
+#include "ladder/plugin/leaks.hpp"
 #include "ladder/plugin/load.hpp"
+#include "ladder/plugin/python_plugin.hpp"
 #include "ladder/plugin/run_twice.hpp"
 
 namespace flashladder::ladder {
@@ -39,6 +42,7 @@ struct Report {
   Device device;
   bool p_as_kv;
   std::int32_t longest_chain;
+  double milliseconds;
 };
 
 template <std::size_t n>
@@ -118,6 +122,9 @@ void guarded(Report& report, const std::function<void()>& body) {
     report.no_plugin = e.argument == "--plugin";
     report.ending = Ending::failed;
     put(report.message, report.no_plugin ? e.rule : e.what());
+  } catch (const Misbehaved& e) {
+    report.ending = e.ending;
+    put(report.message, e.what());
   } catch (const std::exception& e) {
     report.ending = Ending::failed;
     put(report.message, e.what());
@@ -149,11 +156,66 @@ void conclude(int status, double seconds, const Report& report, ChildRun& run) {
   }
 }
 
+struct Outcome {
+  Ending ending = Ending::finished;
+  std::string message = {};
+  std::optional<RunResult> result = {};
+};
+
+// body is called in the child with the loaded plug-in, if that supports the case.
+ChildRun in_child_with_plugin(const std::string& path, const Case& c, const ChildOptions& options,
+                              const std::function<Outcome(const Rung&)>& body) {
+  const std::size_t rows = static_cast<std::size_t>(c.q.shape[0]) * c.spec.params.num_qo_heads;
+  const std::size_t o_size = rows * c.spec.params.head_dim_vo;
+  Shared shared(o_size + rows);
+  Report& report = shared.report();
+  const int status = in_child(options.seconds, [&] {
+    guarded(report, [&] {
+      const Rung rung = load_plugin(path, writes_down(report));
+      Support support = rung.supports(c.spec);
+      if (support && rung.device == Device::gpu) support.reason = api::why_no_gpu();
+      const Outcome outcome = support ? body(rung) : Outcome{Ending::refused, support.reason, {}};
+      report.ending = outcome.ending;
+      put(report.message, outcome.message);
+      if (!outcome.result) return;
+      std::copy(outcome.result->o.begin(), outcome.result->o.end(), shared.numbers());
+      std::copy(outcome.result->lse_log2.begin(), outcome.result->lse_log2.end(), shared.numbers() + o_size);
+      report.milliseconds = outcome.result->milliseconds;
+      report.has_result = true;
+    });
+  });
+  ChildRun run;
+  conclude(status, options.seconds, report, run);
+  run.has_result = report.has_result;
+  if (run.has_result) {
+    run.result.o.assign(shared.numbers(), shared.numbers() + o_size);
+    run.result.lse_log2.assign(shared.numbers() + o_size, shared.numbers() + o_size + rows);
+    run.result.milliseconds = report.milliseconds;
+    run.result.guards_intact = run.ending != Ending::wrote_outside;
+  }
+  return run;
+}
+
+Outcome outcome_of(TwoRuns&& runs) {
+  if (!runs.cuda_error.empty()) return {Ending::left_error, runs.cuda_error, {}};
+  Outcome outcome{.ending = Ending::finished, .message = {}, .result = std::move(runs.first)};
+  if (!runs.written_outside.empty()) {
+    outcome.ending = Ending::wrote_outside, outcome.message = "wrote outside of " + runs.written_outside;
+  } else if (!runs.modified.empty()) {
+    outcome.ending = Ending::modified_input;
+    outcome.message = "changed " + runs.modified + ", which is only to be read";
+  } else if (!runs.same_bits) {
+    outcome.ending = Ending::unsteady;
+  }
+  return outcome;
+}
+
 }  // namespace
 
 const char* name_of(Ending ending) {
   constexpr const char* names[] = {"finished", "refused", "returned an error", "crashed", "ended the process", "hung",
-                                   "wrote out of bounds", "modified an input", "gave other bits in a second run"};
+                                   "wrote out of bounds", "modified an input", "gave other bits in a second run",
+                                   "left a CUDA error behind", "leaked memory"};
   return names[static_cast<int>(ending)];
 }
 
@@ -181,41 +243,26 @@ Introduction introduce(const std::string& path, const ChildOptions& options) {
 }
 
 ChildRun run_in_child(const std::string& path, const Case& c, const ChildOptions& options) {
-  const std::size_t rows = static_cast<std::size_t>(c.q.shape[0]) * c.spec.params.num_qo_heads;
-  const std::size_t o_size = rows * c.spec.params.head_dim_vo;
-  Shared shared(o_size + rows);
-  Report& report = shared.report();
-  const int status = in_child(options.seconds, [&] {
-    guarded(report, [&] {
-      const Rung rung = load_plugin(path, writes_down(report));
-      Support support = rung.supports(c.spec);
-      if (support && rung.device == Device::gpu) support.reason = api::why_no_gpu();
-      if (!support) {
-        report.ending = Ending::refused;
-        return put(report.message, support.reason);
-      }
-      const TwoRuns runs = run_twice(rung, c);
-      std::copy(runs.first.o.begin(), runs.first.o.end(), shared.numbers());
-      std::copy(runs.first.lse_log2.begin(), runs.first.lse_log2.end(), shared.numbers() + o_size);
-      report.has_result = true;
-      report.ending = !runs.written_outside.empty() ? Ending::wrote_outside
-                      : !runs.modified.empty()      ? Ending::modified_input
-                      : !runs.same_bits             ? Ending::unsteady
-                                                    : Ending::finished;
-      put(report.message, !runs.written_outside.empty() ? "wrote outside of " + runs.written_outside
-                          : !runs.modified.empty()      ? "changed " + runs.modified + ", which is only to be read"
-                                                        : "");
-    });
-  });
-  ChildRun run;
-  conclude(status, options.seconds, report, run);
-  run.has_result = report.has_result;
-  if (run.has_result) {
-    run.result.o.assign(shared.numbers(), shared.numbers() + o_size);
-    run.result.lse_log2.assign(shared.numbers() + o_size, shared.numbers() + o_size + rows);
-    run.result.guards_intact = run.ending != Ending::wrote_outside;
+  return in_child_with_plugin(path, c, options, [&](const Rung& rung) { return outcome_of(run_twice(rung, c)); });
+}
+
+ChildRun time_in_child(const std::string& path, const Case& c, const TimedRun& timed, const ChildOptions& options) {
+  if (is_python(path)) {
+    return {.ending = Ending::refused,
+            .message = "a plug-in in Python is verified and not timed: every run is a question to another process"};
   }
-  return run;
+  return in_child_with_plugin(path, c, options, [&](const Rung& rung) {
+    Outcome outcome{.ending = Ending::finished, .message = {}, .result = timed(rung, c)};
+    if (!outcome.result->guards_intact) outcome.ending = Ending::wrote_outside;
+    return outcome;
+  });
+}
+
+ChildRun look_for_leak_in_child(const std::string& path, const Case& c, double search_seconds, const ChildOptions& options) {
+  return in_child_with_plugin(path, c, options, [&](const Rung& rung) {
+    const std::optional<Leak> leak = find_leak(rung, c, search_seconds);
+    return leak ? Outcome{Ending::leaked, leak->text(), {}} : Outcome{};
+  });
 }
 
 }  // namespace flashladder::ladder

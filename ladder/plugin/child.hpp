@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "ladder/agree.hpp"
@@ -21,6 +22,8 @@ enum class Ending : std::uint8_t {
   wrote_outside,   // a guard band around o, lse_log2, the workspace or an input is damaged
   modified_input,  // an input is not what it was
   unsteady,        // the second run gave other bits than the first
+  left_error,      // CUDA reports an error when the stream has finished
+  leaked,          // prepare, run and release, repeated, leave memory allocated
 };
 const char* name_of(Ending ending);  // "wrote out of bounds"
 
@@ -28,7 +31,7 @@ struct ChildRun {
   Ending ending = Ending::failed;
   std::string message = {};  // what happened, and in which function; "" where there is nothing to say
   bool has_result = false;
-  RunResult result = {};     // of the first run
+  RunResult result = {};     // of the first run; of one that was timed the last, with the time
 };
 
 // What a plug-in says of itself: a rung without functions, and the ending if it could not even say that.
@@ -44,7 +47,16 @@ struct ChildOptions {
 // Throws InputError for a file that is no plug-in; an entry point that crashes or hangs is an ending.
 Introduction introduce(const std::string& path, const ChildOptions& options = {});
 
-// Both runs of the plug-in, each into outputs that start as NaN. In the parent neither the library nor CUDA is touched.
+// In these, neither the library nor CUDA is touched in the parent.
+// Both runs of the plug-in, each into outputs that start as NaN.
 ChildRun run_in_child(const std::string& path, const Case& c, const ChildOptions& options = {});
+
+// A plug-in that passes is timed: `timed` runs in the child, as often as it likes, and says how long a run takes.
+using TimedRun = std::function<RunResult(const Rung& plugin, const Case& c)>;
+ChildRun time_in_child(const std::string& path, const Case& c, const TimedRun& timed, const ChildOptions& options = {});
+
+// leaked, with the amount, or finished; without a result. search_seconds: leaks.hpp.
+ChildRun look_for_leak_in_child(const std::string& path, const Case& c, double search_seconds,
+                                const ChildOptions& options = {});
 
 }  // namespace flashladder::ladder

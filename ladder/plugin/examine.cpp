@@ -1,6 +1,7 @@
 #include "ladder/plugin/examine.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "ladder/cases/drawn/draw_case.hpp"
@@ -41,8 +42,30 @@ class Examiner {
       found_.worst_case = c.spec.name;
     }
     if (judgement.ok() && c.spec.values != Values::given) passed_.push_back(c.spec);
+    if (judgement.ok() && c.spec.values == Values::given) file_passed_ = true;
     if (judgement.ok()) return;
     found_.failures.push_back({c.spec, judgement.kind(), judgement.message()});
+  }
+
+  // On cases that pass, from the smallest up, as many as there is time for. The first gets time to find a small leak.
+  void look_for_leaks(const std::optional<Case>& file) {
+    using Clock = std::chrono::steady_clock;
+    const auto begin = Clock::now();
+    std::ranges::stable_sort(passed_, {}, [](const CaseSpec& s) { return s.bytes_estimate(); });
+    double seconds = std::min({1.0, options_.leak_seconds / 2, options_.child.seconds / 4});
+    const auto look = [&](const Case& c) {
+      say("looking for leaks on " + c.spec.name);
+      const ChildRun run = look_for_leak_in_child(path_, c, seconds, options_.child);
+      if (run.ending != Ending::finished && run.ending != Ending::refused) {
+        found_.failures.push_back({c.spec, name_of(run.ending), "in repeated runs: " + run.message, true});
+      }
+      seconds = std::min(0.1, seconds);
+    };
+    if (file_passed_ && options_.leak_seconds > 0) look(*file);
+    for (const CaseSpec& spec : passed_) {
+      if (std::chrono::duration<double>(Clock::now() - begin).count() >= options_.leak_seconds) break;
+      look(draw_case(spec));
+    }
   }
 
   // Kinds in the order in which they were met; of each, the failing case with the least work is shrunk.
@@ -56,7 +79,10 @@ class Examiner {
     }
     for (const CaseFailure* f : of_each_kind) {
       say("looking for the smallest case: " + f->kind);
-      found_.smallest.push_back(f->spec.values == Values::given ? as_it_is(*f, *file) : shrunk(*f));
+      const bool given = f->spec.values == Values::given;
+      found_.smallest.push_back(f->in_repeats ? as_found(*f, given ? *file : draw_case(f->spec))
+                                : given       ? as_it_is(*f, *file)
+                                              : shrunk(*f));
       name(found_.smallest.back());
     }
   }
@@ -68,6 +94,12 @@ class Examiner {
 
   SmallestFailure as_it_is(const CaseFailure& f, const Case& c) const {
     return {.kind = f.kind, .c = c, .judgement = judged(c), .from = f.spec, .looks_like = {}};
+  }
+
+  // Of a case that passed: judged again, nothing would be wrong with it.
+  SmallestFailure as_found(const CaseFailure& f, Case c) const {
+    return {.kind = f.kind, .c = std::move(c), .judgement = {.run = {.message = f.message}}, .from = f.spec,
+            .looks_like = {}};
   }
 
   SmallestFailure shrunk(const CaseFailure& f) const {
@@ -120,6 +152,7 @@ class Examiner {
   std::function<void(const std::string&)> progress_;
   Examination found_;
   std::vector<CaseSpec> passed_;
+  bool file_passed_ = false;
   int hangs_ = 0;
 };
 
@@ -134,6 +167,7 @@ Examination examine(const std::string& path, const std::vector<CaseSpec>& specs,
     examiner.say(std::to_string(i + 1) + "/" + std::to_string(specs.size()) + " " + specs[i].name);
     examiner.take(draw_case(specs[i]));
   }
+  examiner.look_for_leaks(file);
   examiner.look_closer(file);
   return std::move(examiner).result();
 }

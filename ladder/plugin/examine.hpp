@@ -17,6 +17,7 @@ namespace flashladder::ladder {
 struct CaseFailure {
   CaseSpec spec;
   std::string kind, message;
+  bool in_repeats = false;     // the case itself passed; found while it was repeated, in the search for leaks
 };
 
 // One kind of failure at its smallest.
@@ -25,7 +26,7 @@ struct SmallestFailure {
   Case c;
   Judgement judgement;
   CaseSpec from;               // the case that was shrunk
-  int runs = 0;                // that shrinking took; 0: a case from a file, or an unsteady failure, is as it was
+  int runs = 0;                // that shrinking took; 0: a case from a file, or found in repeats, is as it was
   std::vector<Fault> looks_like;  // of a wrong result: one class; empty: not recognised
   bool compared = false;       // whether there was a result to compare with the known mistakes
 };
@@ -47,6 +48,7 @@ struct ExamineOptions {
   ChildOptions child = {};
   ShrinkLimits shrink = {};
   int most_hangs = 2;          // then the remaining cases are left out
+  double leak_seconds = 3;     // for the search for leaks, over all cases that pass; 0: none
 };
 
 // progress is told what is being done. Throws InputError where the file is no plug-in.

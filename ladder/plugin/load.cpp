@@ -9,6 +9,7 @@
 
 #include "capi/plugin.h"
 #include "core/error.hpp"
+#include "ladder/plugin/python_plugin.hpp"
 
 namespace flashladder::ladder {
 namespace {
@@ -130,6 +131,7 @@ const fl_plugin* opened(const std::string& path, const OnCall& on_call) {
 }  // namespace
 
 Rung load_plugin(const std::string& path, const OnCall& on_call) {
+  if (is_python(path)) return load_python_plugin(path, on_call);
   const fl_plugin* plugin = opened(path, on_call);
   const auto calls = std::make_shared<const Calls>(Calls{plugin, on_call});
   Rung rung{.name = plugin->name, .idea = plugin->idea == nullptr ? "" : plugin->idea, .teaches = "",

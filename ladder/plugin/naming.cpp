@@ -64,36 +64,30 @@ bool is_right(const RunResult& result, const Case& c, const Oracle& oracle) {
 }  // namespace
 
 Suspects::Suspects() {
+  std::vector<Cuts> tiles, pieces;
+  for (const std::int32_t tile : {1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256}) {
+    for (const std::int32_t piece : {no_pieces, 64, 96, 128, 256, 512}) tiles.push_back({.tile = tile, .piece = piece});
+  }
+  for (const std::int32_t piece : {8, 16, 32, 48, 64, 96, 100, 128, 192, 256, 512, 1024}) pieces.push_back({.piece = piece});
+  for (const std::int32_t n : {2, 3, 4, 5, 6, 8, 16, 32}) pieces.push_back({.pieces = n});
   for (const FaultInfo& f : faults()) {
-    if (f.depends == Depends::on_nothing) suspects_.push_back({f.fault, {}});
-    if (f.depends == Depends::on_tiles) {
-      for (const std::int32_t tile : {1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256}) {
-        for (const std::int32_t piece : {no_pieces, 64, 96, 128, 256, 512}) {
-          suspects_.push_back({f.fault, {.tile = tile, .piece = piece}});
-        }
-      }
-    }
-    if (f.depends == Depends::on_pieces) {
-      for (const std::int32_t piece : {8, 16, 32, 48, 64, 96, 100, 128, 192, 256, 512, 1024}) {
-        suspects_.push_back({f.fault, {.piece = piece}});
-      }
-      for (const std::int32_t pieces : {2, 3, 4, 5, 6, 8, 16, 32}) suspects_.push_back({f.fault, {.pieces = pieces}});
-    }
+    suspects_.push_back({f.fault, f.depends == Depends::on_tiles ? tiles
+                                  : f.depends == Depends::on_pieces ? pieces : std::vector<Cuts>{{}}});
   }
 }
 
 void Suspects::confront(const Case& c, const RunResult& got, const Oracle& oracle, bool fails) {
   std::erase_if(suspects_, [&](const Suspect& suspect) {
-    const RunResult would_give = with_fault(suspect.fault, c, suspect.cuts);
-    return !same_result(got, would_give, c, oracle) || (fails && is_right(would_give, c, oracle));
+    return std::ranges::none_of(suspect.cuts, [&](const Cuts& cuts) {
+      const RunResult would_give = with_fault(suspect.fault, c, cuts);
+      return same_result(got, would_give, c, oracle) && !(fails && is_right(would_give, c, oracle));
+    });
   });
 }
 
 std::vector<Fault> Suspects::left() const {
   std::vector<Fault> names;
-  for (const Suspect& s : suspects_) {
-    if (std::find(names.begin(), names.end(), s.fault) == names.end()) names.push_back(s.fault);
-  }
+  for (const Suspect& s : suspects_) names.push_back(s.fault);
   return names;
 }
 

@@ -12,18 +12,18 @@ namespace flashladder::ladder {
 
 class Suspects {
  public:
-  Suspects();  // every fault, with every way of cutting the keys on which its result depends
+  Suspects();  // every fault
 
   // Drops those who would have given something else on this case. fails: the kernel's result is wrong here, so whoever gives
   // the right one is dropped too.
   void confront(const Case& c, const RunResult& got, const Oracle& oracle, bool fails);
-  std::vector<Fault> left() const;  // each once
+  std::vector<Fault> left() const;
   bool none_left() const { return suspects_.empty(); }
 
  private:
   struct Suspect {
     Fault fault;
-    Cuts cuts;
+    std::vector<Cuts> cuts;  // on each case one of them has to fit: a kernel may choose its tiles by the shape
   };
   std::vector<Suspect> suspects_;
 };

@@ -64,15 +64,22 @@ bool differs(const void* device, const OwnedTensor& host) {
 TwoRuns on_gpu(const Rung& rung, const Case& c) {
   const gpu::DeviceProblem problem(c.problem());
   GpuRun run(rung, c, problem, {});
-  const auto once = [&] {
+  TwoRuns runs;
+  const auto once = [&]() -> RunResult {
     run.enqueue(nullptr);
-    gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here
-    gpu::check(cudaGetLastError());              // and what a launch left behind
-    return run.result();
+    const cudaError_t in_a_kernel = cudaStreamSynchronize(nullptr), of_a_launch = cudaGetLastError();
+    const cudaError_t error = in_a_kernel != cudaSuccess ? in_a_kernel : of_a_launch;
+    if (error == cudaSuccess) return run.result();
+    const bool kernel = in_a_kernel != cudaSuccess;
+    runs.cuda_error = std::string(kernel ? "a kernel ended with " : "a call in prepare() or run() left ") +
+                      cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
+    return {};
   };
-  TwoRuns runs{.first = once()};
+  runs.first = once();
+  if (!runs.cuda_error.empty()) return runs;
   run.poison();
   const RunResult second = once();
+  if (!runs.cuda_error.empty()) return runs;
   runs.same_bits = same(runs.first.o, second.o) && same(runs.first.lse_log2, second.lse_log2);
   if (!runs.first.guards_intact || !second.guards_intact) runs.written_outside = "o, lse_log2 or its workspace";
   const PagedKvCache& kv = problem.view().kv;

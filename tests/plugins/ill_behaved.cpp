@@ -18,6 +18,8 @@ struct State {
   int runs = 0;
 };
 
+void* volatile kept = nullptr;  // the last of what leaks: so that no compiler leaves the allocation out
+
 bool is(const char* kind) {
   const char* chosen = std::getenv("FLASHLADDER_TEST_PLUGIN");
   return chosen != nullptr && std::strcmp(chosen, kind) == 0;
@@ -32,6 +34,17 @@ size_t workspace_bytes(const fl_plugin_shape*) { return 64; }
 
 const char* prepare(const fl_plugin_shape* shape, const fl_plugin_buffers* buffers, void** state) {
   if (is("refuses in prepare")) return "no room for my tables";
+  static int prepared = 0;
+  ++prepared;
+  if (is("fails when it is repeated") && prepared > 5) return "no sixth table";
+  if (is("leaks a table")) kept = std::malloc(1 << 20);
+  if (is("leaks a word")) kept = std::malloc(8);
+  if (is("fills a cache") && prepared < 3000) kept = std::malloc(64);  // and then has all that it wants
+  if (is("makes a large table late") && prepared == 24) kept = std::malloc(2 << 20);
+  if (is("keeps one table") && prepared % 2 == 1) {                    // as large as it was ever needed, and freed at last
+    std::free(kept);
+    kept = std::malloc(static_cast<size_t>(1000 + prepared % 100));
+  }
   *state = new State{*shape, *buffers};
   return nullptr;
 }
@@ -53,6 +66,7 @@ void attend(const fl_plugin_shape& s, const fl_plugin_buffers& b) {
 const char* run(void* state, void*) {
   State& s = *static_cast<State*>(state);
   const fl_plugin_buffers& b = s.buffers;
+  if (is("leaks in run")) kept = std::malloc(48);
   if (is("crashes")) std::raise(SIGSEGV);
   if (is("hangs")) for (;;) usleep(1000);
   if (is("exits")) _exit(0);
@@ -67,6 +81,10 @@ const char* run(void* state, void*) {
   if (is("changes q")) q[0] += 1;
   if (is("changes the page table")) const_cast<int32_t*>(b.paged_kv_indices)[0] += 1;
   if (is("leaves NaN")) std::memset(b.o, 0xff, sizeof(float));
+  static int runs = 0;
+  ++runs;
+  if (is("crashes in the third run") && runs == 3) std::raise(SIGSEGV);
+  if (is("is wrong from the third run on") && runs >= 3) b.o[0] += 1;
   if (is("counts its runs") && s.runs++ > 0) b.o[0] += 1;
   return nullptr;
 }
@@ -84,5 +102,6 @@ const fl_plugin* fl_plugin_entry(void) {
                              supports, workspace_bytes, prepare, run, release};
   plugin.version = is("is of another version") ? FL_PLUGIN_VERSION + 1 : FL_PLUGIN_VERSION;
   plugin.run = is("lacks run") ? nullptr : run;
+  plugin.name = is("is called C4") ? "C4" : "ill";
   return &plugin;
 }

@@ -1,0 +1,71 @@
+// The prefills that are timed on a GPU: their cases and inputs.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "bench/gpu_cases.hpp"
+#include "bench/prefill_inputs.hpp"
+#include "ladder/cases/drawn/random.hpp"
+
+using namespace flashladder;
+using namespace flashladder::bench;
+
+TEST_CASE("family prefill says of another case why it is not timed") {
+  const ladder::CaseSpec good = prefill_case("B2 S8192 32/8 p16 causal w1023");
+  CHECK(why_not_timed_as_prefill(good) == "");
+  const auto refused = [&](auto change) {
+    ladder::CaseSpec spec = good;
+    change(spec);
+    return why_not_timed_as_prefill(spec);
+  };
+  CHECK(refused([](auto& s) { s.dtype = DType::f32; }) == "family prefill takes f16 and bf16");
+  CHECK(refused([](auto& s) { s.kv_layout = KvLayout::HND; }).find("NHD") != std::string::npos);
+  CHECK(refused([](auto& s) { s.block_table = true; }).find("page lists") != std::string::npos);
+  CHECK(refused([](auto& s) { s.params.sinks = true; }).find("no sinks") != std::string::npos);
+  CHECK(refused([](auto& s) { s.values = ladder::Values::large; }).find("normal") != std::string::npos);
+  CHECK(refused([](auto& s) { s.qo_lens[1] = 0; }).find("a query") != std::string::npos);
+  CHECK(refused([](auto& s) { s.kv_lens[1] = 8191; }).find("a key for each query") != std::string::npos);
+}
+
+TEST_CASE("the ladder's cases are a short and a long prefill that the lower rungs take") {
+  const std::vector<PrefillCase> cases = prefill_ladder_cases();
+  CHECK(case_strings(Family::prefill_ladder) == std::vector<std::string>{"B1 S2048 32/8 p16 causal", "B2 S8192 32/8 p16 causal"});
+  for (const PrefillCase& c : cases) {
+    ladder::validate(c.spec);
+    CHECK(ladder::case_string(c.spec) == c.spec.name);
+    CHECK(c.spec.dtype == DType::f16);
+  }
+  CHECK(cases[0].flops() == 4.0 * 128 * 32 * 2048 * 2049 / 2);
+}
+
+// bench/peers/prefill_error.py has the same numbers in its self test.
+TEST_CASE("a prefill's inputs are those that the peers' script makes") {
+  CHECK(draw_elements(DType::f16, 4, q_seed) == std::vector<std::uint16_t>{46422, 15840, 15512, 48275});
+  CHECK(draw_elements(DType::bf16, 4, v_seed) == std::vector<std::uint16_t>{15524, 48871, 15975, 49068});
+  CHECK(draw_elements(DType::f16, drawn_elements + 5, k_seed).size() == static_cast<std::size_t>(drawn_elements));
+  CHECK(value_of(DType::f16, 0xc000) == -2);
+  CHECK(value_of(DType::bf16, 0x3fc0) == 1.5);
+  CHECK(shuffled_pages(8) == std::vector<std::int32_t>{0, 1, 4, 6, 2, 7, 3, 5});
+  ladder::CaseSpec spec = prefill_case("B2 S8192 32/8 p16 causal");
+  spec.qo_lens = spec.kv_lens = {2048, 2148, 2248, 2348, 2448, 2548, 2648};
+  std::vector<std::array<std::int32_t, 3>> rows;
+  for (std::int32_t n = 0; n < 4; ++n) {
+    const SampledRow row = sampled_row(spec, n);
+    rows.push_back({row.request, row.query, row.head});
+  }
+  CHECK(rows == std::vector<std::array<std::int32_t, 3>>{{0, 0, 16}, {4, 2447, 7}, {2, 1956, 18}, {1, 1760, 4}});
+}
+
+TEST_CASE("prefills of a length, and the cases that a family is given instead of its own") {
+  const ladder::CaseSpec one = prefill_case(16, 1024);
+  CHECK(one.name == "B16 S1024 32/8 p16 causal");
+  CHECK(one.qo_lens == std::vector<std::int32_t>(16, 1024));
+  CHECK(ladder::case_string(one) == one.name);
+  CHECK(chosen_or({}, prefill_ladder_cases).size() == prefill_ladder_cases().size());
+  const std::vector<PrefillCase> given = chosen_or({one}, prefill_ladder_cases);
+  REQUIRE(given.size() == 1);
+  CHECK(given[0].spec.name == one.name);
+  CHECK(given[0].fa2_too);
+}

@@ -1,0 +1,127 @@
+#include "tests/gpu_mutants/mutant_rungs.hpp"
+
+#include <cstdlib>
+
+#include "gpu/check.hpp"
+#include "gpu/decode/decode.hpp"
+#include "gpu/prefill/prefill.hpp"
+#include "ladder/gpu_adapters.hpp"
+#include "tests/gpu_cases.hpp"
+
+namespace flashladder::test {
+
+using namespace ladder;
+
+namespace {
+
+// Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
+GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
+GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
+GpuPlanShape clusters_shape(const CaseSpec& spec) {
+  return {.grid = {8, 1}, .queues = true, .clusters = gpu::d7::clusters(spec.params.head_dim_qk)};
+}
+GpuPlanShape p1_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
+GpuPlanShape p4_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
+GpuPlanShape p5_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
+
+}  // namespace
+
+const std::vector<MutantRung>& mutant_rungs() {
+  static const std::vector<MutantRung> all = [] {
+    std::vector<MutantRung> list;
+    const auto add = [&](std::span<const GpuMutant> mutants, Cases cases, PlanShapeOf shape, bool p_as_kv) {
+      for (const GpuMutant& m : mutants) {
+        const gpu::CompactPages compact = m.kernels.compact;
+        const GpuRung about{.name = m.name, .why_not = gpu::p1::why_not,
+                            .why_not_pages = compact ? gpu::p11::why_not_pages : nullptr, .compact = compact,
+                            .one_query = false, .p_as_kv = p_as_kv};
+        list.push_back({m.name, m.mistake, m.noticed_by, cases, planned_on_gpu(about, shape, m.kernels.attend)});
+      }
+    };
+    add(d5_mutants(), Cases::plain, claimed_shape, true);
+    add(d6_mutants(), Cases::plain, queues_shape, true);
+    add(d6_general_mutants(), Cases::general, queues_shape, true);
+    add(p1_mutants(), Cases::prefill, p1_shape, false);
+    add(p4_mutants(), Cases::plain_prefill, p4_shape, true);
+    add(p5_mutants(), Cases::plain_prefill, p5_shape, true);
+    add(p5_general_mutants(), Cases::general_prefill, p5_shape, true);
+#ifdef FLASHLADDER_HOPPER
+    add(d7_mutants(), Cases::plain, clusters_shape, true);
+    for (const auto of_rung : {p6_mutants, p7_mutants, p8_mutants, p9_mutants, p10_mutants,
+                               p11_mutants}) {
+      add(of_rung(), Cases::prefill_in_boxes, p11_plan_shape, true);
+    }
+    add(compact_mutants(), Cases::prefill_on_a_copy, p11_plan_shape, true);
+#endif
+    return list;
+  }();
+  return all;
+}
+
+CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
+  if (cases == Cases::plain_prefill) return as_plain_prefill(spec);
+  if (cases == Cases::prefill_in_boxes) return in_boxes(as_plain_prefill(spec));
+  if (cases == Cases::prefill_on_a_copy) {
+    spec = as_plain_prefill(spec);
+    if (spec.page_size % 8 == 0) spec.page_size = spec.page_size / 8 * 3;  // 3, 6, 12: 8, 16, 32
+    if (spec.page_size % 8 == 0) ++spec.page_size;
+    return spec;
+  }
+  if (cases == Cases::general_prefill) return as_prefill(spec, f16_and_128);
+  if (cases == Cases::prefill) {
+    spec.dtype = DType::f16;
+    return spec;
+  }
+  spec = cases == Cases::plain ? as_plain_decode(spec, DType::f16) : as_decode(spec, DType::f16);
+  spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
+  if (spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;
+  return spec;
+}
+
+bool fits_one_instance(const CaseSpec& spec, Cases cases) {
+  const CaseSpec taken = for_one_instance(spec, cases);
+  const AttentionParams &p = spec.params, &q = taken.params;
+  return spec.dtype == taken.dtype && spec.qo_lens == taken.qo_lens && spec.page_size == taken.page_size &&
+         p.head_dim_qk == q.head_dim_qk && p.head_dim_vo == q.head_dim_vo && p.mask == q.mask &&
+         p.pos_encoding_mode == q.pos_encoding_mode && p.logits_soft_cap == q.logits_soft_cap;
+}
+
+namespace {
+
+// Partials enough that they are merged in groups, queues of several items, an empty request.
+CaseSpec cut_often(Cases cases) {
+  CaseSpec spec = for_one_instance(random_decode(1), cases);
+  spec.name = "cut often";
+  spec.page_size = cases == Cases::prefill_on_a_copy ? 5 : 16;
+  spec.kv_lens = {2900, 33, 0, 300};
+  spec.qo_lens = {1, 1, 1, 1};
+  if (cases != Cases::plain && cases != Cases::general && cases != Cases::prefill) spec.qo_lens = {40, 33, 2, 200};
+  spec.params.num_qo_heads = 8;
+  spec.params.num_kv_heads = 2;
+  return spec;
+}
+
+}  // namespace
+
+std::vector<CaseSpec> specs_for(Cases kind) {
+  std::vector<CaseSpec> specs{cut_often(kind)};
+  for (std::uint64_t seed = 1; seed <= 24; ++seed) {
+    const bool decode = kind == Cases::plain || kind == Cases::general;
+    const bool boxes = kind == Cases::prefill_in_boxes || kind == Cases::prefill_on_a_copy;
+    specs.push_back(for_one_instance(decode  ? random_decode(seed)
+                                     : boxes ? random_fast_prefill(seed) : random_spec(seed), kind));
+  }
+  for (const CaseSpec& spec : case_table()) specs.push_back(for_one_instance(spec, kind));
+  return specs;
+}
+
+std::string why_no_mutants() {
+  if (const std::string& reason = gpu::why_no_device(); !reason.empty()) return reason;
+  int device = 0, major = 0;
+  gpu::check(cudaGetDevice(&device));
+  gpu::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  if (std::atoi(FLASHLADDER_MUTANT_ARCH) / 10 == major) return "";
+  return "the mutants are built for sm_" FLASHLADDER_MUTANT_ARCH " alone, which is not this GPU's architecture";
+}
+
+}  // namespace flashladder::test
