@@ -35,24 +35,23 @@ class PlanRun {
                 .lse_log2 = std::vector<float>(c.spec.nnz_qo() * params_.num_qo_heads)} {}
 
   void store(const WorkItem& item, const std::vector<FinishedRow>& rows) {  // [item.rows]
-    for (int r = 0; r < item.rows.size(); ++r) {
-      if (item.whole()) {
-        write(item.request, item.head, item.rows.begin + r, rows[r]);
-      } else {
-        FinishedRow& partial = partials_[item.partial_slot + r];
-        partial.state = rows[r].state;
-        std::ranges::copy(rows[r].o, partial.o.begin());
-      }
-    }
+    for (int r = 0; r < item.rows.size(); ++r) store_row(item, r, rows[r]);
+  }
+  void store_row(const WorkItem& item, int r, const FinishedRow& row) {
+    if (item.whole()) return write(item.request, item.head, item.rows.begin + r, row);
+    FinishedRow& partial = partials_[item.partial_slot + r];
+    partial.state = row.state;
+    std::ranges::copy(row.o, partial.o.begin());
   }
 
   // When all its partials are stored: one that is not is NaN, and so is the row.
   void join(const Merge& m) {
-    for (int r = 0; r < m.rows.size(); ++r) {
-      FinishedRow row;
-      for (int p = 0; p < m.num_partials; ++p) row.absorb(partials_[m.first_slot + p * m.rows.size() + r]);
-      write(m.request, m.head, m.rows.begin + r, row);
-    }
+    for (int r = 0; r < m.rows.size(); ++r) join_row(m, r);
+  }
+  void join_row(const Merge& m, int r) {  // one of them, when its partials are stored
+    FinishedRow row;
+    for (int p = 0; p < m.num_partials; ++p) row.absorb(partials_[m.first_slot + p * m.rows.size() + r]);
+    write(m.request, m.head, m.rows.begin + r, row);
   }
 
   const ladder::RunResult& result() const { return result_; }

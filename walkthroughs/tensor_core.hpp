@@ -163,8 +163,13 @@ struct HeadTile {
   }
 };
 
-// D5's item with one warp: at most 8 packed rows.
-inline std::vector<FinishedRow> attend_on_tensor_cores(const AttentionProblem& problem, const WorkItem& item) {
+// Which of an item's tiles of 16 tokens a warp has, when so many share them: warp w those whose number is w modulo `count`.
+struct WarpTurn {
+  int warp = 0, count = 1;
+};
+
+// What one of several warps finds of an item by D5's tile loop: at most 8 packed rows.
+inline std::vector<FinishedRow> attend_in_turn(const AttentionProblem& problem, const WorkItem& item, WarpTurn turn) {
   const AttentionParams& p = problem.params;
   const int dim = p.head_dim_qk, steps = dim / 16, rows = item.rows.size();
   const int first_head = item.head * p.group_size() + item.rows.begin;
@@ -176,7 +181,7 @@ inline std::vector<FinishedRow> attend_on_tensor_cores(const AttentionProblem& p
     }));
   }
   HeadTile heads(steps);
-  for (int first = item.keys.begin; first < item.keys.end; first += 16) {
+  for (int first = item.keys.begin + 16 * turn.warp; first < item.keys.end; first += 16 * turn.count) {
     SharedTile k(dim), v(dim);
     load_tile(problem, item, item.head, first, k, v);
     Fragment<4> s{};
@@ -190,6 +195,11 @@ inline std::vector<FinishedRow> attend_on_tensor_cores(const AttentionProblem& p
   std::vector<FinishedRow> out;
   for (int head = 0; head < rows; ++head) out.push_back(heads.finish(head));
   return out;
+}
+
+// D5's item with one warp.
+inline std::vector<FinishedRow> attend_on_tensor_cores(const AttentionProblem& problem, const WorkItem& item) {
+  return attend_in_turn(problem, item, {});
 }
 
 }  // namespace flashladder::walkthroughs

@@ -1,8 +1,5 @@
 #include "gpu/decode/decode.hpp"
 
-#include <algorithm>
-#include <cmath>
-
 namespace flashladder::gpu {
 namespace {
 
@@ -42,22 +39,6 @@ std::string d6::why_not(const AttentionParams& p, DType dtype) {
   }
   if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) return "pos_encoding_mode ROPE_LLAMA";
   return "";
-}
-
-// Microseconds on an H200, fitted to both kernels' times over 1 to 14 tiles of 512 to 16384 keys (docs/measurements). D6: all
-// SMs read, and each tile's partials meet in global memory. D7: only so many clusters read, each at a rate of its own or at
-// its share of the memory's; where a tile is cut, its pieces meet there too.
-std::int32_t d7::worth_clusters(const BatchShape& batch, std::int32_t resident) {
-  if (batch.tiles < 1 || batch.tiles > resident) return 0;
-  constexpr double least_keys = 2048;  // of a piece, so that its own time is worth the meeting
-  const double tiles = static_cast<double>(batch.tiles);
-  const double keys = static_cast<double>(batch.most_keys) * batch.head_dim / 128;  // of 512 bytes
-  const double pieces = std::clamp(std::floor(keys / least_keys), 1.0, std::floor(resident / tiles));
-  const double used = tiles * pieces;
-  const double ours = 4.2 + (pieces > 1 ? 2 : 0) + keys / pieces * std::max(1.37e-3, 0.116e-3 * used);
-  const double partials = std::min(264 / tiles, std::ceil(keys / 64));  // of a tile in D6
-  const double theirs = 4.4 + 0.012 * partials * batch.rows + 0.11e-3 * tiles * keys;
-  return ours < theirs ? static_cast<std::int32_t>(used) : 0;
 }
 
 }  // namespace flashladder::gpu

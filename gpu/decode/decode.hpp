@@ -9,6 +9,7 @@
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/rung_grid.hpp"
+#include "gpu/decode/decode_cost.hpp"
 
 namespace flashladder::gpu {
 
@@ -55,14 +56,6 @@ std::string why_not(const AttentionParams& params, DType dtype);
 constexpr RungGrid grid(std::int32_t head_dim, bool general) {
   return {general ? 8 : d5::grid(head_dim).query_tile, head_dim <= 128 ? 2 : 1};
 }
-// For the planner's cost model, timed: what starting and ending an item costs a CTA, in keys of 512 bytes; and what it costs
-// more where so many partials meet that they are merged in groups. It is time that passes: shorter keys are more of them.
-// (Keys of 1024 bytes are as many: the one CTA that an SM then holds reads at twice the rate.)
-constexpr double keys_of_512_bytes(double keys, std::int32_t head_dim) {
-  return head_dim < 128 ? keys * 128 / head_dim : keys;
-}
-constexpr double keys_per_item(std::int32_t head_dim) { return keys_of_512_bytes(80, head_dim); }
-constexpr double keys_per_grouped_item(std::int32_t head_dim) { return keys_of_512_bytes(300, head_dim); }
 // cta_times: nullptr, or [num_ctas, 2] ns of the GPU's clock, for measurements.
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
             std::uint64_t* cta_times = nullptr);
@@ -70,22 +63,11 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
 
 // The same with a cluster of CTAs in the place of each CTA, on Hopper: what d6::why_not() allows, where why_no_hopper() has
 // nothing to say. A plan's CTAs are its clusters, and its merges have a counter for each row (PackedShape::counters).
+// decode_cost.hpp says for which batches.
 namespace d7 {
-inline constexpr std::int32_t ctas = 16;  // of a cluster
 // Clusters that the current GPU runs at once; asks the driver.
 std::int32_t clusters(std::int32_t head_dim);
 constexpr std::int32_t query_tile(std::int32_t head_dim, bool general) { return d6::grid(head_dim, general).query_tile; }
-constexpr double keys_per_item(std::int32_t head_dim) { return ctas * d6::keys_per_item(head_dim); }
-
-// Clusters that a batch should be planned for: all that there are room for so many pieces of each of its tiles; or 0, if D6
-// is the faster. most_keys: of a request; resident: clusters(). By two formulas, fitted on times of both (decode.cpp).
-struct BatchShape {
-  std::int64_t tiles = 0;       // of all requests and KV heads
-  std::int64_t most_keys = 0;
-  std::int32_t rows = 1, head_dim = 128;
-};
-std::int32_t worth_clusters(const BatchShape& batch, std::int32_t resident);
-
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 

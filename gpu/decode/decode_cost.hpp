@@ -1,0 +1,61 @@
+// What a batch costs decode's two kernels for plans, D6 and D7, as the planner and whoever chooses between them are told: in
+// keys, and in microseconds. Numbers alone, without CUDA.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+namespace flashladder::gpu {
+
+namespace d6 {
+// For the planner's cost model, timed: what starting and ending an item costs a CTA, in keys of 512 bytes; and what it costs
+// more where so many partials meet that they are merged in groups. It is time that passes: shorter keys are more of them.
+// (Keys of 1024 bytes are as many: the one CTA that an SM then holds reads at twice the rate.)
+constexpr double keys_of_512_bytes(double keys, std::int32_t head_dim) {
+  return head_dim < 128 ? keys * 128 / head_dim : keys;
+}
+constexpr double keys_per_item(std::int32_t head_dim) { return keys_of_512_bytes(80, head_dim); }
+constexpr double keys_per_grouped_item(std::int32_t head_dim) { return keys_of_512_bytes(300, head_dim); }
+}
+
+namespace d7 {
+inline constexpr std::int32_t ctas = 16;  // of a cluster
+constexpr double keys_per_item(std::int32_t head_dim) { return ctas * d6::keys_per_item(head_dim); }
+
+// most_keys: of a request.
+struct BatchShape {
+  std::int64_t tiles = 0;       // of all requests and KV heads
+  std::int64_t most_keys = 0;
+  std::int32_t rows = 1, head_dim = 128;
+};
+
+// Microseconds on an H200, fitted to both kernels' times over 1 to 14 tiles of 512 to 16384 keys (docs/measurements). D6:
+// all SMs read, and each tile's partials meet in global memory. D7: only so many clusters read, each at a rate of its own or
+// at its share of the memory's; where a tile is cut, its pieces meet there too.
+struct DecodeTimes {
+  double d6 = 0, d7 = 0;
+  std::int32_t clusters = 0;  // of D7: all that there are room for so many pieces of each tile; 0: more tiles than clusters
+};
+inline DecodeTimes expected_times(const BatchShape& batch, std::int32_t resident) {
+  constexpr double least_keys = 2048;  // of a piece, so that its own time is worth the meeting
+  const double tiles = static_cast<double>(batch.tiles);
+  const double keys = static_cast<double>(batch.most_keys) * batch.head_dim / 128;  // of 512 bytes
+  const double partials = std::min(264 / tiles, std::ceil(keys / 64));  // of a tile in D6
+  const double theirs = 4.4 + 0.012 * partials * batch.rows + 0.11e-3 * tiles * keys;
+  if (batch.tiles > resident) return {.d6 = theirs};
+  const double pieces = std::clamp(std::floor(keys / least_keys), 1.0, std::floor(resident / tiles));
+  const double used = tiles * pieces;
+  const double ours = 4.2 + (pieces > 1 ? 2 : 0) + keys / pieces * std::max(1.37e-3, 0.116e-3 * used);
+  return {.d6 = theirs, .d7 = ours, .clusters = static_cast<std::int32_t>(used)};
+}
+
+// Clusters that a batch should be planned for, or 0, if D6 is the faster. resident: clusters() of decode.hpp.
+inline std::int32_t worth_clusters(const BatchShape& batch, std::int32_t resident) {
+  if (batch.tiles < 1) return 0;
+  const DecodeTimes times = expected_times(batch, resident);
+  return times.clusters > 0 && times.d7 < times.d6 ? times.clusters : 0;
+}
+}
+
+}  // namespace flashladder::gpu
