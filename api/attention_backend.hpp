@@ -1,6 +1,7 @@
 // What stands behind an attention object: the CPU's C4 or a GPU kernel, each with its machine and its use of the workspace.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -80,8 +81,11 @@ struct AttentionMachine {
 
 // Of a batch, or of the largest that a graph replays: what decides which kernel computes it.
 struct BatchSize {
-  std::int64_t nnz_qo = 0, batch = 0;
-  std::int64_t most_qo_len = 0, most_kv_len = 0;  // of a request
+  std::int64_t nnz_qo = 0, batch = 0;         // nnz_qo 0: decode, one query a request
+  std::int64_t most_qo_len = 0;               // of a request
+  std::optional<std::int64_t> most_kv_len{};  // of a request that has queries; or any
+
+  std::int64_t with_queries() const { return nnz_qo > 0 ? std::min(nnz_qo, batch) : batch; }  // requests, at most
 };
 
 // For AttentionProblem, whose q is only read.

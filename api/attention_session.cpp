@@ -110,7 +110,11 @@ AttentionMachine AttentionSession::machine(std::optional<std::int64_t> copied_ro
     size.nnz_qo += len;
     size.most_qo_len = std::max<std::int64_t>(size.most_qo_len, len);
   }
-  for (const std::int32_t len : kv_lens_) size.most_kv_len = std::max<std::int64_t>(size.most_kv_len, len);
+  std::int64_t most_kv_len = 0;
+  for (std::size_t b = 0; b < kv_lens_.size(); ++b) {
+    if (kind_.decode || qo_lens_[b] > 0) most_kv_len = std::max<std::int64_t>(most_kv_len, kv_lens_[b]);
+  }
+  size.most_kv_len = most_kv_len;
   return backend_->machine(size, copied_rows);
 }
 
@@ -205,11 +209,12 @@ WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, boo
     return backend_->bytes(most_work(plan_inputs(config_, machine, kind_.decode, {}, {}), of), machine);
   };
   if (kind_.graph) return bytes(machine(rows));
-  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any. Where the
-  // lengths make decode take clusters of CTAs, its plans are those of fewer CTAs, and smaller.
-  const std::int64_t batch = limits.max_batch, kv_len = most_tokens(limits, config_.cache.page_size);
+  // A plan's tiles are made for one query a request, for few or for many, as its batch has them: enough for any. Where
+  // decode takes clusters of CTAs its plans are smaller than those for single ones: fewer queues, cuts and partial rows, and
+  // the counters of a cut tile's rows take less than its cluster's queues would.
+  const std::int64_t batch = limits.max_batch;
   const auto of = [&](std::int64_t nnz_qo, std::int64_t qo_len) {
-    return bytes(backend_->machine({.nnz_qo = nnz_qo, .batch = batch, .most_qo_len = qo_len, .most_kv_len = kv_len}, rows));
+    return bytes(backend_->machine({.nnz_qo = nnz_qo, .batch = batch, .most_qo_len = qo_len}, rows));
   };
   return either(of(batch, 1), either(of(batch, 2), of(batch << 31, 2)));
 }

@@ -112,9 +112,10 @@ AttentionMachine decode_machine(const AttentionParams& params, const BatchSize& 
   m.one_query = true;
   m.cost = {.per_item = gpu::d6::keys_per_item(head_dim), .per_many = gpu::d6::keys_per_grouped_item(head_dim)};
   const std::int32_t rows = m.query_tile(true, params.group_size());
-  const std::int64_t tiles = size.batch * params.num_kv_heads * div_up(params.group_size(), rows);
-  const std::int64_t seen = params.window_left < 0 ? size.most_kv_len : std::int64_t{params.window_left} + 1;
-  m.clusters = gpu::d7::worth_clusters({tiles, std::min(size.most_kv_len, seen), rows, head_dim}, room.clusters);
+  if (!size.most_kv_len) return m;
+  const std::int64_t tiles = size.with_queries() * params.num_kv_heads * div_up(params.group_size(), rows);
+  const std::int64_t seen = params.window_left < 0 ? *size.most_kv_len : std::int64_t{params.window_left} + 1;
+  m.clusters = gpu::d7::worth_clusters({tiles, std::min(*size.most_kv_len, seen), rows, head_dim}, room.clusters);
   if (m.clusters > 0) {
     m.shape = {.num_sms = m.clusters, .ctas_per_sm = 1};
     m.cost = {.per_item = gpu::d7::keys_per_item(head_dim)};

@@ -183,7 +183,9 @@ TEST_CASE("decode takes clusters for few tiles of few keys and each tile has as 
   }
   CHECK(worth(8, 1024, 4) == 8);    // 1 request, 8 KV heads: measured, as all that follow
   CHECK(worth(8, 8192, 4) == 0);
-  CHECK(worth(2, 16384, 8) == 14);  // 2 requests of 1 KV head each
+  CHECK(worth(1, 1024, 4) == 1);
+  CHECK(worth(1, 16384, 4) > 1);
+  CHECK(worth(2, 16384, 8) > 2);    // 2 requests of 1 KV head each
   CHECK(worth(14, 3000, 12) == 14);
   CHECK(worth(15, 3000, 12) == 0);
   CHECK(gpu::d7::worth_clusters({.tiles = 1, .most_keys = 100, .rows = 1, .head_dim = 128}, 0) == 0);  // not Hopper

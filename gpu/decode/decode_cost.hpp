@@ -30,24 +30,29 @@ struct BatchShape {
   std::int32_t rows = 1, head_dim = 128;
 };
 
-// Microseconds on an H200, fitted to both kernels' times over 1 to 14 tiles of 512 to 16384 keys (docs/measurements). D6:
-// all SMs read, and each tile's partials meet in global memory. D7: only so many clusters read, each at a rate of its own or
-// at its share of the memory's; where a tile is cut, its pieces meet there too.
+// Microseconds on an H200, fitted to both kernels' times over 1 to 14 tiles of 256 to 16384 keys, of 4 and of 8 rows
+// (docs/measurements/h200-small-decode.md): within 6 and 8 % of them. D6: all SMs read, and each tile's partials meet in
+// global memory. D7: a cluster that has its SMs for itself reads a key in 0.79 ns; with more clusters than GPCs they share
+// SMs, and in the end the memory. Where a tile is cut, its pieces meet in global memory too.
 struct DecodeTimes {
   double d6 = 0, d7 = 0;
-  std::int32_t clusters = 0;  // of D7: all that there are room for so many pieces of each tile; 0: more tiles than clusters
+  std::int32_t clusters = 0;  // of D7, as many for each tile; 0: more tiles than clusters
 };
+inline double d7_time(double keys, double clusters, double resident, bool cut) {
+  const double of_key = 2 * clusters <= resident ? 0.79e-3 : std::max(1.31e-3, 0.123e-3 * clusters);
+  return 3.2 + 0.104 * clusters + (cut ? 1.9 : 0) + of_key * keys;
+}
 inline DecodeTimes expected_times(const BatchShape& batch, std::int32_t resident) {
-  constexpr double least_keys = 2048;  // of a piece, so that its own time is worth the meeting
   const double tiles = static_cast<double>(batch.tiles);
   const double keys = static_cast<double>(batch.most_keys) * batch.head_dim / 128;  // of 512 bytes
-  const double partials = std::min(264 / tiles, std::ceil(keys / 64));  // of a tile in D6
-  const double theirs = 4.4 + 0.012 * partials * batch.rows + 0.11e-3 * tiles * keys;
-  if (batch.tiles > resident) return {.d6 = theirs};
-  const double pieces = std::clamp(std::floor(keys / least_keys), 1.0, std::floor(resident / tiles));
-  const double used = tiles * pieces;
-  const double ours = 4.2 + (pieces > 1 ? 2 : 0) + keys / pieces * std::max(1.37e-3, 0.116e-3 * used);
-  return {.d6 = theirs, .d7 = ours, .clusters = static_cast<std::int32_t>(used)};
+  const double partials = std::min({264 / tiles, std::ceil(keys / 64), 64.0});      // of a tile in D6
+  DecodeTimes times{.d6 = 4.8 + 0.0099 * partials * batch.rows + 0.126e-3 * tiles * keys};
+  for (std::int32_t pieces = 1; pieces * batch.tiles <= resident; ++pieces) {
+    const double time = d7_time(keys / pieces, pieces * tiles, resident, pieces > 1);
+    if (times.clusters > 0 && time >= times.d7) continue;
+    times.d7 = time, times.clusters = static_cast<std::int32_t>(pieces * batch.tiles);
+  }
+  return times;
 }
 
 // Clusters that a batch should be planned for, or 0, if D6 is the faster. resident: clusters() of decode.hpp.
