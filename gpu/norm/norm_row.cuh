@@ -85,6 +85,19 @@ struct NormLanes {
   int groups;         // of this block; row r of a lane comes `groups` rows after its row r - 1
   int lane, lanes;    // in the group
   std::uint32_t row;  // the lane's first row
+  Element *input_row = nullptr, *residual_row = nullptr;  // where the row begins, if it is found once
+
+  // A fused add of few rows, which alone is wide with two pieces a thread (norm_shape), finds its row before it loads: each
+  // search between two loads would let the second go out later. Else the row is found for each piece. With many rows other
+  // blocks load meanwhile: found once it gained 1 % at best, and lost in other lengths (docs/measurements/notes.md).
+  static constexpr bool found_once = add && wide && chunks == 2;
+  __device__ Element* find(const NormRows& rows, int r) const {
+    return static_cast<Element*>(rows.data) + offset(rows, row + r * groups, p.num_heads);
+  }
+  __device__ Element* row_of(const NormRows& rows, int r) const {
+    if constexpr (found_once) return &rows == &p.residual ? residual_row : input_row;  // out is input
+    return find(rows, r);
+  }
 
   __device__ bool has(int c) const { return (lane + c * lanes) * 8 < p.d; }
   __device__ bool has(int r, int c) const { return (wide || row + r * groups < p.rows) && has(c); }
@@ -92,12 +105,12 @@ struct NormLanes {
   // Loads and stores name no cache policy: evict-first loads were slower (docs/measurements/h200-ops.md).
   __device__ uint4 load(const NormRows& rows, int r, int c) const {
     if (!has(r, c)) return {};
-    const auto* from = static_cast<const Element*>(rows.data) + offset(rows, row + r * groups, p.num_heads);
+    const Element* from = row_of(rows, r);
     return reinterpret_cast<const uint4*>(from)[lane + c * lanes];
   }
   __device__ void store(const NormRows& rows, int r, int c, const Float8& values) const {
     if (!has(r, c)) return;
-    auto* to = static_cast<Element*>(rows.data) + offset(rows, row + r * groups, p.num_heads);
+    Element* to = row_of(rows, r);
     reinterpret_cast<uint4*>(to)[lane + c * lanes] = pack<Element>(values);
   }
 
@@ -240,8 +253,9 @@ rmsnorm_row_kernel(const __grid_constant__ NormParams p, int lanes) {
   __shared__ WarpSums sums;
   using Lanes = NormLanes<Element, add, chunks, wide>;
   const int group = wide ? 0 : threadIdx.x / lanes, groups = wide ? 1 : blockDim.x / lanes;
-  const Lanes at{p, groups, static_cast<int>(threadIdx.x) - group * lanes, lanes,
-                 blockIdx.x * groups * Lanes::rows_at_once + group};
+  Lanes at{p, groups, static_cast<int>(threadIdx.x) - group * lanes, lanes,
+           blockIdx.x * groups * Lanes::rows_at_once + group};
+  if constexpr (Lanes::found_once) at.input_row = at.find(p.input, 0), at.residual_row = at.find(p.residual, 0);
   constexpr bool weight_last = norm_weight_last(wide, chunks);
   uint4 weight[chunks];
   if constexpr (!weight_last) at.load_weight(weight);

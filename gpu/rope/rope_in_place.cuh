@@ -29,6 +29,13 @@ __device__ inline CachedAngles compute_once(const ComputedAngles& angles, std::i
   return {rows, rotary_dim};
 }
 
+// Cached angles wait for the position. Are q and k loaded while it is on its way? ptxas prefers to compute the addresses of
+// the angles in front of these loads, which then wait, too. It is kept from that, but not where rows are interleaved and a
+// lane has eight pairs. Such a call has more threads than the SMs hold at once (in_place_shape): other blocks fill the wait,
+// and the loads in order were slower (docs/measurements/notes.md).
+template <RopeStyle style, class Angles, int pairs>
+constexpr bool loads_before_angles = !Angles::computed && (style == RopeStyle::neox || pairs == 4);
+
 template <class Element, RopeStyle style, class Angles, int pairs>
 __global__ void __launch_bounds__(in_place_threads)
 rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_constant__ Angles angles) {
@@ -39,7 +46,13 @@ rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_const
   griddepcontrol_wait();  // the previous kernel on the stream may still write q, k and positions
   griddepcontrol_launch_dependents();
   if (!Angles::computed && !there) return;
-  const std::int32_t position = token < p.nnz ? p.positions[token] : 0;
+  std::int32_t position = 0;
+  if constexpr (loads_before_angles<style, Angles, pairs>) {
+    // Volatile: ptxas would compute the addresses of q and k first.
+    asm volatile("ld.global.b32 %0, [%1];" : "=r"(position) : "l"(p.positions + token));
+  } else if (token < p.nnz) {
+    position = p.positions[token];
+  }
   const bool is_k = head >= p.q_heads;
   Element* first = static_cast<Element*>(is_k ? p.k : p.q) + token * (is_k ? p.k_token : p.q_token) +
                    (is_k ? head - p.q_heads : head) * (is_k ? p.k_head : p.q_head);
@@ -53,6 +66,11 @@ rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_const
     } else {
       load_words<pairs>(first, words);
     }
+  }
+  if constexpr (loads_before_angles<style, Angles, pairs>) {
+    // Closes no hazard, and no position is negative: both keep ptxas from using the position before it loads q and k.
+    __syncwarp();
+    if (position < 0) return;
   }
   Rotations<pairs> rotations;
   const auto rotations_from = [&](const auto& cache, std::int32_t row) {

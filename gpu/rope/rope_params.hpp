@@ -61,7 +61,7 @@ struct InPlaceShape {
 };
 // With many tokens the memory's rate decides, and eight pairs a lane, two pieces of 16 bytes, use it best. With few tokens
 // every thread runs at once, and the time is that of one thread's loads and instructions: four pairs have fewer of both.
-// (docs/measurements/h200-ops.md, second round.)
+// (docs/measurements/h200-ops.md, second round.) The order of a lane's loads goes with its pairs (rope_in_place.cuh).
 InPlaceShape in_place_shape(const HeadRows& q, const HeadRows& k, std::int32_t nnz, std::int32_t rotary_dim, RopeStyle style,
                             int multiprocessors);
 constexpr int in_place_threads = 320;  // most threads of a block: a token with 32 + 8 heads of 8 lanes
