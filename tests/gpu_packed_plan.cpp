@@ -274,21 +274,3 @@ TEST_CASE("boxes of pages refuse strides that they can't describe, and pages tha
   CHECK_FALSE(gpu::why_no_boxes(1, false).empty());
   CHECK(gpu::why_no_boxes(24, false).empty());
 }
-
-TEST_CASE("the order of sections visits every item of every copy once, section after section") {
-  // Width, and how many of it.
-  constexpr std::int32_t sections[][2] = {{1, 0}, {1, 11}, {1, 4}, {2, 5}, {3, 3}, {3, 1}, {8, 1}, {12, 0}};
-  for (const auto [section, narrow] : sections) {
-    const gpu::PackedHeader header{.num_work = 5 * 12, .copies = 12, .section = section, .narrow = narrow};
-    std::vector<int> seen(5 * 12);
-    std::int32_t last = 0;
-    for (std::int32_t w = 0; w < header.num_work; ++w) {
-      const gpu::PackedHeader::Place at = header.in_sections(w);
-      REQUIRE((at.item >= 0 && at.item < 5 && at.copy >= 0 && at.copy < 12));
-      ++seen[static_cast<std::size_t>(at.item * 12 + at.copy)];
-      CHECK(std::min(at.copy / section, narrow) >= last);
-      last = std::min(at.copy / section, narrow);
-    }
-    for (const int times : seen) CHECK(times == 1);
-  }
-}

@@ -142,17 +142,19 @@ struct Sections {
 // As many copies as keep keys and values of the whole batch below half of an L2 cache of 50 MB (H100, H200), so that what
 // many CTAs read is read from memory once. But the last section is not so narrow that it is little work for each CTA: work
 // is taken longest first only inside of a section, and at its end all CTAs shall be done together. Work that is all alike
-// needs no order.
+// needs no order. And where every request has one tile, nobody shares keys with anybody: then all heads go together, whose
+// rows lie side by side in memory.
 Sections sections_of(const Plan& plan, const PlanPart& part) {
   constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2, least_work = 7;  // of each CTA
+  const auto begins_tile = [](const WorkItem& item) { return (item.flags & WorkItem::first) != 0; };
+  if (std::ranges::count_if(part.items, begins_tile) <= plan.batch) return {part.copies, 0};
   std::int64_t tokens = 1;
   for (const std::int32_t len : plan.kv_lens) tokens += len;
   const std::int64_t of_kv_head = tokens * plan.head_dim_vo * 2 * element_bytes;
   const std::int64_t kv_heads = std::max<std::int64_t>(most_bytes / of_kv_head, 1);
   const std::int64_t width = std::clamp<std::int64_t>(kv_heads * plan.group_size() / part.pack, 1, part.copies);
-  const std::int64_t items = std::max<std::int64_t>(std::ssize(part.items), 1);
-  const std::int64_t for_work = div_up(least_work * plan.num_ctas(), items);
-  const auto [least, most] = std::ranges::minmax(part.items, {}, [](const WorkItem& i) { return i.keys.size(); });
+  const std::int64_t for_work = div_up(least_work * plan.num_ctas(), std::ssize(part.items));
+  const auto [least, most] = std::ranges::minmax(part.items, {}, [](const WorkItem& item) { return item.keys.size(); });
   const bool alike = least.keys.size() >= most.keys.size() / 10 * 9;
   const std::int64_t narrow = alike || for_work <= width ? (part.copies - 1) / width
                                                          : std::max<std::int64_t>(part.copies - for_work, 0) / width;
@@ -203,7 +205,7 @@ void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, 
     view.merges[m] = packer.merge(part.merge(m), static_cast<std::int32_t>(first_group + groups));
     groups += view.merges[m].num_groups();
   }
-  const Sections sections = part.items.empty() ? Sections{1, 0} : sections_of(plan, part);
+  const Sections sections = sections_of(plan, part);
   *view.header = {.claimed = 0, .num_work = static_cast<std::int32_t>(shape.num_work()), .copies = shape.copies,
                   .merges = static_cast<std::int32_t>(shape.merges),
                   .partial_rows = static_cast<std::int32_t>(part.partial_rows),
