@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds docs/*.md and the READMEs to the programs and the sources, so that no number in the text can be an old one.
+"""Holds docs/*.md, docs/measurements/*.md and the READMEs to the programs and the sources, so that no number in the text can be an old one.
   ```text                 a block whose first line is `$ command` shows what the command prints. The command is flashladder
   $ walkthrough_02_x      or a walkthrough, or python3 tools/x.py, with its arguments; `...` alone on a line skips any
   ...                     number of lines, and without it the block begins and ends with the output. Several `$` in a block: one after the other.
@@ -154,7 +154,9 @@ class Docs:
         yield f"README.md:{i + 1}: `{case}` is {wanted} there (D6, plain read, FlashInfer in us)"
 
   def wrong(self):
-    pages = [self.source / "README.md", self.source / "gpu" / "README.md", *sorted((self.source / "docs").glob("*.md"))]
+    docs = self.source / "docs"
+    pages = [self.source / "README.md", self.source / "gpu" / "README.md", *sorted(docs.glob("*.md")),
+             *sorted((docs / "measurements").glob("*.md"))]
     pages = [p for p in pages if p.is_file()]
     glossary = self.source / "docs" / "glossary.md"
     found = [f"{p.relative_to(self.source)}:{line}: {reason}" for p in pages
