@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/error.hpp"
 #include "draw/xy_chart.hpp"
 #include "gpu/decode/decode_cost.hpp"
 #include "walkthroughs/measured.hpp"
@@ -79,6 +80,7 @@ class ClusterTimes {
     const std::string work = b.name() + " p16 cold";
     b.d6 = lines_.us(work, "D6 pdl");
     for (int n = 0; n <= resident; ++n) b.d7[n] = lines_.us(work, text("D7 pdl, %d cluster%s", n, n == 1 ? "" : "s"));
+    require(b.d6 > 0 && b.d7[tiles] > 0, "measurements", work, "has no line of D6, or none of D7 with a cluster a tile");
     return b;
   }
 
