@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds docs/*.md and the READMEs to the programs and the sources, so that no number in the text can be an old one.
+"""Holds docs/*.md, docs/measurements/*.md and the READMEs to the programs and the sources, so that no number in the text
+can be an old one.
   ```text                 a block whose first line is `$ command` shows what the command prints. The command is flashladder
   $ walkthrough_02_x      or a walkthrough, or python3 tools/x.py, with its arguments; `...` alone on a line skips any
   ...                     number of lines, and without it the block begins and ends with the output. Several `$` in a block: one after the other.
@@ -154,7 +155,9 @@ class Docs:
         yield f"README.md:{i + 1}: `{case}` is {wanted} there (D6, plain read, FlashInfer in us)"
 
   def wrong(self):
-    pages = [self.source / "README.md", self.source / "gpu" / "README.md", *sorted((self.source / "docs").glob("*.md"))]
+    docs = self.source / "docs"
+    pages = [self.source / "README.md", self.source / "gpu" / "README.md", *sorted(docs.glob("*.md")),
+             *sorted((docs / "measurements").glob("*.md"))]
     pages = [p for p in pages if p.is_file()]
     glossary = self.source / "docs" / "glossary.md"
     found = [f"{p.relative_to(self.source)}:{line}: {reason}" for p in pages
@@ -208,7 +211,8 @@ echo one; echo two; echo three"""
                        "```text\n$ walkthrough_01_a --bad  # exit 2\nno\n```\n", figure: '<svg x="1.51"/>\n'}
   bad = [{figure: '<svg x="1.6"/>\n'}, {figure: '<svg y="1.5"/>\n'}, {"docs/figures/01_b.svg": "<svg/>"},
          {"README.md": "[x](docs/b.md)"}, {"README.md": "[x](docs/a.md#no-head)"}, {"README.md": "![x](docs/figures/c.svg)"},
-         {"README.md": "see `docs/none.md`"}, {"gpu/README.md": "see `a/none.cuh`"}]
+         {"README.md": "see `docs/none.md`"}, {"docs/measurements/m.md": "see `docs/none.md`"},
+         {"gpu/README.md": "see `a/none.cuh`"}]
   table = "<!-- decode table -->\n| a |\n|---|\n| a | B1 | TIME us | 9 us | 90 % | 12 us |\n<!-- end of decode table -->\n"
   good["README.md"] += table.replace("TIME", "10")
   good["docs/measurements/h200-decode-peers.md"] = "| B1 | events | FI | 12 (11-13) | 10 (9-11) | 1 | 2 % | 3 % | 9 |\n"

@@ -8,6 +8,7 @@
 #include "draw/bar_chart.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "planner/planner.hpp"
+#include "walkthroughs/cluster_pays.hpp"
 #include "walkthroughs/cluster_run.hpp"
 #include "walkthroughs/cluster_story.hpp"
 #include "walkthroughs/narrate.hpp"
@@ -100,6 +101,25 @@ void dealt(Narrator& n) {
         cluster_warps * most - tiles, most - 1);
 }
 
+void first_ones_tiles(Narrator& n, const ladder::Case& c, const Rows& right) {
+  n.step("What would come if every CTA took the first one's tiles, as if its warps were all there are? Keys 0 .. 63 "
+         "are then counted %d times and the other %d not at all:", cluster_ctas, the_tile.keys.end - 64);
+  const AttentionProblem problem = c.problem();
+  WorkItem few = the_tile;
+  few.keys.end = 64;
+  const Rows wrong = join_plainly(find_parts(problem, the_tile, [](int) { return 0; }));
+  const Rows of_64 = attend_on_tensor_cores(problem, few);
+  const auto line = [](const char* what, const walkthroughs::FinishedRow& row) {
+    const float o = row.o[0] * row.state.inverse_d();
+    return std::vector<std::string>{what, text("%.3f", o), text("%.3f", row.state.lse_log2())};
+  };
+  n.table({"row 0", "o[0]", "lse_log2"}, {line("right", right[0]), line("every CTA the first one's tiles", wrong[0]),
+                                          line("attention over keys 0 .. 63", of_64[0])});
+  n.say("o is that of 64 keys, since a weighted mean does not change when all weights are 16 times as large. lse_log2 is "
+        "larger by log2 16 = 4.");
+  n.check("lse_log2 is larger by 4", wrong[0].state.lse_log2() - of_64[0].state.lse_log2() - 4, 1e-4);
+}
+
 void joined(Narrator& n, const ladder::Case& c, const CtaParts& parts) {
   n.section("Rows are joined by reading the neighbours");
   const Rows rows = Cluster({}, {parts}).run(lowest_first())[0];
@@ -110,6 +130,7 @@ void joined(Narrator& n, const ladder::Case& c, const CtaParts& parts) {
   float most = SoftmaxState<float>::nothing;
   for (const Rows& part : parts) most = std::max(most, part[0].state.m);
   for (const int rank : {0, 1, 2, 3, 14, 15}) {
+    if (rank == 14) table.push_back({"...", "", "", "", ""});
     const walkthroughs::FinishedRow& part = parts[rank][0];
     table.push_back({text("%d", rank), text("%.2f", part.state.m), text("%.2f", part.state.d),
                      text("%.2f", SoftmaxState<float>::weight(part.state.m, most)), text("%.2f", part.o[0])});
@@ -151,13 +172,14 @@ void places(Narrator& n, const std::vector<CtaParts>& items) {
   n.section("Two places in turn, one barrier an item");
   const ShortBatch uneven{"", {3000, 200, 200, 200, 200, 200, 200}, 24, 2};
   const Plan plan = uneven.d7_plan(uneven.clusters(14));
-  n.step("Where lengths differ, a cluster has several items: one request of 3000 keys and six of 200, 24/2, are %td items for "
-        "%d clusters.", plan.num_work(), plan.num_ctas());
+  n.step("Where lengths differ, a cluster has several items: one request of 3000 keys and six of 200, 24/2, are %td items "
+         "for %d clusters.", plan.num_work(), plan.num_ctas());
   n.step("A cluster with three items in its queue, the tiles of KV heads 0, 1 and 2. A CTA may overwrite its rows only when "
          "every neighbour has read them, and end only then. Each protocol in %d orders in which the CTAs may run. wrong "
          "rows: of 12, in the worst order; NaN: those with a NaN, which stands for memory that was never written or is "
          "gone:", tried_orders);
-  const std::vector<Rows> right = Cluster({}, items).run(lowest_first());
+  std::vector<Rows> right;  // without a cluster: no protocol makes it wrong
+  for (const CtaParts& parts : items) right.push_back(join_plainly(parts));
   std::vector<std::vector<std::string>> table;
   std::vector<Trial> trials;
   for (const auto& [name, barriers, protocol] :
@@ -181,33 +203,14 @@ void places(Narrator& n, const std::vector<CtaParts>& items) {
                                                                trials[4].wrong_orders > 0);
 }
 
-void first_ones_tiles(Narrator& n, const ladder::Case& c, const Rows& right) {
-  n.step("Another way to be wrong: every CTA takes the first one's tiles, as if its warps were all there are. Keys 0 .. 63 "
-         "are then counted %d times and the other %d not at all:", cluster_ctas, the_tile.keys.end - 64);
-  const AttentionProblem problem = c.problem();
-  WorkItem few = the_tile;
-  few.keys.end = 64;
-  const Rows wrong = Cluster({}, {find_parts(problem, the_tile, [](int) { return 0; })}).run(lowest_first())[0];
-  const Rows of_64 = attend_on_tensor_cores(problem, few);
-  const auto line = [](const char* what, const walkthroughs::FinishedRow& row) {
-    const float o = row.o[0] * row.state.inverse_d();
-    return std::vector<std::string>{what, text("%.3f", o), text("%.3f", row.state.lse_log2())};
-  };
-  n.table({"row 0", "o[0]", "lse_log2"}, {line("right", right[0]), line("every CTA the first one's tiles", wrong[0]),
-                                          line("attention over keys 0 .. 63", of_64[0])});
-  n.say("o is that of 64 keys, since a weighted mean does not change when all weights are 16 times as large. lse_log2 is "
-        "larger by log2 16 = 4.");
-  n.check("lse_log2 is larger by 4", wrong[0].state.lse_log2() - of_64[0].state.lse_log2() - 4, 1e-4);
-}
-
 void still_cut(Narrator& n) {
   n.section("Tiles that are cut all the same");
-  const Plan plan = two_long.d7_plan(14);
+  const Plan plan = two_long.d7_plan(two_long.clusters(14));
   const Merge tile = plan.parts.front().merge(0);
-  n.step("%s on 14 clusters: each of the 2 tiles is cut in %d pieces, one a cluster, and leaves %td rows of partials where "
-         "D6 leaves %td. Row r of a tile is one warp's in every cluster. Each row has a counter of its own, and the warp "
-         "that counts last merges this row.", two_long.name.c_str(), tile.num_partials, plan.partial_rows,
-         two_long.d6_plan().partial_rows);
+  n.step("%s, for which decode takes %d clusters: each of the 2 tiles is cut in %d pieces, one a cluster, and leaves %td "
+         "rows of partials where D6 leaves %td. Row r of a tile is one warp's in every cluster. Each row has a counter of "
+         "its own, and the warp that counts last merges this row.", two_long.name.c_str(), plan.num_ctas(),
+         tile.num_partials, plan.partial_rows, two_long.d6_plan().partial_rows);
   n.step("If all rows of a tile shared one counter that wraps after %d: say the clusters come one after the other, and the "
          "rows of each in order. Which rows are told to be last, and how many of their %d partials are there:",
          tile.num_partials, tile.num_partials);
@@ -224,38 +227,14 @@ void still_cut(Narrator& n) {
   n.check_that("a shared counter merges rows whose partials are missing", early > 0);
 }
 
-void when_it_pays(Narrator& n) {
+void when_it_pays(Narrator& n, const ClusterTimes& times) {
   n.section("When it pays");
-  n.step("d7::worth_clusters compares two formulas, in microseconds on an H200 that holds 14 clusters. They are "
-         "predictions, fitted to times of both kernels, not times. D7 with 8: decode plans for 8 clusters.");
-  std::vector<std::vector<std::string>> table;
-  for (const ShortBatch& b : std::vector<ShortBatch>{one_short, {"B1 kv4096 32/8", {4096}, 32, 8},
-                                                     {"B1 kv8192 32/8", {8192}, 32, 8}, {"B1 kv1024 8/1", {1024}, 8, 1},
-                                                     {"B1 kv16384 8/1", {16384}, 8, 1}, two_long, seven,
-                                                     {"B4 kv2048 32/8", {2048, 2048, 2048, 2048}, 32, 8}, many}) {
-    const gpu::d7::DecodeTimes times = gpu::d7::expected_times(b.shape(), 14);
-    const int clusters = gpu::d7::worth_clusters(b.shape(), 14);
-    table.push_back({b.name, text("%d", b.tiles()), text("%.1f", times.d6),
-                     times.clusters > 0 ? text("%.1f", times.d7) : "-", clusters > 0 ? text("D7 with %d", clusters) : "D6"});
-  }
-  n.table({"batch", "tiles", "D6", "D7", "decode takes"}, table);
-  n.say("A dash: more tiles than clusters.");
-  n.step("How many clusters decode takes, by the keys of a tile and the number of tiles; a dot: D6. head_dim 128, groups of "
-         "4 and of 8:");
-  std::vector<std::vector<std::string>> taken;
-  for (const int group : {4, 8}) {
-    for (const int tiles : {1, 2, 4, 7, 8, 14}) {
-      std::vector<std::string> row{text("%d", group), text("%d", tiles)};
-      for (int keys = 256; keys <= 16384; keys *= 2) {
-        const int clusters = gpu::d7::worth_clusters({tiles, keys, group, 128}, 14);
-        row.push_back(clusters > 0 ? text("%d", clusters) : ".");
-      }
-      taken.push_back(row);
-    }
-  }
-  n.table({"group", "tiles", "256 keys", "512", "1024", "2048", "4096", "8192", "16384"}, taken);
-  n.check_that("short tiles take clusters, long ones of 8 KV heads do not",
-               gpu::d7::worth_clusters(one_short.shape(), 14) == 8 && gpu::d7::worth_clusters({8, 8192, 4, 128}, 14) == 0);
+  expected_of_batches(n, times, {one_short, {"B1 kv4096 32/8", {4096}, 32, 8}, {"B1 kv8192 32/8", {8192}, 32, 8},
+                                 {"B1 kv1024 8/1", {1024}, 8, 1}, {"B1 kv16384 8/1", {16384}, 8, 1}, two_long, seven,
+                                 {"B4 kv2048 32/8", {2048, 2048, 2048, 2048}, 32, 8}, many});
+  chosen_clusters(n, times);
+  what_was_gained(n, times);
+  how_near(n, times);
 }
 
 void the_rung(Narrator& n) {
@@ -274,25 +253,29 @@ void the_rung(Narrator& n) {
   bool same = true;
   for (std::uint32_t seed = 2; seed < 12; ++seed) same = same && run_clusters(c, plan, seed).o == clusters.o;
   n.check_that("ten more runs, their CTAs in other orders, give the same bits", same);
-  n.question("A tile of 16 rows takes 16 CTAs to join it. What changes in step 8 if every CTA has a row to read?");
+  n.question("A tile of 16 rows takes 16 CTAs to join it. What changes in step 9 if every CTA has a row to read?");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const Chapter chapter{15, "Clusters", "The CTAs of a cluster share a tile, and meet in each other's shared memory."};
-  return walk(argc, argv, chapter, [](Narrator& n) {
+  std::int32_t group = 0;
+  const auto story = [&](Narrator& n) {
     const ladder::Case c = the_case();
     std::vector<CtaParts> items;  // of KV heads 0, 1, 2: the chapter's tile and its neighbours
     for (WorkItem tile = the_tile; tile.head < 3; ++tile.head) items.push_back(find_parts(c.problem(), tile));
+    const ClusterTimes times;
     where_tiles_meet(n);
     what_a_cluster_is(n);
     dealt(n);
+    first_ones_tiles(n, c, join_plainly(items[0]));
     joined(n, c, items[0]);
     places(n, items);
-    first_ones_tiles(n, c, Cluster({}, items).run(lowest_first())[0]);
     still_cut(n);
-    when_it_pays(n);
+    when_it_pays(n, times);
     the_rung(n);
-  });
+    if (group > 0) every_time(n, times, group);
+  };
+  return walk(argc, argv, chapter, story, {{"--times", "Also every time that was taken of a group, 4 or 8", &group, 0, 8}});
 }

@@ -36,6 +36,15 @@ inline CtaParts find_parts(const AttentionProblem& problem, const WorkItem& item
   return parts;
 }
 
+// An item's rows, joined in the order of the ranks as if all parts lay in one memory: what any protocol has to give.
+inline Rows join_plainly(const CtaParts& parts) {
+  Rows joined(parts[0].size());
+  for (const Rows& part : parts) {
+    for (std::size_t r = 0; r < joined.size(); ++r) joined[r].absorb(part[r]);
+  }
+  return joined;
+}
+
 // What keeps CTAs apart. D7's is the default.
 struct Protocol {
   int places = 2;                  // for a CTA's rows, used in turn

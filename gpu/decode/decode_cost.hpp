@@ -30,10 +30,11 @@ struct BatchShape {
   std::int32_t rows = 1, head_dim = 128;
 };
 
-// Microseconds on an H200, fitted to both kernels' times over 1 to 14 tiles of 256 to 16384 keys, of 4 and of 8 rows
-// (docs/measurements/h200-small-decode.md): within 6 and 8 % of them. D6: all SMs read, and each tile's partials meet in
-// global memory. D7: a cluster that has its SMs for itself reads a key in 0.79 ns; with more clusters than GPCs they share
-// SMs, and in the end the memory. Where a tile is cut, its pieces meet in global memory too.
+// Microseconds on an H200 of a launch among others of a graph, with programmatic dependent launch, K and V not in L2. Fitted
+// to both kernels' times over 1 to 14 tiles of 256 to 16384 keys, of 4 and of 8 rows: how near they come says
+// docs/measurements/h200-small-decode.md. D6: all SMs read, and each tile's partials meet in global memory. D7: a cluster
+// that has its SMs for itself reads a key in 0.79 ns; with more clusters than GPCs they share SMs, in the end the memory.
+// Where a tile is cut, its pieces meet in global memory too.
 struct DecodeTimes {
   double d6 = 0, d7 = 0;
   std::int32_t clusters = 0;  // of D7, as many for each tile; 0: more tiles than clusters
