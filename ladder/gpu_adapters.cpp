@@ -97,7 +97,13 @@ GpuPlanShape d6_plan_shape(const CaseSpec& spec) {
 GpuPlanShape d7_plan_shape(const CaseSpec& spec) {
   const std::int32_t head_dim = spec.params.head_dim_qk;
   const std::int32_t rows = gpu::d7::query_tile(head_dim, gpu::needs_general(spec.params));
-  return {.grid = {rows, 1}, .queues = true, .clusters = gpu::d7::clusters(head_dim)};
+  const std::int32_t group = spec.params.group_size(), row_tiles = div_up(group, rows);
+  const std::int32_t resident = gpu::d7::clusters(head_dim);
+  const std::int32_t most_keys = spec.kv_lens.empty() ? 0 : std::ranges::max(spec.kv_lens);
+  const gpu::d7::BatchShape batch{.tiles = std::int64_t{spec.batch()} * spec.params.num_kv_heads * row_tiles,
+                                  .most_keys = most_keys, .rows = div_up(group, row_tiles), .head_dim = head_dim};
+  const std::int32_t paying = gpu::d7::expected_times(batch, resident).clusters;  // 0: more tiles than clusters
+  return {.grid = {rows, 1}, .queues = true, .clusters = paying > 0 ? paying : resident};
 }
 GpuPlanShape p11_plan_shape(const CaseSpec& spec) {
   const std::int32_t pack = gpu::p11::pack(spec.params, spec.nnz_qo(), spec.batch());

@@ -43,6 +43,11 @@ __device__ auto merge_through(Memory& memory) {
   return PartialMerge<S::head_dim, Threads, pieces>{reinterpret_cast<float4*>(&memory)};
 }
 
+// Little work, of which waiting for the first keys is a large part. Of much work a prefetch only disturbs the kernel before.
+__device__ inline bool is_short(const PackedQueue& queue) {
+  return queue.begin == queue.end && queue.first.keys.size() <= 2048;
+}
+
 template <class S, class Variant>
 __global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, false).ctas_per_sm)
 decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
@@ -58,7 +63,7 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   TileRing<S>& ring = shared.rings[warp];
 
   WarpTileStream<S> stream(kv, plan.view.items, queue);
-  if (plan.programmatic) stream.prefetch();
+  if (plan.programmatic && is_short(queue)) stream.prefetch();
   griddepcontrol_wait();  // before this line only the plan and page ids were read: q, K and V may be a kernel's output
   for (int i = 0; i < S::stages - 1; ++i) stream.copy_next(ring);
 
