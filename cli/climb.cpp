@@ -202,7 +202,7 @@ int climb_command(const ClimbOptions& o, const ladder::Command& command) {
   int code = climb.steps.empty() ? nothing_ran : ok ? good : mismatch;
   if (o.bench) {
     if (!o.json) print("\n");
-    const int measured = report_now(report, report_rounds, o.threads, o.json);
+    const int measured = report_now(report, report_rounds, o.threads, o.plugins, o.json);
     if (measured != good) code = measured;
   }
   if (o.json) print_json(to_json(climb, code == good, html, report.empty() ? "" : report + ".html"));

@@ -176,6 +176,7 @@ class Plugin(Cli):
         self.refuses("verify", "--plugin", "text.so", "--failures", "taken", says=["--failures", "taken", "no folder"])
         for command in ("bench", "--kv", "3"), ("bench", "decode"), ("climb",):
             self.refuses(*command, "--plugin", "text.so", says=["--plugin", "text.so", "can't be loaded"])
+            self.refuses(*command, "--plugin", "mine.py", says=["--plugin", "mine.py", "verified and not timed"])
             self.refuses(*command, "--time-limit", "3", says=["--time-limit", "without --plugin"])
             self.refuses(*command, "--plugin", "text.so", "--time-limit", "0", says=["--time-limit", "more than 0"])
         self.refuses("bench", "norm", "--plugin", "text.so", says=["FAMILY = norm", "plug-ins", "decode"])
