@@ -101,9 +101,9 @@ MeasuredLines measured(const ReportOptions& o) {
 
 // Of a report that measures a GPU, within minutes that its own works fill.
 std::string how_a_plugin_comes_in(const std::string& out) {
-  return "on a GPU a plug-in is timed by itself and its lines are joined: flashladder bench decode --plugin FILE --jsonl "
-         "mine.jsonl (or prefill, prefill-ladder), then flashladder report --lines " + printable(out) +
-         ".jsonl,mine.jsonl --out both";
+  return "where there is a GPU the report is about it, and a plug-in for the GPU is timed by itself and its lines are "
+         "joined: flashladder bench decode --plugin FILE --jsonl mine.jsonl (or prefill, prefill-ladder), then flashladder report "
+         "--lines " + printable(out) + ".jsonl,mine.jsonl --out both";
 }
 
 static_assert(gpu_time_limit == std::chrono::minutes(3), "--help says so");

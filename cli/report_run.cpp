@@ -1,4 +1,5 @@
-// On the CPU: every rung, and plug-ins beside them, over lengths, batches and a skewed batch, the ceilings, and the lanes of a plan.
+// On the CPU: every rung, and plug-ins beside them, over lengths, batches and a skewed batch, the ceilings, and the lanes of
+// a plan.
 #include "cli/report_run.hpp"
 
 #include <utility>

@@ -24,7 +24,8 @@ double draw_caption(Canvas& canvas, const Caption& caption, double figure_width)
 
 void draw_mark(Canvas& canvas, Point centre, Swatch shape, const Paint& paint, std::string_view tooltip) {
   const bool hollow = shape == Swatch::ring;
-  const Style style{.fill = hollow ? Paint(paper) : paint, .stroke = hollow ? paint : Paint(paper), .width = hollow ? 2.0 : 1.0};
+  const Style style{.fill = hollow ? Paint(paper) : paint, .stroke = hollow ? paint : Paint(paper),
+                    .width = hollow ? 2.0 : 1.0};
   if (shape == Swatch::square) canvas.rect({centre.x - 6, centre.y - 6, 12, 12}, style, tooltip);
   else canvas.circle(centre, hollow ? 4 : 5, style, tooltip);
 }

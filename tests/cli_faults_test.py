@@ -207,7 +207,8 @@ class Plugin(Cli):
             self.assertRegex(text, r"repeat .* --in failing/\S+  # in this folder\n")
 
     def test_a_slow_plug_in_with_a_long_name_fits_table_and_picture(self):
-        self.run_program("case", "make", "--kv", "1", "--heads", "2", "--dim", "8", "--dtype", "f32", "--out", "one.safetensors")
+        self.run_program("case", "make", "--kv", "1", "--heads", "2", "--dim", "8", "--dtype", "f32", "--out",
+                         "one.safetensors")
         for which in "nothing", "is slow and has a long name":
             text = self.run_program("climb", "--in", "one.safetensors", "--html", "c.html", "--plugin",
                                     self.library("ill_behaved", which))[0]

@@ -104,13 +104,14 @@ TEMPLATE = str(pathlib.Path(sys.argv[1]).resolve().parent.parent / "tests/plugin
 class Climb(Report):
     def test_climb_bench_ends_with_the_report(self):
         self.run_program("case", "make", "--kv", "40x2", "--out", "small.safetensors")
-        answer = json.loads(self.measures("climb", "--in", "small.safetensors", "--html", "out/climb.html", "--bench", "--json",
-                                          "--plugin", TEMPLATE))
+        answer = json.loads(self.measures("climb", "--in", "small.safetensors", "--html", "out/climb.html", "--bench",
+                                          "--json", "--plugin", TEMPLATE))
         self.assertEqual(answer["report"], str(pathlib.Path("out/report.html").resolve()))
         self.everything_is_drawn(self.page("out/report"), ["decode", "prefill"])
         report = json.loads(pathlib.Path("out/report.json").read_text())
         self.assertEqual({w["runs"] for w in report["works"]}, {2})
-        mine, top = ({w["case"]: w for w in report["works"] if w["backend"].startswith(who)} for who in ("plug-in mine", "flashladder C4"))
+        mine, top = ({w["case"]: w for w in report["works"] if w["backend"].startswith(who)}
+                     for who in ("plug-in mine", "flashladder C4"))
         self.assertEqual(list(mine), list(top))
         self.assertTrue(all(0 <= w["error"] <= w["tolerance"] for w in mine.values()), mine)
         self.assertEqual([r[0] for r in self.rows(self.page("out/report"), "The ladder")].count("plug-in mine"), 2)

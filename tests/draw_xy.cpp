@@ -65,7 +65,8 @@ TEST_CASE("xy chart: a series is in the legend, its line is in the order of x, o
   CHECK(x_of(points[0]) < x_of(points[1]));
   CHECK(x_of(points[1]) < x_of(points[2]));
   CHECK(occurrences(svg.text, ">found</title></rect>") == 1);
-  const std::vector<Element> circles = circles_of(svg), marks(circles.begin() + 4, circles.end());  // the legend has each series' shape
+  const std::vector<Element> circles = circles_of(svg);
+  const std::vector<Element> marks(circles.begin() + 4, circles.end());  // in the legend, each of its series' shape
   CHECK(marks[0]["fill"] == hex(blue));
   CHECK(marks[1]["fill"] == hex(paper));
   CHECK(marks[1]["stroke"] == hex(green));

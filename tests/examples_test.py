@@ -46,7 +46,8 @@ PROGRAMS = {  # command: the lines that it prints, in this order
 REFUSED = {"backend_selection --backends fa4": "fa4: not a backend. There are fa2, fa3 and auto",
            "decode_attention --kv-lne 3": "--kv-lne: not an option", "prefill_attention --batch 0": "0: must be a number",
            "planned_decode --batch": "--batch: not an option",
-           **{f"{name} --batch 5000000": "5000000 requests: q, o and " for name in ("prefill_attention", "decode_attention")}}
+           "prefill_attention --batch 5000000": "5000000 requests: q, o and ",
+           "decode_attention --batch 5000000": "5000000 requests: q, o and "}
 WRONG = [  # file, text, the text in its place, the command, and what it says of its output then
     ("decode_attention.cpp", "\n  run(0);\n", "\n  run(1);\n", "decode_attention --kv-len 300", "DOES NOT EQUAL"),
     ("two_streams.hpp", "rows_from(b, b.q, first, rows)", "rows_from(b, b.q, 0, rows)", "planned_decode", "OTHER BITS")]

@@ -126,9 +126,9 @@ void add_targets(HtmlPage& page, const Lines& lines) {
 void add_roofline(HtmlPage& page, const Lines& lines, const Colours& colours) {
   page.section("Roofline");
   figure(page, roofline_picture(lines, colours),
-         "Attention, a point for each backend and case; discs are ours, rings are others, squares are plug-ins. Right of the "
-         "bend arithmetic limits, left of it memory. Where a line has one rate, the other follows from its case. Lines of family `graph`, "
-         "timed in another way, are in the table only.",
+         "Attention, a point for each backend and case; discs are ours, rings are others, squares are plug-ins. Right of "
+         "the bend arithmetic limits, left of it memory. Where a line has one rate, the other follows from its case. Lines "
+         "of family `graph`, timed in another way, are in the table only.",
          "No line of attention has a rate whose FLOP a byte is known.");
 }
 
@@ -258,8 +258,8 @@ void add_all(HtmlPage& page, const Lines& lines) {
     rows.push_back({w.family, w.work, w.backend, digits(w.us), digits(w.us_low) + " .. " + digits(w.us_high),
                     std::to_string(w.runs), rate(w.tera_bytes_per_s, units.factor), rate(w.tera_flops, units.factor)});
   }
-  page.paragraph("The run in the middle counts, of an even number of runs the slower of the two in the middle; the spread is from "
-                 "the fastest run to the slowest.");
+  page.paragraph("The run in the middle counts, of an even number of runs the slower of the two in the middle; the spread is "
+                 "from the fastest run to the slowest.");
   page.table({"family", "case", "backend", "us", "spread, us", "runs", units.bytes, units.flops}, rows);
 }
 

@@ -115,8 +115,8 @@ const fl_plugin* opened(const std::string& path, const OnCall& on_call) {
   const auto refuse = [&](const std::string& rule) { throw InputError("--plugin", path, rule); };
   const std::string file = path.find('/') == path.npos ? "./" + path : path;  // a file, not a name on the library path
   if (is_other_file(file)) {
-    refuse("can't be loaded: it is no shared library. A plug-in is a .so, compiled as docs/bring-your-own-kernel.md says, or "
-           "a .py");
+    refuse("can't be loaded: it is no shared library. A plug-in is a .so, compiled as docs/bring-your-own-kernel.md says, "
+           "or a .py");
   }
   void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) refuse(std::string("can't be loaded: ") + dlerror());
