@@ -1,9 +1,12 @@
 #include "bench/plugin_bench.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "bench/timing.hpp"
+#include "core/error.hpp"
 #include "ladder/agree.hpp"
+#include "ladder/plugin/python_plugin.hpp"
 
 namespace flashladder::bench {
 namespace {
@@ -21,6 +24,11 @@ bool is_taken(const std::string& name, const std::vector<Plugin>& plugins) {
 
 Introduced introduced(std::span<const std::string> paths, const ladder::ChildOptions& options) {
   Introduced all;
+  for (const std::string& path : paths) {  // refused before any of them is run
+    require(!ladder::is_python(path), "--plugin", path,
+            "a plug-in in Python is verified and not timed, because every run is a question to another process: flashladder "
+            "verify --plugin");
+  }
   for (const std::string& path : paths) {
     ladder::Introduction introduction = ladder::introduce(path, options);
     if (introduction.run.ending != Ending::finished) {
@@ -67,8 +75,11 @@ PluginTiming time_plugin(const Case& c, const Plugin& plugin, int rounds, const 
   if (const std::string wrong = answer.why_wrong(c, timed); !wrong.empty()) {
     return {.failure = "while it was timed: " + wrong};
   }
-  return {.timing = RungTiming{cpu_line(c.spec, plugin.backend(), timed.result.milliseconds, 0), plugin.rung.name,
-                               plugin.rung.must_equal, answer.sample(), answer.compare(c, timed.result)},
+  ladder::Comparison agreement = answer.compare(c, timed.result);
+  Measurement line = cpu_line(c.spec, plugin.backend(), timed.result.milliseconds, 0);
+  line.nearest = {agreement.worst().error, agreement.worst().tolerance};
+  return {.timing = RungTiming{std::move(line), plugin.rung.name, plugin.rung.must_equal, answer.sample(),
+                               std::move(agreement)},
           .result = timed.result};
 }
 

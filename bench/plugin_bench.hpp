@@ -26,7 +26,7 @@ struct Introduced {
   std::vector<Plugin> plugins;        // a second "mine", and one that is called as a rung, gets a number: "mine-2"
   std::vector<std::string> failures;  // those whose entry point crashes or hangs
 };
-// Throws InputError for a file that is no plug-in.
+// Throws InputError for a file that is no plug-in, and for one in Python, which is not timed.
 Introduced introduced(std::span<const std::string> paths, const ladder::ChildOptions& options);
 
 // What a case should give: C4's whole output, and the double oracle on a sample of the heads.

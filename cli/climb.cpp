@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 
 #include "bench/timing.hpp"
 #include "cli/climb_page.hpp"
@@ -40,23 +41,30 @@ std::string padded(const std::string& text, std::size_t width) {
   return text + std::string(text.size() < width ? width - text.size() : 1, ' ');
 }
 
-std::string line_of(const Row& cells) {
-  constexpr std::size_t widths[] = {6, 13, 13, 11, 11, 11};
+// name_width: of the first column, two more than its longest name; the ideas below stand at 6.
+std::string line_of(const Row& cells, std::size_t name_width) {
+  const std::size_t widths[] = {name_width, 13, 13, 11, 11, 11};
   std::string line;
   for (std::size_t c = 0; c < cells.size(); ++c) line += c < std::size(widths) ? padded(cells[c], widths[c]) : cells[c];
   return line + "\n";
 }
 
-std::string lines_of(const Step& s, double c0_milliseconds) {
+std::size_t name_width_of(std::span<const bench::Plugin> plugins) {
+  std::size_t width = 6;
+  for (const bench::Plugin& p : plugins) width = std::max(width, p.rung.name.size() + 2);
+  return width;
+}
+
+std::string lines_of(const Step& s, double c0_milliseconds, std::size_t name_width) {
   const ladder::Worst& worst = s.worst();
   return line_of({s.rung->name, s.rung->must_equal.empty() ? "the formula" : s.rung->must_equal, short_number(worst.error),
                   short_number(worst.tolerance), milliseconds(s.milliseconds),
-                  short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.verdict())}) +
+                  short_number(c0_milliseconds / s.milliseconds) + "x", verdict(s.verdict())}, name_width) +
          (s.rung->idea.empty() ? "" : "      " + paragraph(s.rung->idea, 6));
 }
 
-void print_step(const Climb& climb, const Step& step) {
-  print(lines_of(step, climb.steps[0].milliseconds));
+void print_step(const Climb& climb, const Step& step, std::size_t name_width) {
+  print(lines_of(step, climb.steps[0].milliseconds, name_width));
   if (!step.ok()) print("      " + paragraph(step.agreement.message() + " " + step.expected.message(), 6));
 }
 
@@ -86,7 +94,7 @@ std::vector<Step> plugin_steps(Climb& climb, const bench::Introduced& introduced
   return steps;
 }
 
-void climb_rungs(Climb& climb, bool quiet) {
+void climb_rungs(Climb& climb, bool quiet, std::size_t name_width) {
   const ladder::Case& c = *climb.of;
   Progress progress;
   progress.say("the formula in double, for the tolerance");
@@ -108,7 +116,7 @@ void climb_rungs(Climb& climb, bool quiet) {
     if (step.has_expected) step.expected = compare_with_expected(c, result, oracles.of(rung).tolerance);
     climb.steps.push_back(step);
     progress.clear();
-    if (!quiet) print_step(climb, step);
+    if (!quiet) print_step(climb, step, name_width);
   }
 }
 
@@ -167,17 +175,18 @@ int climb_command(const ClimbOptions& o, const ladder::Command& command) {
   prepare_page(o.html, {{default_case ? "--data" : "--in", file}, {"--data", default_case ? second : ""}});
   if (o.bench) check_report_files(report_files(o));
   Climb climb{&c, fs::path(file).filename().string(), o.threads.settings(), {}, {}, {}, {}, {}};
+  const std::size_t name_width = name_width_of(plugins.plugins);
   if (!o.json) {
     const auto model = c.notes.find("x-model");
     print(paragraph("Climbing on " + c.spec.name + " (" + case_string(c.spec) + ")" +
                     (model == c.notes.end() ? "" : ", tensors of " + model->second)) + "\n" +
-          line_of({"rung", "must equal", "worst error", "tolerance", "time", "speed-up"}));
+          line_of({"rung", "must equal", "worst error", "tolerance", "time", "speed-up"}, name_width));
   }
   const std::vector<Step> last = plugin_steps(climb, plugins, o.plugins.child());
-  climb_rungs(climb, o.json);
+  climb_rungs(climb, o.json, name_width);
   for (const Step& step : last) {
     climb.steps.push_back(step);
-    if (!o.json) print_step(climb, step);
+    if (!o.json) print_step(climb, step, name_width);
   }
   bool ok = climb.failed.empty();
   double share = 0;
@@ -202,7 +211,7 @@ int climb_command(const ClimbOptions& o, const ladder::Command& command) {
   int code = climb.steps.empty() ? nothing_ran : ok ? good : mismatch;
   if (o.bench) {
     if (!o.json) print("\n");
-    const int measured = report_now(report, report_rounds, o.threads, o.json);
+    const int measured = report_now(report, report_rounds, o.threads, o.plugins, o.json);
     if (measured != good) code = measured;
   }
   if (o.json) print_json(to_json(climb, code == good, html, report.empty() ? "" : report + ".html"));

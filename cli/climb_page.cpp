@@ -57,6 +57,13 @@ void add_origin(HtmlPage& page, const Case& c) {
                  prompt->second.substr(0, prompt->second.rfind(' ', most)) + " ...\u201d");
 }
 
+// Times of which the shortest would be a sliver beside the longest on an axis that begins at 0.
+bool far_apart(const std::vector<Step>& steps) {
+  constexpr double most_times = 25;
+  const auto [fastest, slowest] = std::ranges::minmax_element(steps, {}, &Step::milliseconds);
+  return fastest != steps.end() && slowest->milliseconds > most_times * fastest->milliseconds;
+}
+
 void add_ladder(HtmlPage& page, const Climb& climb) {
   page.section("The ladder");
   add_origin(page, *climb.of);
@@ -81,8 +88,10 @@ void add_ladder(HtmlPage& page, const Climb& climb) {
     page.paragraph("The case file also says what the answer should be: the rungs differ from it by " + draw::percent(worst) +
                    " of the tolerance, at worst.");
   }
-  page.figure(draw::bar_chart(times, {.caption = {.title = "Time of one run"}, .unit = "s"}),
-              "Median of " + counted(climb_rounds, "run") + " on this machine: " + threads_text(climb) + ".");
+  const bool logarithmic = far_apart(climb.steps);
+  page.figure(draw::bar_chart(times, {.caption = {.title = "Time of one run"}, .unit = "s", .logarithmic = logarithmic}),
+              "Median of " + counted(climb_rounds, "run") + " on this machine: " + threads_text(climb) + "." +
+              (logarithmic ? " The axis is logarithmic." : ""));
   page.figure(draw::bar_chart(errors, {.caption = {.title = "Worst error, in percent of the tolerance"}, .unit = "%"}),
               "The tolerance is derived from the case: twice the error that the plain formula makes in float, plus a bound "
               "on rounding. A rung fails above 100 %.");

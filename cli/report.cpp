@@ -12,6 +12,7 @@
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "cli/report_run.hpp"
+#include "core/error.hpp"
 #include "core/text.hpp"
 #include "core/write_file.hpp"
 #include "ladder/cases/input/read_file.hpp"
@@ -25,6 +26,7 @@ struct ReportOptions {
   std::string out = "report", against = {};
   std::optional<std::int32_t> rounds = {};
   ThreadOption threads = {};
+  TimedPlugins plugins = {};
   bool strict = false, quiet = false;  // quiet: prints nothing
 };
 
@@ -93,7 +95,15 @@ int exit_code(const ReportOptions& o, const std::vector<std::string>& failures,
 
 MeasuredLines measured(const ReportOptions& o) {
   const int rounds = o.rounds.value_or(default_report_rounds);
-  return bench::why_no_gpu().empty() ? measure_gpu_families(rounds) : measure_cpu_rungs(o.threads.settings(), rounds);
+  if (bench::why_no_gpu().empty()) return measure_gpu_families(rounds);
+  return measure_cpu_rungs(o.threads.settings(), rounds, o.plugins.introduced(), o.plugins.child());
+}
+
+// Of a report that measures a GPU, within minutes that its own works fill.
+std::string how_a_plugin_comes_in(const std::string& out) {
+  return "where there is a GPU the report is about it, and a plug-in for the GPU is timed by itself and its lines are "
+         "joined: flashladder bench decode --plugin FILE --jsonl mine.jsonl (or prefill, prefill-ladder), then flashladder report "
+         "--lines " + printable(out) + ".jsonl,mine.jsonl --out both";
 }
 
 static_assert(gpu_time_limit == std::chrono::minutes(3), "--help says so");
@@ -130,6 +140,9 @@ int make_report(const ReportOptions& o) {
     for (const std::string& failure : now.failures) {
       if (!o.quiet) print(paragraph("FAIL " + failure, 2));
     }
+    for (const std::string& note : now.notes) {
+      if (!o.quiet) print(paragraph(note + ".", 2));
+    }
     if (now.left_out > 0 && !o.quiet) print(paragraph(left_out_text(now.left_out)));
     files.push_back({"this run", now.json_lines});
   }
@@ -143,12 +156,19 @@ int make_report(const ReportOptions& o) {
   write_file_whole(o.out + ".html", bench::report_page(lines, compared));
 
   if (!o.quiet) print_report(o, lines, against);
+  if (!o.quiet && o.plugins.given() && bench::why_no_gpu().empty()) {
+    print("\n" + paragraph("The plug-in is not in this report: " + how_a_plugin_comes_in(o.out) + "."));
+  }
   return exit_code(o, now.failures, against);
 }
 
 int report_command(const ReportOptions& o, const ladder::Command& command) {
-  for (const char* option : {"--rounds", "--threads"}) {
+  for (const char* option : {"--rounds", "--threads", "--plugin"}) {
     refuse_idle(command, option, !o.lines.empty(), "with --lines, which were measured before");
+  }
+  o.plugins.refuse_idle();
+  if (o.plugins.given() && bench::why_no_gpu().empty()) {
+    throw InputError("--plugin", ladder::shown(o.plugins.paths.front()), how_a_plugin_comes_in(o.out));
   }
   refuse_idle(command, "--threads", bench::why_no_gpu().empty(), "where there is a GPU: it is measured, not the CPU");
   refuse_idle(command, "--strict", o.against.empty(), "without --against, the report to compare with");
@@ -161,8 +181,8 @@ int report_command(const ReportOptions& o, const ladder::Command& command) {
 
 void check_report_files(const std::string& out) { check_files({.out = out}); }
 
-int report_now(const std::string& out, int rounds, const ThreadOption& threads, bool quiet) {
-  return make_report({.out = out, .rounds = rounds, .threads = threads, .quiet = quiet});
+int report_now(const std::string& out, int rounds, const ThreadOption& threads, const TimedPlugins& plugins, bool quiet) {
+  return make_report({.out = out, .rounds = rounds, .threads = threads, .plugins = plugins, .quiet = quiet});
 }
 
 void add_report(ladder::Program& program) {
@@ -174,6 +194,7 @@ void add_report(ladder::Program& program) {
   command.add("--against", &o->against, "An older report's JSON: what got slower since?", {.value = "FILE"});
   command.add("--strict", &o->strict, "Exit code 1 if a work got slower beyond the noise, 77 if none was judged");
   command.add("--rounds", &o->rounds, "Measuring now: lines of each work (3)", {.least = 1, .most = 1000});
+  o->plugins.add_to(command);
   o->threads.add_to(command);
   command.footer("Without --lines it measures: on a GPU, for at most 3 minutes, both ladders, decode, prefill,\n"
                  "append, norm and rope, without one the CPU's rungs; OUT.jsonl then has the lines.\n"

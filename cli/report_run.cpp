@@ -1,4 +1,5 @@
-// On the CPU: every rung over lengths, batches and a skewed batch, the ceilings, and the lanes of a plan.
+// On the CPU: every rung, and plug-ins beside them, over lengths, batches and a skewed batch, the ceilings, and the lanes of
+// a plan.
 #include "cli/report_run.hpp"
 
 #include <utility>
@@ -9,8 +10,10 @@
 #include "bench/report/lane_lines.hpp"
 #include "bench/rung_bench.hpp"
 #include "cli/console.hpp"
+#include "cli/plugin_timing.hpp"
 #include "core/error.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/cases/input/text.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -62,11 +65,28 @@ void add_ceilings(MeasuredLines& all, int threads, int run) {
   }
 }
 
+// One that is wrong, crashes or hangs is left out of all that follows: a hang costs the time limit once.
+void time_plugins(MeasuredLines& all, const ladder::Case& c, std::vector<bench::Plugin>& plugins, int run,
+                  const ladder::ChildOptions& child, Refusals& refusals) {
+  std::erase_if(plugins, [&](const bench::Plugin& plugin) {
+    const bench::PluginTiming one = bench::time_plugin(c, plugin, rounds_of_one_line, child);
+    if (!one.refused.empty() && run == 1) refusals.add(plugin.rung.name, c.spec.name, one.refused);
+    if (one.timing) add_timing(all, *one.timing, run);
+    if (one.failure.empty()) return false;
+    all.failures.push_back(plugin.rung.name + " on " + ladder::shown(c.spec.name) + ", not timed from there on: " +
+                           one.failure);
+    return true;
+  });
+}
+
 }  // namespace
 
-MeasuredLines measure_cpu_rungs(const ladder::Settings& settings, int rounds) {
+MeasuredLines measure_cpu_rungs(const ladder::Settings& settings, int rounds, bench::Introduced plugins,
+                                const ladder::ChildOptions& child) {
   Progress progress;
   MeasuredLines all;
+  all.failures = std::move(plugins.failures);
+  Refusals refusals;
   all.add(bench::to_json(bench::this_machine()));
   std::vector<const ladder::Rung*> rungs;
   for (const ladder::Rung& rung : ladder::rungs()) {
@@ -76,11 +96,15 @@ MeasuredLines measure_cpu_rungs(const ladder::Settings& settings, int rounds) {
     progress.say("ceilings: copy, read and GEMM");
     add_ceilings(all, settings.thread_count(), run);
     for (const CaseSpec& spec : cpu_cases()) {
-      const auto timings = bench::time_rungs(draw_case(spec), rungs, settings, rounds_of_one_line,
+      const ladder::Case c = draw_case(spec);
+      const auto timings = bench::time_rungs(c, rungs, settings, rounds_of_one_line,
                                              [&](const std::string& what) { progress.say(what); });
       for (const bench::RungTiming& t : timings) add_timing(all, t, run);
+      if (!plugins.plugins.empty()) progress.say("plug-ins on " + spec.name);
+      time_plugins(all, c, plugins.plugins, run, child, refusals);
     }
   }
+  all.notes = refusals.sentences();
   progress.say("lanes of a plan");
   try {
     for (const bench::CtaProfile& lanes : bench::profile_lanes(skewed_case(), settings)) all.add(bench::to_json(lanes));

@@ -38,15 +38,9 @@ std::string shell_word(const std::string& text) {
   return word + "'";
 }
 
-// A decode's case string leaves causal out, because it is the same work; here it may be the mistake.
-std::string case_text(const ladder::CaseSpec& spec) {
-  const std::string text = case_string(spec);
-  const bool hidden = spec.params.mask == MaskMode::causal && text.find("causal") == text.npos;
-  return text + (hidden ? " causal" : "");
-}
-
 struct Written {
   std::string case_file, page, command;
+  bool here_only;  // the command names a file from this folder on
 };
 
 Written write(const SmallestFailure& f, const Examination& found, const std::string& path, std::size_t index,
@@ -54,7 +48,8 @@ Written write(const SmallestFailure& f, const Examination& found, const std::str
   std::filesystem::create_directories(o.folder);
   const std::string stem = o.folder + "/" + file_stem(found.rung.name, index);
   const bool from_file = f.c.spec.values == ladder::Values::given;
-  Written written{.case_file = from_file ? o.in : stem + ".safetensors", .page = {}, .command = {}};
+  Written written{.case_file = from_file ? o.in : stem + ".safetensors", .page = {}, .command = {}, .here_only = false};
+  written.here_only = std::filesystem::path(path).is_relative() || std::filesystem::path(written.case_file).is_relative();
   if (!from_file) write_case(written.case_file, f.c);
   if (f.judgement.run.has_result) {
     written.page = stem + ".html";
@@ -62,17 +57,6 @@ Written write(const SmallestFailure& f, const Examination& found, const std::str
   }
   written.command = "flashladder verify --plugin " + shell_word(path) + " --in " + shell_word(written.case_file);
   return written;
-}
-
-std::string likeness(const SmallestFailure& f) {
-  if (!f.compared) return "";
-  if (f.looks_like.empty()) return "It is none of the known mistakes: not recognised.";
-  std::string text = "It looks like ";
-  for (std::size_t i = 0; i < f.looks_like.size(); ++i) {
-    const ladder::FaultInfo& fault = ladder::info(f.looks_like[i]);
-    text += std::string(i == 0 ? "" : ", or ") + fault.name + " (" + fault.what + ")";
-  }
-  return text + (f.looks_like.size() > 1 ? ": no case tells these apart." : ".");
 }
 
 void print_failure(const SmallestFailure& f, const Written& written, const Examination& found) {
@@ -87,7 +71,7 @@ void print_failure(const SmallestFailure& f, const Written& written, const Exami
   if (const std::string text = likeness(f); !text.empty()) print("  " + paragraph(text, 4));
   print("  case     " + printable(written.case_file) + "\n");
   if (!written.page.empty()) print("  picture  " + printable(written.page) + "\n");
-  print("  repeat   " + printable(written.command) + "\n");
+  print("  repeat   " + printable(written.command) + (written.here_only ? "  # in this folder" : "") + "\n");
 }
 
 Row table_row(const Examination& found) {

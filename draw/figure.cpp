@@ -22,6 +22,14 @@ double draw_caption(Canvas& canvas, const Caption& caption, double figure_width)
   return y == margin ? y : y + 12;
 }
 
+void draw_mark(Canvas& canvas, Point centre, Swatch shape, const Paint& paint, std::string_view tooltip) {
+  const bool hollow = shape == Swatch::ring;
+  const Style style{.fill = hollow ? Paint(paper) : paint, .stroke = hollow ? paint : Paint(paper),
+                    .width = hollow ? 2.0 : 1.0};
+  if (shape == Swatch::square) canvas.rect({centre.x - 6, centre.y - 6, 12, 12}, style, tooltip);
+  else canvas.circle(centre, hollow ? 4 : 5, style, tooltip);
+}
+
 double draw_legend(Canvas& canvas, Point at, double width, const std::vector<LegendEntry>& entries) {
   constexpr double swatch = 12, line = 20;
   Point p = at;
@@ -29,7 +37,11 @@ double draw_legend(Canvas& canvas, Point at, double width, const std::vector<Leg
     const double words = entry.paint.css == "none" ? 0 : swatch + 6;
     const double entry_width = words + text_width(entry.text, 12) + 16;
     if (p.x > at.x && p.x + entry_width > at.x + width) p = {at.x, p.y + line};
-    if (words > 0) canvas.rect({p.x, p.y, swatch, swatch}, {.fill = entry.paint, .stroke = muted, .width = 0.5});
+    if (words > 0 && entry.swatch != Swatch::box) {
+      draw_mark(canvas, {p.x + swatch / 2, p.y + swatch / 2}, entry.swatch, entry.paint);
+    } else if (words > 0) {
+      canvas.rect({p.x, p.y, swatch, swatch}, {.fill = entry.paint, .stroke = muted, .width = 0.5});
+    }
     canvas.text({p.x + words, p.y + 10}, entry.text, {.colour = muted});
     p.x += entry_width;
   }

@@ -19,10 +19,16 @@ struct Caption {
 // Writes the caption at the top of a figure of this width and returns the y where the drawing starts.
 double draw_caption(Canvas& canvas, const Caption& caption, double figure_width);
 
+enum class Swatch { box, disc, ring, square };  // a box stands for an area, the others are marks of points
+
 struct LegendEntry {
   Paint paint;  // nothing: words only
   std::string text;
+  Swatch swatch = Swatch::box;
 };
+
+// One mark: a ring is hollow, and a square larger than a disc.
+void draw_mark(Canvas& canvas, Point centre, Swatch shape, const Paint& paint, std::string_view tooltip = {});
 
 // A swatch and words for each entry, wrapped; at is the top left corner. Returns the y under the last line.
 double draw_legend(Canvas& canvas, Point at, double width, const std::vector<LegendEntry>& entries);

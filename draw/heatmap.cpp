@@ -45,13 +45,15 @@ struct Scale {
   int levels;
   double low = 0, high = 1;
 
-  Scale(ColourScale kind_, const Matrix& m)
+  Scale(ColourScale kind_, const Matrix& m, std::span<const float> also)
       : kind(kind_), levels(m.seen() > most_cells_in_many_levels ? few_levels : many_levels) {
     low = std::numeric_limits<double>::infinity(), high = -low;
-    for (const float v : m.values) {
-      if (!std::isfinite(v)) continue;
-      low = std::min(low, double{v});
-      high = std::max(high, double{v});
+    for (const std::span<const float> values : {std::span<const float>(m.values), also}) {
+      for (const float v : values) {
+        if (!std::isfinite(v)) continue;
+        low = std::min(low, double{v});
+        high = std::max(high, double{v});
+      }
     }
     if (low > high) low = 0, high = 1;
     if (kind != ColourScale::linear) low = 0;
@@ -196,11 +198,11 @@ Svg heatmap(std::int32_t rows, std::int32_t columns, std::span<const float> valu
   at.column_room = at.turned ? 14 : columns_label + 6;
   at.above = 20 + (at.turned ? columns_label : 12);
   at.origin.x = margin + 22 + longest(options.row_labels, rows) + 6;
-  const double width = std::max(at.origin.x + m.columns * at.cell + 140, 380.0);
+  const double width = std::max(at.origin.x + m.columns * at.cell + 140, options.least_width);
 
   Canvas canvas;
   at.origin.y = draw_caption(canvas, caption, width) + at.above;
-  const Scale scale(options.scale, m);
+  const Scale scale(options.scale, m, options.also_in_scale);
   draw_cells(canvas, at.origin, at.cell, m, scale);
   if (at.cell >= 34) draw_values(canvas, at.origin, at.cell, m, scale);
   draw_labels(canvas, at, m, options);

@@ -18,6 +18,8 @@ struct HeatmapOptions {
   std::string row_name = "query", column_name = "key", value_name = "weight";
   std::vector<std::string> row_labels = {}, column_labels = {};  // empty: indices; shown where a cell is large enough
   ColourScale scale = ColourScale::linear;  // square_root and logarithmic start at 0, for values >= 0
+  std::span<const float> also_in_scale = {};  // values of another picture, so that both have one colour scale
+  double least_width = 380;                   // pixels, of what is narrower by itself
 };
 
 // values: [rows, columns], row-major. What is not finite was not seen (masked) and stays blank. A matrix with more cells

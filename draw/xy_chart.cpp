@@ -97,6 +97,10 @@ void draw_roof(const Plot& plot, const XyRoof& roof) {
   plot.canvas.text(name, roof.name, {.size = 11, .anchor = Anchor::end, .colour = ink});
 }
 
+Swatch mark_of(const XySeries& series) {
+  return series.square ? Swatch::square : series.hollow ? Swatch::ring : Swatch::disc;
+}
+
 void draw_series(const Plot& plot, const XySeries& series) {
   std::vector<XyPoint> shown;
   for (const XyPoint& p : series.points) {
@@ -108,13 +112,7 @@ void draw_series(const Plot& plot, const XySeries& series) {
     for (const XyPoint& p : shown) line.push_back(plot.at(p.x, p.y));
     plot.canvas.polyline(line, {.stroke = series.colour, .width = series.square ? 2.6 : 1.8, .dashed = series.hollow});
   }
-  for (const XyPoint& p : shown) {
-    const Style disc{.fill = series.hollow ? paper : series.colour, .stroke = series.hollow ? series.colour : paper,
-                     .width = series.hollow ? 2.0 : 1.0};
-    const Point at = plot.at(p.x, p.y);
-    if (series.square) plot.canvas.rect({at.x - 6, at.y - 6, 12, 12}, disc, p.tooltip);
-    else plot.canvas.circle(at, series.hollow ? 4 : 5, disc, p.tooltip);
-  }
+  for (const XyPoint& p : shown) draw_mark(plot.canvas, plot.at(p.x, p.y), mark_of(series), series.colour, p.tooltip);
 }
 
 }  // namespace
@@ -143,7 +141,7 @@ Svg xy_chart(std::span<const XySeries> series, const XyOptions& options) {
   std::vector<LegendEntry> legend;
   for (const XySeries& s : series) {
     draw_series(plot, s);
-    legend.push_back({s.colour, s.name});
+    legend.push_back({s.colour, s.name, mark_of(s)});
   }
   const double end = draw_legend(canvas, {margin + gutter, plot.corner.y + 48}, plot_width, legend);
   return canvas.finish(width, end + margin - 6, options.caption.title);

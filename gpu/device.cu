@@ -10,6 +10,10 @@ __global__ void device_probe_kernel() {}
 std::string ask() {
   int devices = 0;
   const cudaError_t counted = cudaGetDeviceCount(&devices);
+  int driver = 0;  // 0 where there is none, which the runtime reports as one that is too old
+  if (counted == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    return "no CUDA device: no CUDA driver here";
+  }
   if (counted != cudaSuccess) return std::string("no CUDA device: ") + cudaGetErrorString(counted);
   if (devices == 0) return "no CUDA device: the driver lists none";
   cudaFuncAttributes attributes;

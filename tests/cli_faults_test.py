@@ -4,7 +4,7 @@
 Batches of nothing, numbers that don't fit, options without effect, outputs that can't be written or are an input, text of a
 file that would move the cursor, an interrupt, lines that are too long.
 """
-import itertools, os, pathlib, signal, struct, subprocess, sys, time, unittest
+import itertools, os, pathlib, re, signal, struct, subprocess, sys, time, unittest
 from cli_test import PROGRAM, DECODE, SAMPLE, Cli, read_safetensors, write_safetensors
 
 def integers(*values):
@@ -167,7 +167,7 @@ class Plugin(Cli):
         pathlib.Path("text.so").write_text("no library")
         pathlib.Path("taken").write_text("a file")
         self.refuses("verify", "--plugin", "none.so", says=["--plugin", "none.so", "can't be loaded"])
-        self.refuses("verify", "--plugin", "text.so", says=["--plugin", "text.so", "can't be loaded"])
+        self.refuses("verify", "--plugin", "text.so", says=["--plugin", "text.so", "can't be loaded", "a .so", "or a .py"])
         self.refuses("verify", "--time-limit", "3", says=["--time-limit", "without --plugin"])
         self.refuses("verify", "--failures", "x", says=["--failures", "without --plugin"])
         self.refuses("verify", "--plugin", "text.so", "--rung", "C1", says=["--rung", "beside --plugin"])
@@ -176,10 +176,46 @@ class Plugin(Cli):
         self.refuses("verify", "--plugin", "text.so", "--failures", "taken", says=["--failures", "taken", "no folder"])
         for command in ("bench", "--kv", "3"), ("bench", "decode"), ("climb",):
             self.refuses(*command, "--plugin", "text.so", says=["--plugin", "text.so", "can't be loaded"])
+            self.refuses(*command, "--plugin", "mine.py", says=["--plugin", "mine.py", "verified and not timed"])
             self.refuses(*command, "--time-limit", "3", says=["--time-limit", "without --plugin"])
             self.refuses(*command, "--plugin", "text.so", "--time-limit", "0", says=["--time-limit", "more than 0"])
         self.refuses("bench", "norm", "--plugin", "text.so", says=["FAMILY = norm", "plug-ins", "decode"])
         self.refuses("bench", "decode", "--list", "--plugin", "text.so", says=["--plugin", "has no effect with --list"])
+
+    def library(self, name, which):
+        """A library of tests/plugins, told which of its plug-ins it is."""
+        os.environ["FLASHLADDER_TEST_PLUGIN"] = which
+        self.addCleanup(os.environ.pop, "FLASHLADDER_TEST_PLUGIN", None)
+        return str(pathlib.Path(PROGRAM).resolve().parent.parent / "tests/plugins" / f"plugin_{name}.so")
+
+    def test_a_failure_s_page_says_what_it_looks_like_and_what_went_in(self):
+        for name, which, says in (("mutant", "scale_lost", "It looks like scale_lost ("),
+                                  ("wrong", "one key ahead", "It is none of the known mistakes: not recognised.")):
+            text = self.run_program("verify", "--plugin", self.library(name, which), "--kv", "4", "--qo", "3", "--causal",
+                                    "--heads", "1", "--dim", "2", "--dtype", "f32", code=1)[0]
+            page = pathlib.Path(re.search(r"picture +(\S+)", text)[1]).read_text()
+            self.assertIn(says, " ".join(text.split()))
+            self.assertIn(f"<p>{says}", page)
+            inputs = re.search(r"Inputs</h2>.*?</table>", page, re.S)[0]
+            self.assertEqual(sorted(set(re.findall(r'<td class="s">(\w+)</td>', inputs))), ["k", "q", "v"])
+            pictures = re.findall(r"<svg.*?</svg>", page, re.S)
+            scales = [re.findall(r'<text [^>]*>([^<]+)</text>', p)[-5:] for p in pictures]
+            self.assertEqual(scales[0], scales[1], "expected and got have one scale")
+            self.assertNotEqual(scales[0], scales[2])
+            for width in re.findall(r'<svg[^>]* width="(\d+)"', page):
+                self.assertLess(int(width), 390 - 2 * 20, "wider than a phone's page without its edges")
+            self.assertRegex(text, r"repeat .* --in failing/\S+  # in this folder\n")
+
+    def test_a_slow_plug_in_with_a_long_name_fits_table_and_picture(self):
+        self.run_program("case", "make", "--kv", "1", "--heads", "2", "--dim", "8", "--dtype", "f32", "--out",
+                         "one.safetensors")
+        for which in "nothing", "is slow and has a long name":
+            text = self.run_program("climb", "--in", "one.safetensors", "--html", "c.html", "--plugin",
+                                    self.library("ill_behaved", which))[0]
+            rows = [l for l in text.splitlines() if re.match(r"(rung|C\d|slow_attention|ill) +(must|the|C\d)", l)]
+            self.assertEqual(len({re.match(r"\S+ +", row).end() for row in rows}), 1, text)
+            self.assertEqual(len(rows), 7, text)
+        self.assertIn("The axis is logarithmic.", pathlib.Path("c.html").read_text())
 
 class Width(Cli):
     def test_everything_fits_80_columns(self):

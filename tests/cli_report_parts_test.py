@@ -88,17 +88,38 @@ class Ladders(Report):
         rungs = [r[0] for r in self.rows(page, "The ladder") if r[0] != "rung"]
         self.assertEqual(rungs, ["D1", "D2", "P1", "P2", "P10"])
 
+    def test_a_plug_in_of_the_drawn_case_is_its_ladder_s_last_bar(self):
+        named = lambda backend, us, case="B32 kv2048 32/8 p16": line(case, us, 1.0, "decode", backend)
+        page = self.report(named("plug-in mine", 30), named("flashladder D2", 60), named("flashladder D1", 90),
+                           named("plug-in mine", 45), named("plug-in elsewhere", 1, "B1 kv2048 32/8 p16"))[1]
+        rows = [[r[0], r[2], r[3], r[4]] for r in self.rows(page, "The ladder")[1:]]
+        self.assertEqual(rows, [["D1", "90.00", "-", "1.000x"], ["D2", "60.00", "1.500x", "1.500x"],
+                                ["plug-in mine", "45.00", "1.333x", "2.000x"]])  # over D2, the highest rung
+        chart = [e for e in page.iter(SVG + "svg") if e.get("aria-label").startswith("The ladder on")]
+        self.assertEqual([t.text for t in chart[0].iter(SVG + "text") if t.text.startswith(("D", "plug-in"))],
+                         ["D1", "D2", "plug-in mine"])
+
+TEMPLATE = str(pathlib.Path(sys.argv[1]).resolve().parent.parent / "tests/plugins/plugin_template.so")
+
 class Climb(Report):
     def test_climb_bench_ends_with_the_report(self):
         self.run_program("case", "make", "--kv", "40x2", "--out", "small.safetensors")
-        answer = json.loads(self.measures("climb", "--in", "small.safetensors", "--html", "out/climb.html", "--bench", "--json"))
+        answer = json.loads(self.measures("climb", "--in", "small.safetensors", "--html", "out/climb.html", "--bench",
+                                          "--json", "--plugin", TEMPLATE))
         self.assertEqual(answer["report"], str(pathlib.Path("out/report.html").resolve()))
         self.everything_is_drawn(self.page("out/report"), ["decode", "prefill"])
         report = json.loads(pathlib.Path("out/report.json").read_text())
         self.assertEqual({w["runs"] for w in report["works"]}, {2})
+        mine, top = ({w["case"]: w for w in report["works"] if w["backend"].startswith(who)}
+                     for who in ("plug-in mine", "flashladder C4"))
+        self.assertEqual(list(mine), list(top))
+        self.assertTrue(all(0 <= w["error"] <= w["tolerance"] for w in mine.values()), mine)
+        self.assertEqual([r[0] for r in self.rows(self.page("out/report"), "The ladder")].count("plug-in mine"), 2)
         self.assertNotIn("report", self.json("climb", "--in", "small.safetensors", "--html", "out/climb.html"))
         pathlib.Path("held/report.csv").mkdir(parents=True)
         self.refuses("climb", "--in", "small.safetensors", "--html", "held/climb.html", "--bench", says=["report.csv"])
+        self.refuses("report", "--lines", "out/report.jsonl", "--plugin", TEMPLATE, says=["--plugin", "with --lines"])
+        self.refuses("report", "--time-limit", "3", says=["--time-limit", "without --plugin"])
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ PROGRAMS = {  # command: the lines that it prints, in this order
         r" +FlashInfer CUDA \(decode\) +FlashLadder$", r"  Merge "]}
 REFUSED = {"backend_selection --backends fa4": "fa4: not a backend. There are fa2, fa3 and auto",
            "decode_attention --kv-lne 3": "--kv-lne: not an option", "prefill_attention --batch 0": "0: must be a number",
-           "planned_decode --batch": "--batch: not an option"}
+           "planned_decode --batch": "--batch: not an option",
+           "prefill_attention --batch 5000000": "5000000 requests: q, o and ",
+           "decode_attention --batch 5000000": "5000000 requests: q, o and "}
 WRONG = [  # file, text, the text in its place, the command, and what it says of its output then
     ("decode_attention.cpp", "\n  run(0);\n", "\n  run(1);\n", "decode_attention --kv-len 300", "DOES NOT EQUAL"),
     ("two_streams.hpp", "rows_from(b, b.q, first, rows)", "rows_from(b, b.q, 0, rows)", "planned_decode", "OTHER BITS")]
@@ -81,6 +83,10 @@ def broken(root, build_root, compiler):
       pattern = missing([r"On the (GPU$|CPU, with a smaller default shape: \w)", *wanted], done.stdout.splitlines())
       if done.returncode or pattern:
         yield f"{command}: exit code {done.returncode}, no line {pattern}:\n{done.stdout[-2000:]}"
+    for name in sorted({command.split()[0] for command in PROGRAMS}):
+      done = run(f"{name} --help")
+      if done.returncode or not re.search(rf"^Usage: \S*{name} \[options\]$", done.stdout, re.M):
+        yield f"{name} --help: exit code {done.returncode}: {done.stdout[-500:]}"
     for command, sentence in REFUSED.items():
       done = run(command)
       if done.returncode != 2 or sentence not in done.stdout:

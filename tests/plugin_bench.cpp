@@ -57,6 +57,10 @@ TEST_CASE("a plug-in that is right has a line of the same case as the rungs'") {
   CHECK(mine.timing->line.tera_flops.value() * mine.timing->line.us ==
         doctest::Approx(ours.line.tera_flops.value() * ours.line.us));
   CHECK(mine.timing->agreement.ok());
+  const auto [error, tolerance] = mine.timing->line.nearest.value();  // the report's Errors
+  CHECK(error == mine.timing->agreement.worst().error);
+  CHECK(tolerance == mine.timing->agreement.worst().tolerance);
+  CHECK(error < tolerance);
   CHECK(mine.result.o.size() == 16);
 }
 
@@ -99,6 +103,8 @@ TEST_CASE("plug-ins of one name are told apart, from rungs too, and one that die
   REQUIRE(all.plugins.size() == 1);
   CHECK(all.plugins[0].rung.name == "mine");
   CHECK_THROWS_AS(introduced(std::vector<std::string>{"/nowhere.so"}, limit), InputError);
+  CHECK_THROWS_WITH_AS(introduced(std::vector<std::string>{"/nowhere.so", "mine.py"}, limit),
+                       doctest::Contains("verified and not timed"), InputError);  // before another is opened
 }
 
 TEST_CASE("the host gives what a child of this process gives, and outlives those that crash and hang") {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """docs/bring-your-own-kernel.md does what it says: its console blocks are carried out one after the other in an empty
-folder, against the installed tree, and print what the page says.
+folder, against the installed tree or the source tree as the page has it, and print what the page says.
    plugin_walk_test.py SOURCE_ROOT BUILD          plugin_walk_test.py --selftest SOURCE_ROOT BUILD: a wrong page is noticed
 
 In a block `$ command` is run by bash, `# exit 1` is its exit code, else 0; `...` alone or at the end of a line skips any
@@ -44,6 +44,7 @@ def mistakes(page, tree, root, build):
   with tempfile.TemporaryDirectory() as folder:
     ran = 0
     for command, code, lines in commands(page):
+      command = command.replace("$FLASHLADDER/build/release", str(build))  # what ./climb builds; here, this build
       done = subprocess.run(["bash", "-uc", command], cwd=folder, env=environment, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True, timeout=250)
       ran += 1
@@ -59,7 +60,8 @@ def selftest(page, tree, root, build):
   for old, new in ((" 51        5 ...", " 52        5 ..."), ("top_left_causal (the", "lost_last_page (the"),
                    ("mine.so  # exit 1", "mine.so"), ("not timed: wrong result", "not timed: crashed"),
                    ("mine, NHD p16 is number", "yours, NHD p16 is number"),
-                   ("j <= i/' mine.cpp", "j <= diagonal/' mine.cpp")):
+                   ("j <= i/' mine.cpp", "j <= diagonal/' mine.cpp"),
+                   ("-I $FLASHLADDER/build/release/package/forward", "-I build/package/forward")):
     if old not in page:
       yield f"the page has no {old!r} to change"
     elif not list(mistakes(page.replace(old, new), tree, root, build)):

@@ -46,6 +46,18 @@ std::vector<LadderStep> steps_on(const Lines& lines, const CaseKey& key) {
   return steps;
 }
 
+// The plug-ins that were timed on the case, behind the rungs; each one's gain is over the highest rung.
+void add_plugins(std::vector<LadderStep>& steps, const Lines& lines, const CaseKey& key) {
+  std::map<std::string, const Work*> best;
+  for (const Work& w : lines.works) {
+    if (!w.plugin() || CaseKey(w.family, w.work) != key) continue;
+    const Work*& one = best[w.backend.substr(0, w.backend.find(','))];
+    if (one == nullptr || w.us < one->us) one = &w;
+  }
+  const double highest = steps.back().best->us;
+  for (const auto& [name, work] : best) steps.push_back({name, "a kernel of your own", work, highest / work->us});
+}
+
 draw::Svg drawn(const std::string& work, const std::vector<LadderStep>& steps) {
   std::vector<draw::Bar> bars;
   for (const LadderStep& s : steps) {
@@ -84,6 +96,7 @@ std::vector<LadderPicture> ladder_pictures(const Lines& lines) {
       if (steps.size() > most.size()) most = std::move(steps), of = key;
     }
     if (most.size() < 2) continue;
+    add_plugins(most, lines, of);
     draw::Svg svg = drawn(of.second, most);
     pictures.push_back({of.first, of.second, std::move(most), std::move(svg)});
   }

@@ -126,9 +126,9 @@ void add_targets(HtmlPage& page, const Lines& lines) {
 void add_roofline(HtmlPage& page, const Lines& lines, const Colours& colours) {
   page.section("Roofline");
   figure(page, roofline_picture(lines, colours),
-         "Attention, a point for each backend and case; discs are ours, rings are others. Right of the bend arithmetic "
-         "limits, left of it memory. Where a line has one rate, the other follows from its case. Lines of family `graph`, "
-         "timed in another way, are in the table only.",
+         "Attention, a point for each backend and case; discs are ours, rings are others, squares are plug-ins. Right of "
+         "the bend arithmetic limits, left of it memory. Where a line has one rate, the other follows from its case. Lines "
+         "of family `graph`, timed in another way, are in the table only.",
          "No line of attention has a rate whose FLOP a byte is known.");
 }
 
@@ -138,7 +138,8 @@ void add_ladder(HtmlPage& page, const Lines& lines) {
   if (pictures.empty()) page.paragraph("No case was run by two rungs.");
   for (const LadderPicture& p : pictures) {
     page.figure(p.svg, "Time of each rung, on a logarithmic axis, with its gain over the rung drawn above it; of several "
-                       "plans of a rung the fastest.");
+                       "plans of a rung the fastest. Plug-ins that were timed on this case come last, with their gain over "
+                       "the highest rung.");
     std::vector<Cells> rows;
     bool without_idea = false;
     for (const LadderStep& s : p.steps) {
@@ -155,17 +156,18 @@ void add_ladder(HtmlPage& page, const Lines& lines) {
 void add_rates(HtmlPage& page, const Lines& lines, const Colours& colours) {
   page.section("Decode");
   figure(page, rates_over(lines, Over::decode_kv_len, colours),
-         "The decode lines with most lengths; a backend with one of them is left out.",
+         "The decode lines with most lengths; a backend with one of them is left out. Lines of one attention are joined, "
+         "whichever files they come from.",
          "No two decode lines differ in kv_len alone.");
   figure(page, rates_over(lines, Over::decode_batch, colours),
-         "The decode lines with most batches; a backend with one of them is left out.",
+         "The decode lines with most batches; a backend with one of them is left out. Lines are joined as above.",
          "No two decode lines differ in batch alone.");
   figure(page, rate_bars(lines, Bars::decode),
          "Even and skewed batches: our fastest backend, its share of the memory's ceiling, and the fastest of the others.",
          "No decode line of ours has a rate.");
   page.section("Prefill");
   figure(page, rates_over(lines, Over::prefill_length, colours),
-         "The prefill lines with most lengths; batches may differ from length to length.",
+         "The prefill lines with most lengths; batches may differ from length to length. Lines are joined as above.",
          "No two prefill lines differ in length alone.");
   page.section("Operations around attention");
   figure(page, rate_bars(lines, Bars::operations), "As above: our fastest, its share of the ceiling, the others' fastest.",
@@ -256,7 +258,8 @@ void add_all(HtmlPage& page, const Lines& lines) {
     rows.push_back({w.family, w.work, w.backend, digits(w.us), digits(w.us_low) + " .. " + digits(w.us_high),
                     std::to_string(w.runs), rate(w.tera_bytes_per_s, units.factor), rate(w.tera_flops, units.factor)});
   }
-  page.paragraph("The run in the middle counts; the spread is from the fastest run to the slowest.");
+  page.paragraph("The run in the middle counts, of an even number of runs the slower of the two in the middle; the spread is "
+                 "from the fastest run to the slowest.");
   page.table({"family", "case", "backend", "us", "spread, us", "runs", units.bytes, units.flops}, rows);
 }
 

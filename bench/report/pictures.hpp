@@ -32,11 +32,11 @@ draw::Svg rates_over(const Lines& lines, Over what, const Colours& colours);
 enum class Bars : std::uint8_t { decode, operations };
 draw::Svg rate_bars(const Lines& lines, Bars what);
 
-// The rungs on the case that most of them ran, one picture for decode and one for prefill.
+// The rungs on the case that most of them ran, one picture for decode and one for prefill; last the plug-ins that ran it.
 struct LadderStep {
-  std::string rung, idea;  // idea: of the registry; "" where this build has no such rung
+  std::string rung, idea;  // idea: of the registry; "" where this build has no such rung. A plug-in: "plug-in mine"
   const Work* best = nullptr;
-  double gain = 0;  // the rung below's time by this one's; 0: it is the lowest
+  double gain = 0;  // the rung below's time by this one's; 0: it is the lowest. A plug-in: the highest rung's by its own
 };
 struct LadderPicture {
   std::string family, work;

@@ -1,6 +1,8 @@
 // A batch of requests over a paged cache (32 query heads, pages of 16, f16), and the formula in double for some of its rows.
 #pragma once
 
+#include <unistd.h>
+
 #include "support.hpp"
 
 constexpr int num_qo_heads = 32, page_size = 16;
@@ -22,7 +24,7 @@ struct Batch {
   std::vector<Array<fl::Half>> caches;  // one a layer
 
   Batch(const std::vector<int>& kv_lens, int qo_len_, int layers, KvShape shape = {})
-      : batch(static_cast<int>(kv_lens.size())), qo_len(qo_len_), num_kv_heads(shape.num_kv_heads),
+      : batch(fitting(kv_lens, qo_len_, layers, shape)), qo_len(qo_len_), num_kv_heads(shape.num_kv_heads),
         head_dim(shape.head_dim), layout(shape.layout),
         pool(pages_for(kv_lens), page_size, 7), table(filled(pool, kv_lens)),
         qo_indptr(static_cast<std::size_t>(batch) + 1), indices(table.indices),
@@ -53,6 +55,19 @@ struct Batch {
   }
 
  private:
+  // How many requests, if q, o and the caches leave half of the machine's memory free; else the program ends.
+  static int fitting(const std::vector<int>& kv_lens, int qo_len, int layers, const KvShape& shape) {
+    double tokens = 0;
+    for (const int len : kv_lens) tokens += len + page_size;  // the last page may have one token
+    const double row = sizeof(fl::Half) * static_cast<double>(shape.head_dim);
+    const double bytes = 2 * row * (tokens * shape.num_kv_heads * layers +
+                                    1.0 * static_cast<double>(kv_lens.size()) * qo_len * num_qo_heads);
+    const double memory = 1.0 * static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+    if (bytes <= memory / 2) return static_cast<int>(kv_lens.size());
+    std::fprintf(stderr, "%zu requests: q, o and %d caches of such a batch take %.3g GB, more than half of this machine's "
+                 "%.3g GB of memory\n", kv_lens.size(), layers, bytes * 1e-9, memory * 1e-9);
+    std::exit(2);
+  }
   std::size_t dim() const { return static_cast<std::size_t>(head_dim); }
   std::size_t kv_row() const { return static_cast<std::size_t>(num_kv_heads) * dim(); }
   static int pages_for(const std::vector<int>& kv_lens) {

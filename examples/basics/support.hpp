@@ -159,9 +159,17 @@ inline void say_where() {
   else std::printf("On the CPU, with a smaller default shape: %s\n", api::why_no_gpu().c_str());
 }
 
-// --name value, or --name alone; whatever is not in `defaults` is refused.
+// --name value, or --name alone; whatever is not in `defaults` is refused. --help prints them and ends the program.
 inline std::map<std::string, std::string> options(int argc, char** argv, std::map<std::string, std::string> defaults) {
   for (int i = 1; i < argc; ++i) {
+    if (std::string(argv[i]) == "--help" || std::string(argv[i]) == "-h") {
+      std::printf("Usage: %s [options]\n", argv[0]);
+      for (const auto& [name, value] : defaults) {
+        const bool alone = value == "no";
+        std::printf("  %s%s\n", name.c_str(), alone ? "" : (" VALUE, without it " + value).c_str());
+      }
+      std::exit(0);
+    }
     const auto found = defaults.find(argv[i]);
     const bool alone = found != defaults.end() && (found->second == "no" || found->second == "yes");
     if (found == defaults.end() || (!alone && i + 1 == argc)) {

@@ -4,8 +4,10 @@
 
 #include <dlfcn.h>
 
+#include <fstream>
 #include <memory>
 #include <stdexcept>
+#include <string_view>
 
 #include "capi/plugin.h"
 #include "core/error.hpp"
@@ -102,9 +104,20 @@ class Prepared {
   void* state_ = nullptr;
 };
 
+// What dlopen() would call an "invalid ELF header": most often a source.
+bool is_other_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  char first[4] = {};
+  return file && (!file.read(first, sizeof first) || std::string_view(first, sizeof first) != "\x7f" "ELF");
+}
+
 const fl_plugin* opened(const std::string& path, const OnCall& on_call) {
   const auto refuse = [&](const std::string& rule) { throw InputError("--plugin", path, rule); };
   const std::string file = path.find('/') == path.npos ? "./" + path : path;  // a file, not a name on the library path
+  if (is_other_file(file)) {
+    refuse("can't be loaded: it is no shared library. A plug-in is a .so, compiled as docs/bring-your-own-kernel.md says, "
+           "or a .py");
+  }
   void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) refuse(std::string("can't be loaded: ") + dlerror());
   const auto entry = reinterpret_cast<const fl_plugin* (*)()>(dlsym(library, "fl_plugin_entry"));

@@ -71,6 +71,7 @@ const char* run(void* state, void*) {
   if (is("hangs")) for (;;) usleep(1000);
   if (is("exits")) _exit(0);
   if (is("throws")) throw std::runtime_error("out of luck");
+  if (is("is slow and has a long name")) usleep(20000);
   if (is("says no")) return "the card is busy";
   attend(s.shape, b);
   if (is("writes behind o")) b.o[int64_t{s.shape.num_qo_heads} * s.shape.head_dim_vo] = 1;
@@ -102,6 +103,6 @@ const fl_plugin* fl_plugin_entry(void) {
                              supports, workspace_bytes, prepare, run, release};
   plugin.version = is("is of another version") ? FL_PLUGIN_VERSION + 1 : FL_PLUGIN_VERSION;
   plugin.run = is("lacks run") ? nullptr : run;
-  plugin.name = is("is called C4") ? "C4" : "ill";
+  plugin.name = is("is called C4") ? "C4" : is("is slow and has a long name") ? "slow_attention" : "ill";
   return &plugin;
 }
