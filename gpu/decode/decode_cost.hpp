@@ -48,7 +48,8 @@ inline DecodeTimes expected_times(const BatchShape& batch, std::int32_t resident
   const double keys = static_cast<double>(batch.most_keys) * batch.head_dim / 128;  // of 512 bytes
   const double partials = std::min({264 / tiles, std::ceil(keys / 64), 64.0});      // of a tile in D6
   DecodeTimes times{.d6 = 4.8 + 0.0099 * partials * batch.rows + 0.126e-3 * tiles * keys};
-  for (std::int32_t pieces = 1; batch.tiles > 0 && pieces * batch.tiles <= resident; ++pieces) {
+  if (batch.tiles < 1) return times;
+  for (std::int32_t pieces = 1; pieces * batch.tiles <= resident; ++pieces) {
     const double time = d7_time(keys / pieces, pieces * tiles, resident, pieces > 1);
     if (times.clusters > 0 && time >= times.d7) continue;
     times.d7 = time, times.clusters = static_cast<std::int32_t>(pieces * batch.tiles);
