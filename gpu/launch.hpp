@@ -75,12 +75,17 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t st
   check(cudaLaunchKernelEx(config.get(), kernel, params...), shape.where);
 }
 
-// Clusters of this shape that the current GPU runs at once.
+// Clusters of this shape that the current GPU runs at once; 0 where it has none so large, as a part of a GPU may.
 template <class... Params>
 int resident_clusters(void (*kernel)(Params...), const LaunchShape& shape) {
   int clusters = 0;
   const LaunchConfig config(kernel, shape, nullptr);
-  check(cudaOccupancyMaxActiveClusters(&clusters, kernel, config.get()), shape.where);
+  const cudaError_t status = cudaOccupancyMaxActiveClusters(&clusters, kernel, config.get());
+  if (status == cudaErrorInvalidClusterSize) {
+    cudaGetLastError();  // an answer, and no error of whoever asks next
+    return 0;
+  }
+  check(status, shape.where);
   return clusters;
 }
 
