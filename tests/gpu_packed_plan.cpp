@@ -234,7 +234,7 @@ TEST_CASE("more than 32 partials of a tile are counted in groups") {
 }
 
 TEST_CASE("a merge has a counter for each row of a tile where rows are merged one by one") {
-  const std::vector<std::int32_t> kv_lens{20000, 600};
+  const std::vector<std::int32_t> kv_lens{20000, 20000};
   for (const std::int32_t chunk : {10048, 1024, 64}) {  // fewer items than counters; more; with groups
     planner::PlanInputs in = inputs(kv_lens, planner::SplitPolicy::fixed);
     in.chunk_size = chunk;

@@ -32,9 +32,10 @@ TEST_CASE("the order of sections visits every item of every copy once, section a
 TEST_CASE("sections are as wide as the cache asks for, the last one as work asks for, and all heads where nothing is shared") {
   const auto header = [](std::vector<std::int32_t> qo_lens, std::vector<std::int32_t> kv_lens, MaskMode mask,
                          std::int32_t num_kv_heads = 8, std::int32_t pack = 1) {
-    const Plan plan = planner::make_plan({.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 32, .num_kv_heads = num_kv_heads,
-                                          .head_dim_qk = 128, .head_dim_vo = 128, .mask = mask, .query_tile = 128, .pack = pack,
-                                          .claimed = true, .policy = planner::SplitPolicy::none,
+    const Plan plan = planner::make_plan({.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 32,
+                                          .num_kv_heads = num_kv_heads, .head_dim_qk = 128, .head_dim_vo = 128, .mask = mask,
+                                          .query_tile = 128, .pack = pack, .claimed = true,
+                                          .policy = planner::SplitPolicy::none,
                                           .machine = {.num_sms = 132, .ctas_per_sm = 1}});
     const gpu::PackedShape shape = gpu::shape_of(plan);
     std::vector<std::byte> packed(gpu::packed_bytes(shape));
