@@ -72,7 +72,8 @@ def ill_behaved(verify, source):
     code, out, err = verify.plugin(plugin, *one, "60", which=which)
     if code != 0:
       yield f"{which}: exit code {code}: {out}{err}"
-  for which, code, says in (("says no", 77, "not run"), ("crashes at once", 1, "crashed: Aborted while it was being loaded"),
+  for which, code, says in (("says no", 77, "not run"), ("says False", 77, "not run"),
+                            ("crashes at once", 1, "crashed: Aborted while it was being loaded"),
                             ("fails at once", 2, "can't be loaded: KeyError: 'no such key' (ill_behaved.py, line ")):
     got, out, err = verify.run("verify", "--plugin", str(plugin), *one, "60", which=which)
     if got != code or says not in " ".join((out + err).split()):
@@ -122,11 +123,13 @@ def killed(verify, plugin):
 
 
 def refusals(verify):
-  (verify.folder / "mine.py").write_text("def attention(q): pass\n")
-  for words, expected in {"": 1, **{words: 77 for words in FEATURES}}.items():  # 1: it is called, and returns nothing
-    code, out, err = verify.run("verify", "--plugin", "./mine.py", "--qo", "2", "--kv", "3", *words.split(), "--json")
-    if code != expected or json.loads(out)["plugins"][0]["not_supported"] != (expected == 77):
-      yield f"attention(q) on {words or 'an ordinary case'}: exit code {code}, not {expected}: {out}{err}"
+  """Code 1: it is called, and returns nothing."""
+  for arguments, with_features in ("q", 77), ("q, **rest", 1):
+    (verify.folder / "mine.py").write_text(f"def attention({arguments}): pass\n")
+    for words, expected in {"": 1, **{words: with_features for words in FEATURES}}.items():
+      code, out, err = verify.run("verify", "--plugin", "./mine.py", "--qo", "2", "--kv", "3", *words.split(), "--json")
+      if code != expected or json.loads(out)["plugins"][0]["not_supported"] != (expected == 77):
+        yield f"attention({arguments}) on {words or 'an ordinary case'}: exit code {code}, not {expected}: {out}{err}"
 
 
 def template(verify, source, name):
