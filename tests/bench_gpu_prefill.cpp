@@ -23,10 +23,45 @@ TEST_CASE("family prefill says of another case why it is not timed") {
   CHECK(refused([](auto& s) { s.dtype = DType::f32; }) == "family prefill takes f16 and bf16");
   CHECK(refused([](auto& s) { s.kv_layout = KvLayout::HND; }).find("NHD") != std::string::npos);
   CHECK(refused([](auto& s) { s.block_table = true; }).find("page lists") != std::string::npos);
+  CHECK(refused([](auto& s) { s.custom_mask = ladder::CustomMask::random; }).find("no custom mask") != std::string::npos);
+  CHECK(refused([](auto& s) { s.params.pos_encoding_mode = PosEncodingMode::ALIBI; }).find("encoding") != std::string::npos);
   CHECK(refused([](auto& s) { s.params.sinks = true; }).find("no sinks") != std::string::npos);
   CHECK(refused([](auto& s) { s.values = ladder::Values::large; }).find("normal") != std::string::npos);
   CHECK(refused([](auto& s) { s.qo_lens[1] = 0; }).find("a query") != std::string::npos);
   CHECK(refused([](auto& s) { s.kv_lens[1] = 8191; }).find("a key for each query") != std::string::npos);
+}
+
+// Peers are told a case by its shape, and readers of a table by its name.
+TEST_CASE("a prefill's name says what its shape is, and its bytes and operations are those of the shape") {
+  for (const PrefillCase& c : prefill_cases()) {
+    CAPTURE(c.spec.name);
+    const AttentionParams& p = c.spec.params;
+    const bool causal = p.mask == MaskMode::causal, many = c.spec.qo_lens != c.spec.kv_lens;
+    const auto number = [](std::int64_t n) { return std::to_string(n); };
+    const std::string length = number(c.spec.kv_lens[0]), paged = number(c.spec.page_size);
+    const std::string heads = number(p.num_qo_heads) + "/" + number(p.num_kv_heads);
+    std::string name = "B" + number(c.spec.batch());
+    name += many ? " q" + number(c.spec.qo_lens[0]) + " kv" + length : " S" + length;
+    if (c.spec.kv_lens[0] != c.spec.kv_lens.back()) name = "B64 S lognormal";
+    name += " " + heads;
+    if (p.head_dim_qk != p.head_dim_vo) name += " d" + number(p.head_dim_qk) + "/" + number(p.head_dim_vo);
+    else if (p.head_dim_qk != 128) name += " d" + number(p.head_dim_qk);
+    if (c.spec.page_size > 0) name += " p" + paged;
+    name += causal ? " causal" : " full";
+    if (c.spec.page_size == 0) name += " contiguous";
+    if (c.spec.dtype == DType::bf16) name += " bf16";
+    if (p.window_left >= 0) name += " w" + number(p.window_left);
+    if (p.logits_soft_cap > 0) name += " cap" + number(static_cast<std::int64_t>(p.logits_soft_cap));
+    CHECK(c.spec.name == name);
+    CHECK(p.sm_scale == default_sm_scale(p.head_dim_qk));
+    double keys = 0, pairs = 0;
+    for (std::size_t b = 0; b < c.spec.kv_lens.size(); ++b) {
+      const double q = c.spec.qo_lens[b], kv = c.spec.kv_lens[b];
+      keys += kv, pairs += causal ? q * (kv - q) + q * (q + 1) / 2 : q * kv;
+    }
+    CHECK(c.bytes() == keys * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) * 2);
+    if (p.window_left < 0) CHECK(c.flops() == 2 * pairs * p.num_qo_heads * (p.head_dim_qk + p.head_dim_vo));
+  }
 }
 
 TEST_CASE("the ladder's cases are a short and a long prefill that the lower rungs take") {

@@ -153,6 +153,9 @@ TEST_CASE("lanes that are measured have a time where they have work; as lines th
   Json backwards = good;
   backwards["begin_us"] = Json::List(16, Json(1e9));
   CHECK_THROWS_AS(bench::profile_of(backwards), InputError);
+  Json no_lanes = good;
+  no_lanes["predicted"] = no_lanes["begin_us"] = no_lanes["end_us"] = Json::List{};
+  CHECK_THROWS_AS(bench::profile_of(no_lanes), InputError);
 }
 
 TEST_CASE("the GEMM ceiling is a product that is right") {

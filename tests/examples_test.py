@@ -35,7 +35,8 @@ PROGRAMS = {  # command: the lines that it prints, in this order
         r"    Tier 3: 320 \(47.6%\)$", r"    All tiers: 672 \(100.0%\)$",
         r"  Chunks per \(request, head\):$", r"    min=1, max=4, avg=1.3$", r"$", r"  First 5 descriptors:$",
         *[rf"    \[{i}\] req=0 head={i} kv=\[0,512\) tier=0 flags=0x03$" for i in range(5)], r"    \.\.\.$",
-        *[rf"    Tier {t}, {512 << t} keys: {NUMBER} ms, " for t in range(4)],
+        *[rf"    Tier {t}, {512 << t} keys: {NUMBER} ms, [\d.]+% behind the best; {share}% of the plan's keys$"
+          for t, share in enumerate(("3.8", "7.7", "11.5", "76.9"))],
         rf"  Four kernels could win at most {NUMBER}% of a run: ",
         r"--- Execution Phase ---$", r"  Program compiled: ", r"  Queues: \d+, one a ", r"  Executing on the [CG]PU\.\.\.$",
         r"  Execution complete!$", RIGHT, r"  Two streams: requests 0 to 13 and 14 to 15 at the same time, the same bits$",
@@ -69,6 +70,24 @@ def missing(wanted, lines):
       return pattern
 
 
+def wrong_figures(text):
+  """What planned_decode prints must follow from what it prints."""
+  tiers = [[float(x) for x in row] for row in re.findall(
+      rf"^    Tier \d, \d+ keys: ({NUMBER}) ms, ([\d.]+)% behind the best; ([\d.]+)% of", text, re.M)]
+  best = min(ms for ms, _, _ in tiers)
+  for ms, behind, _ in tiers:
+    if abs(100 * (1 - best / ms) - behind) > 0.2:
+      yield f"{ms} ms are not {behind}% behind {best} ms"
+  win = float(re.search(rf"could win at most ({NUMBER})%", text)[1])
+  if abs(sum(behind * share for _, behind, share in tiers) / 100 - win) > 0.2:
+    yield f"four kernels could not win {win}% by {tiers}"
+  head_dim = int(re.search(r"Head dim: (\d+), f16", text)[1])
+  bytes_read = 2 * 2 * head_dim * 32 * (53248 + 16)  # K and V of all tokens, q and o of 16 requests
+  for used, ms, rate in re.findall(rf"^  \S.* +([\d.]+)% +({NUMBER}) +({NUMBER})$", text, re.M):
+    if not 0 < float(used) <= 100 or abs(float(ms) * float(rate) * 1e6 / bytes_read - 1) > 0.01:
+      yield f"{used}% used, {ms} ms, {rate} GB/s: not {bytes_read} bytes, or not a part of the machine"
+
+
 def broken(root, build_root, compiler):
   with installed(build_root) as tree, tempfile.TemporaryDirectory() as folder:
     project = pathlib.Path(folder) / "basics"
@@ -83,6 +102,8 @@ def broken(root, build_root, compiler):
       pattern = missing([r"On the (GPU$|CPU, with a smaller default shape: \w)", *wanted], done.stdout.splitlines())
       if done.returncode or pattern:
         yield f"{command}: exit code {done.returncode}, no line {pattern}:\n{done.stdout[-2000:]}"
+      elif command == "planned_decode":
+        yield from wrong_figures(done.stdout)
     for name in sorted({command.split()[0] for command in PROGRAMS}):
       done = run(f"{name} --help")
       if done.returncode or not re.search(rf"^Usage: \S*{name} \[options\]$", done.stdout, re.M):

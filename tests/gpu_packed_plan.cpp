@@ -70,11 +70,15 @@ void check_item(const Plan& plan, const PlanPart& part, const WorkItem& item, co
 
 void check_counters(const gpu::PackedHeader& header, const Packed& packed, const std::vector<gpu::PackedMerge>& merges) {
   CHECK(header.claimed == 0);
+  const std::size_t of_merges = merges.size() * static_cast<std::size_t>(packed.shape.counters);  // then those of groups
+  for (std::size_t n = 0; n < of_merges; ++n) REQUIRE(packed.view.arrivals[n] == 0);
+  const auto* const end = reinterpret_cast<const std::uint32_t*>(packed.bytes.data() + packed.bytes.size());
+  REQUIRE(packed.view.arrivals + of_merges <= end);
   for (std::size_t m = 0; m < merges.size(); ++m) {
-    CHECK(packed.view.arrivals[m] == 0);
     for (std::int32_t group = 0; group < merges[m].num_groups(); ++group) {
+      REQUIRE(packed.view.arrivals + merges[m].first_group + group < end);
       CHECK(packed.view.arrivals[merges[m].first_group + group] == 0);
-      CHECK(merges[m].first_group >= static_cast<std::int32_t>(merges.size()));  // not a merge's own counter
+      CHECK(merges[m].first_group >= static_cast<std::int32_t>(of_merges));  // not a merge's own counter
     }
   }
 }
@@ -227,6 +231,21 @@ TEST_CASE("more than 32 partials of a tile are counted in groups") {
   CHECK(m.num_partials == 313);
   CHECK(m.num_groups() == 20);
   CHECK(packed.view.merges[1].first_group == m.first_group + 20);
+}
+
+TEST_CASE("a merge has a counter for each row of a tile where rows are merged one by one") {
+  const std::vector<std::int32_t> kv_lens{20000, 20000};
+  for (const std::int32_t chunk : {10048, 1024, 64}) {  // fewer items than counters; more; with groups
+    planner::PlanInputs in = inputs(kv_lens, planner::SplitPolicy::fixed);
+    in.chunk_size = chunk;
+    const Plan plan = planner::make_plan(in);
+    gpu::PackedShape shape = gpu::shape_of(plan);
+    shape.counters = shape.query_tile;
+    REQUIRE(shape.counters > 1);
+    const Packed packed(plan, {5}, shape);
+    check_packed(plan, {5}, packed);
+    CHECK(gpu::packed_params(shape, nullptr, nullptr, 64).counters == shape.counters);
+  }
 }
 
 TEST_CASE("a plan that does not fit its block is refused") {

@@ -31,10 +31,11 @@ TEST_CASE("the order of sections visits every item of every copy once, section a
 // 32 query heads, head_dim 128: K and V of a KV head are 4 MiB for 8192 tokens.
 TEST_CASE("sections are as wide as the cache asks for, the last one as work asks for, and all heads where nothing is shared") {
   const auto header = [](std::vector<std::int32_t> qo_lens, std::vector<std::int32_t> kv_lens, MaskMode mask,
-                         std::int32_t num_kv_heads = 8) {
-    const Plan plan = planner::make_plan({.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 32, .num_kv_heads = num_kv_heads,
-                                          .head_dim_qk = 128, .head_dim_vo = 128, .mask = mask, .query_tile = 128, .pack = 1,
-                                          .claimed = true, .policy = planner::SplitPolicy::none,
+                         std::int32_t num_kv_heads = 8, std::int32_t pack = 1) {
+    const Plan plan = planner::make_plan({.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 32,
+                                          .num_kv_heads = num_kv_heads, .head_dim_qk = 128, .head_dim_vo = 128, .mask = mask,
+                                          .query_tile = 128, .pack = pack, .claimed = true,
+                                          .policy = planner::SplitPolicy::none,
                                           .machine = {.num_sms = 132, .ctas_per_sm = 1}});
     const gpu::PackedShape shape = gpu::shape_of(plan);
     std::vector<std::byte> packed(gpu::packed_bytes(shape));
@@ -48,6 +49,16 @@ TEST_CASE("sections are as wide as the cache asks for, the last one as work asks
   CHECK((alone.section == 5 && alone.narrow == 3));
   const gpu::PackedHeader full = header(one, one, MaskMode::none);
   CHECK((full.section == 8 && full.narrow == 3));
+  const gpu::PackedHeader packed = header(long2, long2, MaskMode::causal, 8, 4);  // a copy is a KV head
+  CHECK((packed.section == 2 && packed.narrow == 3));
+  // 8 items: not even all heads have 7 works for each CTA. Those that are alike to within a tenth need no wide last section.
+  const std::vector<std::int32_t> few(2, 512);
+  const gpu::PackedHeader alike = header(few, {4096, 3700}, MaskMode::none, 32);
+  CHECK((alike.section == 6 && alike.narrow == 5));
+  const gpu::PackedHeader unlike = header(few, {4096, 3600}, MaskMode::none, 32);
+  CHECK((unlike.section == 6 && unlike.narrow == 0));
+  const gpu::PackedHeader longer = header({4096, 4096}, {30000, 20000}, MaskMode::none, 32);  // 64 items of two sizes
+  CHECK((longer.section == 1 && longer.narrow == 17));
   const gpu::PackedHeader appended = header(short64, keys64, MaskMode::causal);  // one tile a request
   CHECK((appended.section == 32 && appended.narrow == 0));
 }

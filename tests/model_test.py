@@ -47,12 +47,17 @@ def wrong_picture(path):
 
 
 def broken_refusals(run, project):
-  damaged = project / "damaged.safetensors"
-  damaged.write_bytes((project / "model.safetensors").read_bytes()[:-100])
+  whole = (project / "model.safetensors").read_bytes()
+  for name, content in {"damaged": whole[:-100], "long": (1 << 40).to_bytes(8, "little") + whole[8:], "short": whole[:7],
+                        "f16": whole.replace(b'"F32"', b'"F16"', 1)}.items():
+    (project / f"{name}.safetensors").write_bytes(content)
   for command, sentence in {"nothing.safetensors": "nothing.safetensors: No such file",
                             "--slots 0 model.safetensors": "--slots: must be 1 .. 64",
                             "model.safetensors --dtype f64": "--dtype = f64: must be f32 or f16", "": "must be given",
-                            "damaged.safetensors": "its bytes must lie in the file"}.items():
+                            "damaged.safetensors": "its bytes must lie in the file",
+                            "long.safetensors": "its header is longer than the file",
+                            "short.safetensors": "is too short to be a safetensors file",
+                            "f16.safetensors": "dtype F16: must be F32, I32 or U8"}.items():
     done = run(command)
     if done.returncode != 2 or sentence not in done.stdout:
       yield f"smollm2 {command}: exit code {done.returncode}, and not 2 with {sentence!r}: {done.stdout[-500:]}"

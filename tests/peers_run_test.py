@@ -57,6 +57,7 @@ else:
     lines += [dict(family=f, case=s["name"], backend="flashladder X", us=40.0, TBps=1.0, TFLOPs=None,
                    run=int(value("--run"))) for f, s in cases]
     pathlib.Path(value("--jsonl")).write_text("".join(json.dumps(line) + "\\n" for line in lines))
+    sys.exit(os.environ.get("OURS_FAILS") in families)
 '''
 
 
@@ -77,6 +78,13 @@ class Cases(unittest.TestCase):
         self.assertEqual(case.nbytes(), 4 * 2048 * 8 * 256 * 2)
         self.assertEqual(case.flops(), 4 * 4 * 128 * 32 * 2048 * 2049 // 2)
         self.assertIsNone(case_of("decode", qo_lens=[1, 1]).flops())
+        two_dims = case_of(causal=False, head_dim=None, head_dim_qk=192, head_dim_vo=128)
+        self.assertEqual((two_dims.nbytes(), two_dims.flops()), (8 * 2 * 320 * 2, 2 * 4 * 320 * (2 * 5 + 1 * 3)))
+
+    def test_one_length_is_that_of_queries_and_of_keys(self):
+        lengths = (([2, 2], [5, 5], True), ([2, 1], [5, 5], False), ([2, 2], [5, 3], False), ([2, 1], [5, 3], False))
+        for qo_lens, kv_lens, one in lengths:
+            self.assertEqual(case_of(qo_lens=qo_lens, kv_lens=kv_lens).one_length, one)
 
     def test_what_the_peers_are_not_called_with_is_said(self):
         for change, word in ((dict(dtype="f32"), "dtype f32"), (dict(kv_layout="HND"), "HND"), (dict(sinks=True), "sinks"),
@@ -127,6 +135,11 @@ class Measure(unittest.TestCase):
         self.assertEqual(list(lines[0]), ["family", "case", "backend", "us", "TBps", "TFLOPs", "run"])
         self.assertEqual((lines[0]["us"], lines[0]["TBps"], lines[0]["run"]), (20.0, round(8 * 2 * 16 * 2 / 20 / 1e6, 3), 2))
 
+    def test_a_line_has_hundredths_of_us_and_tenths_of_tflops(self):
+        case = case_of(qo_lens=[2048], kv_lens=[2048], num_qo_heads=32, head_dim=128)
+        line = line_of(case, self.peer("good"), 123.456, 1)
+        self.assertEqual((line["us"], line["TFLOPs"]), (123.46, round(4 * 128 * 32 * 2048 * 2049 / 2 / 123.456 / 1e6, 1)))
+
     def test_a_wrong_output_is_said_and_not_timed(self):
         for o in (2, math.nan):
             right, lines, said = self.run_peers([self.peer("bad", o), self.peer("good")], run=1)
@@ -171,6 +184,8 @@ class Program(unittest.TestCase):
             lines = folder / "out/lines.jsonl"
             self.lines = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
             self.turns = self.notes.read_text().split()
+            ours = folder / "out/ours.jsonl"
+            self.ours = [json.loads(line) for line in ours.read_text().splitlines()] if ours.exists() else []
             return done
 
     def test_rounds_are_in_turn_and_all_lines_stand_under_one_machine(self):
@@ -183,6 +198,7 @@ class Program(unittest.TestCase):
         self.assertTrue(all("family" in line for line in lines))
         self.assertEqual(sorted((line["backend"], line["run"]) for line in lines),
                          sorted([("flashladder X", 1), ("flashladder X", 2), ("right", 1), ("right", 2)] * 2))
+        self.assertEqual([line["backend"] for line in lines], ["flashladder X"] * 4 + ["right"] * 4)
         self.assertIn("not here: gone. There is no Python module no_such_module. To get it: pip install gone", done.stdout)
         self.assertIn("| decode | decode case | X 40 | 40 | right 50 | 1.25 |", done.stdout)
 
@@ -192,11 +208,23 @@ class Program(unittest.TestCase):
         self.assertEqual(self.turns, ["ours", "ours", "theirs", "theirs"])
         self.assertEqual({(line["family"], line["case"]) for line in self.lines[1:]},
                          {("decode", "one"), ("prefill", "two")})
+        self.assertEqual(["family" in line for line in self.ours], [False, True, True])  # one machine's line
+
+    def test_one_of_our_processes_that_fails_makes_exit_code_1(self):
+        done = self.run_py("OUT", "--peers", "FAKES", "--rounds", "1", "--cases", "TABLE", OURS_FAILS="decode")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertEqual(len(self.lines), 5)  # all are timed nevertheless
+
+    def test_only_the_chosen_backends_are_called(self):
+        done = self.run_py("OUT", "--peers", "FAKES", "--rounds", "1", "--backends", "right", ONE_IS_WRONG="1")
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertNotIn("false", done.stdout)
 
     def test_a_wrong_peer_makes_exit_code_1_and_has_no_line(self):
         done = self.run_py("OUT", "--peers", "FAKES", "--rounds", "1", ONE_IS_WRONG="1")
         self.assertEqual(done.returncode, 1, done.stdout)
-        self.assertIn("false is WRONG and not timed: o is not 1", done.stdout)
+        said = "case: false is WRONG and not timed: o is not 1"
+        self.assertEqual(done.stdout.count(said), 2 * 2)  # of both cases, before the first round and in it
         self.assertNotIn("false", [line.get("backend") for line in self.lines])
 
     def test_without_a_gpu_a_sentence_and_77(self):

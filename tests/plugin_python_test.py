@@ -2,6 +2,7 @@
 """Plug-ins in Python: the templates pass, what a file does wrong is reported by name, and what is not installed is said.
    plugin_python_test.py FLASHLADDER SOURCE_ROOT ill_behaved | numpy | torch | triton
 FLASHLADDER_PYTHON names another Python than python3. Exit 77 with the reason where that one lacks a module."""
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 PYTHON = os.environ.get("FLASHLADDER_PYTHON") or "python3"
 # what it does: (kind, what the message says)
@@ -24,12 +26,15 @@ KINDS = {
   "changes the cache": ("modified an input", "changed k_cache"),
   "changes the page table": ("modified an input", "changed paged_kv_indices"),
   "writes behind q": ("wrote out of bounds", "wrote outside of"),
+  "writes behind all": ("wrote out of bounds", "wrote behind lse_log2"),
   "gives NaN": ("wrong result", "o: request 0 query 0 head 0 feature 0: got nan"),
   "gives NaN in lse": ("wrong result", "lse_log2: request 0 query 0 head 0: got nan"),
   "counts its runs": ("gave other bits in a second run", ""),
   "returns o alone": ("returned an error", "attention() must return o and lse_log2, not ndarray"),
   "returns another shape": ("returned an error", "attention() returned o of shape [1, 2, 7], must be [1, 2, 8]"),
 }
+# cases that are refused for a file whose attention() does not name what they need
+FEATURES = "--causal", "--mask random", "--window 0", "--soft-cap 30", "--sinks", "--pos ALIBI", "--dtype bf16"
 # files that are no plug-in: (exit code, what is said)
 SOURCES = {
   "def attention(:": (2, "can't be loaded: SyntaxError"),
@@ -67,7 +72,8 @@ def ill_behaved(verify, source):
     code, out, err = verify.plugin(plugin, *one, "60", which=which)
     if code != 0:
       yield f"{which}: exit code {code}: {out}{err}"
-  for which, code, says in (("says no", 77, "not run"), ("crashes at once", 1, "crashed: Aborted while it was being loaded"),
+  for which, code, says in (("says no", 77, "not run"), ("says False", 77, "not run"),
+                            ("crashes at once", 1, "crashed: Aborted while it was being loaded"),
                             ("fails at once", 2, "can't be loaded: KeyError: 'no such key' (ill_behaved.py, line ")):
     got, out, err = verify.run("verify", "--plugin", str(plugin), *one, "60", which=which)
     if got != code or says not in " ".join((out + err).split()):
@@ -80,8 +86,50 @@ def ill_behaved(verify, source):
   got, out, err = verify.plugin("./mine.py", *one, "60", FLASHLADDER_PYTHON="/no/such/python")
   if got != 2 or "/no/such/python can't be run" not in err:
     yield f"no Python: exit code {got}: {out}{err}"
+  yield from refusals(verify)
+  yield from killed(verify, plugin)
   if (left := [p for p in plugin.parent.glob("__pycache__")]):
     yield f"left behind: {left}"
+
+
+def still_running(path, seconds=5):
+  """Processes that have this file as an argument, those that are about to end aside."""
+  end = time.monotonic() + seconds
+  while True:
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+      with contextlib.suppress(OSError):  # it has ended
+        found += [process.name] if os.fsencode(path) in (process / "cmdline").read_bytes().split(b"\0") else []
+    if not found or time.monotonic() > end:
+      return found
+    time.sleep(0.05)
+
+
+def killed(verify, plugin):
+  """The program is killed while the file's process hangs: nobody is left who could end it."""
+  plugin = shutil.copy(plugin, verify.folder / "hanging.py")  # a name of its own
+  words = ["verify", "--plugin", str(plugin), "--in", "one.safetensors", "--time-limit", "60"]
+  program = subprocess.Popen([verify.program, *words], cwd=verify.folder,
+                             env=os.environ | {"FLASHLADDER_TEST_PLUGIN": "hangs with a note"}, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+  end = time.monotonic() + 50
+  while not (verify.folder / "hanging").exists() and time.monotonic() < end:
+    time.sleep(0.05)
+  was_there = program.poll() is None and (verify.folder / "hanging").exists()
+  program.kill()
+  program.wait()
+  if not was_there or (left := still_running(plugin)):
+    yield f"it did not hang, or when the program was killed these did not end: {left if was_there else ''}"
+
+
+def refusals(verify):
+  """Code 1: it is called, and returns nothing."""
+  for arguments, with_features in ("q", 77), ("q, **rest", 1):
+    (verify.folder / "mine.py").write_text(f"def attention({arguments}): pass\n")
+    for words, expected in {"": 1, **{words: with_features for words in FEATURES}}.items():
+      code, out, err = verify.run("verify", "--plugin", "./mine.py", "--qo", "2", "--kv", "3", *words.split(), "--json")
+      if code != expected or json.loads(out)["plugins"][0]["not_supported"] != (expected == 77):
+        yield f"attention({arguments}) on {words or 'an ordinary case'}: exit code {code}, not {expected}: {out}{err}"
 
 
 def template(verify, source, name):

@@ -56,7 +56,8 @@ def real_model(numpy_model, packages):
 
 def made_up_model(np):
   """Two layers, 6 query heads on 2 KV heads. What the layers add to an embedding is larger than the embedding, so that the
-  next token depends on all of them; prompts end within a page, at its end, and in the first of it."""
+  next token depends on all of them; so is rms_eps, that it shows. Prompts end within a page, at its end, and in the first of
+  it; one answer ends with eos."""
   random = np.random.default_rng(308)
   layers, qo_heads, kv_heads, head_dim, hidden, ffn, vocabulary = 2, 6, 2, 64, 96, 160, 211
   draw = lambda rows, columns, size: (size / np.sqrt(columns) * random.standard_normal((rows, columns))).astype(np.float32)
@@ -68,7 +69,7 @@ def made_up_model(np):
     w |= {f"blk.{i}.{name}.weight": draw(*shape) for name, shape in shapes.items()}
     w |= {f"blk.{i}.{name}.weight": 1 + draw(1, hidden, 1)[0] for name in ("attn_norm", "ffn_norm")}
   model = SimpleNamespace(source="made up", license="none", layers=layers, qo_heads=qo_heads, kv_heads=kv_heads,
-                          head_dim=head_dim, rope_theta=100000.0, rms_eps=1e-5, eos=vocabulary - 1, new_tokens=16,
+                          head_dim=head_dim, rope_theta=100000.0, rms_eps=0.1, eos=112, new_tokens=16,
                           text=[f"{i} ".encode() for i in range(vocabulary)],
                           w={name: x.astype(np.float64) for name, x in w.items()})
   return model, [random.integers(0, vocabulary, n).tolist() for n in (5, 32, 17, 70)], [[]] * 4

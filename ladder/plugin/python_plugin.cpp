@@ -183,16 +183,21 @@ class Prepared {
   std::span<std::byte> of(const Array& a) const { return block_.subspan(a.begin, a.size); }
 
   void check_inputs() const {
+    const auto is_painted = [](std::span<const std::byte> gap) {
+      return std::ranges::all_of(gap, [](std::byte b) { return b == painted; });
+    };
     std::size_t end = 0;  // of the array before
     for (const Array& a : arrays_) {
-      const auto gap = block_.subspan(end, a.begin - end);
-      if (!std::ranges::all_of(gap, [](std::byte b) { return b == painted; })) {
+      if (!is_painted(block_.subspan(end, a.begin - end))) {
         throw Misbehaved(Ending::wrote_outside, "wrote outside of " + a.name + ", or of the array before it");
       }
       if (!a.content.empty() && !std::ranges::equal(a.content, of(a))) {
         throw Misbehaved(Ending::modified_input, "changed " + a.name + ", which is only to be read");
       }
       end = a.begin + a.size;
+    }
+    if (!is_painted(block_.subspan(end))) {
+      throw Misbehaved(Ending::wrote_outside, "wrote behind " + arrays_.back().name);
     }
   }
 

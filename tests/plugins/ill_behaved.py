@@ -23,6 +23,8 @@ if KIND == "lacks a module":
 def supports(shape):
   if KIND == "supports raises":
     raise OverflowError("too much")
+  if KIND == "says False":
+    return False
   return None if shape.qo_lens == [1] and shape.kv_lens == [1] and KIND != "says no" else "only one query and one key"
 
 
@@ -38,6 +40,9 @@ def attention(q, k_cache, v_cache, paged_kv_indices, sm_scale, **rest):
     raise ValueError("out of luck")
   if KIND == "recurses":
     return attention(q, k_cache, v_cache, paged_kv_indices, sm_scale)
+  if KIND == "hangs with a note":
+    open("hanging", "w").close()
+    time.sleep(1000)
   if KIND == "hangs":
     time.sleep(1000)
   if KIND == "leaves a thread running":
@@ -57,6 +62,8 @@ def attention(q, k_cache, v_cache, paged_kv_indices, sm_scale, **rest):
     paged_kv_indices[0] += 1
   if KIND == "writes behind q":
     ctypes.memset(q.ctypes.data + q.nbytes, 0, 4)
+  if KIND == "writes behind all":
+    np.frombuffer(q.base.base, np.uint8)[-1] = 0  # of the memory in which all arrays lie
   if KIND == "gives NaN":
     o[0, 0, 0] = np.nan
   if KIND == "gives NaN in lse":
