@@ -128,8 +128,8 @@ TEST_CASE("two objects on two streams in two threads") {
   }
 }
 
-// Policy fixed: the plain class gives the same bits. Balanced: it may take clusters for a small batch, where the graph has one
-// kernel for all within its limits; then another object for graphs is run without being captured.
+// Policy fixed: the plain class gives the same bits. Balanced: it may take clusters for a small batch, where the graph has
+// one kernel for all within its limits; then another object for graphs is run without being captured.
 TEST_CASE("a graph captured once replays fifty other plans, bit for bit") {
   const Case c = pool_of_requests(6);
   const GpuStream stream;

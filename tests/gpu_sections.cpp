@@ -29,7 +29,7 @@ TEST_CASE("the order of sections visits every item of every copy once, section a
 }
 
 // 32 query heads, head_dim 128: K and V of a KV head are 4 MiB for 8192 tokens.
-TEST_CASE("sections are as wide as the cache asks for, the last one as work asks for, and all heads where nothing is shared") {
+TEST_CASE("sections are as wide as the cache asks for, the last as work asks for, one where nothing is shared") {
   const auto header = [](std::vector<std::int32_t> qo_lens, std::vector<std::int32_t> kv_lens, MaskMode mask,
                          std::int32_t num_kv_heads = 8, std::int32_t pack = 1) {
     const Plan plan = planner::make_plan({.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 32,

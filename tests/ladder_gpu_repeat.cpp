@@ -129,8 +129,9 @@ TEST_CASE("the same inputs give the same bits over 100 runs") {
   }
 }
 
-// A group of 3 heads leaves a row of 64 empty in P11's tiles: what a copy does not write there is an earlier kernel's. Logits
-// are small but for that row's, so that a choice which the row takes part in shows. (Its NaN would not be the largest.)
+// A group of 3 heads leaves a row of 64 empty in P11's tiles: what a copy does not write there is an earlier kernel's.
+// Logits are small but for that row's, so that a choice which the row takes part in shows. (Its NaN would not be the
+// largest.)
 TEST_CASE("what shared memory held before decides nothing") {
   for (const Rung& rung : rungs()) {
     if (rung.device != Device::gpu) continue;
@@ -147,8 +148,8 @@ TEST_CASE("what shared memory held before decides nothing") {
           gpu::poison_shared_memory(nullptr, word);
           repeated.run.enqueue(nullptr);
           gpu::check(cudaStreamSynchronize(nullptr));
-          CHECK_MESSAGE(same_bits(repeated.first, repeated.run.result()), rung.name, ", ", spec.name, ", soft cap ", soft_cap,
-                        ", word ", word);
+          const bool same = same_bits(repeated.first, repeated.run.result());
+          CHECK_MESSAGE(same, rung.name, ", ", spec.name, ", soft cap ", soft_cap, ", word ", word);
         }
       }
     }
