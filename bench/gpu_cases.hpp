@@ -34,7 +34,7 @@ struct PrefillCase {
   ladder::CaseSpec spec;  // page_size 0: contiguous
   bool fa2_too = false;   // both backends
 
-  double bytes() const;   // K and V, once
+  double bytes() const;   // K and V that some query sees, once
   double flops() const;   // of the visible pairs
 };
 std::vector<PrefillCase> prefill_cases();

@@ -5,6 +5,7 @@
 #include "bench/gpu_cases.hpp"
 #include "bench/gpu_lengths.hpp"
 #include "core/error.hpp"
+#include "core/visibility.hpp"
 #include "ladder/cases/input/text.hpp"
 
 namespace flashladder::bench {
@@ -13,7 +14,12 @@ using ladder::CaseSpec;
 
 double PrefillCase::bytes() const {
   const AttentionParams& p = spec.params;
-  return static_cast<double>(spec.total_kv()) * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) * 2;
+  std::int64_t keys = 0;
+  for (std::int32_t b = 0; b < spec.batch(); ++b) {
+    const std::int32_t qo_len = spec.qo_lens[static_cast<std::size_t>(b)], kv_len = spec.kv_lens[static_cast<std::size_t>(b)];
+    keys += visible_keys(p, qo_len, kv_len, Range{0, qo_len}).size();
+  }
+  return static_cast<double>(keys) * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) * 2;
 }
 double PrefillCase::flops() const {
   const AttentionParams& p = spec.params;
@@ -83,9 +89,7 @@ std::string why_not_timed_as_prefill(const CaseSpec& spec) {
   const AttentionParams& p = spec.params;
   if (spec.dtype == DType::f32) return "family prefill takes f16 and bf16";
   if (spec.kv_layout != KvLayout::NHD || spec.block_table) return "family prefill takes page lists in NHD";
-  if (spec.custom_mask != ladder::CustomMask::none || p.sinks || p.pos_encoding_mode != PosEncodingMode::NONE) {
-    return "family prefill takes no custom mask, no sinks and no position encoding";
-  }
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) return "family prefill does not rotate";
   if (spec.values != ladder::Values::normal) return "family prefill draws values that are normal";
   for (std::int32_t b = 0; b < spec.batch(); ++b) {
     const std::int32_t qo_len = spec.qo_lens[static_cast<std::size_t>(b)], kv_len = spec.kv_lens[static_cast<std::size_t>(b)];

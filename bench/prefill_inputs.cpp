@@ -26,6 +26,13 @@ std::vector<std::uint16_t> draw_elements(DType dtype, std::int64_t count, std::u
   return elements;
 }
 
+std::vector<float> draw_sinks(std::int32_t heads) {
+  ladder::Random random(sinks_seed);
+  std::vector<float> sinks(static_cast<std::size_t>(heads));
+  for (float& x : sinks) x = static_cast<float>(random.normal());
+  return sinks;
+}
+
 std::vector<std::int32_t> shuffled_pages(std::int32_t pages) {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(pages));
   for (std::int32_t i = 0; i < pages; ++i) ids[static_cast<std::size_t>(i)] = i;

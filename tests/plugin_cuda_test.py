@@ -35,6 +35,8 @@ def compiled(tree, folder, source, root, nvcc, arch):
   shown = next(line for line in template.read_text().splitlines() if line.startswith("//   nvcc "))
   command = shown.removeprefix("//   nvcc").replace("-arch=native", f"-arch={arch}")
   command = command.replace(template.name, source.name).replace("mine.so", source.stem + ".so")
+  if template != source:  # whose runtime can be asked for the errors that it is left with
+    command += f" -cudart shared -Xlinker -rpath,{pathlib.Path(nvcc).resolve().parents[1] / 'lib64'}"
   done = tree.run(["bash", "-euc", f'"{nvcc}" -Xptxas -v {command}'], cwd=folder)
   spills = re.findall(r"(\d+) bytes spill", done.stdout)
   return done.stdout if done.returncode or (template == source and set(spills) != {"0"}) else ""

@@ -6,6 +6,7 @@
 #include "bench/gpu/api_decode.hpp"
 #include "bench/gpu/expected.hpp"
 #include "bench/gpu/families.hpp"
+#include "core/visibility.hpp"
 #include "gpu/device_problem.hpp"
 
 namespace flashladder::bench {
@@ -21,10 +22,12 @@ constexpr const char* api_executes = "D6";  // the rung behind the public class
 
 using Caches = std::shared_ptr<const std::vector<gpu::DeviceProblem>>;  // the same data, in memory of their own
 
-// K and V, which is what the peers count: q and o are 0.2 % of them on the smallest case.
+// K and V that some query sees, which is what the peers count: q and o are 0.2 % of them on the smallest case.
 double compulsory_bytes(const CaseSpec& s) {
   const AttentionParams& p = s.params;
-  return static_cast<double>(s.total_kv()) * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) *
+  std::int64_t keys = 0;
+  for (std::int32_t b = 0; b < s.batch(); ++b) keys += visible_keys(p, s.qo_lens[b], s.kv_lens[b], {0, s.qo_lens[b]}).size();
+  return static_cast<double>(keys) * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) *
          static_cast<double>(size_of(s.dtype));
 }
 

@@ -4,9 +4,11 @@
 #include <cmath>
 
 #include "bench/gpu/paged_pool.hpp"
+#include "core/score_transform.hpp"
 #include "core/softmax_state.hpp"
 #include "core/visibility.hpp"
 #include "gpu/check.hpp"
+#include "ladder/cases/drawn/draw_parts.hpp"
 #include "reference/thread_pool.hpp"
 
 namespace flashladder::bench {
@@ -56,6 +58,14 @@ PrefillData::PrefillData(const ladder::CaseSpec& spec) : spec_(spec), ragged_(sp
   ids_ = on_device(host_ids_);
   device_qo_indptr_ = on_device(qo_indptr_), device_kv_indptr_ = on_device(kv_indptr_);
   device_last_page_len_ = on_device(last_page_len_);
+  if (p.sinks) host_sinks_ = draw_sinks(p.num_qo_heads);
+  if (p.mask == MaskMode::custom) host_mask_ = ladder::draw_mask(spec_);
+  sinks_ = {host_sinks_.data(), host_sinks_.size() * sizeof(float)};
+  mask_ = {host_mask_.data(), host_mask_.size()};
+  for (std::int64_t b = 0, begin = 0; b < spec_.batch(); ++b) {
+    mask_begin_.push_back(begin);
+    begin += std::int64_t{spec_.qo_lens[b]} * spec_.kv_lens[b];
+  }
 }
 
 Tensor PrefillData::q() const {
@@ -77,8 +87,8 @@ AttentionOutput PrefillData::output() const {
 AttentionProblem PrefillData::problem() const {
   return {.params = spec_.params, .q = q(), .kv = paged_kv_cache(k(), v(), KvLayout::NHD),
           .qo_indptr = span_of(device_qo_indptr_), .paged_kv_indptr = span_of(device_kv_indptr_),
-          .paged_kv_indices = page_ids(), .paged_kv_last_page_len = span_of(device_last_page_len_), .custom_mask = {},
-          .sinks = {}};
+          .paged_kv_indices = page_ids(), .paged_kv_last_page_len = span_of(device_last_page_len_),
+          .custom_mask = custom_mask(), .sinks = sinks()};
 }
 
 struct PrefillData::HostCopy {
@@ -92,7 +102,8 @@ std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampl
   const AttentionParams& p = spec_.params;
   const auto [b, i, head] = sampled;
   const std::int32_t kv_len = spec_.kv_lens[b], kv_head = head / p.group_size();
-  const Range keys = visible_keys(p, spec_.qo_lens[b], kv_len, i);
+  const std::uint8_t* mask = host_mask_.empty() ? nullptr : host_mask_.data() + mask_begin_[static_cast<std::size_t>(b)];
+  const ScoreTransform<double> score(p, head);
   const std::int64_t row = (std::int64_t{qo_indptr_[b]} + i) * p.num_qo_heads + head;
   const PageTable table{.indptr = kv_indptr_.data(), .indices = ragged_ ? nullptr : host_ids_.data(),
                         .last_page_len = last_page_len_.data(), .page_size = spec_.page_size,
@@ -104,21 +115,24 @@ std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampl
   const auto at = [&](const std::vector<std::uint16_t>& from, std::int64_t index) {
     return value_of(spec_.dtype, from[static_cast<std::size_t>(index)]);
   };
-  std::vector<double> logits;
-  for (std::int32_t j = keys.begin; j < keys.end; ++j) {
+  std::vector<double> logits;  // log2 units
+  std::vector<std::int32_t> keys;
+  SoftmaxState<double> state;
+  const Range hull = visible_keys(p, spec_.qo_lens[b], kv_len, i);
+  for (std::int32_t j = hull.begin; j < hull.end; ++j) {
+    if (!visible(p, spec_.qo_lens[b], kv_len, i, j, mask)) continue;
     double dot = 0;
     const std::int64_t query = row * p.head_dim_qk, key = token(j) * p.head_dim_qk;
     for (int d = 0; d < p.head_dim_qk; ++d) dot += at(host.q, query + d) * at(host.k, key + d);
-    const double logit = dot * p.sm_scale;
-    logits.push_back(p.logits_soft_cap > 0 ? p.logits_soft_cap * std::tanh(logit / p.logits_soft_cap) : logit);
+    logits.push_back(score(dot, i, j)), keys.push_back(j);
+    merge(state, SoftmaxState<double>{logits.back(), 1});
   }
-  const double most = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (double& x : logits) sum += x = std::exp(x - most);
+  if (p.sinks) merge(state, SoftmaxState<double>::from_sink(host_sinks_[static_cast<std::size_t>(head)]));
   std::vector<double> o(static_cast<std::size_t>(p.head_dim_vo)), weight(o.size());  // weight: sum of p |v|
   for (std::size_t j = 0; j < logits.size(); ++j) {
+    const double share = std::exp2(logits[j] - state.m) * state.inverse_d();
     for (int d = 0; d < p.head_dim_vo; ++d) {
-      const double x = logits[j] / sum * at(host.v, token(keys.begin + static_cast<std::int32_t>(j)) * p.head_dim_vo + d);
+      const double x = share * at(host.v, token(keys[j]) * p.head_dim_vo + d);
       o[static_cast<std::size_t>(d)] += x, weight[static_cast<std::size_t>(d)] += std::abs(x);
     }
   }
@@ -136,8 +150,8 @@ std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampl
     found.error.rms += off * off;
     if (off / tolerance >= share_of(found.nearest)) found.nearest = {off, tolerance};
   }
-  const double lse_log2 = (most + std::log(sum)) * log2_e, got = host.lse_log2[static_cast<std::size_t>(row)];
-  return std::abs(got - lse_log2) <= 1e-4 ? "" : "lse_log2: " + std::to_string(got) + ", want " + std::to_string(lse_log2);
+  const double lse_log2 = state.lse_log2(), got = host.lse_log2[static_cast<std::size_t>(row)];
+  return got == lse_log2 || std::abs(got - lse_log2) <= 1e-4 + std::abs(lse_log2) * 0x1p-22 ? "" : "lse_log2: " + std::to_string(got) + ", want " + std::to_string(lse_log2);
 }
 
 PrefillData::Check PrefillData::check(const GpuTimer& timer, const Launch& launch) {

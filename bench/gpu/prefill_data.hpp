@@ -34,6 +34,8 @@ class PrefillData {
   Tensor k() const { return cache(k_, spec_.params.head_dim_qk); }
   Tensor v() const { return cache(v_, spec_.params.head_dim_vo); }
   std::span<const std::int32_t> page_ids() const { return {ids_.as<std::int32_t>(), host_ids_.size()}; }
+  std::span<const float> sinks() const { return {sinks_.as<float>(), host_sinks_.size()}; }
+  std::span<const std::uint8_t> custom_mask() const { return {mask_.as<std::uint8_t>(), host_mask_.size()}; }
   AttentionOutput output() const;       // o of q's dtype
   AttentionProblem problem() const;     // all device pointers, as rungs take it; of pages only
 
@@ -53,7 +55,10 @@ class PrefillData {
   ladder::CaseSpec spec_;
   bool ragged_;
   std::vector<std::int32_t> qo_indptr_{0}, kv_indptr_{0}, last_page_len_, host_ids_;
-  gpu::DeviceBuffer q_, k_, v_, o_, lse_log2_, ids_, device_qo_indptr_, device_kv_indptr_, device_last_page_len_;
+  std::vector<float> host_sinks_;
+  std::vector<std::uint8_t> host_mask_;
+  std::vector<std::int64_t> mask_begin_;  // of each request
+  gpu::DeviceBuffer sinks_, mask_, q_, k_, v_, o_, lse_log2_, ids_, device_qo_indptr_, device_kv_indptr_, device_last_page_len_;
 };
 
 }  // namespace flashladder::bench

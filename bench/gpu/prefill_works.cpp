@@ -47,10 +47,10 @@ struct PrefillRun {
 
   void launch(void* stream) {
     if (auto* ragged = std::get_if<Ragged>(&prefill)) {
-      return ragged->run(data.q(), data.k(), data.v(), data.output(), stream);
+      return ragged->run(data.q(), data.k(), data.v(), data.output(), stream, data.sinks(), data.custom_mask());
     }
     std::get<Paged>(prefill).run(data.q(), paged_kv_cache(data.k(), data.v(), KvLayout::NHD), data.page_ids(), data.output(),
-                                 stream);
+                                 stream, data.sinks(), data.custom_mask());
   }
 };
 

@@ -61,8 +61,11 @@ class Case:
         return first, max(first, min(self.kv_lens[request], diagonal + 1) if self.causal else self.kv_lens[request])
 
     def nbytes(self):
-        """K and V once, as our own lines count."""
-        return sum(self.kv_lens) * self.num_kv_heads * (self.head_dim_qk + self.head_dim_vo) * ELEMENT[self.dtype]
+        """K and V that some query sees, once, as our own lines count."""
+        seen = 0
+        for b, (queries, keys) in enumerate(zip(self.qo_lens, self.kv_lens)):
+            seen += keys if self.window_left < 0 else self.visible(b, queries - 1)[1] - self.visible(b, 0)[0]
+        return seen * self.num_kv_heads * (self.head_dim_qk + self.head_dim_vo) * ELEMENT[self.dtype]
 
     def flops(self):
         """Of the visible pairs; of decode nobody asks."""

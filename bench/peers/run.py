@@ -146,7 +146,8 @@ def our_round(args, calls, run):
     codes = []
     for number, call in enumerate(calls):
         lines = args.out / f"ours_{run}_{number}.jsonl"
-        command = [args.flashladder, "bench", *call, "--run", str(run), "--jsonl", str(lines)]
+        rungs = ["--rung", args.rungs] if args.rungs and call[0] == "decode" else []
+        command = [args.flashladder, "bench", *call, *rungs, "--run", str(run), "--jsonl", str(lines)]
         with open(args.out / f"ours_{run}_{number}.txt", "w", encoding="utf-8") as text:
             codes.append(subprocess.run(command, stdout=text).returncode)
         if lines.exists():
@@ -207,6 +208,7 @@ def main():
     parser.add_argument("out", type=pathlib.Path, nargs="?")
     parser.add_argument("--families", help="of " + ", ".join([*ATTENTION, *SCRIPTED]) + "; default: decode,prefill")
     parser.add_argument("--cases", type=pathlib.Path, help="a case table, for decode and prefill")
+    parser.add_argument("--rungs", help="of ours, in family decode with a table of cases: D6,D7; default: D6")
     parser.add_argument("--backends", default="", help="parts of the names of the peers to take, such as FA3,fa2")
     parser.add_argument("--peers", help="a Python file with the list PEERS, in the place of the peers that are known here")
     parser.add_argument("--script", help="a Python file that times the families other than decode and prefill")

@@ -72,8 +72,7 @@ __device__ void produce_values(HopperShared<S>& shared, const KvBoxes& kv) {
     if (item.rows.empty()) return;
     const KeyTiles<S::keys> tiles(item.keys, kv.first_key_mask);
     const std::int32_t first_page = item.first_page, end = item.keys.end, head_row = item.kv_head * kv.v_head;
-    __syncwarp();  // every lane has read the record: it need not stay for this warp
-    if (lane == 0) barriers.q_empty.arrive();
+    barriers.q_empty.arrive();  // this lane has read the record: it need not stay for it
     const auto locate = [&](int n) { return locate_boxes<S::keys>(kv, first_page, tiles.first_key(n), end); };
     TileBoxes now = locate(tiles.count - 1);
     for (int n = tiles.count - 1; n >= 0; --n) {

@@ -32,7 +32,8 @@ struct HopperShape {
   static constexpr int atom_bytes = 1024;
 };
 
-// Full: the copy engine has brought it. Empty: every consumer warp has read it, and it may be overwritten.
+// Full: the copy engine has brought it. Empty: it has been read, and may be overwritten. Of keys and values, which products
+// read for a whole warp, one lane says that; of the record beside the queries, every thread that has read it by itself.
 template <class S>
 struct HopperBarriers {
   Mbarrier q_full, q_empty;
@@ -41,7 +42,7 @@ struct HopperBarriers {
 
   __device__ void init() {
     constexpr int warps = S::consumers * S::group_threads / 32;
-    q_full.init(1), q_empty.init(warps + 1);  // the warp that brings values reads the record too
+    q_full.init(1), q_empty.init((warps + 1) * 32);  // the warp that brings values reads the record too
     for (int i = 0; i < S::stages; ++i) k_full[i].init(1), k_empty[i].init(warps), v_full[i].init(1), v_empty[i].init(warps);
     fence_mbarrier_init();
   }

@@ -56,7 +56,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     }
     const KeyTiles<S::keys> tiles(item.keys, first_key_mask);
     if (!started && !has_rows(item)) {
-      release(barriers.q_empty);
+      barriers.q_empty.arrive();
       pass_tiles<S>(barriers, tiles.count, tile);
       continue;
     }
@@ -68,8 +68,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
       wgmma_wait<0>();
     }
     if constexpr (S::q_in_registers) {
-      __syncwarp();  // every lane has its queries, and has read the record of the work before
-      release(barriers.q_empty);
+      barriers.q_empty.arrive();  // this thread has its queries, and has read the record of the work before
     }
     release(barriers.k_empty[first.stage]);
     const ItemRows<S, Variant> mine(variant, rules, item, queries, tiles, group);
@@ -126,8 +125,7 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
       ends.store_lse();
       wait_for_reads_of_stores();
       fence_proxy_async();  // what this thread did there comes before the copy of the next queries
-      __syncwarp();
-      release(barriers.q_empty);
+      barriers.q_empty.arrive();
     }
   }
   wait_for_reads_of_stores();  // shared memory stays until the last rows have left it

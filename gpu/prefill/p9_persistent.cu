@@ -71,8 +71,7 @@ __device__ void consume(Shared& shared, int group, const QueryBoxes& queries, co
     if (item.rows.empty()) return;
     const KeyTiles<S::keys> tiles(item.keys, first_key_mask);
     if (group * queries.group_rows >= item.rows.size()) {
-      __syncwarp();  // every lane has read the record
-      release(shared.q_empty[place.stage]);
+      shared.q_empty[place.stage].arrive();  // this thread has read the record
       pass_tiles<S>(shared.rings, tiles.count, tile);
       continue;
     }
@@ -117,8 +116,7 @@ __device__ void consume(Shared& shared, int group, const QueryBoxes& queries, co
     sync_group(group);  // the group's products have read Q: O may take its place
     finish<S>(o, softmax, variant, mine, item, rows, plan, shared.q[place.stage][group]);
     fence_proxy_async();  // what this thread did there comes before the copy of the next queries
-    __syncwarp();
-    release(shared.q_empty[place.stage]);
+    shared.q_empty[place.stage].arrive();
   }
 }
 
@@ -129,7 +127,7 @@ prefill_p9_kernel(const __grid_constant__ QueryBoxes queries, const __grid_const
   extern __shared__ __align__(1024) unsigned char bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < 2; ++i) shared.q_full[i].init(1), shared.q_empty[i].init(shared.rings.readers);
+    for (int i = 0; i < 2; ++i) shared.q_full[i].init(1), shared.q_empty[i].init(S::consumers * S::group_threads);
     shared.rings.init();
   }
   __syncthreads();  // the barriers are there

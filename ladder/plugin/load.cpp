@@ -58,6 +58,7 @@ fl_plugin_buffers buffers_in_c(const Buffers& b) {
 struct Calls {
   const fl_plugin* plugin;
   OnCall on_call;
+  void* library = nullptr;
 
   template <class F>
   auto call(const char* name, F f) const -> decltype(f()) {
@@ -75,6 +76,14 @@ struct Calls {
   template <class F>
   void must(const char* name, F f) const {
     if (const char* said = call(name, f); said != nullptr) throw std::runtime_error(std::string(name) + "() said: " + said);
+  }
+  // An error that a call has left with the plug-in's CUDA runtime. It can be asked where that is a shared library; the static
+  // one, nvcc's default, is the plug-in's own.
+  void refuse_left_error() const {
+    const auto last = reinterpret_cast<int (*)()>(dlsym(library, "cudaGetLastError"));
+    const auto name = reinterpret_cast<const char* (*)(int)>(dlsym(library, "cudaGetErrorName"));
+    const int error = last != nullptr && name != nullptr ? last() : 0;
+    if (error != 0) throw Misbehaved(Ending::left_error, std::string("a call in prepare() or run() left ") + name(error));
   }
 };
 
@@ -94,6 +103,7 @@ class Prepared {
 
   void run(void* stream) const {
     calls_.must("run", [&] { return calls_.plugin->run(state_, stream); });
+    if (calls_.plugin->device == FL_GPU) calls_.refuse_left_error();
   }
 
  private:
@@ -111,7 +121,7 @@ bool is_other_file(const std::string& path) {
   return file && (!file.read(first, sizeof first) || std::string_view(first, sizeof first) != "\x7f" "ELF");
 }
 
-const fl_plugin* opened(const std::string& path, const OnCall& on_call) {
+Calls opened(const std::string& path, const OnCall& on_call) {
   const auto refuse = [&](const std::string& rule) { throw InputError("--plugin", path, rule); };
   const std::string file = path.find('/') == path.npos ? "./" + path : path;  // a file, not a name on the library path
   if (is_other_file(file)) {
@@ -138,15 +148,15 @@ const fl_plugin* opened(const std::string& path, const OnCall& on_call) {
   if (plugin->name == nullptr || *plugin->name == '\0') refuse("fl_plugin.name is empty");
   if (plugin->longest_chain < 0) refuse("fl_plugin.longest_chain is negative");
   if (!plugin->supports || !plugin->prepare || !plugin->run) refuse("fl_plugin lacks one of supports, prepare and run");
-  return plugin;
+  return {plugin, on_call, library};
 }
 
 }  // namespace
 
 Rung load_plugin(const std::string& path, const OnCall& on_call) {
   if (is_python(path)) return load_python_plugin(path, on_call);
-  const fl_plugin* plugin = opened(path, on_call);
-  const auto calls = std::make_shared<const Calls>(Calls{plugin, on_call});
+  const auto calls = std::make_shared<const Calls>(opened(path, on_call));
+  const fl_plugin* plugin = calls->plugin;
   Rung rung{.name = plugin->name, .idea = plugin->idea == nullptr ? "" : plugin->idea, .teaches = "",
             .device = plugin->device == FL_CPU ? Device::cpu : Device::gpu, .must_equal = "C4",
             .longest_chain = plugin->longest_chain == 0 ? whole_row : plugin->longest_chain,
