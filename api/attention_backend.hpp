@@ -72,6 +72,9 @@ struct AttentionMachine {
   // always cuts where equal shares end.
   std::int64_t enough_tiles = 0;
   std::optional<std::int64_t> copied_rows{};  // tokens of the copy of K and V that its kernel runs on; or on the pages
+  // Not 0: requests of one query are a part of the plan of their own, with queues (P12). A graph has room for queue_room.
+  std::int32_t decode_tile = 0, decode_queues = 0, queue_room = 0;
+  planner::CostModel decode_cost{};
 
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
     // Decode: a group in the fewest tiles, these as even as they can be.
@@ -84,6 +87,10 @@ struct BatchSize {
   std::int64_t nnz_qo = 0, batch = 0;         // nnz_qo 0: decode, one query a request
   std::int64_t most_qo_len = 0;               // of a request
   std::optional<std::int64_t> most_kv_len{};  // of a request that has queries; or any
+  // Of a batch: keys that requests of one query see, pairs that the others' queries see with them, of one head.
+  std::int64_t decode_keys = 0, prefill_pairs = 0;
+  std::int64_t prefill_queries = 0, prefill_requests = 0;  // of more than one query
+  bool of_limits = false;  // nnz_qo, batch and lengths are limits, those two lines of the batch that is planned, or 0
 
   std::int64_t with_queries() const { return nnz_qo > 0 ? std::min(nnz_qo, batch) : batch; }  // requests, at most
 };
@@ -101,9 +108,8 @@ class AttentionBackend {
   // copied_rows: for pages that are copied together. Where decode's kernel runs, one_query, none are: it reads pages of any
   // size.
   virtual AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const = 0;
-  // Who computes where pages are so used, in a sentence, and why nobody faster. one_query: that of machine(), of the plan in
-  // force.
-  virtual std::string explain(PageUse use, bool one_query) const = 0;
+  // Who computes where pages are so used, in a sentence, and why nobody faster. machine: of the plan in force.
+  virtual std::string explain(PageUse use, const AttentionMachine& machine) const = 0;
   virtual PageCopies page_copies() const { return PageCopies::never; }
 
   // machine: the one that the plan is made for.
@@ -124,6 +130,7 @@ struct BackendKind {
   bool decode = true;  // one query a request
   bool for_graphs = false;
   bool ragged = false;  // token n is page n
+  bool mixed = false;   // requests of one query beside others are what it is for: a graph's kernel is then one for both
 };
 std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config);
 // In a build with CUDA. InputError if the GPU does not compute this.

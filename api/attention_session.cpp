@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "api/attention_checks.hpp"
+#include "api/batch_size.hpp"
 #include "api/most_work.hpp"
 #include "core/error.hpp"
 #include "core/validate.hpp"
@@ -58,8 +59,10 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
           .head_dim_qk = heads.head_dim_qk, .head_dim_vo = heads.dim_vo(), .page_size = config.cache.page_size,
           .mask = config.logits.mask, .window_left = config.logits.window_left,
           .query_tile = machine.query_tile(decode, heads.num_qo_heads / heads.num_kv_heads), .pack = machine.pack,
+          .decode_tile = machine.decode_tile, .decode_queues = machine.decode_queues,
           .claimed = machine.claimed, .predicted = !machine.claimed,
-          .policy = execution.policy, .chunk_size = execution.chunk_size, .machine = machine.shape, .cost = machine.cost};
+          .policy = execution.policy, .chunk_size = execution.chunk_size, .machine = machine.shape, .cost = machine.cost,
+          .decode_cost = machine.decode_cost};
   if (in.policy == SplitPolicy::balanced && machine.enough_tiles > 0 &&
       planner::count_tiles(in) >= machine.enough_tiles * in.machine.num_ctas()) {
     in.policy = SplitPolicy::none;
@@ -104,24 +107,18 @@ AttentionMachine AttentionSession::machine() const {
 }
 
 AttentionMachine AttentionSession::machine(std::optional<std::int64_t> copied_rows) const {
-  if (kind_.graph) return backend_->machine(size_of_limits(*kind_.graph), copied_rows);
-  BatchSize size{.batch = std::ssize(kv_lens_)};
-  for (const std::int32_t len : qo_lens_) {
-    size.nnz_qo += len;
-    size.most_qo_len = std::max<std::int64_t>(size.most_qo_len, len);
+  BatchSize size = size_of_batch(config_, kind_.decode, qo_lens_, kv_lens_);
+  if (kind_.graph) {
+    const BatchSize planned = std::exchange(size, size_of_limits(*kind_.graph));
+    size.decode_keys = planned.decode_keys, size.prefill_pairs = planned.prefill_pairs;
   }
-  std::int64_t most_kv_len = 0;
-  for (std::size_t b = 0; b < kv_lens_.size(); ++b) {
-    if (kind_.decode || qo_lens_[b] > 0) most_kv_len = std::max<std::int64_t>(most_kv_len, kv_lens_[b]);
-  }
-  size.most_kv_len = most_kv_len;
   return backend_->machine(size, copied_rows);
 }
 
 // Decode has as many queries as requests, and does not say so.
 BatchSize AttentionSession::size_of_limits(const AttentionLimits& limits) const {
   return {.nnz_qo = limits.max_nnz_qo.value_or(0), .batch = limits.max_batch, .most_qo_len = most_qo_len(limits),
-          .most_kv_len = most_tokens(limits, config_.cache.page_size)};
+          .most_kv_len = most_tokens(limits, config_.cache.page_size), .of_limits = true};
 }
 
 planner::PlanInputs AttentionSession::inputs() const {
@@ -135,7 +132,8 @@ AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& ki
                                    std::unique_ptr<AttentionBackend> backend)
     : config_(config), kind_(kind) {
   validate_config(config_, kind_);
-  const BackendKind asked{.decode = kind_.decode, .for_graphs = kind_.graph.has_value(), .ragged = kind_.ragged};
+  const BackendKind asked{.decode = kind_.decode, .for_graphs = kind_.graph.has_value(), .ragged = kind_.ragged,
+                          .mixed = kind_.mixed};
   backend_ = backend ? std::move(backend) : make_backend(config_, asked);
   if (kind_.graph) use_ = best_use();
   else if (backend_->page_copies() == PageCopies::where_it_pays) use_ = PageUse::by_batch;
@@ -216,7 +214,11 @@ WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, boo
   const auto of = [&](std::int64_t nnz_qo, std::int64_t qo_len) {
     return bytes(backend_->machine({.nnz_qo = nnz_qo, .batch = batch, .most_qo_len = qo_len}, rows));
   };
-  return either(of(batch, 1), either(of(batch, 2), of(batch << 31, 2)));
+  const auto of_mixed = [&](std::int64_t queries) {
+    return bytes(backend_->machine(size_of_mixed(config_, batch, queries), rows));
+  };
+  const WorkspaceBytes unmixed = either(of(batch, 1), either(of(batch, 2), of(batch << 31, 2)));
+  return either(unmixed, either(of_mixed(2), of_mixed(batch << 31)));
 }
 
 WorkspaceBytes AttentionSession::bytes_for(const AttentionLimits& limits) const {

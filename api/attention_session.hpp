@@ -23,6 +23,7 @@ class AttentionSession {
   struct Kind {
     bool decode = true;                      // one query a request: plan() is given no qo_indptr
     bool ragged = false;                     // token n is page n: plan() is given kv_indptr, run() no page ids
+    bool mixed = false;                      // made for requests of one query beside others
     std::optional<AttentionLimits> graph{};  // a graph's, which keeps page ids; none: every plan takes what it needs
   };
   AttentionSession(const AttentionConfig& config, const Kind& kind);
@@ -39,7 +40,7 @@ class AttentionSession {
 
   const Plan& current_plan() const { return plan_; }
   std::string explain() const {
-    return backend_->explain(use_, (planned_ || kind_.graph) && machine().one_query);
+    return backend_->explain(use_, planned_ || kind_.graph ? machine() : AttentionMachine{});
   }
 
  private:

@@ -26,7 +26,7 @@ class CpuAttention final : public AttentionBackend {
   AttentionMachine machine(const BatchSize&, std::optional<std::int64_t>) const override {
     return machine_;
   }
-  std::string explain(PageUse, bool) const override {
+  std::string explain(PageUse, const AttentionMachine&) const override {
     return "C4 on the CPU, with up to " + std::to_string(threads_) + " threads";
   }
 

@@ -5,6 +5,7 @@
 #include "api/version.hpp"
 
 #include "api/attention_config.hpp"
+#include "api/batch_attention.hpp"
 #include "api/batch_decode.hpp"
 #include "api/batch_prefill.hpp"
 #include "api/operations.hpp"

@@ -15,6 +15,7 @@
 #include "core/error.hpp"
 #include "gpu/check.hpp"
 #include "gpu/prefill/compact_pages.hpp"
+#include "gpu/prefill/prefill.hpp"
 #include "gpu/staging_ring.hpp"
 
 namespace flashladder::api {
@@ -47,14 +48,16 @@ class GpuAttention final : public AttentionBackend {
   }
 
   AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
-    const GpuKernel kernel = choice_.kernel_for(size.most_qo_len, copied_rows.has_value());
+    GpuKernel kernel = choice_.kernel_for(size.most_qo_len, copied_rows.has_value());
+    if (kernel == GpuKernel::p11 && !copied_rows && choice_.takes_mixed(params_, size, kind_)) kernel = GpuKernel::p12;
     AttentionMachine machine = gpu_machine(kernel, params_, size, room_);
     if (!machine.one_query) machine.copied_rows = copied_rows;
     return machine;
   }
   PageCopies page_copies() const override { return choice_.copies; }
-  std::string explain(PageUse use, bool one_query) const override {
-    const std::string why = choice_.explain(use, one_query, kind_.for_graphs);
+  std::string explain(PageUse use, const AttentionMachine& machine) const override {
+    const bool mixed = machine.decode_queues > 0;
+    const std::string why = mixed ? gpu_kernel_for_mixed : choice_.explain(use, machine.one_query, kind_.for_graphs);
     return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(room_.num_sms) + " SMs, as num_sms asks";
   }
 
@@ -81,13 +84,16 @@ class GpuAttention final : public AttentionBackend {
   void plan(const PlannedBatch& batch, const Sizes& sizes, const AttentionMachine& machine,
             std::span<const std::int32_t> page_ids, Device ids_on, Stream stream) override {
     shape_ = shape_for(sizes, machine);
+    decode_shape_ = decode_shape_for(sizes, machine);
     at_ = layout(sizes, machine);
     kernel_ = kernel_of(machine);
     compacted_ = compacted_shape(sizes, machine);
     const std::span<std::byte> slot = ring_->next();
     const auto& table = batch.lengths.block_table;
     const gpu::PageRows pages{config_.cache.page_size, table ? table->max_pages : 0};
-    gpu::pack(batch.plan, compacted_ ? gpu::PageRows{} : pages, shape_, slot.first(at_.list));
+    if (decode_shape_) gpu::pack(batch.plan, pages, *decode_shape_, slot.first(at_.works), 0);
+    gpu::pack(batch.plan, compacted_ ? gpu::PageRows{} : pages, shape_, slot.first(at_.list).subspan(at_.works),
+              decode_shape_ ? 1 : 0);
     if (compacted_) gpu::pack_compaction(batch.plan, params_, pages, *compacted_, slot.subspan(at_.list));
     std::size_t staged = at_.indices;
     if (ids_on == Device::cpu && !page_ids.empty()) {
@@ -119,20 +125,26 @@ class GpuAttention final : public AttentionBackend {
       const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, room_.num_sms};
       call = gpu::p11::compact_pages(call, to, cuda_stream(stream));
     }
-    attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
+    if (decode_shape_) {
+      gpu::p12::attend(call, {*decode_shape_, shape_}, device, device + at_.partials, cuda_stream(stream));
+    } else {
+      attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
+    }
     captured_ = captured_ || (capturing && !kind_.for_graphs);
   }
 
  private:
-  // Where the parts of workspace.device begin. A slot of workspace.staging has those before the partials.
+  // Where the parts of workspace.device begin: of a plan with a part of one query that one, then the works that are claimed.
+  // A slot of workspace.staging has those before the partials.
   struct Layout {
-    std::size_t list = 0, indices = 0, partials = 0, copy = 0, end = 0;  // the packed plan comes first
+    std::size_t works = 0, list = 0, indices = 0, partials = 0, copy = 0, end = 0;  // the packed plan comes first
   };
   Layout layout(const Sizes& sizes, const AttentionMachine& machine) const {
     const PackedShape shape = shape_for(sizes, machine);
     const auto compacted = compacted_shape(sizes, machine);
     Layout at;
-    at.list = gpu::packed_bytes(shape);
+    if (const auto decode = decode_shape_for(sizes, machine)) at.works = gpu::packed_bytes(*decode);
+    at.list = at.works + gpu::packed_bytes(shape);
     at.indices = at.list + (compacted ? gpu::compaction_list_bytes(*compacted) : 0);
     at.partials = at.indices + kept_indices_bytes(sizes);
     at.copy = at.end = at.partials + gpu::partial_bytes(shape, params_.head_dim_vo);
@@ -148,6 +160,12 @@ class GpuAttention final : public AttentionBackend {
   static std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) {
     if (!machine.copied_rows) return {};
     return gpu::CompactedShape{static_cast<std::int32_t>(sizes.batch), *machine.copied_rows};
+  }
+  // Either part may have all the items that there are.
+  std::optional<PackedShape> decode_shape_for(const Sizes& sizes, const AttentionMachine& machine) const {
+    if (machine.decode_queues == 0) return {};
+    return PackedShape{.num_ctas = machine.queue_room, .query_tile = machine.decode_tile, .pack = params_.group_size(),
+                       .items = sizes.items, .merges = sizes.merges, .partial_rows = sizes.partial_rows};
   }
   PackedShape shape_for(const Sizes& sizes, const AttentionMachine& machine) const {
     const std::int32_t rows = machine.query_tile(kind_.decode, params_.group_size());
@@ -168,6 +186,7 @@ class GpuAttention final : public AttentionBackend {
   Workspace workspace_;
   std::optional<gpu::StagingRing> ring_;
   PackedShape shape_;
+  std::optional<PackedShape> decode_shape_;  // of a part of one query: P12's
   // Of the plan in force.
   GpuKernel kernel_ = GpuKernel::d6;
   Layout at_;

@@ -8,6 +8,7 @@
 #include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
+#include "gpu/prefill/mixed_cost.hpp"
 #include "gpu/prefill/prefill.hpp"
 
 namespace flashladder::api {
@@ -30,6 +31,14 @@ std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& pa
 bool may_take_d7(const AttentionConfig& config) {
   return config.execution.policy == SplitPolicy::balanced && gpu::why_no_hopper().empty() &&
          gpu::d6::why_not(config.params(), config.cache.dtype).empty();
+}
+
+}  // namespace
+
+namespace {
+
+gpu::p12::MixedWork mixed_work(const AttentionParams& params, const BatchSize& size) {
+  return {size.decode_keys * params.num_kv_heads, size.prefill_pairs * params.num_qo_heads};
 }
 
 }  // namespace
@@ -82,12 +91,19 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
 
 }  // namespace
 
+bool GpuChoice::takes_mixed(const AttentionParams& params, const BatchSize& size, const BackendKind& kind) const {
+  if (!p12_for_mixed) return false;
+  return kind.for_graphs ? kind.mixed : gpu::p12::pays(mixed_work(params, size));
+}
+
 GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) {
   GpuChoice choice = choose(config, kind);
   // With policies fixed and none a request's bits must not depend on its neighbours, and so nor may its kernel.
   const bool by_plan = kind.for_graphs || !cut_alone(config.execution.policy);
   const bool any = !kind.decode && config.execution.backend == Backend::automatic && by_plan;
   choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), config.cache.dtype).empty();
+  const bool may_mix = any && !kind.ragged && choice.kernel == GpuKernel::p11 && choice.copies == PageCopies::never;
+  choice.p12_for_mixed = may_mix && gpu::p12::why_not(config.params(), config.cache.dtype).empty();
   return choice;
 }
 
@@ -123,6 +139,24 @@ AttentionMachine decode_machine(const AttentionParams& params, const BatchSize& 
   return m;
 }
 
+// P12: P11's tiles for the requests of many queries, D6's for those of one, in queues of the CTAs that decode first.
+AttentionMachine mixed_machine(const AttentionParams& params, const BatchSize& size, const GpuRoom& room) {
+  const gpu::p12::MixedWork work = mixed_work(params, size);
+  const std::int32_t pack = size.of_limits ? gpu::p11::pack(params, size.nnz_qo, size.batch)
+                                           : gpu::p11::pack(params, size.prefill_queries, size.prefill_requests);
+  const gpu::RungGrid grid = gpu::p11::grid(params, pack);
+  AttentionMachine m{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm}, .prefill_rows = grid.query_tile,
+                     .pack = pack, .claimed = true, .enough_tiles = 1};
+  const std::int32_t group = params.group_size(), head_dim = params.head_dim_qk;
+  const bool known = work.decode_keys + work.prefill_pairs > 0;  // else: of any batch within the limits
+  const std::int32_t ctas = known ? gpu::p12::decode_ctas(room.num_sms, work) : room.num_sms;
+  m.decode_tile = div_up(group, div_up(group, gpu::MixedShape::decode_rows));
+  m.decode_queues = ctas * gpu::MixedShape::queues_per_cta;
+  m.queue_room = (size.of_limits ? room.num_sms : ctas) * gpu::MixedShape::queues_per_cta;
+  m.decode_cost = {.per_item = gpu::d6::keys_per_item(head_dim), .per_many = gpu::d6::keys_per_grouped_item(head_dim)};
+  return m;
+}
+
 }  // namespace
 
 AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, const BatchSize& size, const GpuRoom& room) {
@@ -130,6 +164,7 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, co
     return AttentionMachine{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm},
                             .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
   };
+  if (kernel == GpuKernel::p12) return mixed_machine(params, size, room);
   if (kernel == GpuKernel::p11) {
     const std::int32_t pack = gpu::p11::pack(params, size.nnz_qo, size.batch);
     AttentionMachine m = machine(gpu::p11::grid(params, pack));

@@ -18,8 +18,11 @@ bool is_capturing(Stream stream);
 // The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
 // the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6
 // computes what the config says, and neither a backend nor bits that do not depend on the neighbours are asked for. And in
-// D6's place D7, on Hopper and for plans of policy balanced, where the batch's lengths promise that clusters pay.
-enum class GpuKernel : std::uint8_t { d6, d7, p1, p5, p11 };
+// D6's place D7, on Hopper and for plans of policy balanced, where the batch's lengths promise that clusters pay. And in
+// P11's place P12, for a batch of requests of one query and others, where each is a part of the work that counts.
+enum class GpuKernel : std::uint8_t { d6, d7, p1, p5, p11, p12 };
+inline constexpr const char* gpu_kernel_for_mixed =
+    "fa3: P12, for Hopper GPUs, which decodes the requests of one query while it prefills the others";
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
   std::string why{};  // a sentence
@@ -27,11 +30,14 @@ struct GpuChoice {
   PageCopies copies = PageCopies::never;
   std::string why_copied{};
   bool d6_for_one_query = false;
+  bool p12_for_mixed = false;
 
   bool as_decode(std::int64_t most_qo_len) const { return d6_for_one_query && most_qo_len <= 1; }
   GpuKernel kernel_for(std::int64_t most_qo_len, bool copied = false) const {
     return as_decode(most_qo_len) ? GpuKernel::d6 : copied ? GpuKernel::p11 : kernel;
   }
+  // A graph's kernel is the same for all plans: P12 where mixed batches are what it is made for.
+  bool takes_mixed(const AttentionParams& params, const BatchSize& size, const BackendKind& kind) const;
   // one_query: the plan in force, or all of a graph, is one of decode's; for_graphs: no plan changes the kernel.
   std::string explain(PageUse use, bool one_query, bool for_graphs) const;
 };

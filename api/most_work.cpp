@@ -15,9 +15,10 @@ std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_requ
   const auto cuts_every = [&](std::int64_t chunk) {
     return tiles_of_request * std::min(std::max<std::int64_t>(keys - 1, 0) / chunk, planner::max_items);
   };
-  const std::int64_t between_ctas = in.machine.num_ctas() - 1;
+  const std::int64_t between_queues = in.decode_queues > 0 ? in.decode_queues - 1 : 0;
+  const std::int64_t between_ctas = in.machine.num_ctas() - 1 + between_queues;
   switch (in.policy) {
-    case SplitPolicy::none: return 0;
+    case SplitPolicy::none: return between_queues;
     case SplitPolicy::fixed: return cuts_every(in.chunk_size);
     case SplitPolicy::target: return cuts_every(planner::tiers.front());
     case SplitPolicy::count: return between_ctas;
@@ -38,9 +39,13 @@ planner::CaptureLimits most_work(const planner::PlanInputs& in, const AttentionL
   const std::int64_t height = in.tile_rows(), heads = in.num_heads(in.packed_heads());
   // Decode: all requests have the same tiles.
   const std::int64_t tiles_of_request = heads * div_up(most_rows, height);
+  // In a part of their own those of one query have tiles of their own, and no others.
+  const std::int64_t of_one =
+      in.decode_queues == 0 ? 0 : in.num_kv_heads * div_up<std::int64_t>(in.group_size(), in.decode_tile);
   const std::int64_t tiles = requests == 0 ? 0
                              : limits.max_nnz_qo
-                                 ? std::min(heads * (requests + (rows - requests) / height), requests * tiles_of_request)
+                                 ? requests * of_one + std::min(heads * (requests + (rows - requests) / height),
+                                                                requests * tiles_of_request)
                                  : requests * tiles_of_request;
   require(tiles <= planner::max_items, "work items", tiles, "of the largest batch within the limits must be at most 2^26");
   const std::int64_t cuts = most_cuts(in, tiles_of_request, limits.max_pages * in.page_size);

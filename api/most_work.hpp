@@ -17,6 +17,8 @@ namespace flashladder::api {
 // A tile that is cut k times gives k + 1 items, one merge and (k + 1) rows partial rows. With at most K cuts in all, hence
 // at most min(T, K) cut tiles:
 //   items <= T + K      merges <= min(T, K)      partial_rows <= (K + min(T, K)) q
+// Where requests of one query are a part of their own (PlanInputs::decode_queues), their tiles are counted besides, and cuts
+// between their queues, whatever the policy.
 // K by policy:
 //   none      0
 //   balanced  C - 1: a cut is where a CTA's share ends, and the last CTA takes all that is left (planner/stream_k.cpp). Also

@@ -17,14 +17,15 @@ void refuse_idle_options(const BenchOptions& o, const ladder::Command& command) 
   const auto timed = [&](const char* family) {
     return std::find(o.families.begin(), o.families.end(), family) != o.families.end();
   };
-  const bool rungs = timed("decode") || timed("graph"), plans = timed("plan");
+  const bool plan_rungs = timed("decode") || timed("graph"), rungs = plan_rungs || timed("prefill-ladder");
+  const bool plans = timed("plan");
   const auto fixed = std::find(o.policies.begin(), o.policies.end(), "fixed");
   o.shape.refuse_idle();
   for (const char* option : {"--policy", "--chunk"}) {
-    refuse_idle(command, option, on_cpu || !rungs, "here: it is about planned rungs of the families decode and graph");
+    refuse_idle(command, option, on_cpu || !plan_rungs, "here: it is about planned rungs of the families decode and graph");
   }
   refuse_idle(command, "--chunk", fixed == o.policies.end(), "without --policy fixed");
-  refuse_idle(command, "--rung", !on_cpu && !rungs, "on these families: rungs are timed by decode and graph");
+  refuse_idle(command, "--rung", !on_cpu && !rungs, "on these families: rungs are timed by decode, graph and prefill-ladder");
   refuse_idle(command, "--no-plan", !on_cpu, "with a FAMILY: plan is a family of its own");
   refuse_idle(command, "--threads", !on_cpu && !plans, "on the GPU");
   o.plugins.refuse_idle();
@@ -64,7 +65,7 @@ void add_bench(ladder::Program& program) {
   const auto o = std::make_shared<BenchOptions>();
   command.add("FAMILY", &o->families,
               "On a GPU: decode, graph, prefill, prefill-ladder, append, norm, rope, plan; none: the CPU rungs");
-  command.add("--rung,--rungs", &o->rungs, "Rungs, D5,D6 or again for more; else C4, on a GPU D6");
+  command.add("--rung,--rungs", &o->rungs, "Rungs, D5,D6 or again for more; else C4, on a GPU D6; of the prefill ladder all");
   o->plugins.add_to(command);
   command.add("--cases", &o->table, "A JSON table of cases", {.value = "FILE"});
   command.add("--rounds", &o->rounds, "CPU: rounds, of which the median counts (7). GPU: lines of each work (1)",
@@ -83,7 +84,7 @@ void add_bench(ladder::Program& program) {
   o->shape.add_to(command);
   command.footer("On the CPU, without --cases or --kv: prefill B1 S2048 and decode B32 kv2048,\n"
                  "32/8 heads, d128, f32, pages of 16 in NHD and HND. On a GPU: what --list prints;\n"
-                 "--cases and --kv are for decode, graph, prefill and plan; --plugin is for\n"
+                 "--cases and --kv are for attention and plan; --plugin is for\n"
                  "decode, prefill and prefill-ladder, and one that is wrong is not timed.\n"
                  "Example:\n"
                  "  flashladder bench --kv 1024x4 --dtype f32 --rung C3,C4 --jsonl b.jsonl\n"

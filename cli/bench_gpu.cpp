@@ -28,11 +28,11 @@ std::vector<Family> families_of(const BenchOptions& o) {
   std::vector<Family> families;
   for (const std::string& name : o.families) {
     const Family family = bench::family_from(name);
-    const bool has_cases = family == Family::decode || family == Family::graph || family == Family::prefill ||
-                           family == Family::plan;
+    const bool prefill = family == Family::prefill || family == Family::prefill_ladder;
+    const bool has_cases = prefill || family == Family::decode || family == Family::graph || family == Family::plan;
     require(has_cases || (o.table.empty() && !o.shape.given()), "FAMILY", name, "takes no --cases and no --kv");
     families.push_back(family);
-    for (const ladder::CaseSpec& spec : family == Family::prefill ? asked_cases(o) : std::vector<ladder::CaseSpec>{}) {
+    for (const ladder::CaseSpec& spec : prefill ? asked_cases(o) : std::vector<ladder::CaseSpec>{}) {
       const std::string reason = bench::why_not_timed_as_prefill(spec);
       require(reason.empty(), "case", printable(spec.name), reason.c_str());
     }
@@ -79,7 +79,7 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
             "runs on the CPU: bench without a FAMILY times it");
     if (rung.device != Device::gpu) continue;
     if (o.rungs.empty() && rung.name == usual_rung) options.rungs = {&rung};
-    if (named) options.rungs.push_back(&rung);
+    if (named) options.rungs.push_back(&rung), options.ladder_rungs.push_back(&rung);
   }
   for (const std::string& policy : o.policies) {
     options.settings.push_back({.policy = planner::split_policy_from(policy), .chunk_size = o.chunk_size});

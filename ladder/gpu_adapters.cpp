@@ -33,6 +33,8 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
   return {reason.empty() ? about.why_no_device() : "this rung does not compute " + reason};
 }
 
+}  // namespace
+
 Rung gpu_rung(const GpuRung& about) {
   return {.name = about.name, .idea = about.idea, .teaches = about.teaches, .device = Device::gpu,
           .must_equal = about.must_equal, .longest_chain = about.longest_chain, .p_as_kv = about.p_as_kv,
@@ -40,6 +42,8 @@ Rung gpu_rung(const GpuRung& about) {
           .supports = [about](const CaseSpec& spec) { return supports(about, spec); },
           .workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{0}; }, .prepare = {}};
 }
+
+namespace {
 
 Rung direct_on_gpu(const GpuRung& about, void (*attend)(const AttentionCall&, cudaStream_t)) {
   Rung rung = gpu_rung(about);
@@ -110,11 +114,12 @@ GpuPlanShape p11_plan_shape(const CaseSpec& spec) {
   return {gpu::p11::grid(spec.params, pack), false, pack};
 }
 
-namespace {
-
 planner::CostModel d6_cost(std::int32_t head_dim) {
   return {.per_item = gpu::d6::keys_per_item(head_dim), .per_many = gpu::d6::keys_per_grouped_item(head_dim)};
 }
+
+namespace {
+
 planner::CostModel d7_cost(std::int32_t head_dim) { return {.per_item = gpu::d7::keys_per_item(head_dim)}; }
 
 // For fewer SMs, as many of the clusters.
@@ -244,6 +249,10 @@ std::vector<Rung> gpu_rungs() {
                       .why_not_pages = gpu::p11::why_not_pages, .compact = gpu::p11::compact_pages,
                       .why_no_device = gpu::why_no_hopper, .one_query = false,
                       .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),
+      mixed_on_gpu({.name = "P12", .idea = "mixed batches: some CTAs decode first, the others prefill meanwhile",
+                    .teaches = "16", .must_equal = "P11", .why_not = gpu::p12::why_not,
+                    .why_not_pages = gpu::p11::why_not_pages, .why_no_device = gpu::why_no_hopper, .one_query = false,
+                    .p_as_kv = true}, gpu::p12::attend),
   };
 }
 

@@ -12,6 +12,7 @@
 #include "gpu/attention/rung_grid.hpp"
 #include "gpu/device.hpp"
 #include "gpu/prefill/compact_pages.hpp"
+#include "gpu/prefill/prefill.hpp"
 #include "ladder/rung.hpp"
 #include "planner/plan_inputs.hpp"
 
@@ -30,6 +31,13 @@ struct GpuRung {
   bool p_as_kv = false;    // rounds P to the dtype of K and V
   std::int32_t longest_chain = whole_row;  // Rounding::chain: most add to one sum from a lane's first key to its last
 };
+
+Rung gpu_rung(const GpuRung& about);     // without prepare
+// P12, or a broken one: mixed_adapter.cpp.
+using MixedAttend = std::function<void(const gpu::AttentionCall&, const gpu::MixedShape&, std::byte* packed,
+                                       void* partials, cudaStream_t stream)>;
+Rung mixed_on_gpu(const GpuRung& about, MixedAttend attend);
+planner::CostModel d6_cost(std::int32_t head_dim);
 
 // How a planned rung wants its plan.
 struct GpuPlanShape {

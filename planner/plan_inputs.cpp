@@ -69,13 +69,17 @@ void validate(const PlanInputs& in) {
   require(in.pack == 0 || in.pack == 1 || in.pack == in.group_size(), "pack", in.pack,
           "must be 1 or the group size, num_qo_heads / num_kv_heads, or 0 for the group size");
   require(in.decode_tile >= 0, "decode_tile", in.decode_tile, "must be at least 1, or 0 for one part");
-  require(in.predicted || (in.claimed && in.decode_tile == 0), "predicted", in.predicted,
-          "must be on, unless claimed is on and decode_tile is 0: queues are what is executed, and a second part needs the "
-          "load of the first");
+  require(in.decode_queues >= 0 && in.decode_queues <= 1 << 20, "decode_queues", in.decode_queues, "must be 0 .. 2^20");
+  require(in.decode_queues == 0 || (in.decode_tile > 0 && in.claimed && !in.predicted), "decode_queues", in.decode_queues,
+          "must be 0, unless there is a decode_tile and the others' work is claimed without a prediction");
+  require(in.predicted || (in.claimed && (in.decode_tile == 0 || in.decode_queues > 0)), "predicted", in.predicted,
+          "must be on, unless claimed is on and decode_tile is 0, or has queues of its own: queues are what is executed, and "
+          "a second part needs the load of the first");
   require(in.machine.num_sms >= 1, "num_sms", in.machine.num_sms, "must be at least 1");
   require(in.machine.ctas_per_sm >= 1, "ctas_per_sm", in.machine.ctas_per_sm, "must be at least 1");
   require(in.machine.num_ctas() <= 1 << 20, "num_sms * ctas_per_sm", in.machine.num_ctas(), "must be at most 2^20");
   validate_cost(in.cost);
+  validate_cost(in.decode_cost);
   validate_policy(in);
   validate_lengths(in);
 }

@@ -79,6 +79,8 @@ struct PlanInputs {
   std::int32_t pack = 0;               // query heads whose rows a tile packs: the group (or 0), or 1
   std::int32_t decode_tile = 0;        // not 0: two parts, first the requests of one query, with tiles of so many rows of a
                                        // whole group, then the others, with query_tile and pack
+  std::int32_t decode_queues = 0;      // with decode_tile and claimed, not 0: the part of one query is not claimed, but cut
+                                       // by policy balanced into so many queues, at decode_cost
   bool claimed = false;                // CTAs claim the work, costliest first, instead of running queues
   bool predicted = true;               // claimed, one part: false leaves out who will get what, most of the time of planning
   std::int32_t chunk_align = 64;       // tokens: every cut is a multiple of it; target needs a divisor of 512
@@ -87,7 +89,7 @@ struct PlanInputs {
   std::int64_t target_units = 512;     // target: items wanted at least
   std::int32_t min_chunk = 128;        // count: no chunk is smaller (keys, rounded up to chunk_align)
   MachineShape machine{};
-  CostModel cost{};
+  CostModel cost{}, decode_cost{};
   std::optional<CaptureLimits> capture{};  // a plan outside of it is refused
 
   std::int32_t batch() const { return static_cast<std::int32_t>(kv_lens.size()); }

@@ -72,6 +72,19 @@ void plan_part(const PlanInputs& in, const PartShape& shape, std::int32_t chunk,
   plan.partial_rows += part.partial_rows * part.copies;
 }
 
+// The part of one query where it has queues of its own. The plan's CTAs claim, and keep no account of it.
+void plan_queues(const PlanInputs& in, const PartShape& shape, Plan& plan, PlanPart& part) {
+  PlanInputs queues = in;
+  queues.policy = SplitPolicy::balanced, queues.claimed = false;
+  queues.machine = {in.decode_queues, 1}, queues.cost = in.decode_cost;
+  thread_local std::vector<float> ctas;  // outlives the call, so that planning again allocates nothing
+  ctas.assign(static_cast<std::size_t>(in.decode_queues), 0.0f);
+  part.claimed = false;
+  ctas.swap(plan.cta_cost);
+  plan_part(queues, shape, 0, plan, part);
+  ctas.swap(plan.cta_cost);
+}
+
 void require_few_items(std::int64_t items) {
   require(items <= max_items, "work items", items, "must be at most 2^26: use larger chunks or query tiles");
 }
@@ -84,11 +97,15 @@ void make_plan(const PlanInputs& in, Plan& out) {
   require_few_items(tiles);
   const std::int32_t chunk = choose_chunk_size(in);
   const std::int64_t items = chunk == 0 ? tiles : count_items(in, chunk);
-  require_few_items(items + (in.policy == SplitPolicy::balanced ? in.machine.num_ctas() : 0));
+  require_few_items(items + (in.policy == SplitPolicy::balanced ? in.machine.num_ctas() : 0) + in.decode_queues);
   const PartShapes shapes(in);
   reset(in, shapes, out);
   out.chunk_size = chunk;
-  for (std::size_t i = 0; i < shapes.size(); ++i) plan_part(in, shapes.begin()[i], chunk, out, out.parts[i]);
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const bool has_queues = i == 0 && in.decode_queues > 0;
+    if (has_queues) plan_queues(in, shapes.begin()[i], out, out.parts[i]);
+    else plan_part(in, shapes.begin()[i], chunk, out, out.parts[i]);
+  }
   out.total_cost = static_cast<float>(std::accumulate(out.cta_cost.begin(), out.cta_cost.end(), 0.0));
   out.makespan = *std::max_element(out.cta_cost.begin(), out.cta_cost.end());
   if (!in.capture) return;

@@ -15,7 +15,7 @@ class Listening final : public AttentionBackend {
     heard_ = size;
     return {.shape = {132, 1}, .most_decode_rows = 16, .prefill_rows = 128};
   }
-  std::string explain(PageUse, bool) const override { return ""; }
+  std::string explain(PageUse, const AttentionMachine&) const override { return ""; }
   WorkspaceBytes bytes(const Sizes&, const AttentionMachine&) const override { return {}; }
   void attach(const Workspace&) override {}
   void require_plannable(Stream) const override {}

@@ -30,8 +30,8 @@ class Counting final : public AttentionBackend {
     if (!machine.one_query) machine.copied_rows = copied_rows;
     return machine;
   }
-  std::string explain(PageUse use, bool one_query) const override {
-    return is_copied(use) ? "on a copy" : one_query ? "as decode" : why_in_place(use);
+  std::string explain(PageUse use, const AttentionMachine& machine) const override {
+    return is_copied(use) ? "on a copy" : machine.one_query ? "as decode" : why_in_place(use);
   }
   PageCopies page_copies() const override { return copies_; }
   WorkspaceBytes bytes(const Sizes&, const AttentionMachine& machine) const override {

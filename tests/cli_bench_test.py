@@ -58,7 +58,7 @@ class Families(Cli):
     def test_bad_use_is_refused(self):
         self.refuses("bench", "prefil", says=["FAMILY", "prefill", "decode, graph"])
         self.refuses("bench", "norm", "--kv", "3", says=["FAMILY = norm", "--kv"])
-        self.refuses("bench", "prefill-ladder", "--kv", "3", says=["FAMILY = prefill-ladder", "--kv"])
+        self.refuses("bench", "rope", "--rung", "P5", says=["--rung", "prefill-ladder"])
         self.refuses("bench", "prefill", "--kv", "64", "--dtype", "f32", says=["B1 kv64", "takes f16 and bf16"])
         self.refuses("bench", "prefill", "--kv", "64", "--qo", "65", says=["a key for each query"])
         self.refuses("bench", "--list", says=["FAMILY", "missing"])

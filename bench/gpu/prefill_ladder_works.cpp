@@ -1,5 +1,6 @@
 // Family prefill-ladder: every prefill rung of the registry that takes the case, on the same data, so that a table shows
 // what each rung gained. A rung that the registry gets later is timed without a line here.
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
@@ -45,7 +46,9 @@ std::vector<TimedWork> prefill_ladder_works(const GpuWorkOptions& options, const
   for (const PrefillCase& c : chosen_or(options.specs, prefill_ladder_cases)) {
     const auto data = std::make_shared<PrefillData>(c.spec);
     for (const ladder::Rung& rung : ladder::rungs()) {
-      if (rung.device != Device::gpu || options.late() || !rung.supports(data->spec())) continue;
+      const auto& asked = options.ladder_rungs;
+      const bool wanted = asked.empty() || std::ranges::find(asked, &rung) != asked.end();
+      if (!wanted || rung.device != Device::gpu || options.late() || !rung.supports(data->spec())) continue;
       say("checking " + rung.name + " on " + c.spec.name);
       const auto run = std::make_shared<RungRun>(rung, data);
       if (time_of_a_run(*run, *timer) > most_time) continue;

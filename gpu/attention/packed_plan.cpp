@@ -166,7 +166,9 @@ Sections sections_of(const Plan& plan, const PlanPart& part) {
 PackedShape shape_of(const Plan& plan, std::size_t index) {
   const PlanPart& part = plan.parts.at(index);
   const std::int64_t stored = part.claimed ? 1 : part.copies;  // of each item
-  return {.claimed = part.claimed, .num_ctas = plan.num_ctas(), .query_tile = part.query_tile, .pack = part.pack,
+  const auto queues = static_cast<std::int32_t>(part.queue_indptr.size()) - 1;
+  return {.claimed = part.claimed, .num_ctas = part.claimed ? plan.num_ctas() : queues, .query_tile = part.query_tile,
+          .pack = part.pack,
           .copies = part.claimed ? part.copies : 1, .items = static_cast<std::int64_t>(part.items.size()) * stored,
           .merges = static_cast<std::int64_t>(part.merges.size()) * stored,
           .partial_rows = plan.partial_rows};  // slots count through all parts

@@ -1,5 +1,4 @@
-// The threads of a CTA that work together, and the barrier at which they meet: the whole CTA, or the consumer warps of a
-// kernel whose other warps only copy.
+// The threads of a CTA that work together, and the barrier at which they meet: the whole CTA, or a part of its warps.
 #pragma once
 
 namespace flashladder::gpu {
@@ -13,7 +12,19 @@ struct ThreadGroup {
   static_assert(barrier >= 0 && barrier < 16, "a CTA has sixteen barriers");
 
   __device__ static int rank() { return static_cast<int>(threadIdx.x) - first; }
+  __device__ static int warp() { return static_cast<int>(threadIdx.x / 32) - first / 32; }  // of the group
   __device__ static void sync() { asm volatile("bar.sync %0, %1;" ::"n"(barrier), "n"(threads) : "memory"); }
+};
+
+// Four warps of a CTA that has several such groups, each with work of its own: all of them run the same code.
+struct WarpGroup {
+  static constexpr int threads = 128;
+
+  __device__ static int rank() { return static_cast<int>(threadIdx.x % threads); }
+  __device__ static int warp() { return static_cast<int>(threadIdx.x % threads / 32); }
+  __device__ static void sync() {
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + threadIdx.x / threads), "n"(threads) : "memory");
+  }
 };
 
 }  // namespace flashladder::gpu

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "core/softmax_state.hpp"
+#include "gpu/attention/thread_group.cuh"
 #include "gpu/decode/tile_ring.cuh"
 #include "gpu/element.cuh"
 #include "gpu/ptx/mma.cuh"
@@ -102,9 +103,9 @@ struct HeadTiles {
     }
   }
 
-  // The heads of tile n, from all lanes of this warp.
-  __device__ void put(int n, TilePartials<S>& partials) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4, col = lane % 4 * 2;
+  // The heads of tile n, from all lanes of this warp, one of the group's.
+  __device__ void put(int n, int warp, TilePartials<S>& partials) {
+    const int lane = threadIdx.x % 32, row = lane / 4, col = lane % 4 * 2;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       float sum = d[n][j];
@@ -150,16 +151,16 @@ struct HeadTiles {
 };
 
 // All warps' heads become rows: write(row of the item, feature, state, float4 of o, not normalised), spread over the
-// threads. All threads of the block call it; o of the warps is used up.
-template <class S, class Write>
+// threads. All threads of the group call it; o of the warps is used up.
+template <class Group = ThreadGroup<tile_warps * 32>, class S, class Write>
 __device__ void write_rows(HeadTiles<S>& heads, TilePartials<S>& partials, int rows, const Write& write) {
   constexpr int vectors = S::head_dim / 4;
 #pragma unroll
   for (int n = 0; n < S::head_tiles; ++n) {
-    __syncthreads();  // no thread reads what lay here before any more: the last tile's partials, or a ring
-    heads.put(n, partials);
-    __syncthreads();  // every warp's partial is there
-    for (int at = threadIdx.x; at < min(rows - n * heads_in_tile, heads_in_tile) * vectors; at += tile_warps * 32) {
+    Group::sync();  // no thread reads what lay here before any more: the last tile's partials, or a ring
+    heads.put(n, Group::warp(), partials);
+    Group::sync();  // every warp's partial is there
+    for (int at = Group::rank(); at < min(rows - n * heads_in_tile, heads_in_tile) * vectors; at += Group::threads) {
       float4 value;
       const SoftmaxState<float> state = partials.take(at / vectors, at % vectors * 4, value);
       write(n * heads_in_tile + at / vectors, at % vectors * 4, state, value);

@@ -17,13 +17,14 @@
 
 namespace flashladder::gpu {
 
-// The warps among which the tiles of an item are dealt: a CTA's.
-struct CtaWarps {
-  static constexpr std::uint32_t count = tile_warps;
-  static __device__ std::uint32_t rank() { return threadIdx.x / 32; }
+// The warps among which the tiles of an item are dealt: those of a group of threads.
+template <class Group>
+struct GroupWarps {
+  static constexpr std::uint32_t count = Group::threads / 32;
+  static __device__ std::uint32_t rank() { return static_cast<std::uint32_t>(Group::warp()); }
 };
 
-template <class S, class Warps = CtaWarps>
+template <class S, class Warps>
 class WarpTileStream {
  public:
   __device__ WarpTileStream(const KvPages& kv, const PackedItem* items, const PackedQueue& queue)

@@ -4,6 +4,7 @@
 //   P1     f32, f16, bf16  any, at run time                      General
 //   P6-P10 f16             128                                   Scaled (lower_hopper.cuh)
 //   P11    f16, bf16       64, 128, 256 and (192, 128)           Scaled, SoftCapped, General
+//   P12    f16, bf16       128                                   Scaled: mixed batches of the others are P11's
 //
 // Keys of a tile: as many as registers hold beside O, P and Q (hopper_shape.cuh). General keeps more of each row, and has
 // smaller tiles.
@@ -41,6 +42,15 @@ void with_p11_instance(const AttentionCall& call, F&& f) {
     if (call.dtype == DType::f16) return with_shape.template operator()<Half, Variant>();
     with_shape.template operator()<BFloat16, Variant>();
   });
+}
+
+// P12: f.operator()<Element>(). p12::why_not() says what it takes.
+template <class F>
+void with_p12_instance(const AttentionCall& call, F&& f) {
+  require(call.params.head_dim_qk == 128 && call.params.head_dim_vo == 128, "head_dim", call.params.head_dim_qk, "is not 128");
+  require(call.dtype == DType::f16 || call.dtype == DType::bf16, "dtype", name_of(call.dtype), "is neither f16 nor bf16");
+  if (call.dtype == DType::f16) return f.template operator()<Half>();
+  f.template operator()<BFloat16>();
 }
 
 }  // namespace flashladder::gpu

@@ -73,7 +73,8 @@ __device__ void hide(float (&s)[scores], const std::int32_t (&begin)[2], const s
   }
 }
 
-// Scores become logits, by the variant's short form alone where all of the warp's are small: the same bits. key: the first of this thread's.
+// Scores become logits, by the variant's short form alone where all of the warp's are small: the same bits. key: the first of
+// this thread's.
 template <class S, class Variant>
 __device__ void logits_of_scores(float (&s)[S::keys / 2], const Variant& variant, const ItemRows<S, Variant>& rows,
                                  std::int32_t key) {

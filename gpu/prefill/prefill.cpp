@@ -1,5 +1,6 @@
 #include "gpu/prefill/prefill.hpp"
 
+#include "gpu/attention/needs_general.hpp"
 #include "gpu/prefill/boxes.hpp"
 
 namespace flashladder::gpu {
@@ -33,6 +34,14 @@ std::string p5::why_not(const AttentionParams& p, DType dtype) {
 }
 
 std::string p11::why_not(const AttentionParams& p, DType dtype) { return p5::why_not(p, dtype); }
+std::string p12::why_not(const AttentionParams& p, DType dtype) {
+  const std::string no_p11 = p11::why_not(p, dtype);
+  if (!no_p11.empty()) return no_p11;
+  if (p.head_dim_qk != MixedShape::head_dim || p.head_dim_vo != MixedShape::head_dim) return dims(p) + " is not 128 with 128";
+  if (p.logits_soft_cap > 0) return "a soft cap";
+  return needs_general(p) ? "a custom mask or ALiBi" : "";
+}
+
 std::string p11::why_not_pages(std::int32_t page_size) { return why_no_boxes(page_size, false); }
 
 std::int32_t p11::pack(const AttentionParams& p, std::int64_t nnz_qo, std::int64_t batch) {

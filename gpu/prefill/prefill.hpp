@@ -74,4 +74,16 @@ RungGrid grid(const AttentionParams& params, std::int32_t pack);
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
+// P11 for mixed batches: a part of the plan are the requests of one query, with D6's tiles and queues, another all others,
+// claimed. The first CTAs (mixed_cost.hpp) run a queue with each of two warp groups, and then claim like all.
+// Both parts: their blocks lie behind each other; their partial rows are those of the whole plan.
+struct MixedShape {
+  static constexpr std::int32_t head_dim = 128, decode_rows = 8, queues_per_cta = 2;
+  PackedShape decode, prefill;
+};
+namespace p12 {
+std::string why_not(const AttentionParams& params, DType dtype);  // pages: p11::why_not_pages()
+void attend(const AttentionCall& call, const MixedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
+}
+
 }  // namespace flashladder::gpu

@@ -11,6 +11,7 @@
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/prefill/compact_pages.hpp"
 #include "gpu/prefill/prefill.hpp"
+#include "ladder/gpu_adapters.hpp"
 
 namespace flashladder::test {
 
@@ -23,6 +24,7 @@ using MutantAttend =
 struct MutantKernels {
   MutantAttend attend;
   gpu::CompactPages compact = nullptr;  // runs before it
+  ladder::MixedAttend mixed{};          // P12's, in its place
 };
 struct GpuMutant {
   const char* name;
@@ -40,6 +42,10 @@ inline MutantKernels as_mutant(void (*attend)(const gpu::AttentionCall&, const g
                                               cudaStream_t, std::uint64_t*)) {
   return {[attend](const gpu::AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                    cudaStream_t stream) { attend(call, shape, packed, partials, stream, nullptr); }};
+}
+inline MutantKernels as_mutant(void (*attend)(const gpu::AttentionCall&, const gpu::MixedShape&, std::byte*, void*,
+                                              cudaStream_t)) {
+  return {.attend = {}, .mixed = attend};
 }
 // The library's P11 behind another compaction.
 inline MutantKernels as_mutant(gpu::CompactPages compact) { return {gpu::p11::attend, compact}; }
@@ -59,6 +65,7 @@ std::span<const GpuMutant> p8_mutants();
 std::span<const GpuMutant> p9_mutants();
 std::span<const GpuMutant> p10_mutants();
 std::span<const GpuMutant> p11_mutants();
+std::span<const GpuMutant> p12_mutants();
 std::span<const GpuMutant> compact_mutants();
 
 }  // namespace flashladder::test

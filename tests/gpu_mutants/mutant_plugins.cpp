@@ -124,5 +124,6 @@ TEST_CASE("P8's mutants as plug-ins are rejected and none gets a wrong name") { 
 TEST_CASE("P9's mutants as plug-ins are rejected and none gets a wrong name") { check_named("p9"); }
 TEST_CASE("P10's mutants as plug-ins are rejected and none gets a wrong name") { check_named("p10"); }
 TEST_CASE("P11's mutants as plug-ins are rejected and none gets a wrong name") { check_named("p11"); }
+TEST_CASE("P12's mutants as plug-ins are rejected and none gets a wrong name") { check_named("p12"); }
 TEST_CASE("compaction's mutants as plug-ins are rejected and none gets a wrong name") { check_named("compact"); }
 #endif

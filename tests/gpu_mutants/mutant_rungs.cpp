@@ -35,7 +35,8 @@ const std::vector<MutantRung>& mutant_rungs() {
         const GpuRung about{.name = m.name, .why_not = gpu::p1::why_not,
                             .why_not_pages = compact ? gpu::p11::why_not_pages : nullptr, .compact = compact,
                             .one_query = false, .p_as_kv = p_as_kv};
-        list.push_back({m.name, m.mistake, m.noticed_by, cases, planned_on_gpu(about, shape, m.kernels.attend)});
+        Rung rung = m.kernels.mixed ? mixed_on_gpu(about, m.kernels.mixed) : planned_on_gpu(about, shape, m.kernels.attend);
+        list.push_back({m.name, m.mistake, m.noticed_by, cases, std::move(rung)});
       }
     };
     add(d5_mutants(), Cases::plain, claimed_shape, true);
@@ -48,7 +49,7 @@ const std::vector<MutantRung>& mutant_rungs() {
 #ifdef FLASHLADDER_HOPPER
     add(d7_mutants(), Cases::plain, clusters_shape, true);
     for (const auto of_rung : {p6_mutants, p7_mutants, p8_mutants, p9_mutants, p10_mutants,
-                               p11_mutants}) {
+                               p11_mutants, p12_mutants}) {
       add(of_rung(), Cases::prefill_in_boxes, p11_plan_shape, true);
     }
     add(compact_mutants(), Cases::prefill_on_a_copy, p11_plan_shape, true);

@@ -9,7 +9,7 @@ MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
 P1 = "gpu/prefill/p1_row_per_thread.cu"
 P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
-COMPACT = "gpu/prefill/compact_pages.cu"
+COMPACT, P12 = "gpu/prefill/compact_pages.cu", "gpu/prefill/p12_mixed.cu"
 P6, P7, P8 = "gpu/prefill/p6_boxes.cu", "gpu/prefill/p7_producer.cu", "gpu/prefill/p8_turns.cu"
 P9, P10 = "gpu/prefill/p9_persistent.cu", "gpu/prefill/p10_stale_reference.cu"
 KERNELS = {
@@ -27,12 +27,14 @@ KERNELS = {
   "p9": Kernel([P9], "p9", "Scaled"),
   "p10": Kernel([P10], "p10", "Scaled"),
   "p11": Kernel([P11], "p11", "Scaled"),
+  "p12": Kernel([P12], "p12", "Scaled"),
   "compact": Kernel([COMPACT], "p11", "", "compact_pages"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
 Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistake")
 
+QUEUE, CONSUMER = "gpu/decode/queue_run.cuh", "gpu/prefill/hopper_consumer.cuh"
 TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
 CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
@@ -44,7 +46,7 @@ ROWS, STALE, BOXES = "gpu/prefill/hopper_rows.cuh", "gpu/prefill/stale_softmax.c
 OUTPUT = "gpu/prefill/row_output.cuh"
 RUNNING, REQUESTS = "gpu/prefill/running_softmax.cuh", "gpu/prefill/box_requests.cuh"
 LOWER, AHEAD = "gpu/prefill/lower_hopper.cuh", "gpu/prefill/work_ahead.cuh"
-AFTER_PUT = "__syncthreads();  // every warp's partial is there"
+AFTER_PUT = "Group::sync();  // every warp's partial is there"
 
 MUTANTS = [
   Mutant("d5_lost_stage", "d5",
@@ -93,20 +95,20 @@ MUTANTS = [
   Mutant("d5_partials_read_early", "d5", [(TILES, AFTER_PUT, "")],
          "racecheck", "no barrier between writing and reading the warps' partials"),
   Mutant("d5_ring_overwritten", "d5",
-         [(TILES, "__syncthreads();  // no thread reads what lay here before any more", "// no barrier")],
+         [(TILES, "Group::sync();  // no thread reads what lay here before any more", "// no barrier")],
          "racecheck", "partials are written where other warps' rings are still in use"),
 
   Mutant("d6_lost_stage", "d6",
-         [(D6, "for (int i = 0; i < S::stages - 1; ++i) stream", "for (int i = 0; i < S::stages; ++i) stream")],
+         [(QUEUE, "for (int i = 0; i < S::stages - 1; ++i) stream", "for (int i = 0; i < S::stages; ++i) stream")],
          "agree", "one copy too many is under way, into the tile that is being read"),
   Mutant("d6_state_kept", "d6",
-         [(D6, "    HeadTiles<S> heads;\n", ""),
-          (D6, "  for (std::int32_t next = queue.begin;; ++next) {",
+         [(QUEUE, "    HeadTiles<S> heads;\n", ""),
+          (QUEUE, "  for (std::int32_t next = queue.begin;; ++next) {",
            "  HeadTiles<S> heads;\n  for (std::int32_t next = queue.begin;; ++next) {")],
          "agree", "the softmax goes on from one item of a queue into the next"),
-  Mutant("d6_query_kept", "d6", [(D6, "    q = S::head_tiles == 1 ? upcoming_q : query_of(item);", "")],
+  Mutant("d6_query_kept", "d6", [(QUEUE, "    q = S::head_tiles == 1 ? upcoming_q : query_of(item);", "")],
          "agree", "every item of a queue meets the first one's query"),
-  Mutant("d6_lost_item", "d6", [(D6, "if (next >= queue.end) break;", "if (next + 1 >= queue.end) break;")],
+  Mutant("d6_lost_item", "d6", [(QUEUE, "if (next >= queue.end) break;", "if (next + 1 >= queue.end) break;")],
          "agree", "the last item of a queue is not run"),
   Mutant("d6_stale_counter", "d6", [(ARRIVAL, '"l"(counter), "r"(expected - 1)', '"l"(counter), "r"(0xffffffffu)')],
          "agree", "counters do not return to zero: the second run never merges"),
@@ -126,17 +128,17 @@ MUTANTS = [
   Mutant("d6_partials_read_early", "d6", [(TILES, AFTER_PUT, "")],
          "racecheck", "no barrier between writing and reading the warps' partials"),
 
-  Mutant("d6_mask_ignored", "d6_general", [(D6, "if (variant.every_tile_is_edge()) {", "if (false) {")],
+  Mutant("d6_mask_ignored", "d6_general", [(QUEUE, "if (variant.every_tile_is_edge()) {", "if (false) {")],
          "agree", "a custom mask is not asked"),
   Mutant("d6_mask_of_neighbour", "d6_general",
-         [(D6, "variant.sees(logits.query, token + 8 * half)", "variant.sees(logits.query, token)")],
+         [(QUEUE, "variant.sees(logits.query, token + 8 * half)", "variant.sees(logits.query, token)")],
          "agree", "a key is asked about in the place of its neighbour"),
   Mutant("d6_slope_of_first_head", "d6_general",
          [(ITEM_LOGITS, "return variant.head(OneQueryRows{pack}(item, row).qo_head);",
            "return variant.head(OneQueryRows{pack}(item, 0 * row).qo_head);")],
          "agree", "every head of an item has the ALiBi slope of the first"),
   Mutant("d6_constant_lost", "d6_general",
-         [(D6, "write_output(rows, place, feature, state, value, row_constant);",
+         [(QUEUE, "write_output(rows, place, feature, state, value, row_constant);",
            "write_output(rows, place, feature, state, value, 0 * row_constant);")],
          "agree", "the constant that ALiBi keeps out of a row's logits is not added to lse"),
 
@@ -263,7 +265,7 @@ MUTANTS = [
          "agree", "the second 64 features of V are looked for behind the next eight keys"),
   Mutant("p11_lost_stage", "p11", [(PRODUCER, "kv.box_rows, shared.k[at.stage],", "kv.box_rows, shared.k[0 * at.stage],")],
          "agree", "every tile of keys is copied to the first stage"),
-  Mutant("p11_tail_read", "p11", [(P11, "if (first_key + S::keys > kv_len) {", "if (first_key + S::keys > kv_len + S::keys) {")],
+  Mutant("p11_tail_read", "p11", [(CONSUMER, "if (first_key + S::keys > kv_len) {", "if (first_key + S::keys > kv_len + S::keys) {")],
          "agree", "values in the unused slots of a last page are not cleared, and 0 * NaN is NaN"),
   Mutant("p11_o_kept", "p11", [(PRODUCTS, "step > 0 || !first);", "true);")],
          "agree", "an item adds to what the last one left in the accumulators"),
@@ -274,6 +276,11 @@ MUTANTS = [
   Mutant("p11_rows_exchanged", "p11", [(OUTPUT, "__shfl_sync(all_lanes, offset, row);", "__shfl_sync(all_lanes, offset, row ^ 1);"),
                                        (OUTPUT, "__shfl_sync(all_lanes, offset, lane / 4 * 4 + i);", "__shfl_sync(all_lanes, offset, lane / 4 * 4 + 1 - i);")],
          "agree", "rows are written in each other's place"),
+
+  Mutant("p12_one_queue", "p12", [(P12, "* MixedShape::queues_per_cta + group];", "* MixedShape::queues_per_cta];")],
+         "agree", "both warp groups of a CTA run the queue of the first"),
+  Mutant("p12_lost_cta", "p12", [(P12, "if (blockIdx.x < decode.ctas) run", "if (blockIdx.x + 1 < decode.ctas) run")],
+         "agree", "the last CTA that decodes goes to prefill at once"),
 
   Mutant("compact_start_of_page", "compact",
          [(COMPACT, "rows.strides.offset(p.pages.locate_from(request.first_page, token), 0)",
