@@ -1,12 +1,15 @@
 #include "api/operations.hpp"
 
+#include "core/error.hpp"
 #include "reference/append.hpp"
+#include "reference/layernorm.hpp"
 #include "reference/merge_states.hpp"
 #include "reference/norm.hpp"
 #include "reference/rope_ops.hpp"
 #ifdef FLASHLADDER_CUDA
 #include "gpu/append/append.hpp"
 #include "gpu/merge/merge_states.hpp"
+#include "gpu/norm/layernorm.hpp"
 #include "gpu/norm/norm.hpp"
 #include "gpu/rope/rope.hpp"
 #endif
@@ -70,6 +73,14 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 #endif
 }
 
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache, const On& on) {
+  if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache);
+#ifdef FLASHLADDER_CUDA
+  gpu::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, stream_of(on), on.enable_pdl);
+#endif
+}
+
 void get_batch_indices_positions(Indices append_indptr, Indices seq_lens, std::span<std::int32_t> batch_indices,
                                  std::span<std::int32_t> positions, const On& on) {
   if (on_cpu(on)) return reference::get_batch_indices_positions(append_indptr, seq_lens, batch_indices, positions);
@@ -100,13 +111,42 @@ void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstT
 #endif
 }
 
+void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, const On& on) {
+  if (on_cpu(on)) return reference::gemma_rmsnorm(input, weight, out, eps);
+#ifdef FLASHLADDER_CUDA
+  gpu::gemma_rmsnorm(input, weight, out, eps, stream_of(on), on.enable_pdl);
+#endif
+}
+
+void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,
+                             const On& on) {
+  if (on_cpu(on)) return reference::gemma_fused_add_rmsnorm(input, residual, weight, eps);
+#ifdef FLASHLADDER_CUDA
+  gpu::gemma_fused_add_rmsnorm(input, residual, weight, eps, stream_of(on), on.enable_pdl);
+#endif
+}
+
+void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out, float eps,
+               const On& on) {
+  if (on_cpu(on)) return reference::layernorm(input, gamma, beta, out, eps);
+#ifdef FLASHLADDER_CUDA
+  gpu::layernorm(input, gamma, beta, out, eps, stream_of(on), on.enable_pdl);
+#endif
+}
+
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, Indices pos_ids, const RopeOptions& o, const On& on) {
   if (on_cpu(on)) return reference::apply_rope_pos_ids_inplace(q, k, pos_ids, o.rotary_dim, o.interleave, o.rope_scale,
-                                                 o.rope_theta);
+                                                 o.rope_theta, o.llama31);
 #ifdef FLASHLADDER_CUDA
   gpu::apply_rope_pos_ids_inplace(q, k, pos_ids, o.rotary_dim, o.interleave, o.rope_scale, o.rope_theta,
-                                  stream_of(on), on.enable_pdl);
+                                  stream_of(on), on.enable_pdl, o.llama31);
 #endif
+}
+
+void apply_llama31_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, Indices pos_ids, const RopeOptions& options,
+                                        const On& on) {
+  require(options.llama31.has_value(), "options.llama31", "none", "must be given: apply_rope_pos_ids_inplace goes without");
+  apply_rope_pos_ids_inplace(q, k, pos_ids, options, on);
 }
 
 void apply_rope_with_cos_sin_cache_inplace(Indices positions, const Tensor& q, const Tensor& k,
@@ -117,8 +157,9 @@ void apply_rope_with_cos_sin_cache_inplace(Indices positions, const Tensor& q, c
 #endif
 }
 
-std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta) {
-  return reference::make_cos_sin_cache(max_pos, rotary_dim, rope_scale, rope_theta);
+std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta,
+                                      const std::optional<Llama31Scaling>& llama31) {
+  return reference::make_cos_sin_cache(max_pos, rotary_dim, rope_scale, rope_theta, llama31);
 }
 
 }  // namespace flashladder::api

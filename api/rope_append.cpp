@@ -9,6 +9,7 @@ namespace flashladder::api {
 namespace {
 
 using Indices = std::span<const std::int32_t>;
+using Slots = std::span<const std::int64_t>;
 
 }  // namespace
 
@@ -21,12 +22,12 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
   if (on.device == Device::cpu) {
     return reference::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave,
                                                          o.rope_scale, o.rope_theta, batch_indices, positions,
-                                                         paged_kv_cache, table);
+                                                         paged_kv_cache, table, o.llama31);
   }
 #ifdef FLASHLADDER_CUDA
   gpu::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave, o.rope_scale,
                                           o.rope_theta, batch_indices, positions, paged_kv_cache, table,
-                                          static_cast<cudaStream_t>(on.stream), on.enable_pdl);
+                                          static_cast<cudaStream_t>(on.stream), on.enable_pdl, o.llama31);
 #endif
 }
 
@@ -46,6 +47,38 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
   gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox, batch_indices,
                                                      positions, paged_kv_cache, table,
                                                      static_cast<cudaStream_t>(on.stream), on.enable_pdl);
+#endif
+}
+
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
+                                        Indices positions, Slots slot_mapping, const PagedKvCache& paged_kv_cache,
+                                        const RopeOptions& o, const On& on) {
+  require_device(on.device);
+  if (on.device == Device::cpu) {
+    return reference::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave,
+                                                         o.rope_scale, o.rope_theta, positions, slot_mapping,
+                                                         paged_kv_cache, o.llama31);
+  }
+#ifdef FLASHLADDER_CUDA
+  gpu::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave, o.rope_scale,
+                                          o.rope_theta, positions, slot_mapping, paged_kv_cache,
+                                          static_cast<cudaStream_t>(on.stream), on.enable_pdl, o.llama31);
+#endif
+}
+
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
+                                                   const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
+                                                   Indices positions, Slots slot_mapping,
+                                                   const PagedKvCache& paged_kv_cache, bool is_neox, const On& on) {
+  require_device(on.device);
+  if (on.device == Device::cpu) {
+    return reference::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox,
+                                                                    positions, slot_mapping, paged_kv_cache);
+  }
+#ifdef FLASHLADDER_CUDA
+  gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox, positions,
+                                                     slot_mapping, paged_kv_cache, static_cast<cudaStream_t>(on.stream),
+                                                     on.enable_pdl);
 #endif
 }
 

@@ -201,6 +201,9 @@ typedef struct fl_page_lists {
 fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor* append_value, const int32_t* batch_indices,
                                    const int32_t* positions, const fl_kv_cache* kv, const fl_page_lists* pages,
                                    const fl_on* on);
+/* slot_mapping [rows of append_key]: row i goes to entry slot % page_size of page slot / page_size; -1: nowhere. */
+fl_status fl_append_paged_kv_cache_by_slots(const fl_tensor* append_key, const fl_tensor* append_value,
+                                            const int64_t* slot_mapping, const fl_kv_cache* kv, const fl_on* on);
 /* append_indptr [batch + 1], seq_lens [batch] -> batch_indices, positions [nnz] */
 fl_status fl_get_batch_indices_positions(const int32_t* append_indptr, const int32_t* seq_lens, int32_t batch,
                                          int32_t* batch_indices, int32_t* positions, int64_t nnz, const fl_on* on);
@@ -211,15 +214,26 @@ fl_status fl_validate_page_ids(const fl_page_lists* pages, int32_t num_pages);
 fl_status fl_validate_block_ids(const int32_t* block_tables, const int32_t* seq_lens, int32_t batch, int32_t max_pages,
                                 int32_t page_size, int32_t num_pages);
 
-/* --- RMSNorm and RoPE --------------------------------------------------------------------------------------------- */
+/* --- Norms and RoPE ----------------------------------------------------------------------------------------------- */
 fl_status fl_rmsnorm(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float eps, const fl_on* on);
 fl_status fl_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight, float eps,
                                const fl_on* on);
 
+/* with 1 + weight in weight's place */
+fl_status fl_gemma_rmsnorm(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float eps,
+                           const fl_on* on);
+fl_status fl_gemma_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight, float eps,
+                                     const fl_on* on);
+/* gamma, beta [d]: f32, or of input's dtype */
+fl_status fl_layernorm(const fl_tensor* input, const fl_tensor* gamma, const fl_tensor* beta, const fl_tensor* out,
+                       float eps, const fl_on* on);
+
 typedef struct fl_rope { /* NULL: the defaults */
   size_t size;
-  int32_t rotary_dim, interleave;    /* rotary_dim 0: all of head_dim */
-  float rope_scale, rope_theta;      /* 0: 1 and 10000 */
+  int32_t rotary_dim, interleave;           /* rotary_dim 0: all of head_dim */
+  float rope_scale, rope_theta;             /* 0: 1 and 10000 */
+  float low_freq_factor, high_freq_factor;  /* of Llama 3.1's scaling; 0: 1 and 4 */
+  int32_t old_context_len, reserved;        /* 0: no such scaling; Llama 3.1 has 8192, with rope_scale 8, rope_theta 500000 */
 } fl_rope;
 
 /* pos_ids, positions: [rows of q]. cos_sin_cache: f32 [max_pos, rotary_dim]; fl_make_cos_sin_cache fills one on the host. */
@@ -229,6 +243,8 @@ fl_status fl_apply_rope_with_cos_sin_cache_inplace(const fl_tensor* q, const fl_
                                                    const fl_tensor* cos_sin_cache, int32_t is_neox, const fl_on* on);
 fl_status fl_make_cos_sin_cache(int32_t max_pos, int32_t rotary_dim, float rope_scale, float rope_theta, float* out,
                                 int64_t size);
+/* The same with all that fl_rope says of angles. rotary_dim must be said; one table serves both values of interleave. */
+fl_status fl_make_rope_cos_sin_cache(int32_t max_pos, const fl_rope* rope, float* out, int64_t size);
 /* q in place, k on its way into its page */
 fl_status fl_rope_pos_ids_append_paged_kv_cache(const fl_tensor* q, const fl_tensor* append_key,
                                                 const fl_tensor* append_value, const int32_t* batch_indices,
@@ -239,6 +255,16 @@ fl_status fl_rope_with_cos_sin_cache_append_paged_kv_cache(const fl_tensor* q, c
                                                            const int32_t* batch_indices, const int32_t* positions,
                                                            const fl_kv_cache* kv, const fl_page_lists* pages,
                                                            int32_t is_neox, const fl_on* on);
+/* by slots: positions are angles alone */
+fl_status fl_rope_pos_ids_append_paged_kv_cache_by_slots(const fl_tensor* q, const fl_tensor* append_key,
+                                                         const fl_tensor* append_value, const int32_t* positions,
+                                                         const int64_t* slot_mapping, const fl_kv_cache* kv,
+                                                         const fl_rope* rope, const fl_on* on);
+fl_status fl_rope_with_cos_sin_cache_append_paged_kv_cache_by_slots(const fl_tensor* q, const fl_tensor* append_key,
+                                                                    const fl_tensor* append_value,
+                                                                    const fl_tensor* cos_sin_cache,
+                                                                    const int32_t* positions, const int64_t* slot_mapping,
+                                                                    const fl_kv_cache* kv, int32_t is_neox, const fl_on* on);
 
 /* --- The page pool: which pages a request has. Numbers only; keys and values are the caller's --------------------- */
 typedef struct fl_page_pool fl_page_pool;

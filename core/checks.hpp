@@ -43,13 +43,13 @@ bool share_memory(const ConstTensor& a, const ConstTensor& b);
 void check_apart(const char* argument, const ConstTensor& t, const char* other_name, const ConstTensor& other);
 // ... unless it is `other` itself, the same pointer, shape, strides and dtype: an operation that works in place.
 void check_same_or_apart(const char* argument, const ConstTensor& t, const char* other_name, const ConstTensor& other);
-// ... `other` being an index array or a mask.
+// ... `other` being an index array, of 32 or 64 bits, or a mask. (f64 stands for eight bytes: only their place matters.)
 template <class T>
 void check_apart(const char* argument, const ConstTensor& t, const char* other_name, std::span<T> other) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 1);
+  static_assert(sizeof(T) == 8 || sizeof(T) == 4 || sizeof(T) == 1);
+  constexpr DType dtype = sizeof(T) == 8 ? DType::f64 : sizeof(T) == 4 ? DType::i32 : DType::u8;
   check_apart(argument, t, other_name,
-              contiguous(static_cast<const void*>(other.data()), sizeof(T) == 4 ? DType::i32 : DType::u8,
-                         {static_cast<std::int64_t>(other.size())}));
+              contiguous(static_cast<const void*>(other.data()), dtype, {static_cast<std::int64_t>(other.size())}));
 }
 
 // An index array that is written, against those that are read.

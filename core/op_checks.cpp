@@ -9,11 +9,28 @@ namespace flashladder {
 namespace {
 
 using Indices = std::span<const std::int32_t>;
+using Slots = std::span<const std::int64_t>;
+
+std::int64_t innermost(const ConstTensor& t) { return t.shape[static_cast<std::size_t>(t.rank) - 1]; }
+
+void check_eps(float eps) { require(std::isfinite(eps) && eps >= 0, "eps", eps, "must be finite and not negative"); }
 
 void check_weight(const ConstTensor& weight, const ConstTensor& input, float eps) {
-  check_tensor("weight", weight, "[d]", {input.shape[static_cast<std::size_t>(input.rank) - 1]});
+  check_tensor("weight", weight, "[d]", {innermost(input)});
   check_dtype("weight", weight, input.dtype, "must have the dtype of input");
-  require(std::isfinite(eps) && eps >= 0, "eps", eps, "must be finite and not negative");
+  check_eps(eps);
+}
+
+// Rows that are normalised, and where they go.
+void check_rows(const ConstTensor& input, const Tensor& out) {
+  if (input.rank == 3) {
+    check_tensor("input", input, "[n, num_heads, d]", {any_size, any_size, any_size});
+    check_output("out", out, "[n, num_heads, d]", {input.shape[0], input.shape[1], input.shape[2]});
+  } else {
+    check_tensor("input", input, "[n, d]", {any_size, any_size});
+    check_output("out", out, "[n, d]", {input.shape[0], input.shape[1]});
+  }
+  check_dtype("out", out, input.dtype, "must have the dtype of input");
 }
 
 constexpr const char* k_pool_name = "paged_kv_cache.k";
@@ -82,18 +99,37 @@ void check_append_apart(const char* name, const Tensor& written, const ConstTens
   check_apart(name, written, "paged_kv_indices", table.paged_kv_indices);
   check_apart(name, written, "paged_kv_last_page_len", table.paged_kv_last_page_len);
 }
+void check_append_apart(const char* name, const Tensor& written, const ConstTensor& append_key,
+                        const ConstTensor& append_value, Slots slot_mapping) {
+  check_apart(name, written, "append_key", append_key);
+  check_apart(name, written, "append_value", append_value);
+  check_apart(name, written, "slot_mapping", slot_mapping);
+}
+
+// The new keys and values against the cache. Returns how many there are.
+std::int64_t check_appended(const ConstTensor& append_key, const ConstTensor& append_value, const PagedKvCache& cache) {
+  check_cache(cache);
+  const std::int64_t heads = cache.num_kv_heads;
+  check_tensor("append_key", append_key, "[nnz, num_kv_heads, head_dim_qk]", {any_size, heads, cache.head_dim_qk});
+  const std::int64_t nnz = append_key.shape[0];
+  check_tensor("append_value", append_value, "[nnz, num_kv_heads, head_dim_vo]", {nnz, heads, cache.head_dim_vo});
+  check_dtype("append_key", append_key, cache.dtype, "must have the dtype of paged_kv_cache");
+  check_dtype("append_value", append_value, cache.dtype, "must have the dtype of paged_kv_cache");
+  return nnz;
+}
+
+// q, which is rotated beside them.
+void check_appended_q(const Tensor& q, const ConstTensor& append_key, const PagedKvCache& cache) {
+  check_output("q", q, "[nnz, num_qo_heads, head_dim_qk]", {append_key.shape[0], any_size, cache.head_dim_qk});
+  check_dtype("q", q, cache.dtype, "must have the dtype of paged_kv_cache");
+  check_apart("q", q, k_pool_name, k_pool(cache));
+  check_apart("q", q, v_pool_name, v_pool(cache));
+}
 
 }  // namespace
 
 void check_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {
-  if (input.rank == 3) {
-    check_tensor("input", input, "[n, num_heads, d]", {any_size, any_size, any_size});
-    check_output("out", out, "[n, num_heads, d]", {input.shape[0], input.shape[1], input.shape[2]});
-  } else {
-    check_tensor("input", input, "[n, d]", {any_size, any_size});
-    check_output("out", out, "[n, d]", {input.shape[0], input.shape[1]});
-  }
-  check_dtype("out", out, input.dtype, "must have the dtype of input");
+  check_rows(input, out);
   check_weight(weight, input, eps);
   check_same_or_apart("out", out, "input", input);
   check_apart("out", out, "weight", weight);
@@ -107,6 +143,19 @@ void check_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const 
   check_apart("residual", residual, "input", input);
   check_apart("input", input, "weight", weight);
   check_apart("residual", residual, "weight", weight);
+}
+
+void check_layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                     float eps) {
+  check_rows(input, out);
+  check_tensor("gamma", gamma, "[d]", {innermost(input)});
+  if (gamma.dtype != DType::f32) check_dtype("gamma", gamma, input.dtype, "must be f32, or have the dtype of input");
+  check_tensor("beta", beta, "[d]", {innermost(input)});
+  check_dtype("beta", beta, gamma.dtype, "must have the dtype of gamma");
+  check_eps(eps);
+  check_same_or_apart("out", out, "input", input);
+  check_apart("out", out, "gamma", gamma);
+  check_apart("out", out, "beta", beta);
 }
 
 void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, Indices positions) {
@@ -123,16 +172,22 @@ void check_rotary_dim(const char* argument, std::int64_t rotary_dim) {
   require(rotary_dim >= 2 && rotary_dim % 2 == 0, argument, rotary_dim, "must be even and at least 2: pairs rotate");
 }
 
-void check_frequencies(float rope_scale, float rope_theta) {
+void check_frequencies(float rope_scale, float rope_theta, const std::optional<Llama31Scaling>& llama31) {
   require(std::isfinite(rope_scale) && rope_scale > 0, "rope_scale", rope_scale, "must be finite and greater than 0");
   require(std::isfinite(rope_theta) && rope_theta > 0, "rope_theta", rope_theta, "must be finite and greater than 0");
+  if (!llama31) return;
+  const auto& [low, high, old_context_len] = *llama31;
+  require(std::isfinite(low) && low > 0, "low_freq_factor", low, "must be finite and greater than 0");
+  require(std::isfinite(high) && high > low, "high_freq_factor", high, "must be finite and greater than low_freq_factor");
+  require(old_context_len >= 1, "old_context_len", old_context_len, "must be at least 1");
 }
 
-std::int32_t checked_rotary_dim(std::int32_t rotary_dim, std::int64_t head_dim, float rope_scale, float rope_theta) {
+std::int32_t checked_rotary_dim(std::int32_t rotary_dim, std::int64_t head_dim, float rope_scale, float rope_theta,
+                                const std::optional<Llama31Scaling>& llama31) {
   const std::int64_t rotated = rotary_dim == 0 ? head_dim : rotary_dim;
   check_rotary_dim("rotary_dim", rotated);
   require(rotated <= head_dim, "rotary_dim", rotated, "must be at most head_dim");
-  check_frequencies(rope_scale, rope_theta);
+  check_frequencies(rope_scale, rope_theta, llama31);
   return static_cast<std::int32_t>(rotated);
 }
 
@@ -151,17 +206,18 @@ Tensor v_pool(const PagedKvCache& c) { return pool(c, c.v, c.v_strides, c.head_d
 void check_append(const ConstTensor& append_key, const ConstTensor& append_value, Indices batch_indices, Indices positions,
                   const PagedKvCache& paged_kv_cache, const PagedKvTable& table) {
   const PagedKvCache& cache = paged_kv_cache;
-  check_cache(cache);
-  const std::int64_t heads = cache.num_kv_heads;
-  check_tensor("append_key", append_key, "[nnz, num_kv_heads, head_dim_qk]", {any_size, heads, cache.head_dim_qk});
-  const std::int64_t nnz = append_key.shape[0];
-  check_tensor("append_value", append_value, "[nnz, num_kv_heads, head_dim_vo]", {nnz, heads, cache.head_dim_vo});
-  check_dtype("append_key", append_key, cache.dtype, "must have the dtype of paged_kv_cache");
-  check_dtype("append_value", append_value, cache.dtype, "must have the dtype of paged_kv_cache");
+  const std::int64_t nnz = check_appended(append_key, append_value, cache);
   check_span("batch_indices", batch_indices, nnz);
   check_span("positions", positions, nnz);
   check_append_apart(k_pool_name, k_pool(cache), append_key, append_value, batch_indices, positions, table);
   check_append_apart(v_pool_name, v_pool(cache), append_key, append_value, batch_indices, positions, table);
+}
+
+void check_append(const ConstTensor& append_key, const ConstTensor& append_value, Slots slot_mapping,
+                  const PagedKvCache& paged_kv_cache) {
+  check_span("slot_mapping", slot_mapping, check_appended(append_key, append_value, paged_kv_cache));
+  check_append_apart(k_pool_name, k_pool(paged_kv_cache), append_key, append_value, slot_mapping);
+  check_append_apart(v_pool_name, v_pool(paged_kv_cache), append_key, append_value, slot_mapping);
 }
 
 void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
@@ -169,11 +225,19 @@ void check_rope_append(const Tensor& q, const ConstTensor& append_key, const Con
                        const PagedKvTable& table) {
   const PagedKvCache& cache = paged_kv_cache;
   check_append(append_key, append_value, batch_indices, positions, cache, table);
-  check_output("q", q, "[nnz, num_qo_heads, head_dim_qk]", {append_key.shape[0], any_size, cache.head_dim_qk});
-  check_dtype("q", q, cache.dtype, "must have the dtype of paged_kv_cache");
+  check_appended_q(q, append_key, cache);
   check_append_apart("q", q, append_key, append_value, batch_indices, positions, table);
-  check_apart("q", q, k_pool_name, k_pool(cache));
-  check_apart("q", q, v_pool_name, v_pool(cache));
+}
+
+void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value, Indices positions,
+                       Slots slot_mapping, const PagedKvCache& paged_kv_cache) {
+  check_append(append_key, append_value, slot_mapping, paged_kv_cache);
+  check_appended_q(q, append_key, paged_kv_cache);
+  check_append_apart("q", q, append_key, append_value, slot_mapping);
+  check_span("positions", positions, append_key.shape[0]);
+  for (const Written& w : {Written{"q", q}, {k_pool_name, k_pool(paged_kv_cache)}, {v_pool_name, v_pool(paged_kv_cache)}}) {
+    check_apart(w.name, w.tensor, "positions", positions);
+  }
 }
 
 void check_merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,

@@ -6,9 +6,11 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 
 #include "core/kv_cache.hpp"
+#include "core/rope.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder {
@@ -17,6 +19,8 @@ namespace flashladder {
 // the input itself (share_memory and check_same_or_apart in core/checks.hpp).
 void check_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps);
 void check_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps);
+void check_layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                     float eps);
 
 // [n, d] as [n, 1, d].
 template <class Void>
@@ -29,9 +33,10 @@ BasicTensor<Void> with_heads(const BasicTensor<Void>& t) {
 // RoPE in place: q and k of one token each entry of positions, one head_dim and dtype.
 void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, std::span<const std::int32_t> positions);
 // What rotary_dim (0: all of head_dim) comes to; also checks the numbers that make the frequencies.
-std::int32_t checked_rotary_dim(std::int32_t rotary_dim, std::int64_t head_dim, float rope_scale, float rope_theta);
+std::int32_t checked_rotary_dim(std::int32_t rotary_dim, std::int64_t head_dim, float rope_scale, float rope_theta,
+                                const std::optional<Llama31Scaling>& llama31);
 void check_rotary_dim(const char* argument, std::int64_t rotary_dim);
-void check_frequencies(float rope_scale, float rope_theta);
+void check_frequencies(float rope_scale, float rope_theta, const std::optional<Llama31Scaling>& llama31);
 // written: q, and k or the pools.
 struct Written {
   const char* name;
@@ -49,10 +54,16 @@ struct PagedKvTable {
 void check_append(const ConstTensor& append_key, const ConstTensor& append_value,
                   std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                   const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+// ... by slots, of which there must be one for each row.
+void check_append(const ConstTensor& append_key, const ConstTensor& append_value, std::span<const std::int64_t> slot_mapping,
+                  const PagedKvCache& paged_kv_cache);
 // ... and q, which is rotated in place.
 void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                        std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                        const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
+                       std::span<const std::int32_t> positions, std::span<const std::int64_t> slot_mapping,
+                       const PagedKvCache& paged_kv_cache);
 Tensor k_pool(const PagedKvCache& cache);  // [num_pages, page_size, num_kv_heads, head_dim_qk], whatever the layout
 Tensor v_pool(const PagedKvCache& cache);  // [num_pages, page_size, num_kv_heads, head_dim_vo]
 

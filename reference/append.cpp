@@ -81,6 +81,30 @@ std::span<const AppendedRow> checked_rows(const PageTable& table, Indices batch_
   return rows.first(count);
 }
 
+std::span<const AppendedRow> checked_rows(std::span<const std::int64_t> slot_mapping, const PagedKvCache& cache) {
+  const std::int64_t slots = std::int64_t{cache.num_pages} * cache.page_size;
+  const std::span<AppendedRow> rows = kept<AppendedRow, struct Rows>(static_cast<std::int64_t>(slot_mapping.size()));
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < slot_mapping.size(); ++i) {
+    const std::int64_t slot = slot_mapping[i];
+    if (slot == -1) continue;
+    const auto row = static_cast<std::int64_t>(i);
+    require_element(slot >= 0 && slot < slots, "slot_mapping", row, slot,
+                    "must be a slot of paged_kv_cache, page * page_size + entry, or -1 to skip the row");
+    rows[count++] = {.row = row, .slot = {slot / cache.page_size, static_cast<std::int32_t>(slot % cache.page_size)}};
+  }
+  const std::span<AppendedRow> sorted = kept<AppendedRow, struct Sorted>(static_cast<std::int64_t>(count));
+  std::copy_n(rows.begin(), count, sorted.begin());
+  std::sort(sorted.begin(), sorted.end(), earlier);
+  for (std::size_t i = 1; i < count; ++i) {
+    if (sorted[i - 1].slot != sorted[i].slot) continue;
+    const std::int64_t row = sorted[i].row;
+    throw InputError(element("slot_mapping", row), std::to_string(slot_mapping[static_cast<std::size_t>(row)]),
+                     "must not be the slot of row " + std::to_string(sorted[i - 1].row) + " too");
+  }
+  return rows.first(count);
+}
+
 void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, std::int64_t first_feature) {
   const auto bytes = static_cast<std::int64_t>(size_of(rows.dtype));
   const auto length = static_cast<std::size_t>((rows.shape[2] - first_feature) * bytes);
@@ -99,6 +123,16 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
   const PageTable table = checked_table(arrays, paged_kv_cache);
   const Tensor k = k_pool(paged_kv_cache), v = v_pool(paged_kv_cache);
   for (const AppendedRow& row : checked_rows(table, batch_indices, positions)) {
+    copy_row(append_key, row, k);
+    copy_row(append_value, row, v);
+  }
+}
+
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache) {
+  check_append(append_key, append_value, slot_mapping, paged_kv_cache);
+  const Tensor k = k_pool(paged_kv_cache), v = v_pool(paged_kv_cache);
+  for (const AppendedRow& row : checked_rows(slot_mapping, paged_kv_cache)) {
     copy_row(append_key, row, k);
     copy_row(append_value, row, v);
   }

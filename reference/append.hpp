@@ -25,6 +25,13 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
                            std::span<const std::int32_t> paged_kv_indices,
                            std::span<const std::int32_t> paged_kv_last_page_len);
 
+// The same for whoever knows the slots themselves: row i goes to entry slot_mapping[i] % page_size of page slot_mapping[i] /
+// page_size (vLLM's slot_mapping). slot_mapping [nnz]; a row whose slot is -1, padding, is skipped and not read.
+// Throws InputError, and has then written nothing, as above, and for a slot that the cache does not have. Without a page
+// table nobody can see which page is shared: that none is written is the caller's word.
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache);
+
 // The two arrays above for a ragged batch: rows append_indptr[b] .. append_indptr[b + 1] - 1 are the *last* tokens of
 // request b, whose length with them is seq_lens[b]. Rows from append_indptr[batch] on (padding): batch index -1, position 0.
 // batch_indices, positions [nnz]. Throws InputError for a bad append_indptr [batch + 1], more than nnz rows, or more rows

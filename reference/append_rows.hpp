@@ -27,6 +27,10 @@ PageTable checked_table(const PagedKvTable& table, const PagedKvCache& cache);
 std::span<const AppendedRow> checked_rows(const PageTable& table, std::span<const std::int32_t> batch_indices,
                                           std::span<const std::int32_t> positions);
 
+// The same by slots, page * page_size + entry; -1: a row to skip. Throws InputError for a slot that the cache does not have
+// and for two rows of one slot.
+std::span<const AppendedRow> checked_rows(std::span<const std::int64_t> slot_mapping, const PagedKvCache& cache);
+
 // All heads of rows [nnz, num_kv_heads, head_dim] to a pool [num_pages, page_size, num_kv_heads, head_dim], features from
 // first_feature on.
 void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, std::int64_t first_feature = 0);

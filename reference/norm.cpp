@@ -1,38 +1,26 @@
 #include "reference/norm.hpp"
 
-#include <array>
 #include <cmath>
 
 #include "core/op_checks.hpp"
 #include "reference/element_io.hpp"
 #include "reference/kept.hpp"
+#include "reference/row_sum.hpp"
 
 namespace flashladder::reference {
 namespace {
 
 using Row = std::span<float>;  // [d]
 
-// Eight sums side by side, joined at the end: vector code, and the same bits wherever the row lies.
-double sum_of_squares(Row x) {
-  std::array<double, 8> sums{};
-  std::size_t i = 0;
-  for (; i + sums.size() <= x.size(); i += sums.size()) {
-    for (std::size_t lane = 0; lane < sums.size(); ++lane) {
-      const double value = x[i + lane];
-      sums[lane] += value * value;
-    }
-  }
-  for (; i < x.size(); ++i) sums[0] += double{x[i]} * double{x[i]};
-  double total = 0;
-  for (double sum : sums) total += sum;
-  return total;
-}
+// What is added to the weight. -0 leaves any number as it is, -0 too.
+constexpr double nothing = -0.0, one = 1;
 
 // x becomes its norm.
-void normalise(Row x, Row weight, float eps) {
-  const double mean = sum_of_squares(x) / static_cast<double>(x.size()) + double{eps};
+void normalise(Row x, Row weight, double added, float eps) {
+  const double squares = row_sum(x, [](double value) { return value * value; });
+  const double mean = squares / static_cast<double>(x.size()) + double{eps};
   const double scale = mean == 0 ? 0 : 1 / std::sqrt(mean);  // a NaN mean stays NaN
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(double{x[i]} * scale * double{weight[i]});
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(double{x[i]} * scale * (added + double{weight[i]}));
 }
 
 Row load_weight(const ConstTensor& weight) {
@@ -41,9 +29,7 @@ Row load_weight(const ConstTensor& weight) {
   return w;
 }
 
-}  // namespace
-
-void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {
+void norm(const ConstTensor& input, const ConstTensor& weight, double added, const Tensor& out, float eps) {
   check_rmsnorm(input, weight, out, eps);
   if (out.size() == 0) return;  // any number of rows without heads
   const ConstTensor from = with_heads(input);
@@ -53,13 +39,13 @@ void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& 
   for (std::int64_t i = 0; i < from.shape[0]; ++i) {
     for (std::int64_t h = 0; h < from.shape[1]; ++h) {
       load_row(from, i * from.strides[0] + h * from.strides[1], d, x.data());
-      normalise(x, w, eps);
+      normalise(x, w, added, eps);
       store_row(x.data(), d, to, i * to.strides[0] + h * to.strides[1]);
     }
   }
 }
 
-void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps) {
+void fused_add_norm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, double added, float eps) {
   check_fused_add_rmsnorm(input, residual, weight, eps);
   const std::int64_t d = input.shape[1];
   const Row w = load_weight(weight), t = kept<float, struct Sum>(d), r = kept<float, struct Residual>(d);
@@ -68,9 +54,25 @@ void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstT
     load_row(residual, i * residual.strides[0], d, r.data());
     for (std::size_t x = 0; x < t.size(); ++x) t[x] += r[x];
     store_row(t.data(), d, residual, i * residual.strides[0]);
-    normalise(t, w, eps);
+    normalise(t, w, added, eps);
     store_row(t.data(), d, input, i * input.strides[0]);
   }
+}
+
+}  // namespace
+
+void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {
+  norm(input, weight, nothing, out, eps);
+}
+void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps) {
+  fused_add_norm(input, residual, weight, nothing, eps);
+}
+
+void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {
+  norm(input, weight, one, out, eps);
+}
+void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps) {
+  fused_add_norm(input, residual, weight, one, eps);
 }
 
 }  // namespace flashladder::reference

@@ -1,4 +1,5 @@
 // RMSNorm: y = x * weight / sqrt(mean(x^2) + eps) over the innermost dimension d. (Zhang and Sennrich, arXiv:1910.07467)
+// The gemma_ functions multiply by 1 + weight in weight's place. LayerNorm is in reference/layernorm.hpp.
 //
 // Arithmetic is double, rounded once to float and then into the tensor's dtype. All tensors of a call have one dtype (f32,
 // f16 or bf16); rows may be strided, the innermost dimension is dense. What is written must not share memory with what is
@@ -23,5 +24,9 @@ void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& 
 //   residual = t, rounded;  input = rmsnorm(t) of the t that was *not* rounded (FlashInfer's rule)
 // A t that overflows float is infinite.
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f);
+
+// The same with 1 + weight, as Gemma's models store it.
+void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps = 1e-6f);
+void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f);
 
 }  // namespace flashladder::reference

@@ -8,10 +8,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/kv_cache.hpp"
 #include "core/op_checks.hpp"
+#include "core/rope.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::reference {
@@ -19,11 +21,25 @@ namespace flashladder::reference {
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
-                                        const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+                                        const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
+                                        const std::optional<Llama31Scaling>& llama31 = {});
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
                                                    const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
                                                    bool is_neox, std::span<const std::int32_t> batch_indices,
                                                    std::span<const std::int32_t> positions,
                                                    const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+
+// The same by slots (reference/append.hpp): positions are angles alone, and slot_mapping [nnz] is where rows go. A row with
+// slot -1 goes nowhere.
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
+                                        std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
+                                        std::span<const std::int32_t> positions, std::span<const std::int64_t> slot_mapping,
+                                        const PagedKvCache& paged_kv_cache,
+                                        const std::optional<Llama31Scaling>& llama31 = {});
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
+                                                   const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
+                                                   bool is_neox, std::span<const std::int32_t> positions,
+                                                   std::span<const std::int64_t> slot_mapping,
+                                                   const PagedKvCache& paged_kv_cache);
 
 }  // namespace flashladder::reference

@@ -28,10 +28,10 @@ void rotate_all(const Tensor& q, const Tensor& k, const char* positions_name, In
 }  // namespace
 
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, Indices pos_ids, std::int32_t rotary_dim, bool interleave,
-                                float rope_scale, float rope_theta) {
+                                float rope_scale, float rope_theta, const std::optional<Llama31Scaling>& llama31) {
   check_rope(q, k, "pos_ids", pos_ids);
-  const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta);
-  rotate_all(q, k, "pos_ids", pos_ids, ComputedAngles{rotated, style_of(interleave), rope_scale, rope_theta});
+  const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta, llama31);
+  rotate_all(q, k, "pos_ids", pos_ids, ComputedAngles{rotated, style_of(interleave), rope_scale, rope_theta, llama31});
 }
 
 void apply_rope_with_cos_sin_cache_inplace(Indices positions, const Tensor& q, const Tensor& k,
@@ -42,17 +42,18 @@ void apply_rope_with_cos_sin_cache_inplace(Indices positions, const Tensor& q, c
   rotate_all(q, k, "positions", positions, CachedAngles{rotary_dim, style_of(!is_neox), cos_sin_cache});
 }
 
-std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta) {
+std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta,
+                                      const std::optional<Llama31Scaling>& llama31) {
   require(max_pos >= 1, "max_pos", max_pos, "must be at least 1");
   check_rotary_dim("rotary_dim", rotary_dim);
-  check_frequencies(rope_scale, rope_theta);
+  check_frequencies(rope_scale, rope_theta, llama31);
   const auto row = static_cast<std::size_t>(rotary_dim);
   std::vector<float> cache(static_cast<std::size_t>(max_pos) * row);
   for (std::int32_t position = 0; position < max_pos; ++position) {
     float* cosines = cache.data() + static_cast<std::size_t>(position) * row;
     float* sines = cosines + rotary_dim / 2;
     for (std::int32_t pair = 0; pair < rotary_dim / 2; ++pair) {
-      const auto r = rope_rotation<float>(position, pair, rotary_dim, rope_scale, rope_theta);
+      const auto r = rope_rotation<float>(position, pair, rotary_dim, rope_scale, rope_theta, llama31);
       cosines[pair] = r.cos;
       sines[pair] = r.sin;
     }

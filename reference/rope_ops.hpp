@@ -10,18 +10,20 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "core/rope.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::reference {
 
 // pos_ids [nnz], >= 0. rotary_dim even, at most head_dim; 0 = head_dim. interleave: pairs (2 k, 2 k + 1), else neox pairs
-// (k, k + rotary_dim / 2). Positions are divided by rope_scale.
+// (k, k + rotary_dim / 2). Positions are divided by rope_scale; with llama31 those of slow pairs alone (core/rope.hpp).
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
                                 std::int32_t rotary_dim = 0, bool interleave = false, float rope_scale = 1,
-                                float rope_theta = 10000);
+                                float rope_theta = 10000, const std::optional<Llama31Scaling>& llama31 = {});
 
 // cos_sin_cache f32 [max_pos, rotary_dim]: row p has the cosines of position p's pairs, then their sines.
 // positions [nnz], 0 .. max_pos - 1.
@@ -30,6 +32,6 @@ void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positio
 
 // The cache above, for RoPE as apply_rope_pos_ids_inplace does it: [max_pos * rotary_dim].
 std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale = 1,
-                                      float rope_theta = 10000);
+                                      float rope_theta = 10000, const std::optional<Llama31Scaling>& llama31 = {});
 
 }  // namespace flashladder::reference

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/checks.hpp"
@@ -19,6 +20,7 @@ struct ComputedAngles {
   std::int32_t rotary_dim;
   RopeStyle style;
   float rope_scale, rope_theta;
+  std::optional<Llama31Scaling> llama31;
 
   void check(const char* argument, std::int64_t index, std::int32_t position) const {
     require_element(position >= 0, argument, index, position, "must not be negative");
@@ -26,7 +28,9 @@ struct ComputedAngles {
   Rotations at(std::int32_t position) const {
     const std::span<Rotation<float>> rotations = kept<Rotation<float>, ComputedAngles>(rotary_dim / 2);
     std::int32_t pair = 0;
-    for (Rotation<float>& r : rotations) r = rope_rotation<float>(position, pair++, rotary_dim, rope_scale, rope_theta);
+    for (Rotation<float>& r : rotations) {
+      r = rope_rotation<float>(position, pair++, rotary_dim, rope_scale, rope_theta, llama31);
+    }
     return rotations;
   }
 };

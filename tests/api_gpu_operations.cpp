@@ -67,6 +67,46 @@ TEST_CASE("the operations reach the GPU") {
   for (std::int64_t i = 0; i < x.size(); ++i) CHECK(x.get(i) == doctest::Approx(expected.get(i)).epsilon(2e-3));
 }
 
+TEST_CASE("Gemma's norms, layernorm, Llama 3.1's angles and slots reach the GPU") {
+  std::mt19937 random(6);
+  const GpuStream stream;
+  const On on{Device::gpu, stream};
+  Padded x(DType::f16, {4, 256}, 0), residual(DType::f16, {4, 256}, 0), weight(DType::f16, {256}, 0);
+  Padded beta(DType::f16, {256}, 0), pool(DType::f16, {3, 2, 4, 2, 128}, 0);
+  for (Padded* p : {&x, &residual, &weight, &beta, &pool}) p->fill(random, -1, 1);
+  const gpu::DeviceBuffer x_gpu = upload(x), residual_gpu = upload(residual), weight_gpu = upload(weight);
+  const gpu::DeviceBuffer beta_gpu = upload(beta), pool_gpu = upload(pool);
+  const std::vector<std::int32_t> positions{0, 9000, 5, 131071};
+  const std::vector<std::int64_t> slots{11, -1, 0, 6};
+  const gpu::DeviceBuffer positions_gpu(positions.data(), 4 * sizeof(std::int32_t));
+  const gpu::DeviceBuffer slots_gpu(slots.data(), 4 * sizeof(std::int64_t));
+  const auto all = [&](const Tensor& t, const Tensor& r, const Tensor& w, const Tensor& b, const Tensor& kv,
+                       std::span<const std::int32_t> angles, std::span<const std::int64_t> places, const On& where) {
+    gemma_rmsnorm(t, w, t, 1e-6f, where);
+    gemma_fused_add_rmsnorm(t, r, w, 1e-6f, where);
+    layernorm(t, w, b, t, 1e-6f, where);
+    const PagedKvCache cache = paged_kv_cache(kv, KvLayout::NHD);
+    const Tensor q = contiguous(t.data, DType::f16, {4, 2, 128}), k = contiguous(r.data, DType::f16, {4, 2, 128});
+    apply_llama31_rope_pos_ids_inplace(q, k, angles, llama31_rope, where);
+    rope_pos_ids_append_paged_kv_cache(q, k, k, angles, places, cache, llama31_rope, where);
+  };
+  all(x.t(), residual.t(), weight.t(), beta.t(), pool.t(), positions, slots, {});
+  all(over(x_gpu, x.t()), over(residual_gpu, residual.t()), over(weight_gpu, weight.t()), over(beta_gpu, beta.t()),
+      over(pool_gpu, pool.t()), {positions_gpu.as<std::int32_t>(), 4}, {slots_gpu.as<std::int64_t>(), 4}, on);
+  gpu::check(cudaStreamSynchronize(stream));
+  // Five roundings to f16 behind each other, each of a number of about 1, and the CPU's and the GPU's may differ.
+  const auto check = [](const gpu::DeviceBuffer& got, const Padded& want) {
+    Padded host(DType::f16, {want.size()}, 0);
+    got.download(host.t().data);
+    int wrong = 0;
+    for (std::int64_t i = 0; i < want.size(); ++i) wrong += !(std::abs(host.get(i) - want.get(i)) <= 0.02);
+    CHECK(wrong == 0);
+  };
+  check(x_gpu, x);
+  check(residual_gpu, residual);
+  check(pool_gpu, pool);
+}
+
 TEST_CASE("RoPE and append at once on the GPU equal the CPU") {
   const std::vector<std::int32_t> ints{0, 2, 2, 3, /* page ids */ 3, 0, 1, /* last_page_len */ 1, 0, 4,
                                        /* batch indices */ 0, -1, 2, 2, /* positions */ 4, -77, 0, 3};

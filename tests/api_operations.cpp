@@ -7,8 +7,10 @@
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "reference/append.hpp"
+#include "reference/layernorm.hpp"
 #include "reference/merge_states.hpp"
 #include "reference/norm.hpp"
+#include "reference/rope_append.hpp"
 #include "reference/rope_ops.hpp"
 #include "tests/api_cases.hpp"
 #include "tests/ops_data.hpp"
@@ -121,6 +123,14 @@ TEST_CASE("on the CPU the operations are the references") {
   fused_add_rmsnorm(x.a.t(), residual.a.t(), weight.t(), 1e-5f);
   reference::fused_add_rmsnorm(x.b.t(), residual.b.t(), weight.t(), 1e-5f);
   CHECK((x.same() && residual.same()));
+  gemma_rmsnorm(x.a.t(), weight.t(), x.a.t());
+  reference::gemma_rmsnorm(x.b.t(), weight.t(), x.b.t());
+  gemma_fused_add_rmsnorm(x.a.t(), residual.a.t(), weight.t(), 1e-5f);
+  reference::gemma_fused_add_rmsnorm(x.b.t(), residual.b.t(), weight.t(), 1e-5f);
+  CHECK((x.same() && residual.same()));
+  layernorm(residual.a.t(), weight.t(), weight.t(), x.a.t(), 1e-5f);
+  reference::layernorm(residual.b.t(), weight.t(), weight.t(), x.b.t(), 1e-5f);
+  CHECK(x.same());
 
   Twins q(t, {5, 4, 16}, random), k(t, {5, 2, 16}, random);
   const std::vector<std::int32_t> positions{0, 3, 9, 2, 7};
@@ -132,6 +142,14 @@ TEST_CASE("on the CPU the operations are the references") {
   apply_rope_with_cos_sin_cache_inplace(positions, q.a.t(), k.a.t(), cos_sin, false);
   reference::apply_rope_with_cos_sin_cache_inplace(positions, q.b.t(), k.b.t(), cos_sin, false);
   CHECK((q.same() && k.same()));
+  apply_llama31_rope_pos_ids_inplace(q.a.t(), k.a.t(), positions);
+  reference::apply_rope_pos_ids_inplace(q.b.t(), k.b.t(), positions, 0, false, 8, 5e5f, Llama31Scaling{1, 4, 8192});
+  CHECK((q.same() && k.same()));
+  ops_test::check_refused("options.llama31", {&q.a, &k.a}, [&] {
+    apply_llama31_rope_pos_ids_inplace(q.a.t(), k.a.t(), positions, {.rope_scale = 8});
+  });
+  const Llama31Scaling scaling{2, 8, 512};
+  CHECK(make_cos_sin_cache(9, 16, 4, 500, scaling) == reference::make_cos_sin_cache(9, 16, 4, 500, scaling));
 }
 
 TEST_CASE("on the CPU the cache operations are the references") {
@@ -151,6 +169,10 @@ TEST_CASE("on the CPU the cache operations are the references") {
                         kv_indptr, indices, last);
   reference::append_paged_kv_cache(key.t(), value.t(), batch_indices, positions,
                                    paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD), kv_indptr, indices, last);
+  CHECK((k.same() && v.same()));
+  const std::vector<std::int64_t> slots{5, -1, 0, 15, 2, 9};
+  append_paged_kv_cache(key.t(), value.t(), slots, paged_kv_cache(k.a.t(), v.a.t(), KvLayout::NHD));
+  reference::append_paged_kv_cache(key.t(), value.t(), slots, paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD));
   CHECK((k.same() && v.same()));
   std::vector<std::int32_t> short_span(2);
   CHECK_THROWS_WITH_AS(get_seq_lens(kv_indptr, last, 4, short_span), "seq_lens = 2 entries: must have 3 entries",
@@ -198,6 +220,21 @@ TEST_CASE("RoPE and append at once are the two references; what is refused chang
                                        paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD), indptr, indices, last);
       CHECK((q.same() && k.same() && v.same()));
       CHECK(key.a.bytes() == key_before.bytes());
+
+      const std::vector<std::int64_t> slots{12, -1, 4, 1};
+      for (Twins* twins : {&q, &k, &v}) twins->b.copy(twins->a);
+      const PagedKvCache a = paged_kv_cache(k.a.t(), v.a.t(), KvLayout::NHD);
+      const PagedKvCache b = paged_kv_cache(k.b.t(), v.b.t(), KvLayout::NHD);
+      if (computed) {
+        rope_pos_ids_append_paged_kv_cache(q.a.t(), key.a.t(), value.t(), positions, slots, a, llama31_rope);
+        reference::rope_pos_ids_append_paged_kv_cache(q.b.t(), key.a.t(), value.t(), 0, false, 8, 5e5f, positions, slots, b,
+                                                      Llama31Scaling{});
+      } else {
+        rope_with_cos_sin_cache_append_paged_kv_cache(q.a.t(), key.a.t(), value.t(), cos_sin, positions, slots, a, false);
+        reference::rope_with_cos_sin_cache_append_paged_kv_cache(q.b.t(), key.a.t(), value.t(), cos_sin, false, positions,
+                                                                 slots, b);
+      }
+      CHECK((q.same() && k.same() && v.same()));
     }
   }
 }

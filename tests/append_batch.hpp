@@ -53,6 +53,20 @@ struct AppendBatch {
   }
   int nnz() const { return static_cast<int>(requests.size()); }
 
+  // Where the rows go, as slots.
+  std::vector<std::int64_t> slots(int page_size) const {
+    std::vector<std::int64_t> all;
+    for (int i = 0; i < nnz(); ++i) {
+      if (requests[i] < 0) {
+        all.push_back(-1);
+        continue;
+      }
+      const int page = indices[indptr[requests[i]] + positions[i] / page_size];
+      all.push_back(std::int64_t{page} * page_size + positions[i] % page_size);
+    }
+    return all;
+  }
+
  private:
   void add(int request, int position) {
     requests.push_back(request);

@@ -70,7 +70,12 @@ void check_append_case(const AppendCase& c, std::uint64_t seed) {
                                    batch.indptr, batch.indices, batch.last);
   const bool equal = device.equal(expected);
   CHECK_MESSAGE(equal, "seed ", seed);
-  if (!equal) info(c);
+  const DevicePools by_slots(pools);
+  const DeviceArray<std::int64_t> slots(batch.slots(c.page_size));
+  gpu::append_paged_kv_cache(key.t(), value.t(), slots.span(), by_slots.cache(), nullptr);
+  const bool slots_equal = by_slots.equal(expected);
+  CHECK_MESSAGE(slots_equal, "by slots, seed ", seed);
+  if (!equal || !slots_equal) info(c);
 }
 
 // Fused against the two steps on the same device, which tests of their own hold to the CPU.
@@ -90,20 +95,25 @@ void check_fused_case(const AppendCase& c, int q_heads, int rotary_dim, bool int
     if (batch.requests[i] < 0) rotated_positions[i] = 0;  // a row of padding has no position
   }
   const DeviceArray<std::int32_t> positions(rotated_positions);
+  const DeviceArray<std::int64_t> slots(batch.slots(c.page_size));
   for (const bool computed : {false, true}) {
     const AppendPools pools(c, batch.pages), expected(c, batch.pages);
-    const DevicePools fused(pools), steps(pools);
-    const OnDevice q_fused(q), q_steps(q), key_fused(rows.key), key_steps(rows.key);
+    const DevicePools fused(pools), steps(pools), by_slots(pools);
+    const OnDevice q_fused(q), q_steps(q), q_slots(q), key_fused(rows.key), key_steps(rows.key);
     if (computed) {
       gpu::rope_pos_ids_append_paged_kv_cache(q_fused.t(), key_fused.t(), value.t(), rotary_dim, interleave, 2, 5e5f,
                                               arrays.requests.span(), arrays.positions.span(), fused.cache(), arrays.table(),
                                               nullptr);
+      gpu::rope_pos_ids_append_paged_kv_cache(q_slots.t(), key_fused.t(), value.t(), rotary_dim, interleave, 2, 5e5f,
+                                              arrays.positions.span(), slots.span(), by_slots.cache(), nullptr);
       gpu::apply_rope_pos_ids_inplace(q_steps.t(), key_steps.t(), positions.span(), rotary_dim, interleave, 2, 5e5f,
                                       nullptr);
     } else {
       gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q_fused.t(), key_fused.t(), value.t(), cos_sin.t(), !interleave,
                                                          arrays.requests.span(), arrays.positions.span(), fused.cache(),
                                                          arrays.table(), nullptr);
+      gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q_slots.t(), key_fused.t(), value.t(), cos_sin.t(), !interleave,
+                                                         arrays.positions.span(), slots.span(), by_slots.cache(), nullptr);
       gpu::apply_rope_with_cos_sin_cache_inplace(positions.span(), q_steps.t(), key_steps.t(), cos_sin.t(), !interleave,
                                                  nullptr);
     }
@@ -121,9 +131,12 @@ void check_fused_case(const AppendCase& c, int q_heads, int rotary_dim, bool int
     const bool equal = fused.equal(expected), q_equal = q_fused.bytes() == q_expected.bytes();
     CHECK_MESSAGE(equal, "seed ", seed, " computed ", computed, " rotary ", rotary_dim, " interleave ", interleave);
     CHECK_MESSAGE(q_equal, "seed ", seed, " computed ", computed, " rotary ", rotary_dim, " interleave ", interleave);
+    const bool slots_equal = by_slots.equal(expected), q_slots_equal = q_slots.bytes() == q_expected.bytes();
+    CHECK_MESSAGE(slots_equal, "by slots, seed ", seed, " computed ", computed, " rotary ", rotary_dim);
+    CHECK_MESSAGE(q_slots_equal, "by slots, seed ", seed, " computed ", computed, " rotary ", rotary_dim);
     CHECK(key_fused.bytes() == rows.key.bytes());  // the rows themselves are only read
-    CHECK(q_fused.guards_intact());
-    if (!equal || !q_equal) info(c);
+    CHECK((q_fused.guards_intact() && q_slots.guards_intact()));
+    if (!equal || !q_equal || !slots_equal || !q_slots_equal) info(c);
   }
 }
 
@@ -196,6 +209,32 @@ TEST_CASE("append on the GPU: random cases") {
     const int rotary_dim = below(2) == 0 ? c.dim_k / 2 * 2 : 2 * (1 + below(c.dim_k / 2));
     check_fused_case(c, 1 + below(40), rotary_dim, below(2) == 0, seed);
   }
+}
+
+// What a padded graph batch does: positions of its own, which are no places, and slots that no page list knows.
+TEST_CASE("append with RoPE by slots on the GPU: positions are angles alone") {
+  const AppendCase c{.heads = 2, .page_size = 4};
+  std::mt19937 random(9);
+  Padded key(c.dtype, {4, 2, 128}), value(c.dtype, {4, 2, 128}), q(c.dtype, {4, 8, 128});
+  key.fill(random, -2, 2), value.fill(random, -2, 2), q.fill(random, -2, 2);
+  const Ints angles{1 << 20, 7, 0, 500};
+  const std::vector<std::int64_t> places{11, -1, 0, 6};
+  const AppendPools pools(c, 3), expected(c, 3);
+  const DevicePools device(pools);
+  const OnDevice q_gpu(q), key_gpu(key), value_gpu(value);
+  const DeviceArray<std::int32_t> positions(angles);
+  const DeviceArray<std::int64_t> slots(places);
+  const OnDevice q_steps(q), key_steps(key);
+  gpu::rope_pos_ids_append_paged_kv_cache(q_gpu.t(), key_gpu.t(), value_gpu.t(), 0, false, 8, 5e5f, positions.span(),
+                                          slots.span(), device.cache(), nullptr, false, Llama31Scaling{});
+  gpu::apply_rope_pos_ids_inplace(q_steps.t(), key_steps.t(), positions.span(), 0, false, 8, 5e5f, nullptr, false,
+                                  Llama31Scaling{});
+  Padded q_rotated(c.dtype, {4, 8, 128}), key_rotated(c.dtype, {4, 2, 128});
+  q_steps.fetch(q_rotated), key_steps.fetch(key_rotated);
+  for (int i = 8 * 128; i < 2 * 8 * 128; ++i) q_rotated.set(i, q.get(i));
+  reference::append_paged_kv_cache(key_rotated.t(), value.t(), places, expected.cache());
+  CHECK(q_gpu.bytes() == q_rotated.bytes());
+  CHECK(device.equal(expected));
 }
 
 TEST_CASE("get_batch_indices_positions and get_seq_lens on the GPU: the CPU reference's entries") {

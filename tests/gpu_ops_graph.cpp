@@ -4,6 +4,7 @@
 
 #include "gpu/append/append.hpp"
 #include "gpu/merge/merge_states.hpp"
+#include "gpu/norm/layernorm.hpp"
 #include "gpu/norm/norm.hpp"
 #include "gpu/rope/rope.hpp"
 #include "tests/append_batch.hpp"
@@ -42,6 +43,7 @@ class Chain {
     gpu::fused_add_rmsnorm(x_.t(), residual_.t(), weight_.t(), 1e-6f, stream, pdl);
     gpu::rmsnorm(q, head_weight_.t(), q, 1e-6f, stream, pdl);
     gpu::rmsnorm(k_.t(), head_weight_.t(), k_.t(), 1e-6f, stream, pdl);
+    gpu::layernorm(k_.t(), head_weight_.t(), head_weight_.t(), k_.t(), 1e-6f, stream, pdl);
     gpu::rope_pos_ids_append_paged_kv_cache(q, k_.t(), v_.t(), dim, false, 1, 1e4f, requests_.span(), positions_.span(),
                                             cache, table, stream, pdl);
     gpu::append_paged_kv_cache(k_.t(), v_.t(), requests_.span(), positions_.span(), cache, table, stream, pdl);

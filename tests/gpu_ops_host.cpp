@@ -2,6 +2,7 @@
 #include "gpu/append/append.hpp"
 #include "gpu/merge/merge_params.hpp"
 #include "gpu/merge/merge_states.hpp"
+#include "gpu/norm/layernorm.hpp"
 #include "gpu/norm/norm.hpp"
 #include "gpu/norm/norm_params.hpp"
 #include "gpu/rope/rope.hpp"
@@ -14,9 +15,13 @@ using namespace flashladder;
 using namespace ops_test;
 
 TEST_CASE("rope turns: every position's rotation is the exact one to float precision") {
-  const RopeCase cases[] = {{}, {.rotary_dim = 64, .scale = 8, .theta = 500000}, {.scale = 0.125f}};
+  // The second differs from the third by its scaling alone: the table that a thread keeps must not be taken for it.
+  const RopeCase cases[] = {{}, {.rotary_dim = 64, .scale = 8, .theta = 500000},
+                            {.rotary_dim = 64, .scale = 8, .theta = 500000, .llama31 = Llama31Scaling{}},
+                            {.rotary_dim = 64, .scale = 8, .theta = 500000, .llama31 = Llama31Scaling{1, 4, 4096}},
+                            {.scale = 0.125f}};
   for (const RopeCase& c : cases) {
-    const gpu::RopeTurns turns = gpu::rope_turns(c.rotary_dim, c.scale, c.theta);
+    const gpu::RopeTurns turns = gpu::rope_turns(c.rotary_dim, c.scale, c.theta, c.llama31);
     for (const std::int32_t position : {0, 1, 2, 3, 777, 100003, 1 << 20, 1000000007, 2147483647}) {
       for (int pair = 0; pair < c.rotary_dim / 2; ++pair) {
         const Rotation<float> got = gpu::rotation_by(position, turns.per_position[pair]);
@@ -124,6 +129,12 @@ TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
     gpu::fused_add_rmsnorm(xf.t(), residual.t(), wf.t(), 1e-6f, nullptr);
   });
 
+  check_refused("weight", {&x}, [&] { gpu::gemma_rmsnorm(x.t(), w7.t(), x.t(), 1e-6f, nullptr); });
+  check_refused("residual", {&x}, [&] { gpu::gemma_fused_add_rmsnorm(x.t(), x.t(), w.t(), 1e-6f, nullptr); });
+  check_refused("gamma", {&x}, [&] { gpu::layernorm(x.t(), w7.t(), w.t(), x.t(), 1e-6f, nullptr); });
+  check_refused("beta", {&x}, [&] { gpu::layernorm(x.t(), wf.t(), w.t(), x.t(), 1e-6f, nullptr); });
+  check_refused("input", {&xf}, [&] { gpu::layernorm(xf.t(), wf.t(), wf.t(), xf.t(), 1e-6f, nullptr); });
+
   Padded q(DType::f16, {4, 2, 600}), k(DType::f16, {4, 1, 600}), k5(DType::f16, {5, 1, 600}), qf(DType::f32, {4, 2, 600});
   Padded kf(DType::f32, {4, 1, 600}), half(DType::f16, {9, 64}), wide(DType::f32, {9, 602}), cache(DType::f32, {9, 64});
   const std::vector<std::int32_t> positions(4, 0);
@@ -138,6 +149,9 @@ TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
   rope("rotary_dim", q.t(), k.t(), 7, 1);
   rope("rotary_dim", q.t(), k.t(), 0, 1);  // 600: more pairs than a kernel's parameters hold
   rope("rope_scale", q.t(), k.t(), 64, 0);
+  check_refused("high_freq_factor", {&q}, [&] {
+    gpu::apply_rope_pos_ids_inplace(q.t(), k.t(), pos, 64, false, 8, 5e5f, nullptr, false, Llama31Scaling{4, 4, 8192});
+  });
   check_refused("cos_sin_cache", {}, [&] {
     gpu::apply_rope_with_cos_sin_cache_inplace(pos, q.t(), k.t(), half.t(), true, nullptr);
   });
@@ -157,6 +171,18 @@ TEST_CASE("operations on the GPU refuse what they can't compute, by name") {
   });
   check_refused("paged_kv_indptr", {&pages}, [&] {
     gpu::append_paged_kv_cache(k.t(), value.t(), pos, pos, kv, short_table, nullptr);
+  });
+  const std::vector<std::int64_t> slots{0, -1, 1};
+  check_refused("slot_mapping", {&pages}, [&] { gpu::append_paged_kv_cache(k.t(), value.t(), slots, kv, nullptr); });
+  const std::vector<std::int64_t> four(4, -1);
+  PagedKvCache huge = kv;  // no page of it is touched: its strides reach nowhere
+  huge.num_pages = 1 << 28;
+  check_refused("paged_kv_cache", {&pages}, [&] { gpu::append_paged_kv_cache(k.t(), value.t(), four, huge, nullptr); });
+  check_refused("positions", {&pages}, [&] {
+    gpu::rope_pos_ids_append_paged_kv_cache(q.t(), k.t(), value.t(), 64, false, 1, 1e4f, pos.first(3), four, kv, nullptr);
+  });
+  check_refused("q", {&pages}, [&] {
+    gpu::rope_with_cos_sin_cache_append_paged_kv_cache(k.t(), k.t(), value.t(), cache.t(), true, pos, four, kv, nullptr);
   });
   check_refused("q", {&pages}, [&] {  // q and append_key are one tensor
     gpu::rope_with_cos_sin_cache_append_paged_kv_cache(k.t(), k.t(), value.t(), cache.t(), true, pos, pos, kv, table,

@@ -28,9 +28,9 @@ std::vector<std::int64_t> shape_of(const NormCase& c) {
   return c.heads == 0 ? std::vector{c.n, c.d} : std::vector{c.n, c.heads, c.d};
 }
 
-// sums[i] is what row element i is normalised from (float already).
-void check_rows(DType dtype, const NormCase& c, const std::vector<double>& sums, const Padded& weight, double eps,
-                const Padded& got, const Padded& cpu) {
+// sums[i] is what row element i is normalised from (float already), added what is added to the weight (one more rounding).
+void check_rows(DType dtype, const NormCase& c, const std::vector<double>& sums, const Padded& weight, double added,
+                double eps, const Padded& got, const Padded& cpu) {
   Wrong wrong;
   for (std::int64_t row = 0; row * c.d < got.size(); ++row) {
     double squares = 0;
@@ -38,36 +38,36 @@ void check_rows(DType dtype, const NormCase& c, const std::vector<double>& sums,
     const double scale = 1 / std::sqrt(squares / static_cast<double>(c.d) + eps);
     for (std::int64_t i = 0; i < c.d; ++i) {
       const std::int64_t at = row * c.d + i;
-      const double exact = sums[at] * scale * weight.get(i);
-      wrong.check(dtype, at, got.get(at), exact, norm_slack(c.d) * std::abs(exact), cpu.get(at));
+      const double exact = sums[at] * scale * (added + weight.get(i));
+      wrong.check(dtype, at, got.get(at), exact, (norm_slack(c.d) + added * u) * std::abs(exact), cpu.get(at));
     }
   }
   CHECK_MESSAGE(wrong.count() == 0, wrong.first());
 }
 
-void check_rmsnorm_case(DType dtype, const NormCase& c, std::uint64_t seed) {
-  INFO("rmsnorm ", name_of(dtype), " n ", c.n, " heads ", c.heads, " d ", c.d, " pad ", c.pad, " in place ", c.in_place,
+void check_rmsnorm_case(DType dtype, const NormCase& c, std::uint64_t seed, bool gemma) {
+  INFO((gemma ? "gemma_rmsnorm " : "rmsnorm "), name_of(dtype), " n ", c.n, " heads ", c.heads, " d ", c.d, " pad ", c.pad, " in place ", c.in_place,
        " seed ", seed);
   std::mt19937 random(static_cast<unsigned>(seed));
   Padded x(dtype, shape_of(c), c.pad), weight(dtype, {c.d}, c.pad), cpu(dtype, shape_of(c), c.pad);
   x.fill(random, -3, 3);
   weight.fill(random, -2, 2);
-  reference::rmsnorm(x.t(), weight.t(), cpu.t(), 1e-5f);
+  (gemma ? reference::gemma_rmsnorm : reference::rmsnorm)(x.t(), weight.t(), cpu.t(), 1e-5f);
   Padded got(dtype, shape_of(c), c.pad);
   const OnDevice input(x), w(weight), output(got);
   const OnDevice& out = c.in_place ? input : output;
-  gpu::rmsnorm(input.t(), w.t(), out.t(), 1e-5f, nullptr);
+  (gemma ? gpu::gemma_rmsnorm : gpu::rmsnorm)(input.t(), w.t(), out.t(), 1e-5f, nullptr, false);
   out.fetch(got);
   std::vector<double> sums(x.size());
   for (std::int64_t i = 0; i < x.size(); ++i) sums[i] = x.get(i);
-  check_rows(dtype, c, sums, weight, static_cast<double>(1e-5f), got, cpu);
+  check_rows(dtype, c, sums, weight, gemma ? 1 : 0, static_cast<double>(1e-5f), got, cpu);
   CHECK(got.padding_untouched());
   CHECK(out.guards_intact());
   if (!c.in_place) CHECK(input.bytes() == x.bytes());
 }
 
-void check_fused_case(DType dtype, const NormCase& c, std::uint64_t seed) {
-  INFO("fused_add_rmsnorm ", name_of(dtype), " n ", c.n, " d ", c.d, " pad ", c.pad, " seed ", seed);
+void check_fused_case(DType dtype, const NormCase& c, std::uint64_t seed, bool gemma) {
+  INFO((gemma ? "gemma_fused_add_rmsnorm " : "fused_add_rmsnorm "), name_of(dtype), " n ", c.n, " d ", c.d, " pad ", c.pad, " seed ", seed);
   std::mt19937 random(static_cast<unsigned>(seed));
   Padded x(dtype, {c.n, c.d}, c.pad), residual(dtype, {c.n, c.d}, 2 * c.pad), weight(dtype, {c.d}, c.pad);
   x.fill(random, 0.5, 2);
@@ -76,12 +76,12 @@ void check_fused_case(DType dtype, const NormCase& c, std::uint64_t seed) {
   std::vector<double> sums(x.size());
   for (std::int64_t i = 0; i < x.size(); ++i) sums[i] = static_cast<float>(x.get(i)) + static_cast<float>(residual.get(i));
   const OnDevice input(x), other(residual), w(weight);
-  gpu::fused_add_rmsnorm(input.t(), other.t(), w.t(), 1e-6f, nullptr);
-  reference::fused_add_rmsnorm(x.t(), residual.t(), weight.t(), 1e-6f);
+  (gemma ? gpu::gemma_fused_add_rmsnorm : gpu::fused_add_rmsnorm)(input.t(), other.t(), w.t(), 1e-6f, nullptr, false);
+  (gemma ? reference::gemma_fused_add_rmsnorm : reference::fused_add_rmsnorm)(x.t(), residual.t(), weight.t(), 1e-6f);
   Padded got(dtype, {c.n, c.d}, c.pad), got_residual(dtype, {c.n, c.d}, 2 * c.pad);
   input.fetch(got);
   other.fetch(got_residual);
-  check_rows(dtype, c, sums, weight, static_cast<double>(1e-6f), got, x);
+  check_rows(dtype, c, sums, weight, gemma ? 1 : 0, static_cast<double>(1e-6f), got, x);
   CHECK(got_residual.bytes() == residual.bytes());  // one addition and one rounding: bit for bit
   CHECK(got.padding_untouched());
   CHECK(input.guards_intact());
@@ -104,22 +104,26 @@ const NormCase big[] = {{40003, 0, 128}, {30001, 1, 64}, {5000, 9, 128}, {9001, 
 TEST_CASE("rmsnorm on the GPU: equals the exact answer rounded once and the CPU reference") {
   for (const DType dtype : gpu_dtypes) {
     for (NormCase c : norm_shapes) {
-      check_rmsnorm_case(dtype, c, 1);
+      check_rmsnorm_case(dtype, c, 1, false);
       c.in_place = true;
-      check_rmsnorm_case(dtype, c, 2);
+      check_rmsnorm_case(dtype, c, 2, true);
     }
   }
-  for (const NormCase& c : big) check_rmsnorm_case(c.d % 3 == 0 ? DType::f16 : DType::bf16, c, 3);
+  for (const NormCase& c : big) {
+    for (const bool gemma : {false, true}) check_rmsnorm_case(c.d % 3 == 0 ? DType::f16 : DType::bf16, c, 3, gemma);
+  }
 }
 
 TEST_CASE("fused_add_rmsnorm on the GPU: the residual is rounded and the norm takes the sum that was not") {
   for (const DType dtype : gpu_dtypes) {
     for (const NormCase& c : norm_shapes) {
-      if (c.heads == 0) check_fused_case(dtype, c, 4);
+      for (const bool gemma : {false, true}) {
+        if (c.heads == 0) check_fused_case(dtype, c, 4, gemma);
+      }
     }
   }
   for (const NormCase& c : big) {
-    if (c.heads == 0) check_fused_case(c.d % 3 == 0 ? DType::bf16 : DType::f16, c, 5);
+    if (c.heads == 0) check_fused_case(c.d % 3 == 0 ? DType::bf16 : DType::f16, c, 5, c.d % 2 == 0);
   }
 }
 
@@ -158,6 +162,24 @@ TEST_CASE("norms on the GPU: rows of any numbers equal long double") {
   }
 }
 
+TEST_CASE("norms on the GPU: a weight of -0 keeps its sign, and with Gemma's it is one") {
+  for (const auto& [d, pad] : {std::pair{64, 8}, {4096, 8}, {61, 3}}) {
+    Padded x(DType::bf16, {2, d}, pad), weight(DType::bf16, {d}, pad), got(DType::bf16, {2, d}, pad);
+    for (std::int64_t i = 0; i < x.size(); ++i) x.set(i, 1);
+    for (int i = 0; i < d; ++i) weight.set(i, i % 2 == 0 ? -0.0 : 0.0);
+    const OnDevice input(x), w(weight), out(got);
+    gpu::rmsnorm(input.t(), w.t(), out.t(), 0, nullptr);
+    out.fetch(got);
+    int wrong = 0;
+    for (std::int64_t i = 0; i < x.size(); ++i) wrong += got.get(i) != 0 || std::signbit(got.get(i)) != (i % d % 2 == 0);
+    CHECK(wrong == 0);
+    gpu::gemma_rmsnorm(input.t(), w.t(), out.t(), 0, nullptr);
+    out.fetch(got);
+    for (std::int64_t i = 0; i < x.size(); ++i) wrong += got.get(i) != 1;
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("norms on the GPU: random shapes") {
   const int cases = test::options().cases > 0 ? test::options().cases : 100;
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
@@ -171,7 +193,8 @@ TEST_CASE("norms on the GPU: random shapes") {
                .pad = std::int64_t{any(0, 2)} * 8, .in_place = any(0, 1) == 1};
     if (any(0, 3) == 0) c.pad = any(0, 9);
     const DType dtype = any(0, 1) == 0 ? DType::f16 : DType::bf16;
-    check_rmsnorm_case(dtype, c, seed);
-    if (c.heads == 0) check_fused_case(dtype, c, seed);
+    const bool gemma = any(0, 2) == 0;
+    check_rmsnorm_case(dtype, c, seed, gemma);
+    if (c.heads == 0) check_fused_case(dtype, c, seed, gemma);
   }
 }

@@ -56,7 +56,7 @@ void check_case(DType dtype, const RopeCase& c, std::int32_t most_position, std:
        c.rotary_dim, " interleave ", c.interleave, " pad ", c.pad, " seed ", seed);
   std::mt19937 random(static_cast<unsigned>(seed));
   const std::int32_t max_pos = 700;
-  const std::vector<float> cache = reference::make_cos_sin_cache(max_pos, c.rotary_dim, c.scale, c.theta);
+  const std::vector<float> cache = reference::make_cos_sin_cache(max_pos, c.rotary_dim, c.scale, c.theta, c.llama31);
   Padded table(DType::f32, {max_pos, c.rotary_dim}, c.pad % 4 == 0 ? 4 : 1);
   for (std::int64_t i = 0; i < table.size(); ++i) table.set(i, cache[i]);
   for (const bool computed : {false, true}) {
@@ -76,8 +76,9 @@ void check_case(DType dtype, const RopeCase& c, std::int32_t most_position, std:
     }
     if (computed) {
       gpu::apply_rope_pos_ids_inplace(q.t(), k.t(), device_positions.span(), c.rotary_dim, c.interleave, c.scale, c.theta,
-                                      nullptr);
-      reference::apply_rope_pos_ids_inplace(cpu.q.t(), cpu.k.t(), positions, c.rotary_dim, c.interleave, c.scale, c.theta);
+                                      nullptr, false, c.llama31);
+      reference::apply_rope_pos_ids_inplace(cpu.q.t(), cpu.k.t(), positions, c.rotary_dim, c.interleave, c.scale, c.theta,
+                                            c.llama31);
     } else {
       gpu::apply_rope_with_cos_sin_cache_inplace(device_positions.span(), q.t(), k.t(), device_table.t(), !c.interleave,
                                                  nullptr);
@@ -130,6 +131,18 @@ TEST_CASE("RoPE on the GPU: angles are as good at the last position as at the fi
     c.scale = 0.25;  // frequencies above 1
     check_case(DType::f16, c, 1 << 24, 3);
   }
+}
+
+TEST_CASE("RoPE on the GPU: Llama 3.1's angles, and a call without them in between") {
+  RopeCase c{.nnz = 40, .q_heads = 4, .k_heads = 1, .scale = 8, .theta = 500000, .llama31 = Llama31Scaling{}};
+  check_case(DType::bf16, c, 131071, 4);
+  c.interleave = true;
+  check_case(DType::f16, c, 2147483647, 5);
+  c.llama31 = {};
+  check_case(DType::f16, c, 131071, 6);
+  c.llama31 = {.low_freq_factor = 2, .high_freq_factor = 8, .old_context_len = 1000};
+  c.rotary_dim = 70;
+  check_case(DType::bf16, c, 131071, 7);
 }
 
 TEST_CASE("RoPE on the GPU: random shapes") {

@@ -153,7 +153,7 @@ def damages(tree):
   header = tree.header_dir / "core" / "tensor.hpp"
   edit = lambda path, old, new: path.write_text(path.read_text().replace(old, new))
   yield "a header is missing", header.unlink
-  yield "a header too many", lambda: (tree.header_dir / "core" / "rope.hpp").write_text("")
+  yield "a header too many", lambda: (tree.header_dir / "core" / "swizzle.hpp").write_text("")
   yield "an include as in the source tree", lambda: edit(header, "<flashladder/core/half.hpp>", '"core/half.hpp"')
   yield "another version", lambda: edit(tree.header_dir / "version.h", "PATCH 0", "PATCH 1")
   yield "a function that is only declared", lambda: edit(tree.header_dir / "flashladder.h", "fl_rmsnorm(", "fl_rmsnorm2(")

@@ -8,8 +8,8 @@ Importable: `declared(root)` and `compiled(build)` give the names, `problem(path
 """
 import pathlib, re, sys, tempfile
 
-# A folder of gpu/ and how its kernels' names begin. A new folder gets its line here and in docs/conventions.md.
-FAMILIES = {"attention": "attention", "decode": "decode", "prefill": "prefill", "merge": "merge", "norm": "rmsnorm",
+# A folder of gpu/ and how its kernels' names begin (several words: a regular expression). A new folder gets its line here and in docs/conventions.md.
+FAMILIES = {"attention": "attention", "decode": "decode", "prefill": "prefill", "merge": "merge", "norm": "(rms|layer)norm",
             "rope": "rope", "append": "append"}
 COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.S)
 RUNG = re.compile(r"([dp]\d+)_\w+\.cuh?")
@@ -92,7 +92,8 @@ def selftest():
   assert function_name("_ZN11flashladder3gpu2d316decode_d3_kernelINS0_1SIfEEEEvT_") == "decode_d3_kernel"
   assert function_name("_Z6kerneli") == "kernel" and function_name("plain_kernel") == "plain_kernel"
   right = {"decode/d3_a.cu": "decode_d3_kernel", "prefill/p11_b.cu": "prefill_p11_kernel",
-           "norm/norm.cu": "rmsnorm_row_kernel", "append/append.cu": "append_kernel", "traffic.cu": "traffic_read_kernel"}
+           "norm/norm.cu": "rmsnorm_row_kernel", "norm/layernorm.cu": "layernorm_row_kernel",
+           "append/append.cu": "append_kernel", "traffic.cu": "traffic_read_kernel"}
   wrong = {"decode/d3_a.cu": ["kernel", "decode_d2_kernel", "d3_kernel", "decode_d3"], "norm/norm.cu": ["norm_row_kernel"],
            "prefill/compact_pages.cu": ["compact_kernel"], "traffic.cu": ["read_kernel"], "other/x.cu": ["other_kernel"]}
   for path, name in right.items():

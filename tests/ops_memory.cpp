@@ -4,6 +4,7 @@
 
 #include "core/checks.hpp"
 #include "reference/append.hpp"
+#include "reference/layernorm.hpp"
 #include "reference/merge_states.hpp"
 #include "reference/norm.hpp"
 #include "reference/rope_append.hpp"
@@ -236,14 +237,18 @@ TEST_CASE("operations on the CPU allocate nothing after a thread's first call") 
     const PagedKvCache cache = paged_kv_cache(k_pages.t(), v_pages.t(), KvLayout::NHD);
     Ints seq_lens(2), requests(4), positions(4);
     const Ints append_indptr{0, 1, 3}, indptr{0, 2, 2, 2, 4, 5};
+    const std::vector<std::int64_t> slots{5, -1, 0};
     const auto all = [&] {
       reference::rmsnorm(x.t(), w.t(), y.t());
       reference::fused_add_rmsnorm(x.t(), y.t(), w.t());
+      reference::layernorm(x.t(), w.t(), w.t(), y.t());
       reference::apply_rope_pos_ids_inplace(q.t(), k.t(), a.positions);
       reference::apply_rope_with_cos_sin_cache_inplace(a.positions, q.t(), k.t(), cos_sin);
       reference::get_seq_lens(a.indptr, a.last, 2, seq_lens);
       reference::get_batch_indices_positions(append_indptr, seq_lens, requests, positions);
       reference::append_paged_kv_cache(k.t(), value.t(), a.requests, a.positions, cache, a.indptr, a.indices, a.last);
+      reference::append_paged_kv_cache(k.t(), value.t(), slots, cache);
+      reference::rope_pos_ids_append_paged_kv_cache(q.t(), k.t(), value.t(), 32, false, 1, 1e4f, a.positions, slots, cache);
       reference::rope_pos_ids_append_paged_kv_cache(q.t(), k.t(), value.t(), 32, false, 1, 1e4f, a.requests, a.positions,
                                                     cache, a.table());
       reference::rope_with_cos_sin_cache_append_paged_kv_cache(q.t(), k.t(), value.t(), cos_sin, true, a.requests,

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 #include <vector>
 
+#include "tests/llama31_exact.hpp"
 #include "tests/ops_data.hpp"
 
 namespace ops_test {
@@ -13,6 +15,7 @@ struct RopeCase {
   bool interleave = false;
   std::int64_t pad = 8;
   float scale = 1, theta = 10000;
+  std::optional<flashladder::Llama31Scaling> llama31 = {};
 };
 
 struct LongRotation {
@@ -20,7 +23,8 @@ struct LongRotation {
 };
 // Its own error, position * 2^-64 turn or so, is nothing beside the slacks below.
 inline LongRotation exact_rotation(std::int32_t position, int pair, const RopeCase& c) {
-  const long double frequency = std::pow(static_cast<long double>(c.theta), -2.0L * pair / c.rotary_dim) / c.scale;
+  const long double f = std::pow(static_cast<long double>(c.theta), -2.0L * pair / c.rotary_dim);
+  const long double frequency = c.llama31 ? llama31_frequency<long double>(f, c.scale, *c.llama31) : f / c.scale;
   const long double angle = std::fmod(position * frequency, 2 * std::acos(-1.0L));
   return {std::cos(angle), std::sin(angle)};
 }

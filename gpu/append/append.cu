@@ -19,8 +19,10 @@
 #include "gpu/append/page_table_arguments.hpp"
 #include "gpu/arguments.hpp"
 #include "gpu/device.hpp"
+#include "gpu/index_entry.cuh"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
+#include "gpu/slot_halves.hpp"
 
 namespace flashladder::gpu {
 namespace {
@@ -39,7 +41,8 @@ __global__ void __launch_bounds__(2 * tokens_in_block * warp) append_kernel(cons
   griddepcontrol_wait();  // the previous kernel on the stream may still write rows and index arrays, or read the pages
   griddepcontrol_launch_dependents();
   if (token >= p.nnz) return;
-  const std::int32_t request = p.batch_indices[token], position = p.positions[token];
+  const std::int32_t request = index_entry(p.batch_indices, p.index_bytes, token);
+  const std::int32_t position = index_entry(p.positions, p.index_bytes, token);
   const HeadRows& rows = is_v ? p.v : p.k;
   const std::int32_t heads = at < rows.dim ? rows.num_heads : 0;  // that this lane has a piece of
   const Piece* from = static_cast<const Piece*>(rows.data) + token * rows.token + first * rows.head + at;
@@ -52,7 +55,7 @@ __global__ void __launch_bounds__(2 * tokens_in_block * warp) append_kernel(cons
   __syncwarp();  // closes no hazard: without it ptxas moves the loads below the exit, where they wait for the batch index
   if (request < 0) return;  // a row of padding: its position and what was loaded of it mean nothing
   const KvStrides& strides = is_v ? p.kv.v_strides : p.kv.k_strides;
-  const KvSlot slot = p.kv.pages.locate_from(p.indptr[request], position);
+  const KvSlot slot = p.kv.pages.locate_from(p.indptr ? p.indptr[request] : 0, position);
   Piece* to = static_cast<Piece*>(is_v ? p.kv.v : p.kv.k) + strides.offset(slot, first) + at;
   const std::int64_t to_step = step * strides.head;
 #pragma unroll
@@ -92,6 +95,15 @@ void launch_append(AppendParams p, std::int64_t element_bytes, cudaStream_t stre
          stream, p);
 }
 
+void launch_append(const AppendParams& p, DType dtype, cudaStream_t stream, bool enable_pdl) {
+  const auto element = static_cast<std::int64_t>(size_of(dtype));
+  const bool aligned = divides(16, p.k, p.kv.k_strides, element) && divides(16, p.v, p.kv.v_strides, element) &&
+                       is_aligned(p.k.data) && is_aligned(p.v.data) && is_aligned(p.kv.k) && is_aligned(p.kv.v);
+  if (aligned) return launch_append<uint4>(p, element, stream, enable_pdl);
+  if (element == 2) return launch_append<std::uint16_t>(p, element, stream, enable_pdl);
+  launch_append<std::uint32_t>(p, element, stream, enable_pdl);
+}
+
 }  // namespace
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
@@ -106,12 +118,20 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
                        .kv = kv_pages(cache, table.paged_kv_indices.data()), .indptr = table.paged_kv_indptr.data(),
                        .batch_indices = batch_indices.data(), .positions = positions.data(),
                        .nnz = static_cast<std::int32_t>(batch_indices.size())};
-  const auto element = static_cast<std::int64_t>(size_of(cache.dtype));
-  const bool aligned = divides(16, p.k, p.kv.k_strides, element) && divides(16, p.v, p.kv.v_strides, element) &&
-                       is_aligned(p.k.data) && is_aligned(p.v.data) && is_aligned(p.kv.k) && is_aligned(p.kv.v);
-  if (aligned) return launch_append<uint4>(p, element, stream, enable_pdl);
-  if (element == 2) return launch_append<std::uint16_t>(p, element, stream, enable_pdl);
-  launch_append<std::uint32_t>(p, element, stream, enable_pdl);
+  launch_append(p, cache.dtype, stream, enable_pdl);
+}
+
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache,
+                           cudaStream_t stream, bool enable_pdl) {
+  const PagedKvCache& cache = paged_kv_cache;
+  const SlotHalves slots = slot_halves(slot_mapping, cache);
+  check_append(append_key, append_value, slot_mapping, cache);
+  require_int32_shape("append_key", append_key);
+  const AppendParams p{.k = head_rows(append_key), .v = head_rows(append_value), .kv = kv_pages(cache, nullptr),
+                       .batch_indices = slots.requests, .positions = slots.positions, .index_bytes = slots.index_bytes,
+                       .nnz = static_cast<std::int32_t>(slot_mapping.size())};
+  launch_append(p, cache.dtype, stream, enable_pdl);
 }
 
 }  // namespace flashladder::gpu

@@ -15,10 +15,12 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/kv_cache.hpp"
 #include "core/op_checks.hpp"
+#include "core/rope.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::gpu {
@@ -34,7 +36,15 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
                            const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
                            bool enable_pdl = false);
 
-// The same for f16 and bf16, with k rotated to its position on its way into the page, and q [nnz, num_qo_heads,
+// The same by slots: row i goes to entry slot_mapping[i] % page_size of page slot_mapping[i] / page_size. slot_mapping [nnz],
+// int64; -1: the row is padding and goes nowhere. What the slots are can't be checked, like all that lies on the device. A
+// pool of more than 2^31 - 1 slots is refused.
+// Compulsory bytes: those above.
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache,
+                           cudaStream_t stream, bool enable_pdl = false);
+
+// RoPE and append, for f16 and bf16: k is rotated to its position on its way into the page, and q [nnz, num_qo_heads,
 // head_dim_qk] rotated in place; append_key itself keeps its bits. Equals apply_rope_*_inplace(q, append_key) and then
 // append_paged_kv_cache, bit for bit. Rows with batch index -1 are not rotated either. (Arguments: gpu/rope/rope.hpp.)
 // Compulsory bytes: those of the append, 4 nnz num_qo_heads rotary_dim, and 4 rotary_dim for each row of the cache used.
@@ -48,7 +58,20 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                         const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
-                                        bool enable_pdl = false);
+                                        bool enable_pdl = false, const std::optional<Llama31Scaling>& llama31 = {});
+
+// The same by slots: positions [nnz] are angles alone, and a row's place is slot_mapping [nnz]. Rows with slot -1 are padding.
+void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
+                                                   const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
+                                                   bool is_neox, std::span<const std::int32_t> positions,
+                                                   std::span<const std::int64_t> slot_mapping,
+                                                   const PagedKvCache& paged_kv_cache, cudaStream_t stream,
+                                                   bool enable_pdl = false);
+void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
+                                        std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
+                                        std::span<const std::int32_t> positions, std::span<const std::int64_t> slot_mapping,
+                                        const PagedKvCache& paged_kv_cache, cudaStream_t stream, bool enable_pdl = false,
+                                        const std::optional<Llama31Scaling>& llama31 = {});
 
 // Rows append_indptr[b] .. append_indptr[b + 1] - 1 are the *last* tokens of request b, whose length with them is
 // seq_lens[b]; rows from append_indptr[batch] on (padding) get batch index -1, position 0.

@@ -12,9 +12,11 @@ namespace flashladder::gpu {
 struct AppendParams {
   HeadRows k, v;                                 // the new rows
   KvPages kv;                                    // where they go
-  const std::int32_t* indptr = nullptr;          // [num_requests + 1], where each request's pages begin
-  const std::int32_t* batch_indices = nullptr;   // [nnz]
-  const std::int32_t* positions = nullptr;       // [nnz]
+  // By requests and positions, or by slots (gpu/slot_halves.hpp).
+  const std::int32_t* indptr = nullptr;          // [num_requests + 1], where each request's pages begin; null: by slots
+  const std::int32_t* batch_indices = nullptr;   // [nnz], every index_bytes
+  const std::int32_t* positions = nullptr;       // [nnz], every index_bytes
+  std::int32_t index_bytes = 4;
   std::int32_t nnz = 0;
 };
 

@@ -35,20 +35,43 @@ void launch_norm(const NormParams& p, DType dtype, cudaStream_t stream, bool ena
   launch_norm<BFloat16, add>(p, stream, enable_pdl);
 }
 
+constexpr float gemma = 1, plain = NormParams{}.added;  // what is added to the weight
+
+void norm(const ConstTensor& input, const ConstTensor& weight, float added, const Tensor& out, float eps,
+          cudaStream_t stream, bool enable_pdl) {
+  check_rmsnorm(input, weight, out, eps);
+  NormParams params = norm_params(input, out, weight, eps);
+  params.added = added;
+  launch_norm<false>(params, input.dtype, stream, enable_pdl);
+}
+
+void fused_add_norm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float added, float eps,
+                    cudaStream_t stream, bool enable_pdl) {
+  check_fused_add_rmsnorm(input, residual, weight, eps);
+  NormParams params = norm_params(input, input, weight, eps);
+  params.residual = {residual.data, residual.strides[0], 0};
+  params.added = added;
+  launch_norm<true>(params, input.dtype, stream, enable_pdl);
+}
+
 }  // namespace
 
 void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, cudaStream_t stream,
              bool enable_pdl) {
-  check_rmsnorm(input, weight, out, eps);
-  launch_norm<false>(norm_params(input, out, weight, eps), input.dtype, stream, enable_pdl);
+  norm(input, weight, plain, out, eps, stream, enable_pdl);
 }
-
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,
                        cudaStream_t stream, bool enable_pdl) {
-  check_fused_add_rmsnorm(input, residual, weight, eps);
-  NormParams params = norm_params(input, input, weight, eps);
-  params.residual = {residual.data, residual.strides[0], 0};
-  launch_norm<true>(params, input.dtype, stream, enable_pdl);
+  fused_add_norm(input, residual, weight, plain, eps, stream, enable_pdl);
+}
+
+void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, cudaStream_t stream,
+                   bool enable_pdl) {
+  norm(input, weight, gemma, out, eps, stream, enable_pdl);
+}
+void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,
+                             cudaStream_t stream, bool enable_pdl) {
+  fused_add_norm(input, residual, weight, gemma, eps, stream, enable_pdl);
 }
 
 }  // namespace flashladder::gpu

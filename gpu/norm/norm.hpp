@@ -27,4 +27,10 @@ void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& 
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,
                        cudaStream_t stream, bool enable_pdl = false);
 
+// The same with 1 + weight.
+void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, cudaStream_t stream,
+                   bool enable_pdl = false);
+void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,
+                             cudaStream_t stream, bool enable_pdl = false);
+
 }  // namespace flashladder::gpu

@@ -16,6 +16,7 @@ struct NormRows {
 struct NormParams {
   NormRows input{}, out{}, residual{};  // residual: fused_add_rmsnorm only, where out is input
   const void* weight = nullptr;    // [d]
+  float added = -0.0f;             // to each weight: 1 for Gemma, else -0, which leaves any float as it is, -0 too
   std::uint32_t rows = 0, num_heads = 1;
   std::int32_t d = 0;
   float inverse_d = 1, eps = 0;

@@ -201,7 +201,7 @@ struct NormLanes {
       const Float8 w = to_floats<Element>(weight[c]);
       Float8 y = values(pieces, r, c);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * scale * w.at[i];
+      for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * scale * (w.at[i] + p.added);
       store(p.out, r, c, y);
     }
   }
@@ -240,7 +240,7 @@ struct NormLanes {
         const Float8 w = has(c) ? to_floats<Element>(static_cast<const uint4*>(p.weight)[lane + c * lanes]) : Float8{};
         Float8 y = values_again(pieces, r, c);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * power * scale * w.at[i];
+        for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * power * scale * (w.at[i] + p.added);
         store(p.out, r, c, y);
       }
     }

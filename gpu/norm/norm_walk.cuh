@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(1024) rmsnorm_walk_kernel(const __grid_constan
       const Values w = Values::from(weight[i]);
       if constexpr (add) residual[i] = values.rounded();  // the norm goes on with the sum that is not rounded
 #pragma unroll
-      for (int e = 0; e < Values::elements; ++e) values.at[e] = values.at[e] * power * scale * w.at[e];
+      for (int e = 0; e < Values::elements; ++e) values.at[e] = values.at[e] * power * scale * (w.at[e] + p.added);
       y[i] = values.rounded();
     }
   }

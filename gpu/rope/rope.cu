@@ -71,11 +71,11 @@ void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positio
 
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
                                 std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
-                                cudaStream_t stream, bool enable_pdl) {
+                                cudaStream_t stream, bool enable_pdl, const std::optional<Llama31Scaling>& llama31) {
   check_on_gpu(q, k, "pos_ids", pos_ids);
-  const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta);
+  const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta, llama31);
   launch_in_place(rope_call(q, k, pos_ids, rotated, style_of(interleave), stream, enable_pdl), true,
-                  ComputedAngles{rope_turns(rotated, rope_scale, rope_theta)});
+                  ComputedAngles{rope_turns(rotated, rope_scale, rope_theta, llama31)});
 }
 
 }  // namespace flashladder::gpu

@@ -18,8 +18,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
+#include "core/rope.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::gpu {
@@ -31,9 +33,11 @@ void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positio
                                            bool enable_pdl = false);
 
 // pos_ids [nnz], device, >= 0. rotary_dim even, at most head_dim and 512; 0 = head_dim. interleave: pairs (2 k, 2 k + 1),
-// else neox pairs (k, k + rotary_dim / 2). Angles are reduced exactly (gpu/rope/turns.hpp), at any position.
+// else neox pairs (k, k + rotary_dim / 2). Angles are reduced exactly (gpu/rope/turns.hpp), at any position. llama31
+// (core/rope.hpp) changes the table of frequencies that the kernel is given, and nothing on the device.
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
                                 std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
-                                cudaStream_t stream, bool enable_pdl = false);
+                                cudaStream_t stream, bool enable_pdl = false,
+                                const std::optional<Llama31Scaling>& llama31 = {});
 
 }  // namespace flashladder::gpu

@@ -10,6 +10,7 @@
 // Tensors: q, k, v [nnz, num_heads, dim], 16-bit; pages as core/kv_cache.hpp has them.
 #pragma once
 
+#include "gpu/index_entry.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 #include "gpu/rope/angles.cuh"
 #include "gpu/rope/rope_params.hpp"
@@ -27,8 +28,8 @@ __device__ inline std::int32_t slots() { return static_cast<std::int32_t>(blockD
 struct KvDestination {
   std::int64_t k = 0, v = 0;
 
-  __device__ static KvDestination of(const RopeParams& p, std::int32_t request, std::int32_t position) {
-    const KvSlot slot = p.kv.pages.locate_from(p.indptr[request], position);
+  __device__ static KvDestination of(const RopeParams& p, std::int32_t request, std::int32_t place) {
+    const KvSlot slot = p.kv.pages.locate_from(p.indptr ? p.indptr[request] : 0, place);
     return {p.kv.k_strides.offset(slot, 0), p.kv.v_strides.offset(slot, 0)};
   }
 };
@@ -135,7 +136,8 @@ rope_rows_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ A
   griddepcontrol_wait();  // the previous kernel on the stream may still write q, k, v and positions, or read the pages
   griddepcontrol_launch_dependents();
   if (at.token >= p.nnz) return;
-  const std::int32_t request = p.batch_indices[at.token], position = p.positions[at.token];
+  const std::int32_t request = index_entry(p.batch_indices, p.index_bytes, at.token), position = p.positions[at.token];
+  const std::int32_t place = p.slots ? index_entry(p.slots, p.index_bytes, at.token) : position;
   HeadsAtOnce<Element, style, rope_heads_at_once> heads{p, at, qk, v};
   heads.load(at.slot);
   if (request < 0) return;  // a row of padding: its position and what was loaded of it mean nothing
@@ -144,7 +146,7 @@ rope_rows_kernel(const __grid_constant__ RopeParams p, const __grid_constant__ A
   for (int i = 0; i < 2; ++i) {
     if (qk.rotates) angles.four(position, first_pair<style>(at.lane, i, p.rotary_dim), p.rotary_dim, 4 * i, rotations);
   }
-  const KvDestination to = KvDestination::of(p, request, position);
+  const KvDestination to = KvDestination::of(p, request, place);
   heads.rotate_and_store(at.slot, rotations, to);
   const std::int32_t step = slots() * rope_heads_at_once;
   for (std::int32_t first = at.slot + step; first < p.num_heads(); first += step) {
@@ -162,9 +164,11 @@ rope_elements_kernel(const __grid_constant__ RopeParams p, const __grid_constant
   griddepcontrol_launch_dependents();
   if (at.token >= p.nnz) return;
   const bool in_place = p.batch_indices == nullptr;
-  const std::int32_t request = in_place ? 0 : p.batch_indices[at.token], position = p.positions[at.token];
+  const std::int32_t request = in_place ? 0 : index_entry(p.batch_indices, p.index_bytes, at.token);
+  const std::int32_t position = p.positions[at.token];
+  const std::int32_t place = p.slots ? index_entry(p.slots, p.index_bytes, at.token) : position;
   if (request < 0) return;  // a row of padding
-  const KvDestination to = in_place ? KvDestination{} : KvDestination::of(p, request, position);
+  const KvDestination to = in_place ? KvDestination{} : KvDestination::of(p, request, place);
   for (std::int32_t h = at.slot; h < p.num_heads(); h += slots()) {
     const Head<Element> head(p, h);
     const Element* from = head.source(at.token);

@@ -22,10 +22,13 @@ HeadRows head_rows(const ConstTensor& t);
 struct RopeParams {
   HeadRows q, k, v;
   const std::int32_t* positions = nullptr;      // [nnz]
-  const std::int32_t* batch_indices = nullptr;  // [nnz]; append only, like all that follows
+  const std::int32_t* batch_indices = nullptr;  // [nnz], every index_bytes; append only, like all that follows
   std::int32_t nnz = 0, rotary_dim = 0;
   KvPages kv;
   const std::int32_t* indptr = nullptr;         // [num_requests + 1], where each request's pages begin in kv
+  // By slots (gpu/slot_halves.hpp) indptr is null, and a row's place is its slot; else its position.
+  const std::int32_t* slots = nullptr;          // [nnz], every index_bytes
+  std::int32_t index_bytes = 4;
 
   FL_HD constexpr std::int32_t num_heads() const { return q.num_heads + k.num_heads + v.num_heads; }
 };

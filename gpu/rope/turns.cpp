@@ -6,20 +6,25 @@
 
 namespace flashladder::gpu {
 
-const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rope_theta) {
+const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rope_theta,
+                            const std::optional<Llama31Scaling>& llama31) {
   thread_local RopeTurns table;
   thread_local std::int32_t table_dim = 0;
   thread_local float table_scale = 0, table_theta = 0;
-  if (rotary_dim == table_dim && rope_scale == table_scale && rope_theta == table_theta) return table;
+  thread_local std::optional<Llama31Scaling> table_llama31;
+  if (rotary_dim == table_dim && rope_scale == table_scale && rope_theta == table_theta && llama31 == table_llama31) {
+    return table;
+  }
   require(rotary_dim / 2 <= RopeTurns::most_pairs, "rotary_dim", rotary_dim, "must be at most 512 on the GPU");
   for (std::int32_t k = 0; k < rotary_dim / 2; ++k) {
-    const long double radians = std::pow(static_cast<long double>(rope_theta), -2.0L * k / rotary_dim) / rope_scale;
+    const auto radians = rope_frequency<long double>(k, rotary_dim, rope_scale, rope_theta, llama31);
     const long double turns = radians / (2 * std::numbers::pi_v<long double>);
     table.per_position[k] = static_cast<std::uint64_t>(std::ldexp(turns - std::floor(turns), 64));
   }
   table_dim = rotary_dim;
   table_scale = rope_scale;
   table_theta = rope_theta;
+  table_llama31 = llama31;
   return table;
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
 
 #include "core/host_device.hpp"
 #include "core/rope.hpp"
@@ -18,9 +19,10 @@ struct RopeTurns {
   std::uint64_t per_position[most_pairs] = {};        // [rotary_dim / 2], 2^-64 turn
 };
 
-// The table of frequency(k) of core/rope.hpp. Each thread keeps the last one, because all layers of a model ask for the
+// The table of rope_frequency(k) of core/rope.hpp. Each thread keeps the last one, because all layers of a model ask for the
 // same. Throws InputError for more than most_pairs.
-const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rope_theta);
+const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rope_theta,
+                            const std::optional<Llama31Scaling>& llama31 = {});
 
 // The rotation by position * per_position. Its errors: 2^-34 turn, because the bits below are cut off; the rounding of the
 // rest, at most an eighth of a turn, to float; and those of the sine and cosine of that rest.

@@ -63,6 +63,35 @@ static void norms(void) {
   for (int i = 0; i < 16; ++i) CHECK(close_to(x[i], (double)out[i], 1e-6));
 }
 
+/* 1 + weight; and (x - mean) / sqrt(variance + eps) * gamma + beta. */
+static void gemma_and_layernorm(void) {
+  float x[2 * 8], w[8], more[8], out[2 * 8], plain[2 * 8], r[2 * 8], x2[2 * 8], r2[2 * 8], beta[8];
+  draw(x, 16, 17), draw(w, 8, 18), draw(r, 16, 19), draw(beta, 8, 20);
+  for (int i = 0; i < 8; ++i) more[i] = 1 + w[i];
+  memcpy(x2, x, sizeof x), memcpy(r2, r, sizeof r);
+  const fl_tensor tx = FL_TENSOR(x, FL_F32, 2, 8), tw = FL_TENSOR(w, FL_F32, 8), tm = FL_TENSOR(more, FL_F32, 8);
+  const fl_tensor to = FL_TENSOR(out, FL_F32, 2, 8), tp = FL_TENSOR(plain, FL_F32, 2, 8), tb = FL_TENSOR(beta, FL_F32, 8);
+  const fl_tensor tr = FL_TENSOR(r, FL_F32, 2, 8), tx2 = FL_TENSOR(x2, FL_F32, 2, 8), tr2 = FL_TENSOR(r2, FL_F32, 2, 8);
+  OK(fl_gemma_rmsnorm(&tx, &tw, &to, 1e-6f, NULL));
+  OK(fl_rmsnorm(&tx, &tm, &tp, 1e-6f, NULL));
+  for (int i = 0; i < 16; ++i) CHECK(close_to(out[i], (double)plain[i], 1e-6));
+  OK(fl_layernorm(&tx, &tw, &tb, &to, 1e-5f, NULL));
+  for (int n = 0; n < 2; ++n) {
+    double mean = 0, variance = 0;
+    for (int d = 0; d < 8; ++d) mean += (double)x[n * 8 + d] / 8;
+    for (int d = 0; d < 8; ++d) variance += ((double)x[n * 8 + d] - mean) * ((double)x[n * 8 + d] - mean) / 8;
+    for (int d = 0; d < 8; ++d) {
+      const double y = ((double)x[n * 8 + d] - mean) / sqrt(variance + 1e-5) * (double)w[d] + (double)beta[d];
+      CHECK(close_to(out[n * 8 + d], y, 1e-6));
+    }
+  }
+  REFUSED(fl_layernorm(&tx, &tw, &tx, &to, 1e-5f, NULL), "beta = [2, 8]");
+  OK(fl_gemma_fused_add_rmsnorm(&tx, &tr, &tw, 1e-6f, NULL));
+  OK(fl_fused_add_rmsnorm(&tx2, &tr2, &tm, 1e-6f, NULL));
+  CHECK(memcmp(r, r2, sizeof r) == 0);
+  for (int i = 0; i < 16; ++i) CHECK(close_to(x[i], (double)x2[i], 1e-6));
+}
+
 /* Two tokens at positions 0 and 5: the angle of pair d is position * theta^(-2 d / 8). */
 static void rope(void) {
   float q[2 * 2 * 8], k[2 * 1 * 8], plain[32], table[6 * 8], by_table[32], k2[16];
@@ -94,6 +123,22 @@ static void rope(void) {
   CHECK(close_to(q[16 + 2], (double)plain[16 + 2] * cos(angle) - (double)plain[16 + 3] * sin(angle), 1e-5));
   for (int i = 0; i < 32; ++i) CHECK(close_to(by_table[i], (double)q[i], 1e-6));
   REFUSED(fl_make_cos_sin_cache(6, 8, 0, 100, table, 47), "size = 47: must be max_pos * rotary_dim");
+  /* Llama 3.1's scaling: with theta 100 and an old context of 100 tokens pair 0 turns 15.9 times within it and keeps its
+     frequency, pair 3 turns half a time and is divided. */
+  fl_rope llama = {.size = sizeof llama, .rotary_dim = 8, .rope_scale = 8, .rope_theta = 100, .old_context_len = 100};
+  memcpy(q, plain, sizeof q), memcpy(by_table, plain, sizeof q);
+  OK(fl_apply_rope_pos_ids_inplace(&tq, &tk, positions, &llama, NULL));
+  OK(fl_make_rope_cos_sin_cache(6, &llama, table, 48));
+  OK(fl_apply_rope_with_cos_sin_cache_inplace(&tb, &tk2, positions, &tt, 1, NULL));
+  for (int i = 0; i < 32; ++i) CHECK(close_to(by_table[i], (double)q[i], 1e-6));
+  const double slow = 5 * pow(100, -2.0 * 3 / 8) / 8;
+  CHECK(close_to(q[16], (double)plain[16] * cos(5) - (double)plain[20] * sin(5), 1e-5));
+  CHECK(close_to(q[19], (double)plain[19] * cos(slow) - (double)plain[23] * sin(slow), 1e-5));
+  llama.high_freq_factor = 1;
+  REFUSED(fl_make_rope_cos_sin_cache(6, &llama, table, 48), "high_freq_factor = 1: ");
+  llama.old_context_len = 0;
+  REFUSED(fl_apply_rope_pos_ids_inplace(&tq, &tk, positions, &llama, NULL), "high_freq_factor = 1: must be 0");
+  REFUSED(fl_make_rope_cos_sin_cache(6, NULL, table, 48), "rope = NULL");
 }
 
 /* A pool grows two requests, a third shares the first one's prefix; rows are appended where the lists say. */
@@ -142,6 +187,27 @@ static void pool_and_append(void) {
   OK(fl_rope_with_cos_sin_cache_append_paged_kv_cache(&tq, &tk, &tv, &tt, rows, positions, &kv, &lists, 1, NULL));
   for (int d = 0; d < DIM; ++d) CHECK(close_to(place[d], (double)landed[d], 1e-5));
 
+  /* By slots: the same places, and a row with -1 goes nowhere. */
+  int64_t slots[7];
+  for (int i = 0; i < 6; ++i) slots[i] = (int64_t)lists.indices[i / PAGE] * PAGE + i % PAGE;
+  slots[6] = -1;
+  static float by_slots[PAGES * 2 * PAGE * DIM], q2[7 * DIM], q3[7 * DIM];
+  const fl_tensor ts = FL_TENSOR(by_slots, FL_F32, PAGES, 2, PAGE, 1, DIM), tq2 = FL_TENSOR(q2, FL_F32, 7, 1, DIM);
+  const fl_tensor tq3 = FL_TENSOR(q3, FL_F32, 7, 1, DIM);
+  const fl_kv_cache kv_slots = {.size = sizeof kv_slots, .k = &ts};
+  float* const slot_place = by_slots + ((page * 2 + 0) * PAGE + 1) * DIM;
+  OK(fl_append_paged_kv_cache_by_slots(&tk, &tv, slots, &kv_slots, NULL));
+  CHECK(memcmp(slot_place, k + 5 * DIM, DIM * sizeof(float)) == 0);
+  CHECK(by_slots[(size_t)lists.indices[2] * 2 * PAGE * DIM] == 0);
+  draw(q2, 7 * DIM, 22), memcpy(q3, q2, sizeof q2);
+  OK(fl_rope_pos_ids_append_paged_kv_cache_by_slots(&tq2, &tk, &tv, positions, slots, &kv_slots, NULL, NULL));
+  CHECK(memcmp(slot_place, landed, sizeof landed) == 0);
+  OK(fl_rope_with_cos_sin_cache_append_paged_kv_cache_by_slots(&tq3, &tk, &tv, &tt, positions, slots, &kv_slots, 1, NULL));
+  for (int d = 0; d < DIM; ++d) CHECK(close_to(slot_place[d], (double)landed[d], 1e-5));
+  for (int i = 0; i < 7 * DIM; ++i) CHECK(close_to(q2[i], (double)q3[i], 1e-5));
+  slots[5] = PAGES * PAGE;
+  REFUSED(fl_append_paged_kv_cache_by_slots(&tk, &tv, slots, &kv_slots, NULL), "slot_mapping[5] = 32: ");
+
   OK(fl_page_pool_fork(pool, first, 5, &forked, &copy));
   CHECK(forked == 2 && copy.entries == 1 && copy.source == (int32_t)page && copy.destination != copy.source);
   OK(fl_page_pool_uses(pool, lists.indices[0], &n));
@@ -165,6 +231,7 @@ static void pool_and_append(void) {
 int main(void) {
   merging();
   norms();
+  gemma_and_layernorm();
   rope();
   pool_and_append();
   return ended();

@@ -170,6 +170,13 @@ static void operations(void) {
   OK(fl_rmsnorm(&x, &w, &gpu_out, 1e-6f, &gpu));
   check_same(o_gpu, o_cpu, ROWS * WIDTH);
 
+  OK(fl_gemma_rmsnorm(&x, &w, &cpu_out, 1e-6f, NULL));
+  OK(fl_gemma_rmsnorm(&x, &w, &gpu_out, 1e-6f, &gpu));
+  check_same(o_gpu, o_cpu, ROWS * WIDTH);
+  OK(fl_layernorm(&x, &w, &w, &cpu_out, 1e-6f, NULL));
+  OK(fl_layernorm(&x, &w, &w, &gpu_out, 1e-6f, &gpu));
+  check_same(o_gpu, o_cpu, ROWS * WIDTH);
+
   const int32_t length[] = {ROWS};
   batch_of(length, 1);
   const size_t pool_size = (size_t)PAGES * 2 * PAGE * KV_HEADS * DIM;

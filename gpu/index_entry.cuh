@@ -1,0 +1,12 @@
+// An entry of an index array whose entries lie 4 bytes apart, or 8: one half of each int64 of a slot_mapping.
+#pragma once
+
+#include <cstdint>
+
+namespace flashladder::gpu {
+
+__device__ inline std::int32_t index_entry(const std::int32_t* array, std::int32_t index_bytes, std::int32_t i) {
+  return *reinterpret_cast<const std::int32_t*>(reinterpret_cast<const char*>(array) + std::int64_t{i} * index_bytes);
+}
+
+}  // namespace flashladder::gpu
