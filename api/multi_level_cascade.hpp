@@ -61,7 +61,8 @@ class MultiLevelCascadeAttention {
   //   q          [nnz_qo, num_qo_heads, head_dim_qk]
   //   kv         the one pool that the pages of all levels are in
   //   page_ids   [num_levels]  each level's paged_kv_indices
-  //   o          [nnz_qo, num_qo_heads, head_dim_vo]; may be q itself. lse_log2, or lse_natural, [nnz_qo, num_qo_heads] or empty
+  //   o          [nnz_qo, num_qo_heads, head_dim_vo]; may be q itself. lse_log2, or lse_natural, [nnz_qo, num_qo_heads] or
+  //              empty
   //   sinks      [num_qo_heads] with logits.sinks
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::span<const std::int32_t>> page_ids,
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {});

@@ -17,8 +17,9 @@ namespace flashladder::bench {
 // decode: events around one run, L2 flushed. graph: a graph of launches, per launch; cold over rotating caches, warm on one.
 // prefill: the public classes; prefill-ladder: every prefill rung. cascade: a cascade, and one flat decode of the same batch.
 enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan, cascade };
-inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::prefill_ladder, Family::append,
-                                         Family::norm,   Family::rope,  Family::plan,    Family::cascade};
+inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::prefill_ladder,
+                                         Family::append, Family::norm,  Family::rope,    Family::plan,
+                                         Family::cascade};
 const char* name_of(Family family);
 Family family_from(std::string_view name);  // InputError lists the names
 

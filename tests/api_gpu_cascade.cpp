@@ -234,7 +234,8 @@ TEST_CASE("a cascade on the GPU refuses too little memory and memory and streams
   CHECK(planned_in(bytes.device - 1, bytes.staging).starts_with("workspace.device bytes = "));
   CHECK(planned_in(bytes.device, bytes.staging - 1).starts_with("workspace.staging bytes = "));
   std::vector<std::byte> host(1024);
-  CHECK(refusal([&] { MultiLevelCascadeAttention(2, config, {.device = host}); }).starts_with("workspace.device: must be device"));
+  const std::string refused = refusal([&] { MultiLevelCascadeAttention(2, config, {.device = host}); });
+  CHECK(refused.starts_with("workspace.device: must be device memory"));
 
   GpuWorkspace memory(bytes);
   MultiLevelCascadeAttention cascade(2, config, memory.view());

@@ -37,7 +37,8 @@ int main(void) {
   const fl_tensor kv5 = FL_TENSOR(pool, FL_F32, PAGES, 2, PAGE, KV_HEADS, DIM);
   const fl_kv_cache kv = {.size = sizeof kv, .k = &kv5};
   const fl_tensor tq = FL_TENSOR(q, FL_F32, ROWS, HEADS, DIM), to = FL_TENSOR(o, FL_F32, ROWS, HEADS, DIM);
-  fl_attention_arguments arguments = {.size = sizeof arguments, .q = &tq, .kv = &kv, .o = &to, .lse_log2 = lse, .sinks = sinks};
+  fl_attention_arguments arguments = {.size = sizeof arguments, .q = &tq, .kv = &kv, .o = &to, .lse_log2 = lse,
+                                      .sinks = sinks};
   flat(&config, arguments);
 
   fl_batch shared = {.size = sizeof shared, .batch = 2, .qo_indptr = shared_rows, .paged_kv_indptr = shared_indptr,
