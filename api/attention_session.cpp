@@ -188,10 +188,12 @@ WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
   validate_lengths(lengths, config_, kind_);
   keep(lengths);
   use_ = best_use();
-  WorkspaceBytes bytes = backend_->bytes(make_plan(), machine()), least = bytes;
+  measured_ = make_plan();
+  WorkspaceBytes bytes = backend_->bytes(measured_, machine()), least = bytes;
   if (is_copied(use_) && backend_->page_copies() == PageCopies::where_it_pays) {
     read_pages_in_place();
-    least = backend_->bytes(make_plan(), machine());
+    measured_ = make_plan();
+    least = backend_->bytes(measured_, machine());
     bytes = either(bytes, least);
   }
   bytes.least_device = least.device;
@@ -254,10 +256,7 @@ PlannedBatch AttentionSession::planned() const {
   return batch;
 }
 
-Sizes AttentionSession::plan_as_room_allows(const BatchLengths& lengths) {
-  planned_ = false;  // until all is well
-  validate_lengths(lengths, config_, kind_);
-  keep(lengths);
+Sizes AttentionSession::plan_as_room_allows() {
   if (!kind_.graph) use_ = best_use();
   Sizes sizes = make_plan();
   const bool may_change = backend_->page_copies() == PageCopies::where_it_pays && is_copied(use_) && !kind_.graph;
@@ -272,9 +271,20 @@ Sizes AttentionSession::plan_as_room_allows(const BatchLengths& lengths) {
 void AttentionSession::plan(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on,
                             Stream stream) {
   backend_->require_plannable(stream);
-  const Sizes sizes = plan_as_room_allows(lengths);
+  planned_ = false;  // until all is well
+  validate_lengths(lengths, config_, kind_);
+  keep(lengths);
+  const Sizes sizes = plan_as_room_allows();
   if (kind_.graph) page_ids = checked_page_ids(page_ids, lengths);
   backend_->plan(planned(), sizes, machine(), page_ids, ids_on, stream);
+  planned_ = true;
+}
+
+void AttentionSession::plan_measured(Stream stream) {
+  const bool two_ways = use_ == PageUse::too_little_memory;  // measured both: now the room decides
+  if (two_ways) measured_ = plan_as_room_allows();
+  else require_room(workspace_, backend_->bytes(measured_, machine()), use_);
+  backend_->plan(planned(), measured_, machine(), {}, Device::cpu, stream);
   planned_ = true;
 }
 

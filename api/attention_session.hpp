@@ -36,6 +36,10 @@ class AttentionSession {
   void attach(const Workspace& workspace);
   // page_ids: a graph's, which are kept.
   void plan(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on, Stream stream);
+  // plan() in three steps, for who divides one workspace among several sessions: is it allowed now; bytes_for(lengths), then
+  // attach() if another part of the workspace is wanted; and the plan of the lengths that bytes_for() was given. No graph.
+  void require_plannable(Stream stream) const { backend_->require_plannable(stream); }
+  void plan_measured(Stream stream);
   void run(const AttentionArguments& arguments, Stream stream);
 
   const Plan& current_plan() const { return plan_; }
@@ -53,7 +57,7 @@ class AttentionSession {
   planner::PlanInputs inputs() const;
   void keep(const BatchLengths& lengths);
   Sizes make_plan();                     // for the lengths that are kept
-  Sizes plan_as_room_allows(const BatchLengths& lengths);
+  Sizes plan_as_room_allows();           // the same
   void read_pages_in_place();
   bool keeps_bits() const;
   bool may_copy(const AttentionLimits& limits) const;  // of some batch within them
@@ -68,6 +72,7 @@ class AttentionSession {
   Workspace workspace_;
   bool planned_ = false;
   Plan plan_;
+  Sizes measured_;                 // what plan_ takes, when bytes_for() has made it
   // Of plan_: lengths, and the arrays that they came from. max_pages_: of a block table.
   std::vector<std::int32_t> qo_lens_, kv_lens_, qo_indptr_, paged_kv_indptr_, paged_kv_last_page_len_;
   std::optional<std::int32_t> max_pages_;

@@ -39,7 +39,7 @@ class CpuAttention final : public AttentionBackend {
     require(reinterpret_cast<std::uintptr_t>(workspace.device.data()) % 16 == 0, "workspace.device", "",
             "must be aligned to 16 bytes");
     workspace_ = workspace.device;
-    executor_.emplace(ref::c4::attend_item, threads_, ref::PlanExecutor::Workers::at_most);
+    if (!executor_) executor_.emplace(ref::c4::attend_item, threads_, ref::PlanExecutor::Workers::at_most);
   }
 
   void require_plannable(Stream) const override {}

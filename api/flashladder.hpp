@@ -8,6 +8,7 @@
 #include "api/batch_attention.hpp"
 #include "api/batch_decode.hpp"
 #include "api/batch_prefill.hpp"
+#include "api/multi_level_cascade.hpp"
 #include "api/operations.hpp"
 #include "api/placement.hpp"
 #include "api/single_attention.hpp"

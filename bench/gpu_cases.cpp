@@ -38,7 +38,8 @@ void add_names(std::vector<std::string>& names, const Cases& cases, const std::s
 }  // namespace
 
 const char* name_of(Family family) {
-  constexpr const char* names[] = {"decode", "graph", "prefill", "prefill-ladder", "append", "norm", "rope", "plan"};
+  constexpr const char* names[] = {"decode", "graph", "prefill", "prefill-ladder", "append", "norm", "rope",
+                                   "plan",   "cascade"};
   return names[static_cast<int>(family)];
 }
 
@@ -143,6 +144,20 @@ CaseSpec ChainCase::spec() const {
 
 std::vector<ChainCase> chain_cases() { return {{1, 1024}, {1, 4096}, {8, 1024}, {8, 4096}}; }
 
+std::string CascadeCase::name() const {
+  return "prefix " + std::to_string(prefix) + " shared by " + std::to_string(batch) + " + suffix " + std::to_string(suffix) +
+         " 32/8 p16";
+}
+double CascadeCase::bytes() const { return (prefix + double{1} * batch * suffix) * 2 * kv_heads * head_dim * element; }
+CaseSpec CascadeCase::spec() const {
+  CaseSpec spec = decode_case("", uniform(batch, prefix + suffix), 32, 8);
+  spec.name = name();
+  return spec;
+}
+
+// What it is for, fewer to share, a prefix that is short beside the suffixes.
+std::vector<CascadeCase> cascade_cases() { return {{64, 8192, 256}, {4, 8192, 256}, {64, 512, 2048}}; }
+
 Rotation rotation_for(double bytes) {
   const auto caches = static_cast<std::int32_t>(std::clamp(std::ceil(200e6 / std::max(1.0, bytes)), 2.0, 64.0));
   return {caches, std::max(1, 20 / caches)};
@@ -171,6 +186,7 @@ std::vector<std::string> case_strings(Family family) {
     case Family::norm: add_names(names, norm_cases(), "", {""}); break;
     case Family::rope: add_names(names, rope_cases(), "", {""}); break;
     case Family::plan: add_names(names, plan_cases(), "", {""}); break;
+    case Family::cascade: add_names(names, cascade_cases(), "", {""}); break;
   }
   return names;
 }

@@ -15,10 +15,11 @@
 namespace flashladder::bench {
 
 // decode: events around one run, L2 flushed. graph: a graph of launches, per launch; cold over rotating caches, warm on one.
-// prefill: the public classes; prefill-ladder: every prefill rung.
-enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan };
+// prefill: the public classes; prefill-ladder: every prefill rung. cascade: a cascade, and one flat decode of the same batch.
+enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan, cascade };
 inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::prefill_ladder,
-                                         Family::append, Family::norm,  Family::rope,    Family::plan};
+                                         Family::append, Family::norm,  Family::rope,    Family::plan,
+                                         Family::cascade};
 const char* name_of(Family family);
 Family family_from(std::string_view name);  // InputError lists the names
 
@@ -91,6 +92,16 @@ struct ChainCase {
   ladder::CaseSpec spec() const;
 };
 std::vector<ChainCase> chain_cases();
+
+// `batch` requests of one query behind one prefix, each with a suffix of its own; pages of 16, 32/8 heads.
+struct CascadeCase {
+  std::int32_t batch = 1, prefix = 0, suffix = 0;
+
+  std::string name() const;  // "prefix 8192 shared by 64 + suffix 256 32/8 p16"
+  double bytes() const;      // K and V, the prefix's once
+  ladder::CaseSpec spec() const;
+};
+std::vector<CascadeCase> cascade_cases();
 
 // How many caches a graph rotates over so that none is still in the L2 when its turn comes, and how often it goes round:
 // 200 MB and 20 launches, at least. (As the peers' graph_us.)

@@ -166,6 +166,27 @@ fl_status fl_attention_run(fl_attention* attention, const fl_attention_arguments
 fl_status fl_attention_explain(fl_attention* attention, const char** text);
 fl_status fl_attention_plan_json(fl_attention* attention, const char** json);
 
+/* --- Shared prefixes, level by level: MultiLevelCascadeAttention ---------------------------------------------------- */
+typedef struct fl_cascade fl_cascade;
+
+/* levels[l]: of level l, the most shared one first, batch (its groups), qo_indptr, paged_kv_indptr, paged_kv_last_page_len,
+   as FL_PREFILL has them; or its limits. least_device_bytes: as of fl_attention_least_device_bytes_...; NULL: not wanted. */
+fl_status fl_cascade_bytes_for_batch(const fl_attention_config* config, const fl_batch* const* levels, int32_t num_levels,
+                                     size_t* device_bytes, size_t* staging_bytes, size_t* least_device_bytes);
+fl_status fl_cascade_bytes_for_limits(const fl_attention_config* config, const fl_attention_limits* const* levels,
+                                      int32_t num_levels, size_t* device_bytes, size_t* staging_bytes,
+                                      size_t* least_device_bytes);
+fl_status fl_cascade_create(int32_t num_levels, const fl_attention_config* config, const fl_workspace* workspace,
+                            fl_cascade** out);
+void fl_cascade_destroy(fl_cascade* cascade); /* NULL is fine */
+fl_status fl_cascade_plan(fl_cascade* cascade, const fl_batch* const* levels, int32_t num_levels, void* stream);
+/* page_ids[l], num_page_ids[l]: the paged_kv_indices of level l; arguments->page_ids is NULL. */
+fl_status fl_cascade_run(fl_cascade* cascade, const fl_attention_arguments* arguments, const int32_t* const* page_ids,
+                         const int64_t* num_page_ids, int32_t num_levels, void* stream);
+/* As fl_attention_explain and fl_attention_plan_json: a line for each level; the plan of one. */
+fl_status fl_cascade_explain(fl_cascade* cascade, const char** text);
+fl_status fl_cascade_plan_json(fl_cascade* cascade, int32_t level, const char** json);
+
 /* --- Single calls ------------------------------------------------------------------------------------------------- */
 typedef struct fl_on { /* where a call runs; a NULL fl_on is the CPU */
   size_t size;

@@ -31,11 +31,11 @@ class Fold {
     const MergeWeights<float> w = merge(state_, next_state);
     for (std::size_t x = 0; x < o_.size(); ++x) o_[x] = o_[x] * w.a + next_[x] * w.b;
   }
-  void finish(const Tensor& v_out, const Tensor& s_out, std::int64_t row, std::int64_t head) {
+  void finish(const Tensor& v_out, const Tensor& s_out, std::int64_t row, std::int64_t head, float lse_factor) {
     const float inverse_d = state_.inverse_d();
     for (float& o : o_) o *= inverse_d;
     store_row(o_.data(), static_cast<std::int64_t>(o_.size()), v_out, offset(v_out, row, head));
-    s_out.data_as<float>()[offset(s_out, row, head)] = state_.lse_log2();
+    s_out.data_as<float>()[offset(s_out, row, head)] = state_.lse_log2() * lse_factor;
   }
 
  private:
@@ -45,7 +45,8 @@ class Fold {
 
 // add_states(fold, row, head) adds what belongs to one output row and head.
 template <class AddStates>
-void merge_rows(const Tensor& v_out, const Tensor& s_out, std::span<const std::uint8_t> mask, AddStates&& add_states) {
+void merge_rows(const Tensor& v_out, const Tensor& s_out, std::span<const std::uint8_t> mask, AddStates&& add_states,
+                float lse_factor = 1) {
   if (v_out.size() == 0) return;  // any number of rows without heads
   Fold fold(v_out.shape[2]);
   for (std::int64_t row = 0; row < v_out.shape[0]; ++row) {
@@ -53,7 +54,7 @@ void merge_rows(const Tensor& v_out, const Tensor& s_out, std::span<const std::u
     for (std::int64_t head = 0; head < v_out.shape[1]; ++head) {
       fold.restart();
       add_states(fold, row, head);
-      fold.finish(v_out, s_out, row, head);
+      fold.finish(v_out, s_out, row, head, lse_factor);
     }
   }
 }
@@ -91,11 +92,13 @@ void merge_state_in_place(const Tensor& v, const Tensor& s, const ConstTensor& v
   });
 }
 
-void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out) {
+void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out,
+                  float lse_factor) {
   check_merge_states(v, s, v_out, s_out);
-  merge_rows(v_out, s_out, {}, [&](Fold& fold, std::int64_t row, std::int64_t head) {
+  const auto add_states = [&](Fold& fold, std::int64_t row, std::int64_t head) {
     for (std::int64_t k = 0; k < v.shape[1]; ++k) fold.add(state_of_rows(v, k), state_of_rows(s, k), row, head);
-  });
+  };
+  merge_rows(v_out, s_out, {}, add_states, lse_factor);
 }
 
 void variable_length_merge_states(const ConstTensor& v, const ConstTensor& s, std::span<const std::int32_t> indptr,

@@ -34,7 +34,9 @@ void merge_state_in_place(const Tensor& v, const Tensor& s, const ConstTensor& v
 
 // v [n, num_states, num_heads, head_dim], s [n, num_states, num_heads]
 //   -> v_out [n, num_heads, head_dim], s_out [n, num_heads]
-void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out);
+// lse_factor: s_out is multiplied by it. With ln 2 it is a natural logarithm, an output of attention and no state.
+void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out,
+                  float lse_factor = 1);
 
 // v [sum, num_heads, head_dim], s [sum, num_heads]; row r merges states indptr[r] .. indptr[r + 1] - 1 into v_out
 // [n, num_heads, head_dim], s_out [n, num_heads]. indptr [n + 1] ends at sum. No states: 0 and -inf; one: its copy.

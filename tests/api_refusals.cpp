@@ -212,6 +212,28 @@ TEST_CASE("planning again for no more work allocates nothing") {
   CHECK(before > 0);
 }
 
+TEST_CASE("a cascade planned and run again allocates nothing") {
+  const AttentionConfig config{.heads = {.num_qo_heads = 8, .num_kv_heads = 2, .head_dim_qk = 64},
+                               .cache = {.page_size = 16, .dtype = DType::f16}, .execution = {.threads = 1}};
+  const std::vector<std::int32_t> one{0, 4}, four{0, 1, 2, 3, 4}, prefix{0, 60}, full{16}, own{0, 1, 3, 9, 10};
+  const std::vector<std::int32_t> last{16, 3, 2, 9}, ids(60);
+  const std::vector<CascadeLevel> levels{{one, prefix, full}, {four, own, last}};
+  std::vector<std::byte> memory(MultiLevelCascadeAttention::workspace_bytes(config, levels).device + 5000);
+  MultiLevelCascadeAttention cascade(2, config, {.device = memory});
+  std::vector<Half> pool(60 * 2 * 16 * 2 * 64, Half(0.5f)), q(4 * 8 * 64, Half(0.25f));
+  const Tensor rows = contiguous(q.data(), DType::f16, {4, 8, 64});
+  const PagedKvCache cache = paged_kv_cache(contiguous(pool.data(), DType::f16, {60, 2, 16, 2, 64}), KvLayout::NHD);
+  const std::span<const std::int32_t> page_ids[] = {ids, ids};
+  const auto step = [&] {
+    cascade.plan(levels);
+    cascade.run(rows, cache, page_ids, {.o = rows});
+  };
+  step();
+  const std::size_t before = allocations;
+  step();
+  CHECK(allocations == before);
+}
+
 // One thread: of several, one may get its first work in a later run, and then allocates its scratch there.
 TEST_CASE("run allocates nothing after the first call") {
   for (const DType dtype : {DType::f32, DType::f16}) {

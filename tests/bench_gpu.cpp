@@ -57,6 +57,9 @@ TEST_CASE("case strings are those of the peers' lines") {
   CHECK(case_strings(Family::append) ==
         Names{"B64 x 1 tokens 8 heads p16", "B16 x 4096 tokens 8 heads p16", "rope + append B64 x 1 tokens 32/8 p16",
               "rope + append B16 x 4096 tokens 32/8 p16"});
+  CHECK(case_strings(Family::cascade) ==
+        Names{"prefix 8192 shared by 64 + suffix 256 32/8 p16", "prefix 8192 shared by 4 + suffix 256 32/8 p16",
+              "prefix 512 shared by 64 + suffix 2048 32/8 p16"});
   CHECK(case_strings(Family::plan) ==
         Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal"});
   for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);

@@ -144,6 +144,16 @@ void check_many(const MergeCase& c, std::int64_t num_states, std::uint64_t seed)
   v_out.fetch(v);
   s_out.fetch(s);
   check_merged(inputs, v, s, cpu_v, cpu_s);
+
+  // A factor of 2 is exact, and concerns s_out alone.
+  gpu::merge_states(v_in.t(), s_in.t(), v_out.t(), s_out.t(), nullptr, false, 2.0f);
+  Padded same_v(c.out, {c.n, c.heads, c.dim}, c.pad), twice_s(DType::f32, {c.n, c.heads});
+  v_out.fetch(same_v);
+  s_out.fetch(twice_s);
+  std::int64_t wrong = 0;
+  for (std::int64_t i = 0; i < c.n * c.heads; ++i) wrong += twice_s.get(i) != 2 * s.get(i);
+  for (std::int64_t i = 0; i < c.n * c.heads * c.dim; ++i) wrong += same_v.get(i) != v.get(i);
+  CHECK(wrong == 0);
   CHECK((v_out.guards_intact() && s_out.guards_intact()));
 }
 

@@ -28,6 +28,21 @@ DeviceBuffer random_elements(DType dtype, std::int64_t count, std::uint64_t seed
   return buffer;
 }
 
+// The pages of every request: all of a pool, shuffled, of which the first `shared` begin every list.
+std::vector<std::int32_t> page_lists(const std::vector<std::int32_t>& indptr, std::int32_t shared) {
+  const auto batch = static_cast<std::int32_t>(indptr.size()) - 1;
+  const std::vector<std::int32_t> pool = shuffled_pages(indptr.back() - shared * (batch - 1));
+  std::vector<std::int32_t> ids;
+  auto next = pool.begin() + shared;
+  for (std::int32_t b = 0; b < batch; ++b) {
+    ids.insert(ids.end(), pool.begin(), pool.begin() + shared);
+    const auto own = next;
+    next += indptr[static_cast<std::size_t>(b) + 1] - indptr[static_cast<std::size_t>(b)] - shared;
+    ids.insert(ids.end(), own, next);
+  }
+  return ids;
+}
+
 DeviceBuffer on_device(const std::vector<std::int32_t>& host) {
   return {host.data(), host.size() * sizeof(std::int32_t)};
 }
@@ -40,7 +55,8 @@ std::vector<std::uint16_t> on_host(const DeviceBuffer& buffer) {
 
 }  // namespace
 
-PrefillData::PrefillData(const ladder::CaseSpec& spec) : spec_(spec), ragged_(spec.page_size == 0) {
+PrefillData::PrefillData(const ladder::CaseSpec& spec, std::int32_t shared_pages)
+    : spec_(spec), ragged_(spec.page_size == 0) {
   if (ragged_) spec_.page_size = 1;
   const AttentionParams& p = spec_.params;
   for (std::int32_t b = 0; b < spec_.batch(); ++b) {
@@ -48,8 +64,9 @@ PrefillData::PrefillData(const ladder::CaseSpec& spec) : spec_(spec), ragged_(sp
     kv_indptr_.push_back(kv_indptr_.back() + pages_for(spec_.kv_lens[b], spec_.page_size));
     last_page_len_.push_back(last_page_len_for(spec_.kv_lens[b], spec_.page_size));
   }
-  const std::int64_t pages = kv_indptr_.back(), tokens = pages * spec_.page_size, rows = spec_.nnz_qo();
-  host_ids_ = shuffled_pages(kv_indptr_.back());
+  host_ids_ = page_lists(kv_indptr_, shared_pages);
+  pages_ = kv_indptr_.back() - std::int64_t{shared_pages} * (spec_.batch() - 1);
+  const std::int64_t tokens = pages_ * spec_.page_size, rows = spec_.nnz_qo();
   q_ = random_elements(spec_.dtype, rows * p.num_qo_heads * p.head_dim_qk, q_seed);
   k_ = random_elements(spec_.dtype, tokens * p.num_kv_heads * p.head_dim_qk, k_seed);
   v_ = random_elements(spec_.dtype, tokens * p.num_kv_heads * p.head_dim_vo, v_seed);
@@ -73,9 +90,9 @@ Tensor PrefillData::q() const {
 }
 
 Tensor PrefillData::cache(const DeviceBuffer& buffer, std::int32_t dim) const {
-  const std::int64_t pages = kv_indptr_.back(), heads = spec_.params.num_kv_heads;
-  if (ragged_) return contiguous(buffer.data(), spec_.dtype, {pages, heads, dim});
-  return contiguous(buffer.data(), spec_.dtype, {pages, spec_.page_size, heads, dim});
+  const std::int64_t heads = spec_.params.num_kv_heads;
+  if (ragged_) return contiguous(buffer.data(), spec_.dtype, {pages_, heads, dim});
+  return contiguous(buffer.data(), spec_.dtype, {pages_, spec_.page_size, heads, dim});
 }
 
 AttentionOutput PrefillData::output() const {

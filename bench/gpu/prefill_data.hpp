@@ -21,7 +21,9 @@ static_assert(compared_rows == 160);
 
 class PrefillData {
  public:
-  explicit PrefillData(const ladder::CaseSpec& spec);  // page_size 0: contiguous, which becomes a ragged cache, page_size 1
+  // page_size 0: contiguous, which becomes a ragged cache, page_size 1. shared_pages: so many first pages are one and the
+  // same for all requests.
+  explicit PrefillData(const ladder::CaseSpec& spec, std::int32_t shared_pages = 0);
 
   const ladder::CaseSpec& spec() const { return spec_; }
   bool ragged() const { return ragged_; }
@@ -33,6 +35,7 @@ class PrefillData {
   Tensor q() const;
   Tensor k() const { return cache(k_, spec_.params.head_dim_qk); }
   Tensor v() const { return cache(v_, spec_.params.head_dim_vo); }
+  const std::vector<std::int32_t>& host_page_ids() const { return host_ids_; }
   std::span<const std::int32_t> page_ids() const { return {ids_.as<std::int32_t>(), host_ids_.size()}; }
   std::span<const float> sinks() const { return {sinks_.as<float>(), host_sinks_.size()}; }
   std::span<const std::uint8_t> custom_mask() const { return {mask_.as<std::uint8_t>(), host_mask_.size()}; }
@@ -54,6 +57,7 @@ class PrefillData {
 
   ladder::CaseSpec spec_;
   bool ragged_;
+  std::int64_t pages_ = 0;  // of the pool
   std::vector<std::int32_t> qo_indptr_{0}, kv_indptr_{0}, last_page_len_, host_ids_;
   std::vector<float> host_sinks_;
   std::vector<std::uint8_t> host_mask_;

@@ -26,6 +26,7 @@ struct StatesParams {
   std::int64_t v_state = 0, s_state = 0;    // from state to state of a row
   const std::int32_t* indptr = nullptr;     // [rows + 1]: the states of a row; nullptr: 0 .. num_states - 1
   std::int32_t num_states = 0, rows = 0, num_heads = 0, head_dim = 0;
+  float lse_factor = 1;  // s_out is multiplied by it
 };
 
 template <int width>
@@ -102,7 +103,7 @@ merge_states_kernel(const __grid_constant__ StatesParams p, const __grid_constan
 #pragma unroll
     for (float& o : merged.o.at) o *= inverse_d;
     store_values(p.out.v, p.out.dtype, row * p.out.v_row + head * p.out.v_head + i, merged.o);
-    if (i == 0) p.out.s[row * p.out.s_row + head * p.out.s_head] = merged.state.lse_log2();
+    if (i == 0) p.out.s[row * p.out.s_row + head * p.out.s_head] = merged.state.lse_log2() * p.lse_factor;
   }
 }
 
@@ -131,10 +132,10 @@ void launch_states(StatesParams p, const ConstTensor& v, const Tensor& v_out, co
 }  // namespace
 
 void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out,
-                  cudaStream_t stream, bool enable_pdl) {
+                  cudaStream_t stream, bool enable_pdl, float lse_factor) {
   check_merge_states(v, s, v_out, s_out);
   const StatesParams p{.in = state_rows(v, s, 2), .v_state = v.strides[1], .s_state = s.strides[1],
-                       .num_states = static_cast<std::int32_t>(v.shape[1])};
+                       .num_states = static_cast<std::int32_t>(v.shape[1]), .lse_factor = lse_factor};
   launch_states(p, v, v_out, s_out, v.shape[1], stream, enable_pdl);
 }
 
