@@ -22,7 +22,7 @@ using MutantAttend =
     std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)>;
 struct MutantKernels {
   MutantAttend attend;
-  gpu::CompactPages compact = nullptr;  // runs before it
+  gpu::CompactPages compact = nullptr;  // or a rotated copy: runs before it
 };
 struct GpuMutant {
   const char* name;
@@ -41,7 +41,7 @@ inline MutantKernels as_mutant(void (*attend)(const gpu::AttentionCall&, const g
   return {[attend](const gpu::AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                    cudaStream_t stream) { attend(call, shape, packed, partials, stream, nullptr); }};
 }
-// The library's P11 behind another compaction.
+// The library's P11 behind another compaction, or another rotated copy.
 inline MutantKernels as_mutant(gpu::CompactPages compact) { return {gpu::p11::attend, compact}; }
 
 std::span<const GpuMutant> d5_mutants();
@@ -60,5 +60,6 @@ std::span<const GpuMutant> p9_mutants();
 std::span<const GpuMutant> p10_mutants();
 std::span<const GpuMutant> p11_mutants();
 std::span<const GpuMutant> compact_mutants();
+std::span<const GpuMutant> rotated_mutants();
 
 }  // namespace flashladder::test

@@ -9,7 +9,7 @@ MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
 P1 = "gpu/prefill/p1_row_per_thread.cu"
 P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
-COMPACT = "gpu/prefill/compact_pages.cu"
+COMPACT, ROTATED = "gpu/prefill/compact_pages.cu", "gpu/prefill/rotated_copy.cu"
 P6, P7, P8 = "gpu/prefill/p6_boxes.cu", "gpu/prefill/p7_producer.cu", "gpu/prefill/p8_turns.cu"
 P9, P10 = "gpu/prefill/p9_persistent.cu", "gpu/prefill/p10_stale_reference.cu"
 KERNELS = {
@@ -28,6 +28,7 @@ KERNELS = {
   "p10": Kernel([P10], "p10", "Scaled"),
   "p11": Kernel([P11], "p11", "Scaled"),
   "compact": Kernel([COMPACT], "p11", "", "compact_pages"),
+  "rotated": Kernel([ROTATED], "rotated", "", "copy"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
@@ -36,13 +37,11 @@ Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistak
 TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
 CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
-WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
-WRITE = "gpu/attention/write_row.cuh"
+WORK, VARIANTS, WRITE = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh", "gpu/attention/write_row.cuh"
 COPIES, LOGITS, KEYS = "gpu/prefill/tile_copies.cuh", "gpu/prefill/row_logits.cuh", "gpu/prefill/row_keys.cuh"
 PRODUCER, PRODUCTS = "gpu/prefill/hopper_producer.cuh", "gpu/prefill/hopper_products.cuh"
 ROWS, STALE, BOXES = "gpu/prefill/hopper_rows.cuh", "gpu/prefill/stale_softmax.cuh", "gpu/prefill/box_copies.cuh"
-OUTPUT = "gpu/prefill/row_output.cuh"
-RUNNING, REQUESTS = "gpu/prefill/running_softmax.cuh", "gpu/prefill/box_requests.cuh"
+OUTPUT, RUNNING, REQUESTS = "gpu/prefill/row_output.cuh", "gpu/prefill/running_softmax.cuh", "gpu/prefill/box_requests.cuh"
 LOWER, AHEAD = "gpu/prefill/lower_hopper.cuh", "gpu/prefill/work_ahead.cuh"
 AFTER_PUT = "__syncthreads();  // every warp's partial is there"
 
@@ -285,7 +284,17 @@ MUTANTS = [
          "agree", "the last page of the last request is not copied"),
   Mutant("compact_first_head", "compact", [(COMPACT, "from[head * rows.strides.head + ", "from[0 * head * rows.strides.head + ")],
          "agree", "every KV head gets the keys and values of the first"),
-  Mutant("compact_window_begin", "compact",
-         [(COMPACT, "request.begin + copy - request.first_copy", "copy - request.first_copy")],
+  Mutant("compact_window_begin", "compact", [(COMPACT, "request.begin + copy - request.first_copy", "copy - request.first_copy")],
          "agree", "a request's first tokens are copied, and not those that a window shows"),
+
+  Mutant("rotated_not_at_all", "rotated", [(ROTATED, "if (rotates) rotate<", "if (rotates && false) rotate<")],
+         "agree", "q and K are copied as they are"),
+  Mutant("rotated_at_slot", "rotated", [(ROTATED, ".first_row} + token, token};", ".first_row} + token, token % p.pages.page_size};")],
+         "agree", "a key is rotated to its slot in its page, and not to its position in the request"),
+  Mutant("rotated_q_from_zero", "rotated", [(ROTATED, "request.position + query - request", "query - request")],
+         "agree", "a request's queries are rotated as if the first stood at 0, and not behind the keys before them"),
+  Mutant("rotated_neighbours", "rotated", [(ROTATED, "RopeStyle::neox>(rotations", "RopeStyle::interleaved>(rotations")],
+         "agree", "neighbours rotate together, and not the two halves of a head"),
+  Mutant("rotated_unsigned", "rotated", [(ROTATED, "signed_rotation_by(", "rotation_by(")],
+         "agree", "a query before key 0 is rotated to its position read as an unsigned number"),
 ]
