@@ -79,7 +79,7 @@ void check_prefill(const Case& c, SplitPolicy policy, Backend backend) {
 // Pages that fa3 copies together first are, in cases as small as these, read in place unless it is asked for; RoPE takes a
 // copy in both backends.
 void check_prefill(const CaseSpec& spec, SplitPolicy policy) {
-  const Case c = draw_case(spec);
+  const Case c = draw_case(decidable(spec));
   check_prefill(c, policy, Backend::automatic);
   const bool rope = spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA;
   if (spec.page_size % 8 != 0 && rung("P11").supports(spec)) check_prefill(c, policy, Backend::fa3);

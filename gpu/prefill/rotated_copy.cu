@@ -17,7 +17,7 @@
 namespace flashladder::gpu::rotated {
 namespace {
 
-constexpr int threads = 256, blocks_of_sm = 4, at_once = 2;  // at_once: heads whose loads are under way together
+constexpr int threads = 256, blocks_of_sm = 3, at_once = 2;  // at_once: heads whose loads are under way together
 constexpr int pairs = 8;                                     // of a lane
 
 enum Kind { keys, values, queries };

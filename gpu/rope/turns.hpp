@@ -44,8 +44,9 @@ FL_HD inline Rotation<float> rotation_by(std::int32_t position, std::uint64_t pe
 
 // The same at any position: inside attention it is negative for queries that stand before key 0 (qo_len > kv_len).
 FL_HD inline Rotation<float> signed_rotation_by(std::int32_t position, std::uint64_t per_position) {
-  const Rotation<float> forward = rotation_by(position < 0 ? -position : position, per_position);
-  return {forward.cos, position < 0 ? -forward.sin : forward.sin};
+  if (position >= 0) return rotation_by(position, per_position);
+  const Rotation<float> forward = rotation_by(-position, per_position);
+  return {forward.cos, -forward.sin};
 }
 
 }  // namespace flashladder::gpu
