@@ -27,7 +27,7 @@ std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, [[
 
 void require_room(std::size_t has, std::size_t wants, const char* argument, PageUse use) {
   if (has >= wants) return;  // the sentence is made only if it is needed
-  const char* copy = is_copied(use) ? ", with the copy of K and V that fa3 makes of such pages" : "";
+  const char* copy = is_copied(use) ? ", with the copy of K and V that it computes on" : "";
   require(false, argument, has,
           ("must be at least " + std::to_string(wants) + " for this" + copy + ": ask workspace_bytes()").c_str());
 }
@@ -91,7 +91,7 @@ PageUse AttentionSession::best_use() const {
   if (copies == PageCopies::never) return PageUse::in_place;
   const bool asked = copies == PageCopies::always, too_many = copied_rows() > most_copied_rows;
   require(!asked || !too_many, "tokens", copied_rows(),
-          "of all requests must be at most 2^31 - 1 for backend fa3 on such pages");
+          "of all requests must be at most 2^31 - 1, to be copied: for backend fa3 on such pages, or RoPE inside attention");
   if (asked) return PageUse::copied;
   if (machine(std::nullopt).one_query) return PageUse::in_place;
   if (too_many) return PageUse::too_many_tokens;

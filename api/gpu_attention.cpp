@@ -1,8 +1,8 @@
 // The GPU behind an attention object: a kernel of decode or prefill, on a plan that is packed on the host and copied in one
 // piece.
 //
-// workspace.device   packed plan, page ids that a graph keeps, partials; where pages are copied together first also the list
-//                    of what is copied, behind the plan, and at the end the copy of K and V
+// workspace.device   packed plan, page ids that a graph keeps, partials; where K and V are copied first also the list of what
+//                    is copied, behind the plan, and at the end the copy: of K, V, and with RoPE inside attention of q
 // workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: plan, list, and a graph's page ids
 #include <cuda_runtime_api.h>
 
@@ -16,6 +16,7 @@
 #include "gpu/check.hpp"
 #include "gpu/prefill/compact_pages.hpp"
 #include "gpu/prefill/prefill.hpp"
+#include "gpu/prefill/rotated_copy.hpp"
 #include "gpu/staging_ring.hpp"
 
 namespace flashladder::api {
@@ -49,8 +50,9 @@ class GpuAttention final : public AttentionBackend {
 
   AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
     GpuKernel kernel = choice_.kernel_for(size.most_qo_len, copied_rows.has_value());
+    const bool decode = kernel == GpuKernel::d6;
     if (kernel == GpuKernel::p11 && !copied_rows && choice_.takes_mixed(params_, size, kind_)) kernel = GpuKernel::p12;
-    AttentionMachine machine = gpu_machine(kernel, params_, size, room_);
+    AttentionMachine machine = gpu_machine(kernel, decode ? params_ : params_behind(choice_, params_), size, room_);
     if (!machine.one_query) machine.copied_rows = copied_rows;
     return machine;
   }
@@ -123,7 +125,7 @@ class GpuAttention final : public AttentionBackend {
     call.programmatic = config_.execution.enable_pdl;
     if (compacted_) {
       const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, room_.num_sms};
-      call = gpu::p11::compact_pages(call, to, cuda_stream(stream));
+      call = (choice_.rotates ? gpu::rotated::copy : gpu::p11::compact_pages)(call, to, cuda_stream(stream));
     }
     if (decode_shape_) {
       gpu::p12::attend(call, {*decode_shape_, shape_}, device, device + at_.partials, cuda_stream(stream));
@@ -155,11 +157,13 @@ class GpuAttention final : public AttentionBackend {
   }
   GpuKernel kernel_of(const AttentionMachine& machine) const {
     if (machine.one_query) return machine.clusters > 0 ? GpuKernel::d7 : GpuKernel::d6;
-    return machine.copied_rows ? GpuKernel::p11 : choice_.kernel;
+    return choice_.kernel_for(2, machine.copied_rows.has_value());  // 2: any that are no decode
   }
-  static std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) {
+  std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) const {
     if (!machine.copied_rows) return {};
-    return gpu::CompactedShape{static_cast<std::int32_t>(sizes.batch), *machine.copied_rows};
+    gpu::CompactedShape shape{static_cast<std::int32_t>(sizes.batch), *machine.copied_rows};
+    if (choice_.rotates) shape.queries = sizes.nnz_qo, shape.values = !kind_.ragged;
+    return shape;
   }
   // Either part may have all the items that there are.
   std::optional<PackedShape> decode_shape_for(const Sizes& sizes, const AttentionMachine& machine) const {

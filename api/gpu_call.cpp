@@ -10,6 +10,7 @@
 #include "gpu/device.hpp"
 #include "gpu/prefill/mixed_cost.hpp"
 #include "gpu/prefill/prefill.hpp"
+#include "gpu/prefill/rotated_copy.hpp"
 
 namespace flashladder::api {
 
@@ -21,7 +22,7 @@ bool is_capturing(Stream stream) {
 
 namespace {
 
-// "" if P11 computes this here, if need be on a copy of K and V; else why not.
+// "" if P11 computes this here, if need be on a copy; else why not.
 std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& params) {
   const std::string reason = gpu::p11::why_not(params, config.cache.dtype);
   return reason.empty() ? gpu::why_no_hopper() : reason;
@@ -70,20 +71,27 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     const std::string d7 = may_take_d7(config) ? "; D7, D6 with clusters, where few requests have few KV heads" : "";
     return {GpuKernel::d6, "D6, for one query a request" + d7};
   }
-  const std::string no_fa3 = why_not_fa3(config, params);
+  const bool rotates = params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA;
+  const AttentionParams behind = gpu::behind_rotation(params);
+  const std::string rotated = rotates ? ", on copies of q and K that are rotated first: pos_encoding_mode ROPE_LLAMA" : "";
+  const auto choice = [&](GpuKernel kernel, const std::string& why) {
+    return GpuChoice{kernel, why, rotates ? PageCopies::always : PageCopies::never, why, false, rotates};
+  };
+  const std::string no_fa3 = why_not_fa3(config, behind);
   require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
-  const std::string fa3 = "fa3: P11, for Hopper GPUs", fa2 = "fa2: P5, for Ampere and newer GPUs; ";
+  const std::string fa3 = "fa3: P11, for Hopper GPUs", fa2 = "fa2: P5, for Ampere and newer GPUs";
   if (asked != Backend::fa2 && no_fa3.empty()) {
-    const std::string no_boxes = kind.ragged ? "" : gpu::p11::why_not_pages(config.cache.page_size);
-    if (no_boxes.empty()) return {GpuKernel::p11, fa3};
+    const bool any_pages = kind.ragged || rotates;
+    const std::string no_boxes = any_pages ? "" : gpu::p11::why_not_pages(config.cache.page_size);
+    if (no_boxes.empty()) return choice(GpuKernel::p11, fa3 + rotated);
     const std::string on_copy = fa3 + ", on K and V that are copied together first: " + no_boxes;
     if (asked == Backend::fa3) return {GpuKernel::p11, on_copy, PageCopies::always, on_copy};
-    return {GpuKernel::p5, fa2 + "not fa3: " + no_boxes, PageCopies::where_it_pays, on_copy};  // what P11 takes, P5 does
+    return {GpuKernel::p5, fa2 + "; not fa3: " + no_boxes, PageCopies::where_it_pays, on_copy};  // what P11 takes, P5 does
   }
-  const std::string no_fa2 = gpu::p5::why_not(params, config.cache.dtype);
+  const std::string no_fa2 = gpu::p5::why_not(behind, config.cache.dtype);
   require(asked != Backend::fa2 || no_fa2.empty(), "backend", "fa2", ("can't be taken: " + no_fa2).c_str());
   const std::string not_fa3 = asked == Backend::fa2 ? "fa2 was asked for" : "not fa3: " + no_fa3;
-  if (no_fa2.empty()) return {GpuKernel::p5, fa2 + not_fa3};
+  if (no_fa2.empty()) return choice(GpuKernel::p5, fa2 + rotated + "; " + not_fa3);
   const std::string reason = gpu::p1::why_not(params, config.cache.dtype);
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
   return {GpuKernel::p1, "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
@@ -105,6 +113,10 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   const bool may_mix = any && !kind.ragged && choice.kernel == GpuKernel::p11 && choice.copies == PageCopies::never;
   choice.p12_for_mixed = may_mix && gpu::p12::why_not(config.params(), config.cache.dtype).empty();
   return choice;
+}
+
+AttentionParams params_behind(const GpuChoice& choice, const AttentionParams& params) {
+  return choice.rotates ? gpu::behind_rotation(params) : params;
 }
 
 std::int32_t sms_to_use(const ExecutionConfig& execution) {

@@ -26,15 +26,18 @@ inline constexpr const char* gpu_kernel_for_mixed =
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
   std::string why{};  // a sentence
-  // Pages that P11 can't read: with a copy of K and V it is the kernel, and says so in its own sentence.
+  // Pages that P11 can't read: with a copy of K and V it is the kernel, and says so in its own sentence. With RoPE inside
+  // attention both P5 and P11 compute on a copy always: of q and K rotated, and of V.
   PageCopies copies = PageCopies::never;
   std::string why_copied{};
   bool d6_for_one_query = false;
   bool p12_for_mixed = false;
+  bool rotates = false;  // the copy is a rotated one (gpu/prefill/rotated_copy.hpp)
 
   bool as_decode(std::int64_t most_qo_len) const { return d6_for_one_query && most_qo_len <= 1; }
   GpuKernel kernel_for(std::int64_t most_qo_len, bool copied = false) const {
-    return as_decode(most_qo_len) ? GpuKernel::d6 : copied ? GpuKernel::p11 : kernel;
+    if (as_decode(most_qo_len)) return GpuKernel::d6;
+    return copied && copies == PageCopies::where_it_pays ? GpuKernel::p11 : kernel;
   }
   // A graph's kernel is the same for all plans: P12 where mixed batches are what it is made for.
   bool takes_mixed(const AttentionParams& params, const BatchSize& size, const BackendKind& kind) const;
@@ -48,6 +51,9 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);
 std::int32_t sms_to_use(const ExecutionConfig& execution);
 // D7's clusters, as many as these SMs hold, or 0: no batch of this config takes it. Asks the driver.
 std::int32_t clusters_to_use(const AttentionConfig& config, std::int32_t num_sms);
+
+// What a prefill of this choice is planned and launched for: where q and K come rotated, attention without RoPE.
+AttentionParams params_behind(const GpuChoice& choice, const AttentionParams& params);
 
 // What plans are made for: the SMs, and D7's clusters.
 struct GpuRoom {

@@ -1,5 +1,6 @@
 #include "api/single_attention_gpu.hpp"
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -7,6 +8,7 @@
 #include "api/gpu_call.hpp"
 #include "core/error.hpp"
 #include "gpu/check.hpp"
+#include "gpu/prefill/rotated_copy.hpp"
 
 namespace flashladder::api {
 namespace {
@@ -28,33 +30,55 @@ class StreamMemory {
   void* data_ = nullptr;
 };
 
+// Where the parts begin of what a call takes on the device; the packed plan comes first.
+struct Layout {
+  std::size_t list = 0, partials = 0, copy = 0, end = 0;
+};
+
 }  // namespace
 
 void single_attention_on_gpu(const AttentionConfig& config, const AttentionArguments& arguments, bool decode,
                              std::int32_t qo_len, std::int32_t kv_len, Stream stream) {
   const AttentionParams params = config.params();
-  GpuKernel kernel = choose_kernel(config, {.decode = decode, .ragged = true}).kernel_for(qo_len);
+  const GpuChoice choice = choose_kernel(config, {.decode = decode, .ragged = true});
+  GpuKernel kernel = choice.kernel_for(qo_len);
   require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use the CUDAGraph classes");
+  std::optional<gpu::CompactedShape> copied;
+  if (choice.rotates && !choice.as_decode(qo_len)) {
+    copied = {.requests = 1, .tokens = kv_len, .queries = qo_len, .values = false};
+  }
+
   thread_local Plan plan;
   thread_local std::vector<std::byte> packed;
   const std::span<const std::int32_t> qo_lens = decode ? std::span<const std::int32_t>{} : std::span(&qo_len, 1);
   const std::int32_t sms = sms_to_use(config.execution);
-  const AttentionMachine machine =
-      gpu_machine(kernel, params, {.nnz_qo = qo_len, .batch = 1, .most_qo_len = qo_len, .most_kv_len = kv_len},
-                  {.num_sms = sms, .clusters = clusters_to_use(config, sms)});
+  const BatchSize size{.nnz_qo = qo_len, .batch = 1, .most_qo_len = qo_len, .most_kv_len = kv_len};
+  const AttentionMachine machine = gpu_machine(kernel, copied ? gpu::behind_rotation(params) : params, size,
+                                               {.num_sms = sms, .clusters = clusters_to_use(config, sms)});
   planner::make_plan(plan_inputs(config, machine, decode, qo_lens, std::span(&kv_len, 1)), plan);
   gpu::PackedShape shape = gpu::shape_of(plan);
   if (machine.clusters > 0) kernel = GpuKernel::d7, shape.counters = shape.query_tile;
-  packed.resize(gpu::packed_bytes(shape));
-  gpu::pack(plan, {config.cache.page_size}, shape, packed);
 
-  const StreamMemory memory(packed.size() + gpu::partial_bytes(shape, params.head_dim_vo), cuda_stream(stream));
+  Layout at{.list = gpu::packed_bytes(shape)};
+  at.partials = at.list + (copied ? gpu::compaction_list_bytes(*copied) : 0);
+  at.copy = (at.partials + gpu::partial_bytes(shape, params.head_dim_vo) + 127) / 128 * 128;
+  at.end = at.copy + (copied ? gpu::compacted_bytes(*copied, params, config.cache.dtype) : 0);
+  packed.resize(at.partials);
+  const gpu::PageRows rows{config.cache.page_size};
+  gpu::pack(plan, rows, shape, packed);
+  if (copied) gpu::pack_compaction(plan, params, rows, *copied, std::span(packed).subspan(at.list));
+
+  const StreamMemory memory(at.end, cuda_stream(stream));
   // From pageable memory: the call returns when the driver has taken its own copy (CUDA Runtime API, "API synchronization
   // behavior"), so that the next call may pack again.
   gpu::check(cudaMemcpyAsync(memory.data(), packed.data(), packed.size(), cudaMemcpyHostToDevice, cuda_stream(stream)));
   gpu::AttentionCall call = gpu_attention_call(params, arguments, nullptr);
   call.programmatic = config.execution.enable_pdl;
-  attend_on_gpu(kernel, call, shape, memory.data(), memory.data() + packed.size(), stream);
+  if (copied) {
+    const gpu::Compaction to{*copied, memory.data() + at.list, memory.data() + at.copy, sms};
+    call = gpu::rotated::copy(call, to, cuda_stream(stream));
+  }
+  attend_on_gpu(kernel, call, shape, memory.data(), memory.data() + at.partials, stream);
 }
 
 }  // namespace flashladder::api

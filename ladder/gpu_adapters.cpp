@@ -26,7 +26,8 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
               " queries, a decode rung takes one of each"};
     }
   }
-  std::string reason = about.why_not(spec.params, spec.dtype);
+  const bool behind = about.rotate != nullptr;
+  std::string reason = about.why_not(behind ? gpu::behind_rotation(spec.params) : spec.params, spec.dtype);
   if (reason.empty() && about.why_not_pages != nullptr && about.compact == nullptr) {
     reason = about.why_not_pages(spec.page_size);
   }
@@ -55,10 +56,18 @@ Rung direct_on_gpu(const GpuRung& about, void (*attend)(const AttentionCall&, cu
   return rung;
 }
 
-// Of K and V that are copied together first, behind the partials in the workspace; none where pages are read in place.
-std::optional<gpu::CompactedShape> copied(const GpuRung& about, const CaseSpec& spec) {
+// What is copied first, behind the partials in the workspace, and who copies; none where all is read in place.
+struct Copied {
+  gpu::CompactedShape shape;
+  gpu::CompactPages copy;
+};
+std::optional<Copied> copied(const GpuRung& about, const CaseSpec& spec) {
+  const gpu::CompactedShape shape{spec.batch(), spec.total_kv()};
+  if (about.rotate != nullptr && spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) {
+    return Copied{{shape.requests, shape.tokens, spec.nnz_qo()}, about.rotate};
+  }
   if (about.compact == nullptr || about.why_not_pages(spec.page_size).empty()) return {};
-  return gpu::CompactedShape{spec.batch(), spec.total_kv()};
+  return Copied{shape, about.compact};
 }
 
 // The chunk (0: none) with the smallest predicted makespan when blocks take the items in order, merging included.
@@ -85,7 +94,7 @@ GpuPlanShape lane_groups_plan_shape(const CaseSpec& spec) {
 }
 GpuPlanShape p1_plan_shape(const CaseSpec& spec) { return {gpu::p1::grid(spec.params), false}; }
 GpuPlanShape lower_prefill_plan_shape(const CaseSpec&) { return {gpu::lower_prefill_grid, false}; }
-GpuPlanShape p5_plan_shape(const CaseSpec& spec) { return {gpu::p5::grid(spec.params), false}; }
+GpuPlanShape p5_plan_shape(const CaseSpec& spec) { return {gpu::p5::grid(gpu::behind_rotation(spec.params)), false}; }
 
 void d6_attend(const AttentionCall& call, const gpu::PackedShape& shape, std::byte* packed, void* partials,
                cudaStream_t stream) {
@@ -168,7 +177,7 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
   rung.workspace_bytes = [=](const CaseSpec& spec, const Settings& settings) {
     const gpu::PackedShape shape = packed_shape(make_plan(spec, settings), shape_of_rung(spec));
     const auto copy = copied(about, spec);
-    return copy ? copy_at(shape, spec) + gpu::compacted_bytes(*copy, spec.params, spec.dtype)
+    return copy ? copy_at(shape, spec) + gpu::compacted_bytes(copy->shape, spec.params, spec.dtype)
                 : gpu::partial_bytes(shape, spec.params.head_dim_vo);
   };
   rung.prepare = [=, attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec,
@@ -178,13 +187,13 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
     const gpu::PageRows pages{spec.page_size, buffers.problem.max_pages()};
     const auto copy = copied(about, spec);
     const std::size_t list_at = gpu::packed_bytes(shape);
-    std::vector<std::byte> packed(list_at + (copy ? gpu::compaction_list_bytes(*copy) : 0));
+    std::vector<std::byte> packed(list_at + (copy ? gpu::compaction_list_bytes(copy->shape) : 0));
     gpu::pack(plan, copy ? gpu::PageRows{} : pages, shape, packed);
-    if (copy) gpu::pack_compaction(plan, spec.params, pages, *copy, std::span(packed).subspan(list_at));
+    if (copy) gpu::pack_compaction(plan, spec.params, pages, copy->shape, std::span(packed).subspan(list_at));
     const auto on_device = std::make_shared<const DeviceBuffer>(packed.data(), packed.size());
-    const gpu::Compaction to{copy.value_or(gpu::CompactedShape{}), on_device->data() + list_at,
+    const gpu::Compaction to{copy ? copy->shape : gpu::CompactedShape{}, on_device->data() + list_at,
                              buffers.workspace.data() + copy_at(shape, spec), shape.num_ctas};
-    return [attend, on_device, shape, to, compact = copy ? about.compact : nullptr,
+    return [attend, on_device, shape, to, compact = copy ? copy->copy : nullptr,
             call = gpu::attention_call(buffers.problem, buffers.output),
             workspace = buffers.workspace.data()](void* stream_) {
       const auto stream = static_cast<cudaStream_t>(stream_);
@@ -236,7 +245,8 @@ std::vector<Rung> gpu_rungs() {
                       .must_equal = "P3", .why_not = prefill, .one_query = false, .p_as_kv = true},
                      lower_prefill_plan_shape, gpu::p4::attend),
       planned_on_gpu({.name = "P5", .idea = "copies under way while tensor cores compute: FlashAttention-2's class",
-                      .teaches = "12", .must_equal = "P4", .why_not = gpu::p5::why_not, .one_query = false, .p_as_kv = true},
+                      .teaches = "12", .must_equal = "P4", .why_not = gpu::p5::why_not, .rotate = gpu::rotated::copy,
+                      .one_query = false, .p_as_kv = true},
                      p5_plan_shape, gpu::p5::attend),
       hopper_rung("P6", "Hopper: pages arrive as boxes (TMA), wgmma reads them from shared memory", "14", "P5",
                   gpu::p6::attend),
@@ -247,7 +257,7 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "P11", .idea = "Q in registers, P in halves, all features: FlashAttention-3's class",
                       .teaches = "13", .must_equal = "P10", .why_not = gpu::p11::why_not,
                       .why_not_pages = gpu::p11::why_not_pages, .compact = gpu::p11::compact_pages,
-                      .why_no_device = gpu::why_no_hopper, .one_query = false,
+                      .rotate = gpu::rotated::copy, .why_no_device = gpu::why_no_hopper, .one_query = false,
                       .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),
       mixed_on_gpu({.name = "P12", .idea = "mixed batches: some CTAs decode first, the others prefill meanwhile",
                     .teaches = "16", .must_equal = "P11", .why_not = gpu::p12::why_not,

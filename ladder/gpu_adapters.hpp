@@ -13,6 +13,7 @@
 #include "gpu/device.hpp"
 #include "gpu/prefill/compact_pages.hpp"
 #include "gpu/prefill/prefill.hpp"
+#include "gpu/prefill/rotated_copy.hpp"
 #include "ladder/rung.hpp"
 #include "planner/plan_inputs.hpp"
 
@@ -26,6 +27,7 @@ struct GpuRung {
   std::string (*why_not)(const AttentionParams&, DType) = nullptr;  // "" if it computes this
   std::string (*why_not_pages)(std::int32_t page_size) = nullptr;  // the same of pages; null: any
   gpu::CompactPages compact = nullptr;  // such pages it takes behind this, on a copy of K and V in the workspace
+  gpu::CompactPages rotate = nullptr;   // ROPE_LLAMA it computes behind this, on copies of q, K and V
   const std::string& (*why_no_device)() = gpu::why_no_device;
   bool one_query = true;   // of each request: a decode rung
   bool p_as_kv = false;    // rounds P to the dtype of K and V

@@ -19,6 +19,8 @@ constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 // |a - b|, where equal infinities differ by nothing, and NaN stays NaN.
 double distance(double a, double b) { return a == b ? 0 : std::abs(a - b); }
 double worse(double a, double b) { return a > b || std::isnan(a) ? a : b; }  // NaN is worst
+// How far weights are off, relatively, where logits (natural units) are off by r: nearly r, while it is small.
+double moved(double r) { return std::exp(2 * r) - std::exp(r); }
 
 // What row i loses where its weights, and p v, are added in float, in chains of so many keys (tolerance.hpp).
 // v [kv_len, head_dim_vo]
@@ -82,6 +84,25 @@ class Maker {
     return rounding_.p == DType::f32 ? 0 : 4 / std::sqrt(3.0) * unit_roundoff(rounding_.p) * deviation;
   }
 
+  bool rounds_rotated() const {
+    return rounding_.p != DType::f32 && p_.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA;
+  }
+  // r, of a row whose sm_scale * R is this (tolerance.hpp).
+  double rotated_rounding(double scaled) const {
+    return rounds_rotated() ? 4 * std::sqrt(2.0 / 3) * unit_roundoff(rounding_.p) * scaled : 0;
+  }
+  // sm_scale * R of each row.
+  reference::Vector<double> scaled_by_weights(std::int32_t b, std::int32_t h, const HeadResult<double>& exact) const {
+    if (!rounds_rotated()) return reference::Vector<double>::Zero(exact.p.rows());
+    reference::Matrix<double> q, k;
+    reference::load_queries(problem_, b, reference::rows_of_head(h, {0, problem_.qo_len(b)}), q);
+    reference::load_keys(problem_, b, h / p_.group_size(), {0, problem_.kv_len(b)}, k);
+    const reference::Matrix<double> squares = q.cwiseAbs2() * k.cwiseAbs2().transpose();  // sum q^2 k^2  [qo_len, kv_len]
+    // A key that a row does not see may be NaN.
+    const auto weighted = (exact.p.array() > 0).select(exact.p.array() * squares.array(), 0).rowwise().sum();
+    return p_.sm_scale * (weighted * exact.scale.array()).sqrt().matrix();
+  }
+
   RowTolerance floor(std::int32_t b, reference::RowId id, const Seen& seen, KnownRow known) const {
     RowTolerance row = floor_of_row(problem_, b, id, seen, known, offsets_[b]);
     const int cut_off = rounding_.p == DType::f32 ? 1 : 2;  // what a tensor core loses against u
@@ -96,8 +117,9 @@ class Maker {
     for (std::int32_t i = 0; i < problem_.qo_len(b); ++i) {
       RowTolerance& row = oracle_.tolerance[row_of(b, i, h)];
       row = floor(b, {i, h}, seen[i], {seen[i].spread / 2, nan});
-      row.o = 3 * row.o + p_rounding(1) * seen[i].value_max;
-      row.lse_log2 *= 3;
+      const double r = rotated_rounding(rounds_rotated() ? score_bound(problem_, b, {i, h}, seen[i]) : 0);
+      row.o = 3 * row.o + p_rounding(1) * seen[i].value_max + moved(r) * seen[i].spread / 2;
+      row.lse_log2 = 3 * row.lse_log2 + log2_e * r;
       row.o_reach /= 2;
       row.lse_reach /= 2;
     }
@@ -105,6 +127,7 @@ class Maker {
 
   void compute(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen) {
     const HeadResult<double> exact = naive_head<double>(problem_, b, h, offsets_[b]);
+    const reference::Vector<double> scaled = scaled_by_weights(b, h, exact);
     const HeadResult<float> naive = naive_head<float>(problem_, b, h, offsets_[b], rounding_.p);
     reference::Matrix<float> v;
     reference::load_values(problem_, b, h / p_.group_size(), {0, problem_.kv_len(b)}, v);
@@ -116,16 +139,18 @@ class Maker {
     if (rounding_.p != DType::f32) rounding = exact.p.cwiseAbs2() * v_squared;      // sum p^2 v^2  [qo_len, head_dim_vo]
     for (std::int32_t i = 0; i < problem_.qo_len(b); ++i) {
       const std::int64_t row = row_of(b, i, h);
-      double error = 0, deviation = 0, largest = 0;
+      double error = 0, deviation = 0, largest = 0, rounded_p = 0;
       for (std::int32_t d = 0; d < p_.head_dim_vo; ++d) {
         const double o = oracle_.o[row * p_.head_dim_vo + d] = exact.o(i, d);
         error = worse(error, 2 * distance(naive.o(i, d), o));
-        if (rounding.size() > 0) error = worse(error, p_rounding(std::sqrt(rounding(i, d)) * exact.scale[i]));
+        if (rounding.size() > 0) rounded_p = worse(rounded_p, p_rounding(std::sqrt(rounding(i, d)) * exact.scale[i]));
         deviation = worse(deviation, std::sqrt(std::max(0.0, squares(i, d) * exact.scale[i] - o * o)));
         largest = worse(largest, std::abs(o));
       }
       const double lse = oracle_.lse_log2[row] = exact.lse_log2[i];
-      double lse_error = 2 * distance(naive.lse_log2[i], lse);
+      const double r = rotated_rounding(scaled[i]);
+      error = worse(error, std::hypot(rounded_p, r == 0 ? 0 : moved(r) * deviation));
+      double lse_error = worse(2 * distance(naive.lse_log2[i], lse), log2_e * r);
       if (rounding_.chain > 0 && exact.scale[i] > 0) {
         const Lost lost = lost_in_chains(exact, i, v, rounding_.chain);
         error = worse(error, 2 * lost.o);

@@ -84,15 +84,19 @@ std::vector<Seen> seen_by_rows(const AttentionProblem& problem, std::int32_t req
   return rows;
 }
 
+double score_bound(const AttentionProblem& problem, std::int32_t request, reference::RowId id, const Seen& seen) {
+  Matrix<float> q;
+  reference::load_queries(problem, request, {&id, 1}, q);
+  return problem.params.sm_scale * norm(q, 0) * seen.key_norm;
+}
+
 RowTolerance floor_of_row(const AttentionProblem& problem, std::int32_t request, reference::RowId id, const Seen& seen,
                           KnownRow known, std::int64_t mask_offset) {
   const AttentionParams& p = problem.params;
   const double sink = p.sinks ? SoftmaxState<double>::from_sink(problem.sinks[id.head]).m : SoftmaxState<double>::nothing;
   const double sink_size = std::isfinite(sink) ? std::abs(sink) : 0;
   if (seen.keys == 0) return {0, 4 * u * sink_size, 0, std::max(1.0, sink_size)};  // o = 0, and lse_log2 is the sink
-  Matrix<float> q;
-  reference::load_queries(problem, request, {&id, 1}, q);
-  const double n = p.sm_scale * norm(q, 0) * seen.key_norm;
+  const double n = score_bound(problem, request, id, seen);
   const ScoreTransform<double> transform(p, id.head);
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;
   const std::int32_t origin = alibi_origin(p, problem.qo_len(request), problem.kv_len(request), id.query, mask);

@@ -23,6 +23,14 @@
 //   A rung that rounds P to 16 bits, unit roundoff w, sums independent roundings of p v: standard deviation at most
 // w / sqrt(3) * sqrt(sum p^2 v^2), and again four of them are allowed where naive was luckier. Tensor cores, for which it
 // does so, cut their sums off instead of rounding them: its floor is twice as high.
+//   Where RoPE rotates q and K inside attention, such a rung rounds these too, and naive with it. A logit is then off by
+// sm_scale * sum_c q_c k_jc (a_c + b_jc), with independent a and b of standard deviation at most w / sqrt(3). Let R^2 =
+// sum_j p_j sum_c q_c^2 k_jc^2. Under the row's weights the a together make of lse (natural units) a deviation of at most
+// w / sqrt(3) sm_scale R, because (sum_j p_j k_jc)^2 <= sum_j p_j k_jc^2, and so do the b, because p_j^2 <= p_j. Of o they
+// make at most S times that: in sum_j p_j (v_j - o) k_jc by Cauchy-Schwarz, in sum_j p_j^2 (v_j - o)^2 sum_c q_c^2 k_jc^2
+// because p_j sum_c q_c^2 k_jc^2 <= R^2. So with r = 4 sqrt(2/3) w sm_scale R, where naive was luckier, log2 e r is allowed of
+// lse_log2, and of o r S (where r is not small e^2r - e^r in r's place) beside what rounding P makes: independent too, so
+// their squares are added.
 //   Chains: added in float behind a sum of 1, a weight below u is lost, and each larger one loses up to u, all to one side
 // if they are alike: no random walk. n additions lose at most n u times the sum of the terms' sizes. Few rows come near to
 // that, so not all are allowed it: the oracle adds the row's own weights and p v in float, in chains as long as the rung's,
@@ -50,7 +58,7 @@ namespace flashladder::ladder {
 // What a rung's arithmetic rounds, that decides how far off it may be.
 inline constexpr std::int32_t whole_row = std::numeric_limits<std::int32_t>::max();
 struct Rounding {
-  DType p;             // P, before P V
+  DType p;             // P, before P V; and q and K that RoPE has rotated, before Q K^T
   std::int32_t chain;  // the most keys whose weights, and p v, it adds in float one after the other; 0: as naive adds them
   constexpr Rounding(DType p_dtype = DType::f32, std::int32_t longest_chain = 0) : p(p_dtype), chain(longest_chain) {}
   auto operator<=>(const Rounding&) const = default;
@@ -81,6 +89,9 @@ std::vector<Seen> seen_by_rows(const AttentionProblem& problem, std::int32_t req
 struct KnownRow {
   double deviation, lse_log2;  // S; NaN where lse is not known
 };
+
+// N: a bound of the row's scores, sm_scale * |q| * max|k|.
+double score_bound(const AttentionProblem& problem, std::int32_t request, reference::RowId row, const Seen& seen);
 
 // The floors of one row, and what a wrong answer differs by as far as that is known without the right one.
 RowTolerance floor_of_row(const AttentionProblem& problem, std::int32_t request, reference::RowId row, const Seen& seen,

@@ -23,6 +23,11 @@ T round_to(DType dtype, T x) {
                                });
 }
 
+template <class T>
+void round_all(DType dtype, Matrix<T>& m) {
+  if (dtype != DType::f32) m = m.unaryExpr([dtype](T x) { return round_to(dtype, x); }).eval();
+}
+
 // What row i of one head makes of its dot products.
 template <class T>
 struct RowRule {
@@ -78,7 +83,7 @@ HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<
 
 template <class T>
 HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, std::int32_t qo_head,
-                         std::int64_t mask_offset, DType p_dtype) {
+                         std::int64_t mask_offset, DType operands) {
   const AttentionParams& p = problem.params;
   const std::int32_t qo_len = problem.qo_len(request), kv_len = problem.kv_len(request);
   const std::int32_t kv_head = qo_head / p.group_size();
@@ -86,6 +91,7 @@ HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, 
   load_queries(problem, request, rows_of_head(qo_head, {0, qo_len}), q);
   load_keys(problem, request, kv_head, {0, kv_len}, k);
   load_values(problem, request, kv_head, {0, kv_len}, v);
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) round_all(operands, q), round_all(operands, k);
 
   const ScoreTransform<T> transform(p, qo_head);
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;
@@ -94,7 +100,7 @@ HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, 
     return RowRule<T>{p, transform, qo_len, kv_len, i, origin, mask};
   };
   const T sink = p.sinks ? SoftmaxState<T>::from_sink(problem.sinks[qo_head]).m : SoftmaxState<T>::nothing;
-  return softmax_qk_v(q, k, v, rule, sink, p_dtype);
+  return softmax_qk_v(q, k, v, rule, sink, operands);
 }
 
 template HeadResult<double> naive_head(const AttentionProblem&, std::int32_t, std::int32_t, std::int64_t, DType);

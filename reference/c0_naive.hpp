@@ -13,15 +13,16 @@ template <class T>
 struct HeadResult {
   Matrix<T> o;         // [qo_len, head_dim_vo]
   Vector<T> lse_log2;  // [qo_len]
-  Matrix<T> p;         // [qo_len, kv_len]  2^(logit - m), rounded to p_dtype
+  Matrix<T> p;         // [qo_len, kv_len]  2^(logit - m), rounded to operands
   Vector<T> scale;     // [qo_len]  o = P V * scale
 };
 
 // The ladder's function for one head, T = double. T = float is the yardstick of every tolerance: the error that the plain
-// formula makes in that precision. p_dtype is what P is rounded to before P V (16-bit tensor cores do that; f32 does not).
+// formula makes in that precision. operands is what 16-bit tensor cores multiply, and f32 rounds nothing: P is rounded to it
+// before P V, and q and K before Q K^T where RoPE has rotated them (ROPE_LLAMA; else they have the dtype as they come).
 template <class T>
 HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, std::int32_t qo_head,
-                         std::int64_t mask_offset, DType p_dtype = DType::f32);
+                         std::int64_t mask_offset, DType operands = DType::f32);
 
 // Writes o (f32) and lse_log2 of the whole batch.
 void attend(const AttentionProblem& problem, const AttentionOutput& output);

@@ -56,15 +56,48 @@ TEST_CASE("who asks for a backend gets it and what D6 does not compute stays whe
   config.heads.head_dim_vo = 128;
   CHECK(prefill_choice(config).kernel_for(1) == prefill_choice(config).kernel);
   config = config_of();
-  config.logits.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
-  CHECK(prefill_choice(config).kernel_for(1) == GpuKernel::p1);
-  config = config_of();
   for (const SplitPolicy policy : {SplitPolicy::fixed, SplitPolicy::none}) {  // bits do not depend on neighbours
     config.execution.policy = policy, config.execution.chunk_size = 512;
     CHECK(prefill_choice(config).kernel_for(1) == prefill_choice(config).kernel);
     CHECK(choose_kernel(config, {.decode = false, .for_graphs = true}).kernel_for(1) == GpuKernel::d6);  // all its plans
   }
   CHECK(choose_kernel(config_of(), {.decode = true}).explain(in_place, true, false) == "D6, for one query a request");
+}
+
+TEST_CASE("RoPE inside attention is computed by the fast kernels on copies that are always made") {
+  const std::string on_copies = ", on copies of q and K that are rotated first: pos_encoding_mode ROPE_LLAMA";
+  AttentionConfig config = config_of();
+  config.logits.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
+  for (const std::int32_t page_size : {1, 4, 16}) {
+    for (const bool ragged : {false, true}) {
+      if (ragged && page_size > 1) continue;
+      config.cache.page_size = page_size;
+      for (const Backend backend : {Backend::automatic, Backend::fa2}) {
+        config.execution.backend = backend;
+        const GpuChoice choice = choose_kernel(config, {.decode = false, .ragged = ragged});
+        CHECK((choice.kernel == GpuKernel::p5 || (choice.kernel == GpuKernel::p11 && backend != Backend::fa2)));
+        CHECK(choice.rotates);
+        CHECK(choice.copies == PageCopies::always);
+        CHECK(choice.kernel_for(300, true) == choice.kernel);
+        CHECK(choice.explain(PageUse::copied, false, false).find(on_copies) != std::string::npos);
+        if (backend == Backend::fa2) {
+          CHECK(choice.why == "fa2: P5, for Ampere and newer GPUs" + on_copies + "; fa2 was asked for");
+        }
+        const AttentionParams behind = params_behind(choice, config.params());
+        CHECK(behind.pos_encoding_mode == PosEncodingMode::NONE);
+        CHECK(gpu_machine(choice.kernel, behind, {.nnz_qo = 600, .batch = 2, .most_qo_len = 300}, {132}).claimed);
+      }
+    }
+  }
+  config.execution.backend = Backend::automatic;
+  config.cache.dtype = DType::f32;  // the fast kernels take 16 bits, P1 all
+  CHECK(prefill_choice(config).kernel == GpuKernel::p1);
+  CHECK_FALSE(prefill_choice(config).rotates);
+  CHECK(prefill_choice(config).copies == PageCopies::never);
+  CHECK(params_behind(prefill_choice(config), config.params()).pos_encoding_mode == PosEncodingMode::ROPE_LLAMA);
+  config = config_of();
+  config.logits.pos_encoding_mode = PosEncodingMode::ALIBI;
+  CHECK_FALSE(prefill_choice(config).rotates);
 }
 
 // As choose_kernel() makes it on a Hopper GPU, for pages of 4.

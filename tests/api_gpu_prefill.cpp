@@ -14,6 +14,7 @@
 #include "tests/api_gpu.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
+#include "tests/ragged_case.hpp"
 
 using namespace flashladder;
 using namespace flashladder::api;
@@ -75,11 +76,14 @@ void check_prefill(const Case& c, SplitPolicy policy, Backend backend) {
   CHECK(prefill(c, spec.dtype, policy, backend).o == rounded(exact.floats(), spec.dtype));
 }
 
-// Pages that fa3 copies together first are, in cases as small as these, read in place unless it is asked for.
+// Pages that fa3 copies together first are, in cases as small as these, read in place unless it is asked for; RoPE takes a
+// copy in both backends.
 void check_prefill(const CaseSpec& spec, SplitPolicy policy) {
-  const Case c = draw_case(spec);
+  const Case c = draw_case(decidable(spec));
   check_prefill(c, policy, Backend::automatic);
+  const bool rope = spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA;
   if (spec.page_size % 8 != 0 && rung("P11").supports(spec)) check_prefill(c, policy, Backend::fa3);
+  if (rope && rung("P5").supports(spec)) check_prefill(c, policy, Backend::fa2);
 }
 
 }  // namespace
@@ -124,27 +128,6 @@ TEST_CASE("a backend is taken or refused with the reason; both give one answer")
         "fa2: P5, for Ampere and newer GPUs; not fa3: page_size 4, which is no multiple of 8; plan() decides for each batch "
         "whether to copy K and V together first, for fa3; D6 for a plan in which no request has more than one query");
 }
-
-// A case's tokens one after the other, as a ragged cache has them.
-struct RaggedCase {
-  std::vector<std::int32_t> kv_indptr{0};
-  std::vector<Half> k, v;
-
-  explicit RaggedCase(const AttentionProblem& problem) {
-    const PagedKvCache& kv = problem.kv;
-    for (std::int32_t b = 0; b < problem.batch(); ++b) {
-      for (std::int32_t token = 0; token < problem.kv_len(b); ++token) {
-        const KvSlot slot = problem.page_table().locate(b, token);
-        for (std::int32_t head = 0; head < kv.num_kv_heads; ++head) {
-          const Half* key = static_cast<const Half*>(kv.k) + kv.k_strides.offset(slot, head);
-          const Half* value = static_cast<const Half*>(kv.v) + kv.v_strides.offset(slot, head);
-          k.insert(k.end(), key, key + kv.head_dim_qk), v.insert(v.end(), value, value + kv.head_dim_vo);
-        }
-      }
-      kv_indptr.push_back(kv_indptr.back() + problem.kv_len(b));
-    }
-  }
-};
 
 // Requests begin at any row: the last tiles lie at the very end of the memory.
 TEST_CASE("a ragged cache gives the bits of a paged one, of any page size on Hopper") {

@@ -154,11 +154,11 @@ TEST_CASE("a graph of a prefill captured once replays fifty random plans, bit fo
 
 namespace {
 
-void check_graph(std::int32_t page_size, Backend backend) {
+void check_graph(std::int32_t page_size, Backend backend, PosEncodingMode pos = PosEncodingMode::ALIBI) {
   CaseSpec spec{.name = "pool", .seed = 8, .qo_lens = {70, 1, 0, 200, 5, 33}, .kv_lens = {700, 900, 40, 200, 3, 1300},
                 .page_size = page_size, .dtype = DType::f16};
   spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .mask = MaskMode::causal,
-                 .window_left = 300, .pos_encoding_mode = PosEncodingMode::ALIBI};
+                 .window_left = 300, .pos_encoding_mode = pos};
   const Case c = draw_case(spec);
   for (const SplitPolicy policy : {SplitPolicy::fixed, SplitPolicy::balanced}) {
     AttentionConfig config = prefill_config(c, policy);
@@ -177,4 +177,11 @@ TEST_CASE("a graph of a prefill is planned again for each batch") {
   check_graph(16, Backend::automatic);
   check_graph(3, Backend::fa2);
   if (gpu::why_no_hopper().empty()) check_graph(3, Backend::fa3);
+}
+
+TEST_CASE("a graph of a prefill with RoPE inside attention is planned again for each batch") {
+  for (const std::int32_t page_size : {16, 3}) {
+    check_graph(page_size, Backend::fa2, PosEncodingMode::ROPE_LLAMA);
+    if (gpu::why_no_hopper().empty()) check_graph(page_size, Backend::fa3, PosEncodingMode::ROPE_LLAMA);
+  }
 }

@@ -200,7 +200,7 @@ TEST_CASE("backend fa3 copies always, and refuses a workspace that is too small"
   CHECK(has_bytes(object.session.bytes_for(TwoRequests(1).lengths()), 1500 + 4100, 32, 1500 + 4100));
   object.attach(5599);
   CHECK(refusal([&] { object.plan(TwoRequests(1)); }) ==
-        "workspace.device bytes = 5599: must be at least 5600 for this, with the copy of K and V that fa3 makes of such pages: "
+        "workspace.device bytes = 5599: must be at least 5600 for this, with the copy of K and V that it computes on: "
         "ask workspace_bytes()");
   object.attach(5600);
   object.plan(TwoRequests(1));
@@ -283,5 +283,6 @@ TEST_CASE("a graph's pages are used as config, limits and workspace say, whateve
   const CountingObject in_place(pages_of_four(), PageCopies::where_it_pays, huge);
   CHECK(in_place.session.explain().find("2^31") != std::string::npos);
   CHECK(refusal([&] { CountingObject(pages_of_four(), PageCopies::always, huge); }) ==
-        "tokens = 2147483648: of all requests must be at most 2^31 - 1 for backend fa3 on such pages");
+        "tokens = 2147483648: of all requests must be at most 2^31 - 1, to be copied: for backend fa3 on such pages, or RoPE "
+        "inside attention");
 }

@@ -1,6 +1,7 @@
 // The list by which K and V are copied together (gpu/prefill/compact_pages.hpp): which tokens go where. Needs no GPU.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "core/error.hpp"
@@ -107,6 +108,45 @@ TEST_CASE("every token from an item's first key to the request's last is copied"
       CHECK(r.begin + next.first_copy - r.first_copy == plan.kv_lens[item.request]);
     }
   }
+}
+
+// What the rotated copy reads of the list: for each query where it stands, for each request in turn.
+TEST_CASE("with RoPE the list says behind the keys where each query stands") {
+  const CopiedBatch batch{{5, 0, 1, 70, 3, 0, 9}, {50, 20, 0, 70, 1, 0, 4}};  // some requests have more queries than keys
+  for (const std::int32_t spare : {0, 1, 4}) {
+    const gpu::CompactedShape plain{7 + spare, 145 + spare}, capacity{7 + spare, 145 + spare, 88 + spare};
+    std::vector<std::byte> bytes(gpu::compaction_list_bytes(capacity)), without(gpu::compaction_list_bytes(plain));
+    CHECK(bytes.size() % 16 == 0);
+    gpu::pack_compaction(batch.plan(), batch.params, {page_size, 0}, capacity, bytes);
+    gpu::pack_compaction(batch.plan(), batch.params, {page_size, 0}, plain, without);
+    CHECK(std::equal(without.begin(), without.end(), bytes.begin()));  // the same keys
+    const auto* queries = reinterpret_cast<const gpu::RotatedQueries*>(bytes.data() + without.size());
+    REQUIRE(without.size() + static_cast<std::size_t>(8 + spare) * sizeof(*queries) <= bytes.size());
+    std::int32_t query = 0;
+    for (std::size_t b = 0; b < 7; ++b) {
+      CHECK(queries[b].first_query == query);
+      CHECK(queries[b].position == batch.kv_lens[b] - batch.qo_lens[b]);
+      query += batch.qo_lens[b];
+    }
+    CHECK(query == 88);
+    for (std::int32_t b = 7; b <= 7 + spare; ++b) CHECK(queries[b].first_query == query);
+    CHECK_THROWS_WITH_AS(gpu::pack_compaction(batch.plan(), batch.params, {page_size, 0}, {7 + spare, 145, 87}, bytes),
+                         doctest::Contains("queries = 88"), InputError);
+  }
+}
+
+TEST_CASE("a rotated copy has K and q, and V unless that lies in rows already") {
+  const AttentionParams p{.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 192, .head_dim_vo = 128};
+  gpu::CompactedShape shape{2, 12, 5};
+  gpu::CopyLayout at = gpu::copy_layout(shape, p, DType::f16);
+  CHECK(at.k == 0);
+  CHECK(at.v == 12 * 2 * 192 * 2);
+  CHECK(at.q == at.v + 12 * 2 * 128 * 2);
+  CHECK(at.end == at.q + 5 * 4 * 192 * 2);
+  shape.values = false;
+  at = gpu::copy_layout(shape, p, DType::f16);
+  CHECK(at.q == at.v);
+  CHECK(gpu::compacted_bytes(shape, p, DType::f16) == 12 * 2 * 192 * 2 + 5 * 4 * 192 * 2);
 }
 
 TEST_CASE("the bytes of a copy are those of K and V; a batch beyond the capacity is refused") {

@@ -88,6 +88,19 @@ TEST_CASE("token and merge shapes: blocks are within their limits") {
   }
 }
 
+TEST_CASE("rope turns: before position 0 a pair turns the other way") {
+  const gpu::RopeTurns turns = gpu::rope_turns(64, 1, 1e4f);
+  for (const std::int32_t position : {0, 1, 77, 123456789, 2147483647}) {
+    for (std::int32_t pair = 0; pair < 32; ++pair) {
+      const Rotation<float> forward = gpu::rotation_by(position, turns.per_position[pair]);
+      const Rotation<float> same = gpu::signed_rotation_by(position, turns.per_position[pair]);
+      const Rotation<float> back = gpu::signed_rotation_by(-position, turns.per_position[pair]);
+      CHECK((same.cos == forward.cos && same.sin == forward.sin));
+      CHECK((back.cos == forward.cos && back.sin == (position == 0 ? forward.sin : -forward.sin)));
+    }
+  }
+}
+
 TEST_CASE("RoPE in place: every pair of every head has a lane, and pieces lie where they can be loaded") {
   for (const std::int32_t nnz : {0, 1, 64, 400, 65536}) {
     for (const int q_heads : {0, 1, 7, 32, 41, 300}) {

@@ -109,7 +109,7 @@ TEST_CASE("every GPU rung equals the rung below on the case table") {
 }
 
 // For compute-sanitizer, which sees few cases: all rungs are among these.
-TEST_CASE("every GPU rung runs on one of three small cases") {
+TEST_CASE("every GPU rung runs on one of four small cases") {
   CaseSpec decode{.name = "small decode", .seed = 1, .qo_lens = {1, 1}, .kv_lens = {33, 200}, .dtype = DType::f16};
   decode.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::causal};
   CaseSpec prefill = decode;
@@ -118,8 +118,11 @@ TEST_CASE("every GPU rung runs on one of three small cases") {
   CaseSpec small_pages = prefill;  // which P11 takes behind another kernel
   small_pages.name = "small prefill on small pages";
   small_pages.page_size = 5, small_pages.params.window_left = 60;
-  const CaseSpec* const specs[] = {&decode, &prefill, &small_pages};
-  check_all(3, [&](int i) { return Trial{*specs[i], {.threads = 1, .num_sms = 2}}; });
+  CaseSpec rotated = small_pages;  // which P5 and P11 take behind another kernel
+  rotated.name = "small prefill with RoPE";
+  rotated.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
+  const CaseSpec* const specs[] = {&decode, &prefill, &small_pages, &rotated};
+  check_all(4, [&](int i) { return Trial{*specs[i], {.threads = 1, .num_sms = 2}}; });
   CHECK(rung("D6").supports(decode));  // there is a GPU, or the test is skipped
   for (const auto& [name, runs] : runs_of_rungs()) {
     const Rung& r = rung(name);
@@ -178,7 +181,7 @@ TEST_CASE("what a rung does not take it refuses with the reason") {
   refused("P8", [](CaseSpec& s) { s.page_size = 12; }, "page_size 12, which is no multiple of 8");
   refused("P10", [](CaseSpec& s) { s.params.logits_soft_cap = 3; }, "soft cap");
   refused("P5", [](CaseSpec& s) { s.params.head_dim_vo = 256; }, "none of");
-  refused("P5", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; }, "ROPE_LLAMA");
+  refused("P4", [](CaseSpec& s) { s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; }, "ROPE_LLAMA");
   refused("D5", [](CaseSpec& s) { s.dtype = DType::bf16; }, "bf16");
   refused("D5", [](CaseSpec& s) { s.params.head_dim_qk = s.params.head_dim_vo = 256; }, "head_dim 256");
   refused("D5", [](CaseSpec& s) { s.params.logits_soft_cap = 3; }, "soft cap");

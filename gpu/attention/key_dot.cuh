@@ -22,12 +22,9 @@ inline RopeInAttention rope_in_attention(const AttentionParams& p) {
   return {true, rope_turns(p.head_dim_qk, p.rope_scale, p.rope_theta)};
 }
 
-// The rotation of a pair at a position, which is negative for queries that stand before key 0 (qo_len > kv_len).
+// The rotation of a pair at a position.
 __device__ inline Rotation<float> rotation_at(const RopeInAttention& rope, std::int32_t position, std::int32_t pair) {
-  const std::uint64_t per_position = rope.turns.per_position[pair];
-  if (position >= 0) return rotation_by(position, per_position);
-  const Rotation<float> forward = rotation_by(-position, per_position);
-  return {forward.cos, -forward.sin};
+  return signed_rotation_by(position, rope.turns.per_position[pair]);
 }
 
 // term(0) + ... + term(n - 1) in eight sums, joined in pairs: one chain of 256 additions rounds more than near 1e5 a logit

@@ -10,13 +10,36 @@
 namespace flashladder::gpu {
 
 std::size_t compaction_list_bytes(const CompactedShape& shape) {
-  return (static_cast<std::size_t>(shape.requests) + 1) * sizeof(CompactedRequest);
+  const std::size_t record = sizeof(CompactedRequest) + (shape.queries ? sizeof(RotatedQueries) : 0);
+  return (static_cast<std::size_t>(shape.records()) * record + 15) / 16 * 16;
 }
 
-std::size_t compacted_bytes(const CompactedShape& shape, const AttentionParams& p, DType dtype) {
-  const auto dims = static_cast<std::size_t>(p.head_dim_qk) + static_cast<std::size_t>(p.head_dim_vo);
-  return static_cast<std::size_t>(shape.tokens) * static_cast<std::size_t>(p.num_kv_heads) * dims * size_of(dtype);
+CopyLayout copy_layout(const CompactedShape& shape, const AttentionParams& p, DType dtype) {
+  const auto bytes = [&](std::int64_t rows, std::int32_t heads, std::int32_t head_dim) {
+    return static_cast<std::size_t>(rows) * static_cast<std::size_t>(heads) * static_cast<std::size_t>(head_dim) *
+           size_of(dtype);
+  };
+  CopyLayout at;
+  at.v = at.k + bytes(shape.tokens, p.num_kv_heads, p.head_dim_qk);
+  at.q = at.v + bytes(shape.values ? shape.tokens : 0, p.num_kv_heads, p.head_dim_vo);
+  at.end = at.q + bytes(shape.queries.value_or(0), p.num_qo_heads, p.head_dim_qk);
+  return at;
 }
+
+namespace {
+
+void pack_queries(const Plan& plan, const CompactedShape& capacity, std::span<RotatedQueries> out) {
+  std::int64_t query = 0;
+  for (std::int32_t b = 0; b < plan.batch; ++b) {
+    require(query + plan.qo_lens[b] <= *capacity.queries, "queries", query + plan.qo_lens[b],
+            "are more than the copy has rows");
+    out[b] = {static_cast<std::int32_t>(query), plan.kv_lens[b] - plan.qo_lens[b]};
+    query += plan.qo_lens[b];
+  }
+  std::fill(out.begin() + plan.batch, out.end(), RotatedQueries{static_cast<std::int32_t>(query), 0});
+}
+
+}  // namespace
 
 void pack_compaction(const Plan& plan, const AttentionParams& params, const PageRows& pages, const CompactedShape& capacity,
                      std::span<std::byte> out) {
@@ -25,7 +48,8 @@ void pack_compaction(const Plan& plan, const AttentionParams& params, const Page
   require(plan.batch <= capacity.requests, "batch", plan.batch, "has more requests than the list of what is copied");
   require(out.size() >= compaction_list_bytes(capacity), "compaction list bytes", out.size(),
           "are fewer than compaction_list_bytes(capacity)");
-  const std::span requests(reinterpret_cast<CompactedRequest*>(out.data()), static_cast<std::size_t>(capacity.requests) + 1);
+  const auto records = static_cast<std::size_t>(capacity.records());
+  const std::span requests(reinterpret_cast<CompactedRequest*>(out.data()), records);
   std::int64_t copy = 0, row = 0, page = 0;
   for (std::int32_t b = 0; b < plan.batch; ++b) {
     const std::int32_t qo_len = plan.qo_lens[b], kv_len = plan.kv_lens[b];
@@ -40,6 +64,8 @@ void pack_compaction(const Plan& plan, const AttentionParams& params, const Page
   }
   std::fill(requests.begin() + plan.batch, requests.end(),
             CompactedRequest{.first_copy = static_cast<std::int32_t>(copy)});
+  if (!capacity.queries) return;
+  pack_queries(plan, capacity, {reinterpret_cast<RotatedQueries*>(out.data() + requests.size_bytes()), records});
 }
 
 }  // namespace flashladder::gpu

@@ -9,6 +9,7 @@
 #include "core/divisor.hpp"
 #include "gpu/launch.hpp"
 #include "gpu/prefill/compact_pages.hpp"
+#include "gpu/prefill/copied_request.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 
 namespace flashladder::gpu::p11 {
@@ -32,16 +33,6 @@ struct Params {
   const CompactedRequest* requests = nullptr;  // [num_requests + 1]
   std::int32_t num_requests = 0;
 };
-
-// The last request whose tokens begin at or before this one. (One without tokens begins where the next one does.)
-__device__ CompactedRequest request_of(const Params& p, std::int32_t copy) {
-  std::int32_t low = 0, high = p.num_requests;
-  while (high - low > 1) {
-    const std::int32_t middle = low + (high - low) / 2;
-    (p.requests[middle].first_copy <= copy ? low : high) = middle;
-  }
-  return p.requests[low];
-}
 
 __device__ void copy_row(const Rows& rows, const uint4* from, uint4* to, std::int32_t lane) {
   const auto lanes = static_cast<std::int32_t>(rows.lanes);
@@ -68,7 +59,7 @@ __global__ void __launch_bounds__(threads, blocks_of_sm) prefill_compact_pages_k
   const auto copies = static_cast<std::uint32_t>(p.requests[p.num_requests].first_copy);
   for (std::uint32_t at = thread / rows.lanes; at < copies; at += step) {
     const auto copy = static_cast<std::int32_t>(at);
-    const CompactedRequest request = request_of(p, copy);
+    const CompactedRequest request = request_of(p.requests, p.num_requests, copy);
     const std::int32_t token = request.begin + copy - request.first_copy;
     const uint4* from = rows.from + rows.strides.offset(p.pages.locate_from(request.first_page, token), 0);
     uint4* to = rows.to + std::int64_t{request.first_row + token} * rows.pieces;
@@ -93,8 +84,9 @@ AttentionCall compact_pages(const AttentionCall& call, const Compaction& to, cud
   const auto element = static_cast<std::int32_t>(size_of(call.dtype));
   const std::int64_t k_row = std::int64_t{p.num_kv_heads} * p.head_dim_qk;
   const std::int64_t v_row = std::int64_t{p.num_kv_heads} * p.head_dim_vo;
-  std::byte* const k = to.copy;
-  std::byte* const v = k + to.capacity.tokens * k_row * element;
+  const CopyLayout at = copy_layout(to.capacity, p, call.dtype);
+  std::byte* const k = to.copy + at.k;
+  std::byte* const v = to.copy + at.v;
   const Params params{.k = rows_of(call.kv.k, k, call.kv.k_strides, p.num_kv_heads, p.head_dim_qk, element),
                       .v = rows_of(call.kv.v, v, call.kv.v_strides, p.num_kv_heads, p.head_dim_vo, element),
                       .pages = call.kv.pages, .requests = reinterpret_cast<const CompactedRequest*>(to.list),

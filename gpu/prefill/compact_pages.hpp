@@ -7,12 +7,15 @@
 //
 // Every token of the batch has its row, so that a token's row follows from the lengths alone. What is copied are the tokens
 // that some query sees: with a window the first ones are left out, and nobody looks at their rows.
+//
+// RoPE inside attention takes the same copy, with K rotated on the way and a copy of q beside it: rotated_copy.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "core/plan.hpp"
@@ -27,18 +30,34 @@ struct alignas(16) CompactedRequest {
   std::int32_t first_row = 0;   // of token 0 in the copy
   std::int32_t first_page = 0;  // in the table's list of pages
 };
+// With RoPE also: of q the rows from first_query on are the request's, and the first of them stands at `position`.
+struct alignas(8) RotatedQueries {
+  std::int32_t first_query = 0, position = 0;
+};
 
 // A batch, or the most of any batch that a graph is captured for.
 struct CompactedShape {
   std::int32_t requests = 0;
   std::int64_t tokens = 0;  // of all requests, at most 2^31 - 1: rows of the copy
+  std::optional<std::int64_t> queries{};  // of all requests, which are rotated; none: no RoPE
+  bool values = true;  // false: V stays where it is, since in a ragged cache it lies in just these rows
+
+  std::int64_t records() const { return std::int64_t{requests} + 1; }
 };
 std::size_t compaction_list_bytes(const CompactedShape& shape);  // a multiple of 16
-std::size_t compacted_bytes(const CompactedShape& shape, const AttentionParams& params, DType dtype);  // of K and V
+
+// Where K [tokens, num_kv_heads, head_dim_qk], V and q begin in the memory of the copy, in bytes.
+struct CopyLayout {
+  std::size_t k = 0, v = 0, q = 0, end = 0;
+};
+CopyLayout copy_layout(const CompactedShape& shape, const AttentionParams& params, DType dtype);
+inline std::size_t compacted_bytes(const CompactedShape& shape, const AttentionParams& params, DType dtype) {
+  return copy_layout(shape, params, dtype).end;
+}
 
 // Which tokens go where: a CompactedRequest for each request, one more that ends them, and copies of that up to the
-// capacity. The plan's own pages must be packed as PageRows{.page_size = 1}, since it runs on the copy. InputError if the
-// batch is larger than capacity.
+// capacity; behind them with RoPE as many RotatedQueries. The plan's own pages must be packed as PageRows{.page_size = 1},
+// since it runs on the copy. InputError if the batch is larger than capacity.
 void pack_compaction(const Plan& plan, const AttentionParams& params, const PageRows& pages, const CompactedShape& capacity,
                      std::span<std::byte> out);
 

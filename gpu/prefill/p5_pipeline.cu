@@ -5,7 +5,7 @@
 // that one buffer of each is enough; page ids come a round of tiles ahead. A warp of 32 rows reads each fragment of K and V
 // once for two mma. Tiles that all rows of a warp see are not asked about masks, tiles that none sees are left out. The next
 // work is claimed while this one is done. o goes by way of shared memory, 16 bytes a store.
-// It takes two dtypes, four pairs of head dims, and every feature but RoPE inside attention (gpu/prefill/instances.cuh).
+// It takes two dtypes, four pairs of head dims, and every feature (gpu/prefill/instances.cuh); RoPE as it comes rotated.
 // Leaves out: what came after sm_80: copies by TMA, wgmma, warps that only copy. A value of V that is not finite reaches all
 // rows of the tiles in which some row sees it: a weight of 0 does not take it away.
 #include <type_traits>

@@ -34,7 +34,8 @@ namespace p4 {
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
-// FlashAttention-2's class: everything but RoPE inside attention, for f16 and bf16 and the head dims that models use.
+// FlashAttention-2's class: every feature, for f16 and bf16 and the head dims that models use. RoPE inside attention on copies
+// that are rotated first, as P11 (rotated_copy.hpp): to the kernels themselves it is unknown, and why_not refuses it.
 namespace p5 {
 std::string why_not(const AttentionParams& params, DType dtype);
 RungGrid grid(const AttentionParams& params);

@@ -44,4 +44,11 @@ FL_HD inline Rotation<float> rotation_by(std::int32_t position, std::uint64_t pe
   return {quadrant == 1 || quadrant == 2 ? -c : c, quadrant >= 2 ? -s : s};
 }
 
+// The same at any position: inside attention it is negative for queries that stand before key 0 (qo_len > kv_len).
+FL_HD inline Rotation<float> signed_rotation_by(std::int32_t position, std::uint64_t per_position) {
+  if (position >= 0) return rotation_by(position, per_position);
+  const Rotation<float> forward = rotation_by(-position, per_position);
+  return {forward.cos, -forward.sin};
+}
+
 }  // namespace flashladder::gpu

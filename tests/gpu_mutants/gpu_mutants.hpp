@@ -23,7 +23,7 @@ using MutantAttend =
     std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte*, void*, cudaStream_t)>;
 struct MutantKernels {
   MutantAttend attend;
-  gpu::CompactPages compact = nullptr;  // runs before it
+  gpu::CompactPages compact = nullptr;  // or a rotated copy: runs before it
   ladder::MixedAttend mixed{};          // P12's, in its place
 };
 struct GpuMutant {
@@ -47,7 +47,7 @@ inline MutantKernels as_mutant(void (*attend)(const gpu::AttentionCall&, const g
                                               cudaStream_t)) {
   return {.attend = {}, .mixed = attend};
 }
-// The library's P11 behind another compaction.
+// The library's P11 behind another compaction, or another rotated copy.
 inline MutantKernels as_mutant(gpu::CompactPages compact) { return {gpu::p11::attend, compact}; }
 
 std::span<const GpuMutant> d5_mutants();
@@ -67,5 +67,6 @@ std::span<const GpuMutant> p10_mutants();
 std::span<const GpuMutant> p11_mutants();
 std::span<const GpuMutant> p12_mutants();
 std::span<const GpuMutant> compact_mutants();
+std::span<const GpuMutant> rotated_mutants();
 
 }  // namespace flashladder::test

@@ -52,7 +52,7 @@ const std::map<std::string, std::vector<Fault>>& right_names() {
       {"d5_row_too_far", {Fault::one_row_too_far}}, {"d6_merge_weight", {Fault::merge_plain_mean}},
       {"d6_constant_lost", {Fault::alibi_constant_lost}}, {"p1_query_not_rotated", {Fault::rope_from_zero}},
       {"p1_causal_off_by_one", {Fault::diagonal_lost}}, {"p11_window_off_by_one", {Fault::window_off_by_one}},
-      {"p10_reference_from_zero", {Fault::max_from_1e_30}}};
+      {"p10_reference_from_zero", {Fault::max_from_1e_30}}, {"rotated_q_from_zero", {Fault::rope_from_zero}}};
   return names;
 }
 
@@ -126,4 +126,5 @@ TEST_CASE("P10's mutants as plug-ins are rejected and none gets a wrong name") {
 TEST_CASE("P11's mutants as plug-ins are rejected and none gets a wrong name") { check_named("p11"); }
 TEST_CASE("P12's mutants as plug-ins are rejected and none gets a wrong name") { check_named("p12"); }
 TEST_CASE("compaction's mutants as plug-ins are rejected and none gets a wrong name") { check_named("compact"); }
+TEST_CASE("the rotated copy's mutants as plug-ins are rejected and none gets a wrong name") { check_named("rotated"); }
 #endif

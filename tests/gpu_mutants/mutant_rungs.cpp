@@ -5,6 +5,7 @@
 #include "gpu/check.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/prefill/prefill.hpp"
+#include "gpu/prefill/rotated_copy.hpp"
 #include "ladder/gpu_adapters.hpp"
 #include "tests/gpu_cases.hpp"
 
@@ -31,10 +32,10 @@ const std::vector<MutantRung>& mutant_rungs() {
     std::vector<MutantRung> list;
     const auto add = [&](std::span<const GpuMutant> mutants, Cases cases, PlanShapeOf shape, bool p_as_kv) {
       for (const GpuMutant& m : mutants) {
-        const gpu::CompactPages compact = m.kernels.compact;
-        const GpuRung about{.name = m.name, .why_not = gpu::p1::why_not,
-                            .why_not_pages = compact ? gpu::p11::why_not_pages : nullptr, .compact = compact,
-                            .one_query = false, .p_as_kv = p_as_kv};
+        GpuRung about{.name = m.name, .why_not = gpu::p1::why_not, .one_query = false, .p_as_kv = p_as_kv};
+        if (cases == Cases::prefill_on_a_copy) about.why_not_pages = gpu::p11::why_not_pages, about.compact = m.kernels.compact;
+        if (cases == Cases::rotated_prefill) about.rotate = m.kernels.compact;
+        if (cases == Cases::general_prefill) about.rotate = gpu::rotated::copy;
         Rung rung = m.kernels.mixed ? mixed_on_gpu(about, m.kernels.mixed) : planned_on_gpu(about, shape, m.kernels.attend);
         list.push_back({m.name, m.mistake, m.noticed_by, cases, std::move(rung)});
       }
@@ -53,6 +54,7 @@ const std::vector<MutantRung>& mutant_rungs() {
       add(of_rung(), Cases::prefill_in_boxes, p11_plan_shape, true);
     }
     add(compact_mutants(), Cases::prefill_on_a_copy, p11_plan_shape, true);
+    add(rotated_mutants(), Cases::rotated_prefill, p11_plan_shape, true);
 #endif
     return list;
   }();
@@ -67,6 +69,11 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
     if (spec.page_size % 8 == 0) spec.page_size = spec.page_size / 8 * 3;  // 3, 6, 12: 8, 16, 32
     if (spec.page_size % 8 == 0) ++spec.page_size;
     return spec;
+  }
+  if (cases == Cases::rotated_prefill) {
+    spec = as_plain_prefill(spec);
+    spec.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
+    return decidable(spec);
   }
   if (cases == Cases::general_prefill) return as_prefill(spec, f16_and_128);
   if (cases == Cases::prefill) {
@@ -108,7 +115,7 @@ std::vector<CaseSpec> specs_for(Cases kind) {
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
     const bool decode = kind == Cases::plain || kind == Cases::general;
-    const bool boxes = kind == Cases::prefill_in_boxes || kind == Cases::prefill_on_a_copy;
+    const bool boxes = kind == Cases::prefill_in_boxes || kind == Cases::prefill_on_a_copy || kind == Cases::rotated_prefill;
     specs.push_back(for_one_instance(decode  ? random_decode(seed)
                                      : boxes ? random_fast_prefill(seed) : random_spec(seed), kind));
   }

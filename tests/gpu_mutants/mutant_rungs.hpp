@@ -12,7 +12,9 @@
 namespace flashladder::test {
 
 // What a mutant's one instance computes.
-enum class Cases { plain, general, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy };
+enum class Cases {
+  plain, general, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill
+};
 
 struct MutantRung {
   std::string name, mistake;

@@ -1,52 +1,7 @@
 """The broken kernels, as patches of the right ones. A patch's text must be in its file exactly once (tests hold that), so
 that no mutant quietly stops being one. A mutant may be wrong, but must not read or write where it could end the process."""
-import collections
-
-# A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
-# entry: another name than attend, of a kernel that runs before the rung's.
-Kernel = collections.namedtuple("Kernel", "files rung variant entry", defaults=["attend"])
-MERGE = "gpu/attention/merge_partials.cu"
-D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
-P1 = "gpu/prefill/p1_row_per_thread.cu"
-P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
-COMPACT, P12 = "gpu/prefill/compact_pages.cu", "gpu/prefill/p12_mixed.cu"
-P6, P7, P8 = "gpu/prefill/p6_boxes.cu", "gpu/prefill/p7_producer.cu", "gpu/prefill/p8_turns.cu"
-P9, P10 = "gpu/prefill/p9_persistent.cu", "gpu/prefill/p10_stale_reference.cu"
-KERNELS = {
-  "d5": Kernel([MERGE, D5], "d5", "Scaled"),
-  "d6": Kernel([D6], "d6", "Scaled"),
-  "d6_general": Kernel([D6], "d6", "General"),
-  "d7": Kernel([D7], "d7", "Scaled"),
-  "p1": Kernel([MERGE, P1], "p1", "General"),
-  "p4": Kernel([MERGE, P4], "p4", "Scaled"),
-  "p5": Kernel([MERGE, P5], "p5", "Scaled"),
-  "p5_general": Kernel([MERGE, P5], "p5", "General"),
-  "p6": Kernel([P6], "p6", "Scaled"),
-  "p7": Kernel([P7], "p7", "Scaled"),
-  "p8": Kernel([P8], "p8", "Scaled"),
-  "p9": Kernel([P9], "p9", "Scaled"),
-  "p10": Kernel([P10], "p10", "Scaled"),
-  "p11": Kernel([P11], "p11", "Scaled"),
-  "p12": Kernel([P12], "p12", "Scaled"),
-  "compact": Kernel([COMPACT], "p11", "", "compact_pages"),
-}
-
-# patches: (file, text to find, text in its place). noticed_by: agree or racecheck.
-Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistake")
-
-QUEUE, CONSUMER = "gpu/decode/queue_run.cuh", "gpu/prefill/hopper_consumer.cuh"
-TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
-CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
-ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
-WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
-WRITE = "gpu/attention/write_row.cuh"
-COPIES, LOGITS, KEYS = "gpu/prefill/tile_copies.cuh", "gpu/prefill/row_logits.cuh", "gpu/prefill/row_keys.cuh"
-PRODUCER, PRODUCTS = "gpu/prefill/hopper_producer.cuh", "gpu/prefill/hopper_products.cuh"
-ROWS, STALE, BOXES = "gpu/prefill/hopper_rows.cuh", "gpu/prefill/stale_softmax.cuh", "gpu/prefill/box_copies.cuh"
-OUTPUT = "gpu/prefill/row_output.cuh"
-RUNNING, REQUESTS = "gpu/prefill/running_softmax.cuh", "gpu/prefill/box_requests.cuh"
-LOWER, AHEAD = "gpu/prefill/lower_hopper.cuh", "gpu/prefill/work_ahead.cuh"
-AFTER_PUT = "Group::sync();  // every warp's partial is there"
+from kernels import *
+from mutants_hopper import HOPPER_MUTANTS
 
 MUTANTS = [
   Mutant("d5_lost_stage", "d5",
@@ -212,87 +167,6 @@ MUTANTS = [
 
   # Without a wait, or with a wrong parity, some of these would wait for ever: no such mutants. mbarrier_model.hpp, in
   # walkthroughs, has them.
-  Mutant("p6_wrong_stride", "p6",
-         [(PRODUCTS, "wgmma_operand(k, 0, S::atom_bytes * S::k_atoms)", "wgmma_operand(k, 0, S::atom_bytes)")],
-         "agree", "the next eight keys are looked for where this eight's other features lie"),
-  Mutant("p6_first_tiles_again", "p6", [(P6, "tiles, tiles.count - 1 - t, t);", "tiles, tiles.count - 1 - t % S::stages, t);")],
-         "agree", "a stage is always filled with the tile that was its first"),
-  Mutant("p6_no_rescale", "p6", [(RUNNING, "o[j] *= factor[j / 2 % 2];", "o[j] *= 1;")],
-         "agree", "o keeps its scale when the maximum grows"),
 
-  Mutant("p7_queries_in_one_place", "p7", [(BOXES, "copy_box(queries.q, q[group] + ", "copy_box(queries.q, q[0 * group] + ")],
-         "agree", "both groups' queries are copied to where the first one's belong"),
-  Mutant("p7_lost_stage", "p7", [(REQUESTS, "kv.box_rows, shared.v[at.stage],", "kv.box_rows, shared.v[0 * at.stage],")],
-         "agree", "every tile of values is copied to the first stage"),
-  Mutant("p7_tail_read", "p7",
-         [(LOWER, "if (first_key + S::keys <= static_cast<std::uint32_t>(kv_len)) return;", "return;")],
-         "agree", "values in the unused slots of a last page are not cleared, and 0 * NaN is NaN"),
-
-  Mutant("p8_values_of_this_tile", "p8",
-         [(P8, "shared_address(shared.v[before.stage]), n + 2", "shared_address(shared.v[at.stage]), n + 2")],
-         "agree", "P of the tile before meets the values of this one"),
-  Mutant("p8_last_tile_alone", "p8", [(P8, "shared_address(shared.v[last.stage]), tiles.count == 1);",
-                                       "shared_address(shared.v[last.stage]), true);")],
-         "agree", "the product behind the loop does not add to what the loop summed up"),
-
-  Mutant("p9_queries_in_one_place", "p9", [(P9, "copy_queries<S>(queries, item, shared.q[place.stage],",
-                                            "copy_queries<S>(queries, item, shared.q[0 * place.stage],")],
-         "agree", "the next work's queries are copied to where this one's are in use"),
-  Mutant("p9_work_of_first_head", "p9", [(AHEAD, "coming_).copy;", "coming_).copy * 0;")],
-         "agree", "the record of every work is taken for that of head 0"),
-  Mutant("p9_claims_too_often", "p9",
-         [(AHEAD, "    if (work_ >= plan_.view.header->num_work) return false;\n    claimed_ = claim_by_one();\n",
-           "    claimed_ = claim_by_one();\n    if (work_ >= plan_.view.header->num_work) return false;\n")],
-         "agree", "a CTA that has found nothing claims once more: the counter does not return to zero"),
-
-  Mutant("p10_reference_from_zero", "p10", [(STALE, "no_reference = -1e30f,", "no_reference = 0,")],
-         "agree", "a row whose first tile is masked has a reference that may be above all that it sees"),
-  Mutant("p10_never_raised", "p10", [(STALE, "most = 16384.0f;", "most = 1e38f;")],
-         "agree", "weights overflow f16 before the reference is raised"),
-
-  Mutant("p11_mask_off_by_one", "p11", [(ROWS, "x % 2 >= end[", "x % 2 > end[")], "agree", "a row sees one key more than it may"),
-  Mutant("p11_window_off_by_one", "p11", [(ROWS, "x % 2 < begin[", "x % 2 <= begin[")], "agree", "a row does not see its first key"),
-  Mutant("p11_edge_not_masked", "p11", [(ROWS, "(all.end - tiles.begin) / S::keys, 0)};", "div_up(all.end - tiles.begin, S::keys), 0)};")],
-         "agree", "the tile with the diagonal is taken for one that all rows see"),
-  Mutant("p11_no_rescale", "p11",
-         [(STALE, "o[4 * j + 2 * i] *= factor, o[4 * j + 2 * i + 1] *= factor;", "o[4 * j + 2 * i] *= 1, o[4 * j + 2 * i + 1] *= 1;")],
-         "agree", "o keeps its scale when the reference is raised"),
-  Mutant("p11_sum_kept", "p11", [(STALE, "sum[i] *= factor;", "")],
-         "agree", "the sum keeps its scale when the reference is raised"),
-  Mutant("p11_never_raised", "p11", [(STALE, "most = 16384.0f;", "most = 1e38f;")],
-         "agree", "weights overflow f16 before the reference is raised"),
-  Mutant("p11_wrong_stride", "p11", [(PRODUCTS, "wgmma_operand(v, S::atom_bytes, ", "wgmma_operand(v, 2 * S::atom_bytes, ")],
-         "agree", "the second 64 features of V are looked for behind the next eight keys"),
-  Mutant("p11_lost_stage", "p11", [(PRODUCER, "kv.box_rows, shared.k[at.stage],", "kv.box_rows, shared.k[0 * at.stage],")],
-         "agree", "every tile of keys is copied to the first stage"),
-  Mutant("p11_tail_read", "p11", [(CONSUMER, "if (first_key + S::keys > kv_len) {", "if (first_key + S::keys > kv_len + S::keys) {")],
-         "agree", "values in the unused slots of a last page are not cleared, and 0 * NaN is NaN"),
-  Mutant("p11_o_kept", "p11", [(PRODUCTS, "step > 0 || !first);", "true);")],
-         "agree", "an item adds to what the last one left in the accumulators"),
-  Mutant("p11_start_of_page", "p11", [(BOXES, "return {(at - logical * kv.pages.page_size) / 8, ", "return {0, ")],
-         "agree", "every box is taken from the start of its page"),
-  Mutant("p11_box_of_first", "p11", [(BOXES, "const auto at = static_cast<std::int32_t>(token + mine);", "const auto at = static_cast<std::int32_t>(token);")],
-         "agree", "all lanes ask for the tile's first box"),
-  Mutant("p11_rows_exchanged", "p11", [(OUTPUT, "__shfl_sync(all_lanes, offset, row);", "__shfl_sync(all_lanes, offset, row ^ 1);"),
-                                       (OUTPUT, "__shfl_sync(all_lanes, offset, lane / 4 * 4 + i);", "__shfl_sync(all_lanes, offset, lane / 4 * 4 + 1 - i);")],
-         "agree", "rows are written in each other's place"),
-
-  Mutant("p12_one_queue", "p12", [(P12, "* MixedShape::queues_per_cta + group];", "* MixedShape::queues_per_cta];")],
-         "agree", "both warp groups of a CTA run the queue of the first"),
-  Mutant("p12_lost_cta", "p12", [(P12, "if (blockIdx.x < decode.ctas) run", "if (blockIdx.x + 1 < decode.ctas) run")],
-         "agree", "the last CTA that decodes goes to prefill at once"),
-
-  Mutant("compact_start_of_page", "compact",
-         [(COMPACT, "rows.strides.offset(p.pages.locate_from(request.first_page, token), 0)",
-           "rows.strides.offset({p.pages.locate_from(request.first_page, token).page, 0}, 0)")],
-         "agree", "every token is copied from the first slot of its page"),
-  Mutant("compact_lost_page", "compact",
-         [(COMPACT, "static_cast<std::uint32_t>(p.requests[p.num_requests].first_copy);",
-           "static_cast<std::uint32_t>(max(p.requests[p.num_requests].first_copy - p.pages.page_size, 0));")],
-         "agree", "the last page of the last request is not copied"),
-  Mutant("compact_first_head", "compact", [(COMPACT, "from[head * rows.strides.head + ", "from[0 * head * rows.strides.head + ")],
-         "agree", "every KV head gets the keys and values of the first"),
-  Mutant("compact_window_begin", "compact",
-         [(COMPACT, "request.begin + copy - request.first_copy", "copy - request.first_copy")],
-         "agree", "a request's first tokens are copied, and not those that a window shows"),
+  *HOPPER_MUTANTS,
 ]
