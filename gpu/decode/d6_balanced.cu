@@ -4,7 +4,7 @@
 // so that filling and draining is paid once a launch (stream-K, arXiv:2301.03598). A tile cut among CTAs is merged by the
 // one that counts itself as the last, in chunk order whoever that is: no second launch, the same bits. Programmatic
 // dependent launch: the queue and page ids are read while the previous kernel on the stream still runs. A variant computes
-// the logits, and may ask of each key whether it is seen.
+// the logits, and may ask of each key whether it is seen; one of them has q and the keys rotated first, where they are.
 // Leaves out: splits of one short request could meet in a cluster's shared memory instead of global memory (D7).
 #include <algorithm>
 #include <cstddef>
@@ -15,6 +15,7 @@
 #include "gpu/decode/head_tiles.cuh"
 #include "gpu/decode/instances.cuh"
 #include "gpu/decode/item_logits.cuh"
+#include "gpu/decode/tile_rotation.cuh"
 #include "gpu/decode/tile_stream.cuh"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
@@ -29,8 +30,9 @@ using Threads = ThreadGroup<tile_warps * 32>;
 template <int head_dim>
 constexpr int stages = head_dim == 64 ? 4 : 2;
 
-template <class S>
-struct Shared {
+// Begins with what a rotation needs, which mostly is nothing.
+template <class S, class Rotation>
+struct Shared : Rotation::Steps {
   TileRing<S> rings[tile_warps];
   TilePartials<S> partials;
   bool last;
@@ -54,7 +56,8 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
                  const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
   extern __shared__ __align__(128) unsigned char bytes[];
-  Shared<S>& shared = *reinterpret_cast<Shared<S>*>(bytes);
+  using Rotation = RotationOf<S, CtaWarps, Variant>;
+  auto& shared = *reinterpret_cast<Shared<S, Rotation>*>(bytes);
   const PackedQueue queue = plan.view.queues[blockIdx.x];
   griddepcontrol_launch_dependents();  // the next kernel may come as soon as there is room: it waits where it must
   if (queue.first.rows.empty()) return griddepcontrol_wait();  // not to end before the previous kernel does
@@ -66,6 +69,7 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   if (plan.programmatic && is_short(queue)) stream.prefetch();
   griddepcontrol_wait();  // before this line only the plan and page ids were read: q, K and V may be a kernel's output
   for (int i = 0; i < S::stages - 1; ++i) stream.copy_next(ring);
+  Rotation::make_steps(params, shared);
 
   const Variant variant{params};
   const OneQueryRows row_place{plan.pack};
@@ -76,6 +80,8 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
     const float row_constant = variant.row_constant(variant.query(tile.request, 0), variant.head(place.qo_head));
     write_output(rows, place, feature, state, value, row_constant);
   };
+  // Registers do not hold two queries of 16 heads, nor two of 256 features beside their rotations.
+  constexpr bool holds_two = S::head_tiles == 1 && !(Variant::rotates && S::head_dim == 256);
   int stage = 0;
   const auto query_of = [&](const PackedItem& of) {
     return QueryTiles<S>(static_cast<const Element*>(rows.q) + rows.q_offset(row_place(of, 0)), rows.q_head, of.rows.size());
@@ -86,6 +92,7 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
     const QueryTiles<S> upcoming_q = query_of(upcoming);  // under way while this item is computed
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
     const ItemLogits<S, Variant> logits(variant, item, plan.pack);
+    Rotation rotation(params, shared);
     HeadTiles<S> heads;
     const std::uint32_t end = item.keys.end;  // unsigned: a token behind the last of 2^31 - 1 must not wrap
     for (std::uint32_t tile = item.keys.begin + warp * tile_tokens; tile < end; tile += tile_warps * tile_tokens) {
@@ -95,8 +102,10 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
       if (variant.every_tile_is_edge()) {
         for (int half = 0; half < 2; ++half) seen[half] = seen[half] && variant.sees(logits.query, token + 8 * half);
       }
+      if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);
       cp_async_wait<S::stages - 1>();
       __syncwarp();  // this tile's bytes have arrived, those that other lanes copied too
+      rotation.rotate_keys(ring.k[stage]);
       heads.absorb(ring.k[stage], ring.v[stage], q, seen, [&](float dot, int n, int j, int half) {
         return variant.logit(dot, logits.query, logits.heads[n * 2 + j], token + 8 * half);
       });
@@ -116,7 +125,7 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
     if (item.merge >= 0) arrival.announce(plan, item, merge);
     if (next >= queue.end) break;
     item = upcoming;
-    q = S::head_tiles == 1 ? upcoming_q : query_of(item);  // registers do not hold two of 16 heads
+    q = holds_two ? upcoming_q : query_of(item);
   }
   arrival.settle(plan, merge_through<S>(shared.rings), write_final);  // they have nothing else to hold any more
   clock.stop();
@@ -134,8 +143,9 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
     // What an SM must not hold more of than the plan counts with, where registers and shared memory would allow it: when
     // kernels follow each other, some SMs would have three CTAs and others one.
     constexpr std::size_t of_sm = 228 * 1024, least = of_sm / (grid(head_dim, false).ctas_per_sm + 1);
+    constexpr std::size_t bytes = sizeof(Shared<S, RotationOf<S, CtaWarps, Variant>>);
     const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads,
-                            .shared_bytes = std::max(sizeof(Shared<S>), least), .programmatic = call.programmatic};
+                            .shared_bytes = std::max(bytes, least), .programmatic = call.programmatic};
     launch(decode_d6_kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
   });
 }

@@ -104,7 +104,7 @@ MUTANTS = [
           (D6, "  for (std::int32_t next = queue.begin;; ++next) {",
            "  HeadTiles<S> heads;\n  for (std::int32_t next = queue.begin;; ++next) {")],
          "agree", "the softmax goes on from one item of a queue into the next"),
-  Mutant("d6_query_kept", "d6", [(D6, "    q = S::head_tiles == 1 ? upcoming_q : query_of(item);", "")],
+  Mutant("d6_query_kept", "d6", [(D6, "    q = holds_two ? upcoming_q : query_of(item);", "")],
          "agree", "every item of a queue meets the first one's query"),
   Mutant("d6_lost_item", "d6", [(D6, "if (next >= queue.end) break;", "if (next + 1 >= queue.end) break;")],
          "agree", "the last item of a queue is not run"),
