@@ -50,6 +50,47 @@ Lost lost_in_chains(const HeadResult<double>& exact, Eigen::Index i, const refer
   return {off.maxCoeff(), lost * log2_e};
 }
 
+// How far the logits of a row may be off, in log2 units, where q and k are rounded to 16 bits behind a rotation (tolerance.hpp).
+class RotatedRounding {
+ public:
+  RotatedRounding(const AttentionProblem& problem, Rounding rounding, std::int32_t b, std::int32_t kv_head)
+      : problem_(problem), request_(b),
+        on_(rounding.p != DType::f32 && problem.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) {
+    if (!on_) return;
+    factor_ = 4 / std::sqrt(3.0) * unit_roundoff(rounding.p) * problem.params.sm_scale * log2_e;
+    reference::load_keys(problem, b, kv_head, {0, problem.kv_len(b)}, k_);
+    k_ = k_.cwiseAbs2().eval();
+  }
+
+  // The rows that follow are of this query head.
+  void take_head(std::int32_t h) {
+    if (!on_) return;
+    reference::load_queries(problem_, request_, reference::rows_of_head(h, {0, problem_.qo_len(request_)}), q_);
+    q_ = q_.cwiseAbs2().eval();
+  }
+
+  // p: the row's weights, scale: what makes shares of them.
+  double of_row(Eigen::Index i, const Eigen::RowVectorXd& p, double scale) const {
+    if (!on_) return 0;
+    const Eigen::RowVectorXd squares = q_.row(i) * k_.transpose();
+    double sum = 0;
+    for (Eigen::Index j = 0; j < p.size(); ++j) sum += p[j] > 0 ? p[j] * squares[j] : 0;  // an unseen key may be NaN
+    return factor_ * std::sqrt(2 * sum * scale);
+  }
+  double at_most(Eigen::Index i, double key_norm) const {  // of any weights
+    return on_ ? factor_ * std::sqrt(2 * q_.row(i).sum()) * key_norm : 0;
+  }
+
+ private:
+  const AttentionProblem& problem_;
+  std::int32_t request_;
+  bool on_;
+  double factor_ = 0;
+  reference::Matrix<double> q_, k_;  // squares, [qo_len, head_dim_qk] and [kv_len, head_dim_qk]
+};
+// What that makes of weights, relatively.
+double moved_by(double logits_off) { return std::exp2(2 * logits_off) - std::exp2(logits_off); }
+
 class Maker {
  public:
   Maker(const Case& c, Rounding rounding, const HeadFilter& wanted)
@@ -62,11 +103,13 @@ class Maker {
   // All rows of one (request, KV head). Writes no place that another pair writes.
   void make(std::int32_t b, std::int32_t kv_head) {
     const std::vector<Seen> seen = seen_by_rows(problem_, b, kv_head, offsets_[b]);
+    RotatedRounding rotated(problem_, rounding_, b, kv_head);
     for (std::int32_t h = kv_head * p_.group_size(); h < (kv_head + 1) * p_.group_size(); ++h) {
+      rotated.take_head(h);
       if (!wanted_ || wanted_(b, h)) {
-        compute(b, h, seen);
+        compute(b, h, seen, rotated);
       } else {
-        estimate(b, h, seen);
+        estimate(b, h, seen, rotated);
       }
     }
   }
@@ -92,18 +135,19 @@ class Maker {
 
   // Nobody computes the answer: such a row is compared with another rung's, and then twice the tolerance is allowed
   // (agree.hpp), which has to be less than what a wrong answer differs by.
-  void estimate(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen) {
+  void estimate(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen, const RotatedRounding& rotated) {
     for (std::int32_t i = 0; i < problem_.qo_len(b); ++i) {
       RowTolerance& row = oracle_.tolerance[row_of(b, i, h)];
       row = floor(b, {i, h}, seen[i], {seen[i].spread / 2, nan});
-      row.o = 3 * row.o + p_rounding(1) * seen[i].value_max;
-      row.lse_log2 *= 3;
+      const double off = rotated.at_most(i, seen[i].key_norm);
+      row.o = 3 * row.o + p_rounding(1) * seen[i].value_max + moved_by(off) * seen[i].spread / 2;
+      row.lse_log2 = 3 * row.lse_log2 + off;
       row.o_reach /= 2;
       row.lse_reach /= 2;
     }
   }
 
-  void compute(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen) {
+  void compute(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen, const RotatedRounding& rotated) {
     const HeadResult<double> exact = naive_head<double>(problem_, b, h, offsets_[b]);
     const HeadResult<float> naive = naive_head<float>(problem_, b, h, offsets_[b], rounding_.p);
     reference::Matrix<float> v;
@@ -131,6 +175,9 @@ class Maker {
         error = worse(error, 2 * lost.o);
         lse_error = worse(lse_error, 2 * lost.lse_log2);
       }
+      const double off = rotated.of_row(i, exact.p.row(i), exact.scale[i]);
+      error = worse(error, moved_by(off) * deviation);
+      lse_error = worse(lse_error, off);
       RowTolerance& t = oracle_.tolerance[row];
       t = floor(b, {i, h}, seen[i], {deviation, lse});
       t.o += error;

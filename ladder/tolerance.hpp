@@ -23,6 +23,10 @@
 //   A rung that rounds P to 16 bits, unit roundoff w, sums independent roundings of p v: standard deviation at most
 // w / sqrt(3) * sqrt(sum p^2 v^2), and again four of them are allowed where naive was luckier. Tensor cores, for which it
 // does so, cut their sums off instead of rounding them: its floor is twice as high.
+//   With ROPE_LLAMA such a rung rounds q and k too, once they are rotated: naive does so likewise. Of a logit that is a sum of
+// d products q k, each off by two roundings; the standard deviation is at most sm_scale w sqrt(2 / 3 sum q^2 k^2). Again four
+// of them, averaged over the keys by their weights (in squares), are allowed where naive was luckier: e' to lse_log2, and to
+// o what logits off by e' make of it, as above.
 //   Chains: added in float behind a sum of 1, a weight below u is lost, and each larger one loses up to u, all to one side
 // if they are alike: no random walk. n additions lose at most n u times the sum of the terms' sizes. Few rows come near to
 // that, so not all are allowed it: the oracle adds the row's own weights and p v in float, in chains as long as the rung's,
@@ -50,7 +54,7 @@ namespace flashladder::ladder {
 // What a rung's arithmetic rounds, that decides how far off it may be.
 inline constexpr std::int32_t whole_row = std::numeric_limits<std::int32_t>::max();
 struct Rounding {
-  DType p;             // P, before P V
+  DType p;             // P, before P V; behind a rotation q and k too
   std::int32_t chain;  // the most keys whose weights, and p v, it adds in float one after the other; 0: as naive adds them
   constexpr Rounding(DType p_dtype = DType::f32, std::int32_t longest_chain = 0) : p(p_dtype), chain(longest_chain) {}
   auto operator<=>(const Rounding&) const = default;

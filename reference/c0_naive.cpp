@@ -86,6 +86,11 @@ HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, 
   load_queries(problem, request, rows_of_head(qo_head, {0, qo_len}), q);
   load_keys(problem, request, kv_head, {0, kv_len}, k);
   load_values(problem, request, kv_head, {0, kv_len}, v);
+  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) {
+    const auto rounded = [&](T x) { return round_to(p_dtype, x); };
+    q = q.unaryExpr(rounded).eval();
+    k = k.unaryExpr(rounded).eval();
+  }
 
   const ScoreTransform<T> transform(p, qo_head);
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;

@@ -18,7 +18,8 @@ struct HeadResult {
 };
 
 // The ladder's function for one head, T = double. T = float is the yardstick of every tolerance: the error that the plain
-// formula makes in that precision. p_dtype is what P is rounded to before P V (16-bit tensor cores do that; f32 does not).
+// formula makes in that precision. p_dtype is what is rounded to before a product: P, and q and k behind a rotation (16-bit
+// tensor cores do that; f32 does not).
 template <class T>
 HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, std::int32_t qo_head,
                          std::int64_t mask_offset, DType p_dtype = DType::f32);

@@ -96,7 +96,6 @@ inline ladder::CaseSpec for_decode_class(ladder::CaseSpec spec) {
   spec.custom_mask = ladder::CustomMask::none;
   spec.block_table = false;
   if (p.mask == MaskMode::custom) p.mask = MaskMode::none;
-  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) p.pos_encoding_mode = PosEncodingMode::ALIBI;
   return spec;
 }
 

@@ -12,7 +12,7 @@
 namespace flashladder::test {
 
 // What a mutant's one instance computes.
-enum class Cases { plain, general, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy };
+enum class Cases { plain, general, rotated, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy };
 
 struct MutantRung {
   std::string name, mistake;

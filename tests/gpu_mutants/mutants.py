@@ -16,6 +16,7 @@ KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
   "d6_general": Kernel([D6], "d6", "General"),
+  "d6_rotated": Kernel([D6], "d6", "Rotated"),
   "d7": Kernel([D7], "d7", "Scaled"),
   "p1": Kernel([MERGE, P1], "p1", "General"),
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),
@@ -35,6 +36,7 @@ Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistak
 
 TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
 CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
+ROTATION = "gpu/decode/tile_rotation.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
 WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
 WRITE = "gpu/attention/write_row.cuh"
@@ -139,6 +141,28 @@ MUTANTS = [
          [(D6, "write_output(rows, place, feature, state, value, row_constant);",
            "write_output(rows, place, feature, state, value, 0 * row_constant);")],
          "agree", "the constant that ALiBi keeps out of a row's logits is not added to lse"),
+
+  Mutant("d6_keys_of_neighbours", "d6_rotated",
+         [(ROTATION, "rotation_by(token + Place::token(", "rotation_by(token + 1 + Place::token(")],
+         "agree", "every key is rotated by the position of the next"),
+  Mutant("d6_query_not_rotated", "d6_rotated",
+         [(D6, "if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);", "rotation.turn_to(tile);")],
+         "agree", "q is left as it came"),
+  Mutant("d6_query_rotated_each_tile", "d6_rotated",
+         [(D6, "if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);",
+           "rotation.turn_to(tile), rotation.rotate_query(item.request.diagonal, q);")],
+         "agree", "q is rotated once more for each tile"),
+  Mutant("d6_neighbours_paired", "d6_rotated",
+         [(ROTATION, "rotate({at.cos[i], at.sin[i]}, x.at[i], y.at[i]);",
+           "rotate({at.cos[i], at.sin[i]}, i < 4 ? x.at[2 * i] : y.at[2 * i - 8], i < 4 ? x.at[2 * i + 1] : y.at[2 * i - 7]);")],
+         "agree", "features 2 i and 2 i + 1 are taken for a pair"),
+  Mutant("d6_first_tile_again", "d6_rotated", [(ROTATION, "      walk(of_lane(steps_.tile), at_);\n", "")],
+         "agree", "every tile of an item is rotated as the warp's first"),
+  Mutant("d6_tile_stands_still", "d6_rotated", [(ROTATION, "      if (u > 0) walk(step, at);\n", "")],
+         "agree", "a lane's tokens of a tile are all rotated as its first"),
+  Mutant("d6_walk_too_far", "d6_rotated",
+         [(ROTATION, "tile ? Warps::count * tile_tokens : Place::at_once", "tile ? (Warps::count + 1) * tile_tokens : Place::at_once")],
+         "agree", "a warp's next tile is taken for one further away"),
 
   Mutant("d7_every_cta_first", "d7",
          [(CLUSTER, "return cluster_rank() * tile_warps + threadIdx.x / 32;", "return threadIdx.x / 32;")],
