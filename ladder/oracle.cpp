@@ -50,7 +50,7 @@ Lost lost_in_chains(const HeadResult<double>& exact, Eigen::Index i, const refer
   return {off.maxCoeff(), lost * log2_e};
 }
 
-// How far the logits of a row may be off, in log2 units, where q and k are rounded to 16 bits behind a rotation (tolerance.hpp).
+// How far a row's logits may be off, in log2 units, where q and k are rounded to 16 bits behind a rotation (tolerance.hpp).
 class RotatedRounding {
  public:
   RotatedRounding(const AttentionProblem& problem, Rounding rounding, std::int32_t b, std::int32_t kv_head)

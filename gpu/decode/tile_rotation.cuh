@@ -1,5 +1,5 @@
 // RoPE inside a persistent decode (ROPE_LLAMA): q is rotated once an item, in registers; a tile of keys between its arrival
-// in the ring and its use, in place, by the warp that computes it. Used by D6 and D7. Who rotates what: core/rotated_tile.hpp.
+// in the ring and its use, in place, by the warp that computes it. Who rotates what: core/rotated_tile.hpp. D6 and D7 use it.
 //
 // A lane keeps its eight pairs for all tiles, so it walks: it holds eight cosines and sines, and a step ahead (to its next
 // token in the tile, or to the warp's next tile) is a multiplication of complex numbers by a constant. Each such
@@ -60,7 +60,8 @@ class TileRotation {
     if (first || walked_ == rotation_exact_every) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const Rotation<float> exact = rotation_by(token + Place::token(threadIdx.x % 32), turns_.per_position[chunk * 8 + i]);
+        const std::uint64_t per_position = turns_.per_position[chunk * 8 + i];
+        const Rotation<float> exact = rotation_by(token + Place::token(threadIdx.x % 32), per_position);
         at_.cos[i] = exact.cos, at_.sin[i] = exact.sin;
       }
       walked_ = 0;
@@ -92,8 +93,8 @@ class TileRotation {
     __syncwarp();  // the tile is rotated: other lanes' tokens too
   }
 
-  // Q^T of one query at `position`, once an item. A pair's features lie in one lane, half of its words apart; its rotation is formed by
-  // lane pair % 32, once for all heads.
+  // Q^T of one query at `position`, once an item. A pair's features lie in one lane, half of its words apart; its rotation
+  // is formed by lane pair % 32, once for all heads.
   __device__ void rotate_query(std::int32_t position, QueryTiles<S>& q) const {
     Rotation<float> mine[S::head_dim / 64];  // of pairs lane, lane + 32 ...
 #pragma unroll
@@ -102,10 +103,11 @@ class TileRotation {
     }
 #pragma unroll
     for (int i = 0; i < S::steps; ++i) {  // features i * 8 + lane % 4 * 2 + {0, 1}, and those half of a head behind
-      const int from = i % 4 * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
-      const Rotation<float> first{__shfl_sync(all_lanes, mine[i / 4].cos, from), __shfl_sync(all_lanes, mine[i / 4].sin, from)};
-      const Rotation<float> second{__shfl_sync(all_lanes, mine[i / 4].cos, from + 1),
-                                   __shfl_sync(all_lanes, mine[i / 4].sin, from + 1)};
+      const int owner = i % 4 * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
+      const auto from_lane = [r = mine[i / 4]](int lane) {
+        return Rotation<float>{__shfl_sync(all_lanes, r.cos, lane), __shfl_sync(all_lanes, r.sin, lane)};
+      };
+      const Rotation<float> first = from_lane(owner), second = from_lane(owner + 1);
 #pragma unroll
       for (int n = 0; n < S::head_tiles; ++n) {
         std::uint32_t &low = q.at[i / 2][n][i % 2], &high = q.at[(i + S::steps) / 2][n][i % 2];

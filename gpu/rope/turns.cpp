@@ -1,7 +1,5 @@
 #include "gpu/rope/turns.hpp"
 
-#include <numbers>
-
 #include "core/error.hpp"
 
 namespace flashladder::gpu {
@@ -13,9 +11,7 @@ const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rop
   if (rotary_dim == table_dim && rope_scale == table_scale && rope_theta == table_theta) return table;
   require(rotary_dim / 2 <= RopeTurns::most_pairs, "rotary_dim", rotary_dim, "must be at most 512 on the GPU");
   for (std::int32_t k = 0; k < rotary_dim / 2; ++k) {
-    const long double radians = std::pow(static_cast<long double>(rope_theta), -2.0L * k / rotary_dim) / rope_scale;
-    const long double turns = radians / (2 * std::numbers::pi_v<long double>);
-    table.per_position[k] = static_cast<std::uint64_t>(std::ldexp(turns - std::floor(turns), 64));
+    table.per_position[k] = turns_per_position(k, rotary_dim, rope_scale, rope_theta);
   }
   table_dim = rotary_dim;
   table_scale = rope_scale;
