@@ -80,7 +80,7 @@ typedef struct fl_plugin {
   const char* name;                     /* a word for tables, "mine" */
   const char* idea;                     /* what it is, in a few words; may be NULL */
   /* These two decide the tolerance, because they decide what rounding costs. Zero is the right value for most. */
-  int32_t p_as_kv;                      /* 1: the weights are rounded to shape.dtype before they meet v (tensor cores) */
+  int32_t p_as_kv;                      /* 1: weights (and rotated q, k) are rounded to shape.dtype (tensor cores) */
   int32_t longest_chain;                /* keys that are added in float one after the other; 0: possibly all of a row */
   /* NULL: it computes this shape. Else why not: the case is then left out, and the reason is shown. */
   const char* (*supports)(const fl_plugin_shape* shape);

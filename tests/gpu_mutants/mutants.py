@@ -2,6 +2,8 @@
 that no mutant quietly stops being one. A mutant may be wrong, but must not read or write where it could end the process."""
 import collections
 
+from rotated_mutants import ROTATED
+
 # A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
 # entry: another name than attend, of a kernel that runs before the rung's.
 Kernel = collections.namedtuple("Kernel", "files rung variant entry", defaults=["attend"])
@@ -36,7 +38,6 @@ Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistak
 
 TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
 CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
-ROTATION = "gpu/decode/tile_rotation.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
 WORK, VARIANTS = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh"
 WRITE = "gpu/attention/write_row.cuh"
@@ -106,7 +107,7 @@ MUTANTS = [
           (D6, "  for (std::int32_t next = queue.begin;; ++next) {",
            "  HeadTiles<S> heads;\n  for (std::int32_t next = queue.begin;; ++next) {")],
          "agree", "the softmax goes on from one item of a queue into the next"),
-  Mutant("d6_query_kept", "d6", [(D6, "    q = holds_two ? upcoming_q : query_of(item);", "")],
+  Mutant("d6_query_kept", "d6", [(D6, "q = holds_two ? upcoming_q : query_of(item);", "q = holds_two ? q : query_of(item);")],
          "agree", "every item of a queue meets the first one's query"),
   Mutant("d6_lost_item", "d6", [(D6, "if (next >= queue.end) break;", "if (next + 1 >= queue.end) break;")],
          "agree", "the last item of a queue is not run"),
@@ -141,28 +142,6 @@ MUTANTS = [
          [(D6, "write_output(rows, place, feature, state, value, row_constant);",
            "write_output(rows, place, feature, state, value, 0 * row_constant);")],
          "agree", "the constant that ALiBi keeps out of a row's logits is not added to lse"),
-
-  Mutant("d6_keys_of_neighbours", "d6_rotated",
-         [(ROTATION, "rotation_by(token + Place::token(", "rotation_by(token + 1 + Place::token(")],
-         "agree", "every key is rotated by the position of the next"),
-  Mutant("d6_query_not_rotated", "d6_rotated",
-         [(D6, "if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);", "rotation.turn_to(tile);")],
-         "agree", "q is left as it came"),
-  Mutant("d6_query_rotated_each_tile", "d6_rotated",
-         [(D6, "if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);",
-           "rotation.turn_to(tile), rotation.rotate_query(item.request.diagonal, q);")],
-         "agree", "q is rotated once more for each tile"),
-  Mutant("d6_neighbours_paired", "d6_rotated",
-         [(ROTATION, "rotate({at.cos[i], at.sin[i]}, x.at[i], y.at[i]);",
-           "rotate({at.cos[i], at.sin[i]}, i < 4 ? x.at[2 * i] : y.at[2 * i - 8], i < 4 ? x.at[2 * i + 1] : y.at[2 * i - 7]);")],
-         "agree", "features 2 i and 2 i + 1 are taken for a pair"),
-  Mutant("d6_first_tile_again", "d6_rotated", [(ROTATION, "      walk(of_lane(steps_.tile), at_);\n", "")],
-         "agree", "every tile of an item is rotated as the warp's first"),
-  Mutant("d6_tile_stands_still", "d6_rotated", [(ROTATION, "      if (u > 0) walk(step, at);\n", "")],
-         "agree", "a lane's tokens of a tile are all rotated as its first"),
-  Mutant("d6_walk_too_far", "d6_rotated",
-         [(ROTATION, "tile ? Warps::count * tile_tokens : Place::at_once", "tile ? (Warps::count + 1) * tile_tokens : Place::at_once")],
-         "agree", "a warp's next tile is taken for one further away"),
 
   Mutant("d7_every_cta_first", "d7",
          [(CLUSTER, "return cluster_rank() * tile_warps + threadIdx.x / 32;", "return threadIdx.x / 32;")],
@@ -313,3 +292,4 @@ MUTANTS = [
          [(COMPACT, "request.begin + copy - request.first_copy", "copy - request.first_copy")],
          "agree", "a request's first tokens are copied, and not those that a window shows"),
 ]
+MUTANTS += [Mutant(name, "d6_rotated", patches, "agree", mistake) for name, patches, mistake in ROTATED]
