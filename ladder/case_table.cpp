@@ -107,6 +107,9 @@ void add_features(std::vector<CaseSpec>& t) {
   t.push_back(make("rope scale and theta", {2, 40}, {90, 30}, 2, 2, 64, 16, [](CaseSpec& s) {
     s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA, s.params.rope_scale = 8, s.params.rope_theta = 500000;
   }));
+  t.push_back(make("rope soft cap window", qo, kv, 4, 2, 64, 16, [](CaseSpec& s) {
+    s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA, s.params.logits_soft_cap = 5, window(100)(s);
+  }));
   t.push_back(make("sinks", {1, 12, 3}, {100, 12, 0}, 4, 2, 64, 16, [](CaseSpec& s) { s.params.sinks = true, causal(s); }));
   for (const CustomMask m : {CustomMask::causal, CustomMask::tree, CustomMask::random, CustomMask::empty_rows}) {
     t.push_back(make(std::string("custom mask ") + name_of(m), {5, 1, 20}, {40, 9, 150}, 4, 2, 64, 16, custom(m)));

@@ -68,6 +68,14 @@ inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) 
   return decidable(spec);
 }
 
+// So many keys that on few SMs a warp of D6 forms its angles anew within an item.
+inline ladder::CaseSpec long_rope(DType dtype) {
+  return {.name = std::string("rope over 9000 keys ") + name_of(dtype), .seed = 1, .qo_lens = {1}, .kv_lens = {9000},
+          .params = {.num_qo_heads = 2, .num_kv_heads = 1, .head_dim_qk = 128, .head_dim_vo = 128,
+                     .sm_scale = default_sm_scale(128), .pos_encoding_mode = PosEncodingMode::ROPE_LLAMA},
+          .dtype = dtype};
+}
+
 // Every case of the table as it is, as decode with all its features, and without those of General; as prefill without those,
 // on its own pages and on pages that arrive in boxes, and with them.
 inline std::vector<ladder::CaseSpec> gpu_table() {
@@ -82,6 +90,7 @@ inline std::vector<ladder::CaseSpec> gpu_table() {
     table.push_back(in_boxes(as_plain_prefill(spec)));
     table.push_back(as_prefill(spec, table.size() / 6));
   }
+  for (const DType dtype : {DType::f16, DType::bf16}) table.push_back(long_rope(dtype));
   return table;
 }
 
@@ -102,7 +111,6 @@ inline ladder::CaseSpec for_decode_class(ladder::CaseSpec spec) {
   spec.custom_mask = ladder::CustomMask::none;
   spec.block_table = false;
   if (p.mask == MaskMode::custom) p.mask = MaskMode::none;
-  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) p.pos_encoding_mode = PosEncodingMode::ALIBI;
   return spec;
 }
 

@@ -1,9 +1,11 @@
-// From a dot product q . k to a logit in log2 units: the compile-time variant of an attention kernel. There are three.
+// From a dot product q . k to a logit in log2 units: the compile-time variant of an attention kernel. There are three, and
+// one of them once more behind a rotation of q and k.
 //
 //   Scaled      sm_scale alone                            what most models want
 //   SoftCapped  sm_scale and the soft cap                 Gemma
 //   General     everything that core/score_transform.hpp and core/visibility.hpp know, by uniform run-time branches: soft
 //               cap, ALiBi, causal, window, custom mask. Its arithmetic is core's own, the same on host and device.
+//   Rotated     General's logits of rotated q and k           RoPE inside attention, in decode (decode/tile_rotation.cuh)
 //
 // Features are never multiplied out: a new one is a branch in General, or, if a kernel's speed depends on it, a fourth
 // variant: a struct here, and its name in the list of the kernels that have an instance of it (decode/instances.cuh). Its
@@ -19,6 +21,7 @@
 //                                                    that a kernel whose dots are all small may ask for that alone
 //   variant.row_constant(query, head)                what all logits of the row lack: finish_row() adds it to lse_log2
 //   Variant::only_scales                             logit(dot, ...) is dot * p.scale: may be folded into an exponent
+//   Variant::rotates                                 dot is that of q and k rotated to their positions: the kernel's business
 //
 // Keys outside of an item's range are the kernel's business, and sinks that of the final writer. Logits and row constants
 // are in log2 units.
@@ -33,6 +36,7 @@
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/needs_general.hpp"
 #include "gpu/attention/packed_plan.hpp"
+#include "gpu/rope/turns.hpp"
 
 namespace flashladder::gpu {
 
@@ -40,7 +44,7 @@ struct Scaled {
   struct Params {
     float scale;
   };
-  static constexpr bool only_scales = true, has_small_form = false;
+  static constexpr bool only_scales = true, has_small_form = false, rotates = false;
   struct Query {};
   struct Head {};
   static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap == 0; }
@@ -65,7 +69,7 @@ struct SoftCapped {
     float inner, outer;
     float small, powers[4];  // dots up to small have logit dot (powers[0] + powers[1] dot^2 + ..)
   };
-  static constexpr bool only_scales = false, has_small_form = true;
+  static constexpr bool only_scales = false, has_small_form = true, rotates = false;
   using Query = Scaled::Query;
   using Head = Scaled::Head;
   static bool takes(const AttentionParams& a) { return !needs_general(a) && a.logits_soft_cap > 0; }
@@ -103,7 +107,7 @@ struct General {
     AttentionParams attention;
     const std::uint8_t* custom_mask;
   };
-  static constexpr bool only_scales = false, has_small_form = false;
+  static constexpr bool only_scales = false, has_small_form = false, rotates = false;
   struct Query {
     std::int32_t i, origin;  // origin: the key from which ALiBi reckons
     RequestShape request;
@@ -129,6 +133,20 @@ struct General {
   __device__ float row_constant(const Query& q, const Head& head) const {
     return head.transform.row_constant(q.i, q.origin);
   }
+};
+
+struct Rotated : General {
+  struct Params {
+    General::Params logits;
+    RopeTurns turns;
+  };
+  static constexpr bool rotates = true;
+  static bool takes(const AttentionParams& a) { return a.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA; }
+  static Params params(const AttentionCall& call) {
+    const AttentionParams& a = call.params;
+    return {General::params(call), rope_turns(a.head_dim_qk, a.rope_scale, a.rope_theta)};
+  }
+  __device__ explicit Rotated(const Params& all) : General{all.logits} {}
 };
 
 // Calls f.operator()<Variant>() with the first of the list that takes the parameters. InputError if none does.

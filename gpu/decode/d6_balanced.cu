@@ -4,7 +4,7 @@
 // so that filling and draining is paid once a launch (stream-K, arXiv:2301.03598). A tile cut among CTAs is merged by the
 // one that counts itself as the last, in chunk order whoever that is: no second launch, the same bits. Programmatic
 // dependent launch: the queue and page ids are read while the previous kernel on the stream still runs. A variant computes
-// the logits, and may ask of each key whether it is seen.
+// the logits, and may ask of each key whether it is seen; one of them has q and the keys rotated first, where they are.
 // Leaves out: splits of one short request could meet in a cluster's shared memory instead of global memory (D7).
 #include <algorithm>
 #include <cstddef>
@@ -19,18 +19,20 @@ namespace flashladder::gpu::d6 {
 namespace {
 
 using Threads = ThreadGroup<tile_warps * 32>;
+template <class S, class Variant>
+using Memory = QueueMemory<S, RotationOf<S, GroupWarps<Threads>, Variant>>;
 
 template <class S, class Variant>
 __global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, false).ctas_per_sm)
 decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
                  const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
   extern __shared__ __align__(128) unsigned char bytes[];
-  QueueMemory<S>& shared = *reinterpret_cast<QueueMemory<S>*>(bytes);
+  auto& shared = *reinterpret_cast<Memory<S, Variant>*>(bytes);
   const PackedQueue queue = plan.view.queues[blockIdx.x];
   griddepcontrol_launch_dependents();  // the next kernel may come as soon as there is room: it waits where it must
   if (queue.first.rows.empty()) return griddepcontrol_wait();  // not to end before the previous kernel does
   const CtaClock clock(plan.cta_times);
-  run_queue<S, Threads>(rows, kv, Variant{params}, plan, queue, shared);
+  run_queue<S, Threads, Variant>(rows, kv, params, plan, queue, shared);
   clock.stop();
 }
 
@@ -47,7 +49,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
     // kernels follow each other, some SMs would have three CTAs and others one.
     constexpr std::size_t of_sm = 228 * 1024, least = of_sm / (grid(head_dim, false).ctas_per_sm + 1);
     const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads,
-                            .shared_bytes = std::max(sizeof(QueueMemory<S>), least), .programmatic = call.programmatic};
+                            .shared_bytes = std::max(sizeof(Memory<S, Variant>), least), .programmatic = call.programmatic};
     launch(decode_d6_kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
   });
 }

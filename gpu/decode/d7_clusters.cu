@@ -13,6 +13,7 @@
 #include "gpu/decode/head_tiles.cuh"
 #include "gpu/decode/instances.cuh"
 #include "gpu/decode/item_logits.cuh"
+#include "gpu/decode/tile_rotation.cuh"
 #include "gpu/decode/tile_stream.cuh"
 #include "gpu/launch.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
@@ -23,8 +24,9 @@ namespace {
 template <int head_dim>
 constexpr int stages = head_dim == 64 ? 4 : 2;
 
-template <class S>
-struct Shared {
+// Begins with what a rotation needs, which mostly is nothing.
+template <class S, class Rotation>
+struct Shared : Rotation::Steps {
   TileRing<S> rings[tile_warps];
   TilePartials<S> partials;
   CtaRows<S> rows[2];
@@ -37,7 +39,8 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   using Element = typename S::Element;
   using Lanes = RowLanes<S::head_dim>;
   extern __shared__ __align__(128) unsigned char bytes[];
-  Shared<S>& shared = *reinterpret_cast<Shared<S>*>(bytes);
+  using Rotation = RotationOf<S, ClusterWarps, Variant>;
+  auto& shared = *reinterpret_cast<Shared<S, Rotation>*>(bytes);
   const PackedQueue queue = plan.view.queues[blockIdx.x / cluster_ctas];
   griddepcontrol_launch_dependents();  // the next kernel may come as soon as there is room: it waits where it must
   if (queue.first.rows.empty()) return griddepcontrol_wait();  // not to end before the previous kernel does
@@ -47,6 +50,7 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   WarpTileStream<S, ClusterWarps> stream(kv, plan.view.items, queue);
   griddepcontrol_wait();  // before this line only the plan and the page ids were read: q, K and V may be a kernel's output
   for (int i = 0; i < S::stages - 1; ++i) stream.copy_next(ring);
+  Rotation::make_steps(params, shared);
 
   const Variant variant{params};
   const OneQueryRows row_place{plan.pack};
@@ -62,8 +66,9 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   int stage = 0, place = 0;
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
-    const QueryTiles<S> q(static_cast<const Element*>(rows.q) + rows.q_offset(row_place(item, 0)), rows.q_head,
+    QueryTiles<S> q(static_cast<const Element*>(rows.q) + rows.q_offset(row_place(item, 0)), rows.q_head,
                           item.rows.size());
+    Rotation rotation(params, shared);
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
     const ItemLogits<S, Variant> logits(variant, item, plan.pack);
     HeadTiles<S> heads;
@@ -76,8 +81,10 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
       if (variant.every_tile_is_edge()) {
         for (int half = 0; half < 2; ++half) seen[half] = seen[half] && variant.sees(logits.query, token + 8 * half);
       }
+      if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);
       cp_async_wait<S::stages - 1>();
       __syncwarp();  // this tile's bytes have arrived, those that other lanes copied too
+      rotation.rotate_keys(ring.k[stage]);
       heads.absorb(ring.k[stage], ring.v[stage], q, seen, [&](float dot, int n, int j, int half) {
         return variant.logit(dot, logits.query, logits.heads[n * 2 + j], token + 8 * half);
       });
@@ -119,15 +126,15 @@ template <class F>
 void with_kernel(const AttentionCall& call, std::int32_t query_tile, F&& f) {
   with_d6_instance(call, query_tile, [&]<class Element, int head_dim, int head_tiles, class Variant>() {
     using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
-    f(decode_d7_kernel<S, Variant>, sizeof(Shared<S>), Variant::params(call));
+    f(decode_d7_kernel<S, Variant>, sizeof(Shared<S, RotationOf<S, ClusterWarps, Variant>>), Variant::params(call));
   });
 }
 
-// One instance speaks for those of its head_dim: shared memory decides.
+// One instance speaks for those of its head_dim: shared memory decides. (The steps of a rotation are too few to matter.)
 template <int head_dim>
 std::int32_t clusters_of() {
   using S = TileShape<Half, head_dim, 1, stages<head_dim>>;
-  const LaunchShape shape{.grid = cluster_ctas, .block = tile_warps * 32, .shared_bytes = sizeof(Shared<S>),
+  const LaunchShape shape{.grid = cluster_ctas, .block = tile_warps * 32, .shared_bytes = sizeof(Shared<S, NoRotation>),
                           .cluster = cluster_ctas};
   return resident_clusters(decode_d7_kernel<S, Scaled>, shape);
 }

@@ -37,7 +37,6 @@ std::string d6::why_not(const AttentionParams& p, DType dtype) {
   if (p.head_dim_qk != 64 && p.head_dim_qk != 128 && p.head_dim_qk != 256) {
     return dim_is_none_of(p.head_dim_qk, "64, 128, 256");
   }
-  if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) return "pos_encoding_mode ROPE_LLAMA";
   return "";
 }
 

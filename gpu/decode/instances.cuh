@@ -5,6 +5,8 @@
 //   D2 to D5   f16             64, 128             Scaled                                each teaches one idea
 //   D6         f16, bf16       64, 128, 256        Scaled, SoftCapped: up to 16 heads    what models use
 //                                                  General: up to 8, for its registers   the rest
+//                                                  Rotated: the same                     RoPE inside attention
+//   D7         the same        the same              the same                              few requests
 #pragma once
 
 #include "core/error.hpp"
@@ -42,14 +44,18 @@ void with_d5_instance(const AttentionCall& call, std::int32_t query_tile, F&& f)
   });
 }
 
-// D6: f.operator()<Element, head_dim, head_tiles, Variant>().
+// D6 and D7: f.operator()<Element, head_dim, head_tiles, Variant>().
 template <class F>
 void with_d6_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {
   const bool general = needs_general(call.params);
   require(query_tile <= d6::grid(call.params.head_dim_qk, general).query_tile, "plan.query_tile", query_tile,
           "is more than this variant's instance has rows");
   const auto with_tiles = [&]<class Element, int head_dim>() {
-    if (general) return f.template operator()<Element, head_dim, 1, General>();
+    if (general) {
+      return with_variant<Rotated, General>(call.params, [&]<class Variant>() {
+        f.template operator()<Element, head_dim, 1, Variant>();
+      });
+    }
     with_variant<Scaled, SoftCapped>(call.params, [&]<class Variant>() {
       if constexpr (d6::grid(head_dim, false).query_tile > 8) {
         if (query_tile > 8) return f.template operator()<Element, head_dim, 2, Variant>();

@@ -11,6 +11,7 @@
 #include "gpu/attention/packed_work.cuh"
 #include "gpu/decode/head_tiles.cuh"
 #include "gpu/decode/item_logits.cuh"
+#include "gpu/decode/tile_rotation.cuh"
 #include "gpu/decode/tile_stream.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 
@@ -21,8 +22,9 @@ namespace flashladder::gpu {
 template <int head_dim>
 constexpr int queue_stages = head_dim == 64 ? 4 : 2;
 
-template <class S>
-struct QueueMemory {
+// Begins with what a rotation needs, which mostly is nothing.
+template <class S, class Rotation = NoRotation>
+struct QueueMemory : Rotation::Steps {
   TileRing<S> rings[tile_warps];
   TilePartials<S> partials;
   bool last;
@@ -42,10 +44,12 @@ __device__ inline bool is_short(const PackedQueue& queue) {
 
 // Group: the four warps. queue: not empty.
 template <class S, class Group, class Variant>
-__device__ void run_queue(const QueryRows& rows, const KvPages& kv, const Variant& variant, const PackedParams& plan,
-                          const PackedQueue& queue, QueueMemory<S>& shared) {
+__device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typename Variant::Params& params,
+                          const PackedParams& plan, const PackedQueue& queue,
+                          QueueMemory<S, RotationOf<S, GroupWarps<Group>, Variant>>& shared) {
   using Element = typename S::Element;
   using Warps = GroupWarps<Group>;
+  using Rotation = RotationOf<S, Warps, Variant>;
   const int lane = threadIdx.x % 32;
   TileRing<S>& ring = shared.rings[Warps::rank()];
 
@@ -53,7 +57,9 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const Varian
   if (plan.programmatic && is_short(queue)) stream.prefetch();
   griddepcontrol_wait();  // before this line only the plan and page ids were read: q, K and V may be a kernel's output
   for (int i = 0; i < S::stages - 1; ++i) stream.copy_next(ring);
+  Rotation::make_steps(params, shared);
 
+  const Variant variant{params};
   const OneQueryRows row_place{plan.pack};
   PackedItem item = queue.first;
   Arrival<S::head_dim, Group> arrival(shared.last);
@@ -62,6 +68,8 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const Varian
     const float row_constant = variant.row_constant(variant.query(tile.request, 0), variant.head(place.qo_head));
     write_output(rows, place, feature, state, value, row_constant);
   };
+  // Registers do not hold two queries of 16 heads, nor two of 256 features beside their rotations.
+  constexpr bool holds_two = S::head_tiles == 1 && !(Variant::rotates && S::head_dim == 256);
   int stage = 0;
   const auto query_of = [&](const PackedItem& of) {
     return QueryTiles<S>(static_cast<const Element*>(rows.q) + rows.q_offset(row_place(of, 0)), rows.q_head, of.rows.size());
@@ -72,6 +80,7 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const Varian
     const QueryTiles<S> upcoming_q = query_of(upcoming);  // under way while this item is computed
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
     const ItemLogits<S, Variant> logits(variant, item, plan.pack);
+    Rotation rotation(params, shared);
     HeadTiles<S> heads;
     const std::uint32_t end = item.keys.end;  // unsigned: a token behind the last of 2^31 - 1 must not wrap
     constexpr std::uint32_t turn = Warps::count * tile_tokens;
@@ -82,8 +91,10 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const Varian
       if (variant.every_tile_is_edge()) {
         for (int half = 0; half < 2; ++half) seen[half] = seen[half] && variant.sees(logits.query, token + 8 * half);
       }
+      if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);
       cp_async_wait<S::stages - 1>();
       __syncwarp();  // this tile's bytes have arrived, those that other lanes copied too
+      rotation.rotate_keys(ring.k[stage]);
       heads.absorb(ring.k[stage], ring.v[stage], q, seen, [&](float dot, int n, int j, int half) {
         return variant.logit(dot, logits.query, logits.heads[n * 2 + j], token + 8 * half);
       });
@@ -104,7 +115,7 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const Varian
     if (item.merge >= 0) arrival.announce(plan, item, merge);
     if (next >= queue.end) break;
     item = upcoming;
-    q = S::head_tiles == 1 ? upcoming_q : query_of(item);  // registers do not hold two of 16 heads
+    q = holds_two ? upcoming_q : query_of(item);
   }
   arrival.settle(plan, merge_through<S, Group>(shared.rings), write_final);  // they have nothing else to hold any more
 }

@@ -26,7 +26,8 @@ struct DecodePart {
 
 // The queues of a CTA, a warp group each. The warp groups without one lend their registers meanwhile.
 template <class S, class D>
-__device__ void run_queues(HopperShared<S>& shared, const QueryRows& rows, const Scaled& variant, const DecodePart& part) {
+__device__ void run_queues(HopperShared<S>& shared, const QueryRows& rows, const Scaled::Params& params,
+                           const DecodePart& part) {
   constexpr int registers = 65536 / S::threads / 8 * 8;  // of a thread, as the CTA was launched
   auto* memory = reinterpret_cast<QueueMemory<D>*>(&shared);
   static_assert(MixedShape::queues_per_cta * sizeof(QueueMemory<D>) <= offsetof(HopperShared<S>, items),
@@ -35,7 +36,7 @@ __device__ void run_queues(HopperShared<S>& shared, const QueryRows& rows, const
   if (group < MixedShape::queues_per_cta) {
     take_registers<S::consumer_registers>();
     const PackedQueue queue = part.plan.view.queues[blockIdx.x * MixedShape::queues_per_cta + group];
-    if (!queue.first.rows.empty()) run_queue<D, WarpGroup>(rows, part.kv, variant, part.plan, queue, memory[group]);
+    if (!queue.first.rows.empty()) run_queue<D, WarpGroup, Scaled>(rows, part.kv, params, part.plan, queue, memory[group]);
     give_registers_back<registers>();
   } else {
     give_registers_back<S::producer_registers>();
@@ -60,7 +61,7 @@ prefill_p12_kernel(const __grid_constant__ QueryBoxes queries, const __grid_cons
   __syncthreads();  // the barriers are there
   griddepcontrol_launch_dependents();
   griddepcontrol_wait();  // the plan's counter too: the previous kernel may use the same plan
-  if (blockIdx.x < decode.ctas) run_queues<S, D>(shared, rows, Scaled{params}, decode);
+  if (blockIdx.x < decode.ctas) run_queues<S, D>(shared, rows, params, decode);
   run_works<S>(shared, queries, kv, rows, Scaled{params}, rules, plan);
 }
 

@@ -1,7 +1,5 @@
 #include "gpu/rope/turns.hpp"
 
-#include <numbers>
-
 #include "core/error.hpp"
 
 namespace flashladder::gpu {
@@ -17,9 +15,7 @@ const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rop
   }
   require(rotary_dim / 2 <= RopeTurns::most_pairs, "rotary_dim", rotary_dim, "must be at most 512 on the GPU");
   for (std::int32_t k = 0; k < rotary_dim / 2; ++k) {
-    const auto radians = rope_frequency<long double>(k, rotary_dim, rope_scale, rope_theta, llama31);
-    const long double turns = radians / (2 * std::numbers::pi_v<long double>);
-    table.per_position[k] = static_cast<std::uint64_t>(std::ldexp(turns - std::floor(turns), 64));
+    table.per_position[k] = turns_per_position(k, rotary_dim, rope_scale, rope_theta, llama31);
   }
   table_dim = rotary_dim;
   table_scale = rope_scale;

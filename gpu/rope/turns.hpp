@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <optional>
 
 #include "core/host_device.hpp"
@@ -14,12 +15,20 @@
 
 namespace flashladder::gpu {
 
+// frequency(k) of core/rope.hpp.
+inline std::uint64_t turns_per_position(std::int32_t k, std::int32_t rotary_dim, float rope_scale, float rope_theta,
+                                        const std::optional<Llama31Scaling>& llama31 = {}) {
+  const auto radians = rope_frequency<long double>(k, rotary_dim, rope_scale, rope_theta, llama31);
+  const long double turns = radians / (2 * std::numbers::pi_v<long double>);
+  return static_cast<std::uint64_t>(std::ldexp(turns - std::floor(turns), 64));
+}
+
 struct RopeTurns {
   static constexpr std::int32_t most_pairs = 256;     // rotary_dim 512; a kernel takes the whole table as a parameter
   std::uint64_t per_position[most_pairs] = {};        // [rotary_dim / 2], 2^-64 turn
 };
 
-// The table of rope_frequency(k) of core/rope.hpp. Each thread keeps the last one, because all layers of a model ask for the
+// The table of turns_per_position(). Each thread keeps the last one, because all layers of a model ask for the
 // same. Throws InputError for more than most_pairs.
 const RopeTurns& rope_turns(std::int32_t rotary_dim, float rope_scale, float rope_theta,
                             const std::optional<Llama31Scaling>& llama31 = {});

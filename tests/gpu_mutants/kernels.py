@@ -9,13 +9,14 @@ D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/
 P1 = "gpu/prefill/p1_row_per_thread.cu"
 P4, P5, P11 = "gpu/prefill/p4_swizzle.cu", "gpu/prefill/p5_pipeline.cu", "gpu/prefill/p11_hopper.cu"
 COMPACT, P12 = "gpu/prefill/compact_pages.cu", "gpu/prefill/p12_mixed.cu"
-ROTATED = "gpu/prefill/rotated_copy.cu"
+ROTATED_COPY = "gpu/prefill/rotated_copy.cu"
 P6, P7, P8 = "gpu/prefill/p6_boxes.cu", "gpu/prefill/p7_producer.cu", "gpu/prefill/p8_turns.cu"
 P9, P10 = "gpu/prefill/p9_persistent.cu", "gpu/prefill/p10_stale_reference.cu"
 KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
   "d6_general": Kernel([D6], "d6", "General"),
+  "d6_rotated": Kernel([D6], "d6", "Rotated"),
   "d7": Kernel([D7], "d7", "Scaled"),
   "p1": Kernel([MERGE, P1], "p1", "General"),
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),
@@ -29,7 +30,7 @@ KERNELS = {
   "p11": Kernel([P11], "p11", "Scaled"),
   "p12": Kernel([P12], "p12", "Scaled"),
   "compact": Kernel([COMPACT], "p11", "", "compact_pages"),
-  "rotated": Kernel([ROTATED], "rotated", "", "copy"),
+  "rotated": Kernel([ROTATED_COPY], "rotated", "", "copy"),
 }
 
 # patches: (file, text to find, text in its place). noticed_by: agree or racecheck.

@@ -51,6 +51,7 @@ const std::map<std::string, std::vector<Fault>>& right_names() {
       {"p7_tail_read", {Fault::full_last_page}}, {"p11_tail_read", {Fault::full_last_page}},
       {"d5_row_too_far", {Fault::one_row_too_far}}, {"d6_merge_weight", {Fault::merge_plain_mean}},
       {"d6_constant_lost", {Fault::alibi_constant_lost}}, {"p1_query_not_rotated", {Fault::rope_from_zero}},
+      {"d6_query_not_rotated", {Fault::rope_from_zero}},
       {"p1_causal_off_by_one", {Fault::diagonal_lost}}, {"p11_window_off_by_one", {Fault::window_off_by_one}},
       {"p10_reference_from_zero", {Fault::max_from_1e_30}}, {"rotated_q_from_zero", {Fault::rope_from_zero}}};
   return names;

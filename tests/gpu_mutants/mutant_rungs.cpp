@@ -15,6 +15,8 @@ using namespace ladder;
 
 namespace {
 
+bool of_decode(Cases cases) { return cases == Cases::plain || cases == Cases::general || cases == Cases::rotated; }
+
 // Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
 GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
 GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
@@ -43,6 +45,7 @@ const std::vector<MutantRung>& mutant_rungs() {
     add(d5_mutants(), Cases::plain, claimed_shape, true);
     add(d6_mutants(), Cases::plain, queues_shape, true);
     add(d6_general_mutants(), Cases::general, queues_shape, true);
+    add(d6_rotated_mutants(), Cases::rotated, queues_shape, true);
     add(p1_mutants(), Cases::prefill, p1_shape, false);
     add(p4_mutants(), Cases::plain_prefill, p4_shape, true);
     add(p5_mutants(), Cases::plain_prefill, p5_shape, true);
@@ -82,7 +85,9 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
   }
   spec = cases == Cases::plain ? as_plain_decode(spec, DType::f16) : as_decode(spec, DType::f16);
   spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
-  if (spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) spec.params.pos_encoding_mode = PosEncodingMode::ALIBI;
+  PosEncodingMode& mode = spec.params.pos_encoding_mode;
+  if (cases == Cases::rotated) mode = PosEncodingMode::ROPE_LLAMA;
+  if (cases == Cases::general && mode == PosEncodingMode::ROPE_LLAMA) mode = PosEncodingMode::ALIBI;
   return spec;
 }
 
@@ -103,7 +108,7 @@ CaseSpec cut_often(Cases cases) {
   spec.page_size = cases == Cases::prefill_on_a_copy ? 5 : 16;
   spec.kv_lens = {2900, 33, 0, 300};
   spec.qo_lens = {1, 1, 1, 1};
-  if (cases != Cases::plain && cases != Cases::general && cases != Cases::prefill) spec.qo_lens = {40, 33, 2, 200};
+  if (!of_decode(cases) && cases != Cases::prefill) spec.qo_lens = {40, 33, 2, 200};
   spec.params.num_qo_heads = 8;
   spec.params.num_kv_heads = 2;
   return spec;
@@ -114,7 +119,7 @@ CaseSpec cut_often(Cases cases) {
 std::vector<CaseSpec> specs_for(Cases kind) {
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
-    const bool decode = kind == Cases::plain || kind == Cases::general;
+    const bool decode = of_decode(kind);
     const bool boxes = kind == Cases::prefill_in_boxes || kind == Cases::prefill_on_a_copy || kind == Cases::rotated_prefill;
     specs.push_back(for_one_instance(decode  ? random_decode(seed)
                                      : boxes ? random_fast_prefill(seed) : random_spec(seed), kind));

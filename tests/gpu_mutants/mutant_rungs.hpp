@@ -13,7 +13,7 @@ namespace flashladder::test {
 
 // What a mutant's one instance computes.
 enum class Cases {
-  plain, general, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill
+  plain, general, rotated, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill
 };
 
 struct MutantRung {

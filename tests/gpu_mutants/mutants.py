@@ -2,6 +2,7 @@
 that no mutant quietly stops being one. A mutant may be wrong, but must not read or write where it could end the process."""
 from kernels import *
 from mutants_hopper import HOPPER_MUTANTS
+from rotated_mutants import ROTATED
 
 MUTANTS = [
   Mutant("d5_lost_stage", "d5",
@@ -61,7 +62,7 @@ MUTANTS = [
           (QUEUE, "  for (std::int32_t next = queue.begin;; ++next) {",
            "  HeadTiles<S> heads;\n  for (std::int32_t next = queue.begin;; ++next) {")],
          "agree", "the softmax goes on from one item of a queue into the next"),
-  Mutant("d6_query_kept", "d6", [(QUEUE, "    q = S::head_tiles == 1 ? upcoming_q : query_of(item);", "")],
+  Mutant("d6_query_kept", "d6", [(QUEUE, "q = holds_two ? upcoming_q : query_of(item);", "q = holds_two ? q : query_of(item);")],
          "agree", "every item of a queue meets the first one's query"),
   Mutant("d6_lost_item", "d6", [(QUEUE, "if (next >= queue.end) break;", "if (next + 1 >= queue.end) break;")],
          "agree", "the last item of a queue is not run"),
@@ -170,3 +171,4 @@ MUTANTS = [
 
   *HOPPER_MUTANTS,
 ]
+MUTANTS += [Mutant(name, "d6_rotated", patches, "agree", mistake) for name, patches, mistake in ROTATED]

@@ -1,5 +1,5 @@
 // The one instance that mutants are built for, in the place of gpu/decode/instances.cuh: f16, head_dim 128, up to 8 rows,
-// the variant that generate.py names (Scaled, or General).
+// the variant that generate.py names (Scaled, General or Rotated).
 #pragma once
 
 #include "core/error.hpp"
