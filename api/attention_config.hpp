@@ -89,6 +89,20 @@ struct BlockTableLengths {
   std::int32_t max_pages = 0;              // entries of a row
 };
 
+// The same with lengths that lie where the kernels run, so that another kernel may have written them: plan() copies nothing to
+// the host and may be captured, and what it plans are the lengths that lie there when the stream comes to it. Nobody can
+// refuse a length there: on the GPU one of more than max_seq_len keys counts as max_seq_len, a negative one as 0. What plans
+// take is bought for max_seq_len keys in every request, and max_seq_len also decides between decode's kernels.
+struct DeviceBlockTableLengths {
+  std::span<const std::int32_t> seq_lens;  // [batch], on the object's device
+  std::int32_t max_pages = 0;              // entries of a row
+  std::int32_t max_seq_len = 0;            // at most max_pages * page_size
+};
+struct DevicePageListLengths {
+  std::span<const std::int32_t> paged_kv_indptr, paged_kv_last_page_len;  // [batch + 1], [batch], on the object's device
+  std::int32_t max_seq_len = 0;
+};
+
 // The largest batch that a workspace, or a captured graph, is meant for.
 struct AttentionLimits {
   std::int32_t max_batch = 0;

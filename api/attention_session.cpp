@@ -24,7 +24,7 @@ std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, [[
   return make_cpu_attention(config);
 }
 
-void require_room(std::size_t has, std::size_t wants, const char* argument, PageUse use) {
+void require_bytes(std::size_t has, std::size_t wants, const char* argument, PageUse use) {
   if (has >= wants) return;  // the sentence is made only if it is needed
   const char* copy = is_copied(use) ? ", with the copy of K and V that fa3 makes of such pages" : "";
   require(false, argument, has,
@@ -35,11 +35,6 @@ bool has_room(const Workspace& workspace, const WorkspaceBytes& bytes) {
   return workspace.device.size() >= bytes.device && workspace.staging.size() >= bytes.staging;
 }
 
-void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use) {
-  require_room(workspace.device.size(), bytes.device, "workspace.device bytes", use);
-  require_room(workspace.staging.size(), bytes.staging, "workspace.staging bytes", PageUse::in_place);
-}
-
 // For whichever of two ways is taken.
 WorkspaceBytes either(const WorkspaceBytes& a, const WorkspaceBytes& b) {
   return {std::max(a.device, b.device), std::max(a.staging, b.staging)};
@@ -48,6 +43,11 @@ WorkspaceBytes either(const WorkspaceBytes& a, const WorkspaceBytes& b) {
 void assign(std::vector<std::int32_t>& to, std::span<const std::int32_t> from) { to.assign(from.begin(), from.end()); }
 
 }  // namespace
+
+void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use) {
+  require_bytes(workspace.device.size(), bytes.device, "workspace.device bytes", use);
+  require_bytes(workspace.staging.size(), bytes.staging, "workspace.staging bytes", PageUse::in_place);
+}
 
 planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMachine& machine, bool decode,
                                 std::span<const std::int32_t> qo_lens, std::span<const std::int32_t> kv_lens) {
@@ -187,6 +187,7 @@ void AttentionSession::read_pages_in_place() {
 
 WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
   planned_ = false;
+  if (lengths.max_seq_len) return bytes_for_device_lengths(lengths);
   validate_lengths(lengths, config_, kind_);
   keep(lengths);
   use_ = best_use();
@@ -242,6 +243,7 @@ void AttentionSession::attach(const Workspace& workspace) {
 }
 
 PlannedBatch AttentionSession::planned() const {
+  if (on_device_) return {plan_, *on_device_};
   PlannedBatch batch{plan_, {.qo_indptr = qo_indptr_}};
   if (max_pages_) {
     batch.lengths.block_table = BlockTableLengths{kv_lens_, *max_pages_};
@@ -269,6 +271,8 @@ Sizes AttentionSession::plan_as_room_allows(const BatchLengths& lengths) {
 
 void AttentionSession::plan(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on,
                             Stream stream) {
+  if (lengths.max_seq_len) return plan_device_lengths(lengths, stream);
+  on_device_.reset();
   backend_->require_plannable(stream);
   const Sizes sizes = plan_as_room_allows(lengths);
   if (kind_.graph) page_ids = checked_page_ids(page_ids, lengths);

@@ -18,6 +18,13 @@ bool is_capturing(Stream stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
+unsigned long long capture_of(Stream stream) {
+  cudaStreamCaptureStatus status{};
+  unsigned long long id = 0;
+  gpu::check(cudaStreamGetCaptureInfo(cuda_stream(stream), &status, &id));
+  return status == cudaStreamCaptureStatusNone ? 0 : id;
+}
+
 namespace {
 
 // "" if P11 computes this here, if need be on a copy of K and V; else why not.

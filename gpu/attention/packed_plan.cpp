@@ -143,9 +143,10 @@ struct Sections {
 // many CTAs read is read from memory once. But the last section is not so narrow that it is little work for each CTA: work
 // is taken longest first only inside of a section, and at its end all CTAs shall be done together. Work that is all alike
 // needs no order. And where every request has one tile, nobody shares keys with anybody: then all heads go together, whose
-// rows lie side by side in memory.
+// rows lie side by side in memory. Queues have no sections.
 Sections sections_of(const Plan& plan, const PlanPart& part) {
   constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2, least_work = 7;  // of each CTA
+  if (!part.claimed) return {1, 0};
   const auto begins_tile = [](const WorkItem& item) { return (item.flags & WorkItem::first) != 0; };
   if (std::ranges::count_if(part.items, begins_tile) <= plan.batch) return {part.copies, 0};
   std::int64_t tokens = 1;
