@@ -123,7 +123,8 @@ class AttentionBackend {
                                     const planner::PlanInputs&) const {
     return 0;
   }
-  virtual void plan_on_device(const BatchLengths&, const Sizes&, const AttentionMachine&, const planner::PlanInputs&, Stream) {}
+  virtual void plan_on_device(const BatchLengths&, const Sizes&, const AttentionMachine&, const planner::PlanInputs&,
+                              Stream) {}
   virtual void run(const PlannedBatch& batch, const AttentionArguments& arguments, Stream stream) = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "api/batch_prefill.hpp"
 #include "api/operations.hpp"
 #include "api/placement.hpp"
+#include "api/serving_calls.hpp"
 #include "api/single_attention.hpp"
 #include "core/error.hpp"
 #include "core/kv_cache.hpp"

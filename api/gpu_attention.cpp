@@ -24,12 +24,6 @@ namespace {
 
 using gpu::PackedShape;
 
-int current_gpu() {
-  int device = 0;
-  gpu::check(cudaGetDevice(&device));
-  return device;
-}
-
 void require_memory(std::span<std::byte> memory, cudaMemoryType wanted, const char* argument, const char* rule) {
   if (memory.empty()) return;
   cudaPointerAttributes attributes{};

@@ -12,6 +12,12 @@
 
 namespace flashladder::api {
 
+int current_gpu() {
+  int device = 0;
+  gpu::check(cudaGetDevice(&device));
+  return device;
+}
+
 bool is_capturing(Stream stream) {
   cudaStreamCaptureStatus status{};
   gpu::check(cudaStreamIsCapturing(cuda_stream(stream), &status));

@@ -13,6 +13,7 @@
 namespace flashladder::api {
 
 inline cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
+int current_gpu();
 bool is_capturing(Stream stream);
 // The capture that is under way on the stream; 0: none.
 unsigned long long capture_of(Stream stream);

@@ -59,6 +59,12 @@ api::BatchLengths lengths_of(const fl_batch& b, const Kind& kind) {
   }
   if (!kind.ragged) require_null(b.kv_indptr, "kv_indptr", "must be NULL: this cache has pages");
   require(b.max_pages == 0 || lengths.block_table, "max_pages", b.max_pages, "must be 0: there is no block table");
+  if (flag(b.lengths_on_device, "lengths_on_device")) {
+    require(kind.decode && !kind.graph, "lengths_on_device", 1, "is for FL_DECODE alone");
+    lengths.max_seq_len = b.max_seq_len;
+  } else {
+    require(b.max_seq_len == 0, "max_seq_len", b.max_seq_len, "must be 0, since lengths_on_device is 0");
+  }
   return lengths;
 }
 
@@ -80,16 +86,6 @@ void put(const api::WorkspaceBytes& bytes, std::size_t* device_bytes, std::size_
   *out_pointer(device_bytes, "device_bytes") = bytes.device;
   if (staging_bytes != nullptr) *staging_bytes = bytes.staging;
   else require(bytes.staging == 0, "staging_bytes", "NULL", "must not be NULL: a GPU's plan needs staging memory");
-}
-
-api::Workspace workspace_of(const fl_workspace* workspace) {
-  const fl_workspace w = read(workspace, "workspace");
-  const auto bytes = [](void* data, std::size_t size, const char* name) {
-    if (size > 0) require_pointer(data, name);
-    return std::span<std::byte>(static_cast<std::byte*>(data), size);
-  };
-  return {.device = bytes(w.device, w.device_bytes, "workspace.device"),
-          .staging = bytes(w.staging, w.staging_bytes, "workspace.staging")};
 }
 
 std::span<const std::int32_t> page_ids_of(const std::int32_t* ids, std::int64_t count) {

@@ -119,6 +119,16 @@ api::AttentionConfig config_of(const fl_attention_config* config) {
   return made;
 }
 
+api::Workspace workspace_of(const fl_workspace* workspace) {
+  const fl_workspace w = read(workspace, "workspace");
+  const auto bytes = [](void* data, std::size_t size, const char* name) {
+    if (size > 0) require_pointer(data, name);
+    return std::span<std::byte>(static_cast<std::byte*>(data), size);
+  };
+  return {.device = bytes(w.device, w.device_bytes, "workspace.device"),
+          .staging = bytes(w.staging, w.staging_bytes, "workspace.staging")};
+}
+
 api::AttentionLimits limits_of(const fl_attention_limits* limits) {
   const fl_attention_limits given = read(limits, "limits");
   api::AttentionLimits made;

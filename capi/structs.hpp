@@ -32,6 +32,7 @@ template <> inline constexpr std::size_t first_size<fl_workspace> = 40;
 template <> inline constexpr std::size_t first_size<fl_batch> = 80;
 template <> inline constexpr std::size_t first_size<fl_attention_arguments> = 80;
 template <> inline constexpr std::size_t first_size<fl_on> = 24;
+template <> inline constexpr std::size_t first_size<fl_serving_call> = 128;
 template <> inline constexpr std::size_t first_size<fl_page_lists> = 48;
 template <> inline constexpr std::size_t first_size<fl_rope> = 24;
 template <> inline constexpr std::size_t first_size<fl_page_copy> = 24;
@@ -111,6 +112,7 @@ PagedKvCache paged_cache_of(const fl_kv_cache* cache);   // 5-D, or two of 4-D
 PagedKvCache tokens_of(const fl_kv_cache* cache);        // 3-D each, NHD: a ragged cache
 api::LogitsConfig logits_of(const fl_logits* logits);    // NULL: the defaults
 api::AttentionConfig config_of(const fl_attention_config* config);
+api::Workspace workspace_of(const fl_workspace* workspace);
 api::AttentionLimits limits_of(const fl_attention_limits* limits);
 api::On on_of(const fl_on* on);  // NULL: the CPU
 

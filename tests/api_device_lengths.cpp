@@ -1,5 +1,5 @@
-// plan() with lengths on the device, on the CPU: what plan() makes of the same lengths on the host, in memory for any lengths up
-// to max_seq_len; and what is refused, on every device. tests/api_gpu_lengths.cpp has the GPU's.
+// plan() with lengths on the device, on the CPU: what plan() makes of the same lengths on the host, in memory for any lengths
+// up to max_seq_len; and what is refused, on every device. tests/api_gpu_lengths.cpp has the GPU's.
 #include <doctest/doctest.h>
 
 #include <algorithm>

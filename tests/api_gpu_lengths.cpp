@@ -124,7 +124,8 @@ TEST_CASE("lengths on the GPU: plan and run equal the oracle on random decode ca
     };
     const Oracle oracle = make_oracle(c, spec.dtype);
     const Result by_table = plan_and_run(dense, ints(entries));
-    const Comparison comparison = compare(c, by_table.floats(), by_table.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+    const Comparison comparison =
+        compare(c, by_table.floats(), by_table.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
     CHECK_MESSAGE(comparison.verdict() != Verdict::fail, comparison.message());
     CHECK((by_table == plan_and_run(lists, view.paged_kv_indices)));
   }
@@ -172,9 +173,10 @@ TEST_CASE("a graph of plan and run plans anew in every replay, as the lengths ch
         CHECK((captured.output.result(stream) == once));
         CHECK((again.output.result(stream) == once));
         if (policy == SplitPolicy::balanced) continue;
-        GpuWorkspace host_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, BlockTableLengths{seq_lens, table.max_pages}));
+        const BlockTableLengths on_host{seq_lens, table.max_pages};
+        GpuWorkspace host_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, on_host));
         BatchDecodeWithPagedKVCache host(config, host_memory.view());
-        host.plan(BlockTableLengths{seq_lens, table.max_pages}, stream);
+        host.plan(on_host, stream);
         host.run(alone.q_tensor(), kv, ints(entries), alone.output.view(), stream);
         CHECK((alone.output.result(stream) == once));
       }

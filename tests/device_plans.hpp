@@ -43,7 +43,9 @@ struct PackedPlan {
   gpu::PackedView view;
 
   explicit PackedPlan(const gpu::PackedShape& shape_)
-      : shape(shape_), bytes(gpu::packed_bytes(shape_), std::byte{0xff}), view(gpu::view_of(shape_, bytes.data())) {}
+      : shape(shape_), bytes(gpu::packed_bytes(shape_) + slack, std::byte{0xff}),
+        view(gpu::view_of(shape_, bytes.data())) {}
+  static constexpr std::size_t slack = 4096;  // a mutant may write behind its block
 };
 
 inline PackedPlan host_plan(const PlannedLengths& batch) {
@@ -101,15 +103,17 @@ inline PlannedLengths random_lengths(std::uint64_t seed) {
   PlannedLengths b;
   const SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none};
   b.policy = policies[draw(0, 3)];
-  const std::int32_t batch = draw(0, 30) == 0 ? draw(0, 3000) : draw(0, 3) == 0 ? draw(65, 300) : draw(0, 64);
-  const std::int32_t kinds = draw(0, 4), longest = 1 << draw(0, 17), uniform = draw(0, longest);
+  const std::int32_t size = draw(0, 30);
+  const std::int32_t batch = size == 0 ? draw(0, 3000) : size < 8 ? draw(65, 300) : draw(0, size < 16 ? 4 : 64);
+  const std::int32_t kinds = draw(0, 4), longest = 1 << draw(0, batch < 5 ? 21 : 17), uniform = draw(0, longest);
   for (std::int32_t r = 0; r < batch; ++r) {
     const std::int32_t empty = draw(0, 9) == 0 ? 0 : -1, alike = kinds == 0 ? uniform : draw(0, longest);
     const std::int32_t one_long = kinds == 1 && draw(0, 19) > 0 ? draw(0, 80) : alike;
     b.kv_lens.push_back(kinds < 4 && empty == 0 ? 0 : one_long);
   }
-  if (draw(0, 60) == 0 && batch > 0 && batch < 65) b.kv_lens[static_cast<std::size_t>(draw(0, batch - 1))] = std::numeric_limits<std::int32_t>::max();
-  b.most_keys = std::numeric_limits<std::int32_t>::max();
+  constexpr std::int32_t int32_max = std::numeric_limits<std::int32_t>::max();
+  if (draw(0, 60) == 0 && batch > 0 && batch < 65) b.kv_lens[static_cast<std::size_t>(draw(0, batch - 1))] = int32_max;
+  b.most_keys = int32_max;
   b.page_size = draw(1, 64);
   b.max_pages = draw(1, 300);
   b.num_kv_heads = draw(0, 3) == 0 ? draw(1, 48) : 1 << draw(0, 5);
@@ -120,16 +124,17 @@ inline PlannedLengths random_lengths(std::uint64_t seed) {
   b.per_many = draw(0, 2) == 0 ? draw(0, 600) : 300;
   b.num_ctas = draw(0, 2) == 0 ? draw(1, 300) : 264;
   b.counters = draw(0, 3) == 0 ? b.query_tile : 1;
-  std::int32_t longest_len = 0;
-  for (const std::int32_t len : b.kv_lens) longest_len = std::max(longest_len, len);
-  b.chunk_size = std::max(64 * draw(1, 16), longest_len / 2000 / 64 * 64);  // not more work than a test has time for
+  std::int64_t keys = 0;  // of all heads and tiles; not more items than a test has time for
+  for (const std::int32_t len : b.kv_lens) keys += len;
+  keys *= std::int64_t{b.num_kv_heads} * div_up(b.group_size, b.query_tile);
+  b.chunk_size = static_cast<std::int32_t>(std::max<std::int64_t>(64 * draw(1, 16), keys / 100'000 / 64 * 64));
   b.page_lists = draw(0, 1) == 0;
   if (!b.page_lists) return b;
   std::int64_t pages = 0;
   b.paged_kv_indptr.push_back(0);
   for (const std::int32_t len : b.kv_lens) {
     pages += pages_for(len, b.page_size);
-    if (pages > std::numeric_limits<std::int32_t>::max()) return b.page_lists = false, b;  // too many for page lists
+    if (pages > int32_max) return b.page_lists = false, b;  // too many for page lists
     b.paged_kv_indptr.push_back(static_cast<std::int32_t>(pages));
     b.paged_kv_last_page_len.push_back(last_page_len_for(len, b.page_size));
   }

@@ -9,7 +9,7 @@ Importable: `declared(root)` and `compiled(build)` give the names, `problem(path
 import pathlib, re, sys, tempfile
 
 # A folder of gpu/ and how its kernels' names begin. A new folder gets its line here and in docs/conventions.md.
-FAMILIES = {"attention": "attention", "decode": "decode", "prefill": "prefill", "merge": "merge", "norm": "rmsnorm",
+FAMILIES = {"attention": "attention", "decode": "decode", "prefill": "prefill", "plan": "plan", "merge": "merge", "norm": "rmsnorm",
             "rope": "rope", "append": "append"}
 COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.S)
 RUNG = re.compile(r"([dp]\d+)_\w+\.cuh?")

@@ -33,8 +33,11 @@ class BalancedPlan {
         },
         [&](std::int32_t request, const RequestSums& sums) { before_[request] = sums; });
     const ShareSearch search = p_.search(before_[p_.batch()].cost);
-    block.each([&](std::int32_t t) {
-      if (t < 1 << search.steps()) memory_.enough[t] = walk(search.share(t), t == 0, begins_of(t));
+    const std::int32_t candidates = 1 << search.steps(), apart = Block::threads / candidates;
+    block.each([&](std::int32_t t) {  // as far apart as there is room: those of one warp would wait for each other
+      const std::int32_t candidate = t / apart;
+      if (t % apart != 0 || candidate >= candidates) return;
+      memory_.enough[candidate] = walk(search.share(candidate), candidate == 0, begins_of(candidate));
     });
     begins_ = begins_of(search.smallest([&](std::int32_t candidate) { return memory_.enough[candidate] != 0; }));
     exclusive_sums(
@@ -57,20 +60,29 @@ class BalancedPlan {
   FL_HD std::int32_t unit_index(const LaneBegin& at) const { return at.request * units_ + at.unit; }
   FL_HD Range rows_of(std::int32_t unit) const { return p_.rows(unit / heads_); }
 
+  // A walk along the line: where it is, and the sums before and behind that request.
+  struct Walk {
+    LaneBegin at;
+    RequestSums before, behind;
+  };
+  FL_HD void move_to(Walk& walk, std::int32_t request) const {
+    walk.at.request = request;
+    walk.before = before_[request];
+    if (request < p_.batch()) walk.behind = before_[request + 1];
+  }
   // Moves over all units that fit into space, and takes them from it. fresh: the lane has nothing yet.
-  FL_HD void take_uncut(LaneBegin& at, std::int64_t& space, bool& fresh) const {
-    const auto cost = [&] { return (before_[at.request + 1].cost - before_[at.request].cost) / units_; };
-    std::int64_t begin = before_[at.request].cost + (at.unit == 0 ? 0 : at.unit * cost());
-    const std::int64_t reach = begin + space;
-    if (before_[at.request + 1].cost <= reach) {
-      std::int32_t step = 1;  // where the lane ends is mostly near
-      while (at.request + 2 * step <= p_.batch() && before_[at.request + 2 * step].cost <= reach) step *= 2;
-      const std::int32_t end = at.request + 2 * step <= p_.batch() ? at.request + 2 * step : p_.batch() + 1;
-      at.request = last_before(at.request + step, end, [&](std::int32_t r) { return before_[r].cost <= reach; });
+  FL_HD void take_uncut(Walk& walk, std::int64_t& space, bool& fresh) const {
+    LaneBegin& at = walk.at;
+    const auto cost = [&] { return (walk.behind.cost - walk.before.cost) / units_; };
+    const std::int64_t reach = walk.before.cost + space + (at.unit == 0 ? 0 : at.unit * cost());
+    if (walk.behind.cost <= reach) {
+      std::int32_t low = at.request + 1, step = 1;  // where the lane ends is mostly near
+      while (low + step <= p_.batch() && before_[low + step].cost <= reach) low += step, step *= 2;
+      const std::int32_t high = low + step <= p_.batch() ? low + step : p_.batch() + 1;
+      move_to(walk, last_before(low, high, [&](std::int32_t r) { return before_[r].cost <= reach; }));
       at.unit = 0, fresh = false;
-      begin = before_[at.request].cost;
+      space = reach - walk.before.cost;
     }
-    space = reach - begin;
     if (units_ == 1 || at.request == p_.batch() || space < cost()) return;
     const std::int64_t units = space / cost();
     at.unit += static_cast<std::int32_t>(units), fresh = false;
@@ -81,15 +93,17 @@ class BalancedPlan {
   // Did every lane keep to its share? Where it matters not, the walk goes on to the end only if it did.
   FL_HD bool walk(double share, bool to_the_end, LaneBegin* begins) const {
     const auto most = static_cast<std::int64_t>(share), many = static_cast<std::int64_t>(p_.few_partials * share);
-    LaneBegin at{};
+    Walk walk;
+    move_to(walk, 0);
+    LaneBegin& at = walk.at;
     std::int32_t lane = 0;
     std::int64_t space = most;
     bool kept = true, fresh = true;
     begins[0] = at;
     while (at.request < p_.batch() && (kept || to_the_end)) {
-      take_uncut(at, space, fresh);
+      take_uncut(walk, space, fresh);
       if (at.request == p_.batch()) break;
-      Range rest = p_.keys(kv_len(at.request));
+      Range rest = p_.keys(static_cast<std::int32_t>(walk.behind.tokens - walk.before.tokens));
       const std::int64_t per_item = p_.per_item + (rest.size() > many ? p_.per_many : 0);
       while (true) {
         std::int32_t end = longest_piece<std::int64_t>(rest, space, per_item, 1, p_.chunk_align);
@@ -104,7 +118,10 @@ class BalancedPlan {
         space = most, fresh = true;
       }
       at.key = -1;
-      if (++at.unit == units_) at.unit = 0, ++at.request;
+      if (++at.unit == units_) {
+        at.unit = 0;
+        move_to(walk, at.request + 1);
+      }
     }
     while (lane < lanes_) begins[++lane] = {p_.batch(), 0, -1};
     return kept;

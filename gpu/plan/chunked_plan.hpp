@@ -1,8 +1,8 @@
 // Policies none and fixed on the GPU (planner/planner.cpp and list_schedule.cpp are the host's).
 //
 //   1  sums over the requests say where each one's items, merges and partial rows lie
-//   2  one thread gives the items, in order, each to the CTA that is least loaded so far: a rule without a short cut, since who
-//      gets an item depends on all before. It takes some 200 cycles an item, where policy balanced takes none
+//   2  one thread gives the items, in order, each to the CTA that is least loaded so far: a rule without a short cut, since
+//      who gets an item depends on all before
 //   3  sums over the CTAs say where their queues begin
 //   4  all records are written in any order
 #pragma once

@@ -1,5 +1,5 @@
-// The GPU's planner of a decode as a kernel: one CTA, because each phase needs all that the one before has found. What it does:
-// balanced_plan.hpp, chunked_plan.hpp.
+// The GPU's planner of a decode as a kernel: one CTA, because each phase needs all that the one before has found. What it
+// does: balanced_plan.hpp, chunked_plan.hpp.
 #include "core/error.hpp"
 #include "gpu/launch.hpp"
 #include "gpu/plan/plan_decode.hpp"
@@ -28,7 +28,9 @@ plan_decode_kernel(const __grid_constant__ DecodePlanParams params, std::byte* s
   run_plan(block, params, shared, scratch);
 }
 
-DecodePlanMemory bytes_of(const DecodePlanParams& params) { return decode_plan_memory(params, plan_threads, nullptr, nullptr); }
+DecodePlanMemory bytes_of(const DecodePlanParams& params) {
+  return decode_plan_memory(params, plan_threads, nullptr, nullptr);
+}
 
 }  // namespace
 

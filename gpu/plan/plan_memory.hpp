@@ -11,7 +11,7 @@
 namespace flashladder::gpu {
 
 // What lies before a request, in the line of all: tokens, and what its tiles cost uncut.
-struct RequestSums {
+struct alignas(16) RequestSums {
   std::int64_t tokens = 0, cost = 0;
   FL_HD constexpr RequestSums& operator+=(const RequestSums& b) {
     tokens += b.tokens, cost += b.cost;
