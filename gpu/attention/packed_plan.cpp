@@ -146,7 +146,6 @@ struct Sections {
 // rows lie side by side in memory. Queues have no sections.
 Sections sections_of(const Plan& plan, const PlanPart& part) {
   constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2, least_work = 7;  // of each CTA
-  if (!part.claimed) return {1, 0};
   const auto begins_tile = [](const WorkItem& item) { return (item.flags & WorkItem::first) != 0; };
   if (std::ranges::count_if(part.items, begins_tile) <= plan.batch) return {part.copies, 0};
   std::int64_t tokens = 1;
@@ -206,7 +205,7 @@ void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, 
     view.merges[m] = packer.merge(part.merge(m), static_cast<std::int32_t>(first_group + groups));
     groups += view.merges[m].num_groups();
   }
-  const Sections sections = sections_of(plan, part);
+  const Sections sections = part.claimed ? sections_of(plan, part) : Sections{1, 0};
   *view.header = {.claimed = 0, .num_work = static_cast<std::int32_t>(shape.num_work()), .copies = shape.copies,
                   .merges = static_cast<std::int32_t>(shape.merges),
                   .partial_rows = static_cast<std::int32_t>(part.partial_rows),

@@ -88,7 +88,8 @@ FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std:
     m.given = far.take<Given>(p.most_work);
   }
   const std::int64_t size = p.balanced ? sizeof(RequestSums) : sizeof(ChunkSums), before = (p.batch() + 1) * size;
-  m.before = (near.bytes + static_cast<std::size_t>(before) <= most_shared ? near : far).take<std::byte>(before);
+  if (near.bytes + static_cast<std::size_t>(before) <= most_shared) m.before = near.take<std::byte>(before);
+  else m.before = far.take<std::byte>(before);
   m.shared_bytes = near.bytes, m.scratch_bytes = far.bytes;
   return m;
 }
