@@ -58,6 +58,12 @@ BlockTableLengths table_of(Ints block_tables, Ints seq_lens, const char* tables,
   return {seq_lens, static_cast<std::int32_t>(max_pages)};
 }
 
+// A bound of the lengths may be wider than the table: a model's own.
+std::int32_t most_in(const BlockTableLengths& table, const PagedKvCache& kv,
+                     std::int32_t max_seq_len = std::numeric_limits<std::int32_t>::max()) {
+  return static_cast<std::int32_t>(std::min<std::int64_t>(max_seq_len, std::int64_t{table.max_pages} * kv.page_size));
+}
+
 // No entry may be more than a bound that the caller gives beside it.
 void require_at_most(Ints lens, std::int32_t most, const char* argument, const char* bound) {
   for (std::size_t b = 0; b < lens.size(); ++b) {
@@ -72,17 +78,17 @@ Call call_of(const TrtllmBatchDecode& c, const On& on) {
   require_scale(c.bmm1_scale, "bmm1_scale");
   require_no_scale(c.bmm2_scale, "bmm2_scale");
   const LogitsConfig logits{.sm_scale = c.bmm1_scale, .window_left = c.window_left, .sinks = !c.sinks.empty()};
+  const BlockTableLengths table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens");
   return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
-          .lengths = {.block_table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens"),
-                      .max_seq_len = c.max_seq_len},
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_seq_len)},
           .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks}};
 }
 
 Call call_of(const CudnnBatchDecode& c, const On& on) {
   require_scale(c.scale, "scale");
+  const BlockTableLengths table = table_of(c.block_tables, c.actual_seq_lens_kv, "block_tables", "actual_seq_lens_kv");
   return {.config = config_for(c.q, c.kv_cache, c.out, {.sm_scale = c.scale}, on),
-          .lengths = {.block_table = table_of(c.block_tables, c.actual_seq_lens_kv, "block_tables", "actual_seq_lens_kv"),
-                      .max_seq_len = c.max_sequence_kv},
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_sequence_kv)},
           .arguments = {.q = c.q, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = {}}};
 }
 
@@ -105,16 +111,13 @@ Call call_of(const Xqa& c, const On& on) {
   // The same bits: a length beyond 2^31 - 1 is a negative one, which counts as 0.
   const Ints seq_lens(reinterpret_cast<const std::int32_t*>(c.seq_lens.data()), c.seq_lens.size());
   const BlockTableLengths table = table_of(c.page_table, seq_lens, "page_table", "seq_lens");
-  const std::int64_t most = std::int64_t{table.max_pages} * c.kv_cache.page_size;
   const LogitsConfig logits{.sm_scale = c.q_scale * default_sm_scale(std::max(c.kv_cache.head_dim_qk, 1)),
                             .window_left = c.sliding_win_size - 1, .sinks = !c.sinks.empty()};
   AttentionOutput output = c.output;
   output.o = without_beam(c.output.o, "output.shape[1]");
   const ConstTensor q = without_beam(c.q, "q.shape[1]");
   return {.config = config_for(q, c.kv_cache, output, logits, on),
-          .lengths = {.block_table = table,
-                      .max_seq_len = static_cast<std::int32_t>(
-                          std::min<std::int64_t>(most, std::numeric_limits<std::int32_t>::max()))},
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache)},
           .arguments = {.q = q, .kv = c.kv_cache, .page_ids = c.page_table, .output = output, .sinks = c.sinks}};
 }
 

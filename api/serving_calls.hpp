@@ -30,7 +30,8 @@ struct TrtllmBatchDecode {
   Workspace workspace_buffer;
   std::span<const std::int32_t> block_tables;   // [batch, max_pages]
   std::span<const std::int32_t> seq_lens;       // [batch], on the device
-  std::int32_t max_seq_len = 0;                 // a bound of the lengths, for memory and the choice of a kernel
+  std::int32_t max_seq_len = 0;                 // a bound of the lengths, for memory and the choice of a kernel; the table's
+                                                // width is another
   float bmm1_scale = 1;                         // q_scale * k_scale * sm_scale: what multiplies q . k
   float bmm2_scale = 1;                         // v_scale: 1
   std::int32_t window_left = -1;

@@ -156,6 +156,7 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   };
   using D = TrtllmBatchDecode;
   CHECK(decode([](D&) {}) == "accepted");
+  CHECK(decode([](D& d) { d.max_seq_len = 1 << 20; }) == "accepted");  // more than the table has room for
   CHECK(decode([](D& d) { d.bmm2_scale = 0.5f; }) ==
         "bmm2_scale = 0.5: must be 1: it is the scale of fp8 keys and values, which are not taken");
   CHECK(decode([](D& d) { d.bmm1_scale = 0; }) == "bmm1_scale = 0: must be finite and greater than 0");

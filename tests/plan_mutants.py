@@ -11,6 +11,8 @@ MUTANTS = [  # name, file, find, replacement, the mistake
     ("control", SUMS, "", "", "none"),
     ("lost_sum", SUMS, "if (t >= step) sum += from[t - step];", "if (t > step) sum += from[t - step];",
      "a stretch of requests is not counted in those behind it"),
+    ("sums_in_place", SUMS, "*to = of_threads + Block::threads;", "*to = of_threads;",
+     "a thread reads in a phase what another one writes in it: a race on the GPU"),
     ("stale_counter", RECORDS, "thread; i < counters; i += threads", "thread; i + 1 < counters; i += threads",
      "the last counter is not cleared"),
     ("lost_slot", BALANCED, "slot = from_cut ? sums.partial_rows : first_slot(lane);", "slot = sums.partial_rows;",

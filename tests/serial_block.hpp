@@ -1,4 +1,5 @@
-// The GPU's planner on the host: a block of threads that is a loop.
+// The GPU's planner on the host: a block of threads that is a loop. Phases go through the threads in turns forwards, backwards
+// and in strides, so that a thread that reads what another one writes in the same phase finds it missing now and then.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +14,13 @@ namespace flashladder::test {
 
 struct SerialBlock {
   static constexpr std::int32_t threads = 512;
+  int phases = 0;
+
   template <class Phase>
   void each(Phase&& phase) {
-    for (std::int32_t t = 0; t < threads; ++t) phase(t);
+    constexpr std::int32_t strides[] = {1, threads - 1, 37, 311};  // odd: each thread comes once
+    const std::int32_t stride = strides[phases++ % 4];
+    for (std::int32_t i = 0; i < threads; ++i) phase(i * stride % threads);
   }
 };
 
