@@ -89,6 +89,16 @@ class BalancedPlan {
     space -= units * cost();
   }
 
+  // How many lanes, `lanes` at most, one after the other get nothing but a piece of rest, as long as a lane has room for: what
+  // longest_piece() says of each until the end of the tile is near. rest begins at a cut, room: keys.
+  FL_HD std::int32_t full_pieces(Range rest, std::int64_t room, std::int32_t lanes) const {
+    const std::int64_t ends_before = align_down(rest.end - p_.chunk_align, p_.chunk_align) - room;
+    if (room < p_.chunk_align || ends_before < rest.begin) return 0;
+    const auto piece = align_down(static_cast<std::int32_t>(room), p_.chunk_align);
+    const std::int32_t pieces = (static_cast<std::int32_t>(ends_before) - rest.begin) / piece + 1;
+    return pieces < lanes ? pieces : lanes;
+  }
+
   // Gives each lane as much as brings its cost to no more than share; the last one takes what is left. begins [lanes + 1].
   // Did every lane keep to its share? Where it matters not, the walk goes on to the end only if it did.
   FL_HD bool walk(double share, bool to_the_end, LaneBegin* begins) const {
@@ -106,6 +116,12 @@ class BalancedPlan {
       Range rest = p_.keys(static_cast<std::int32_t>(walk.behind.tokens - walk.before.tokens));
       const std::int64_t per_item = p_.per_item + (rest.size() > many ? p_.per_many : 0);
       while (true) {
+        if (fresh && at.key >= 0) {
+          for (std::int32_t n = full_pieces(rest, most - per_item, lanes_ - 1 - lane); n > 0; --n) {
+            rest.begin = at.key = rest.begin + align_down(static_cast<std::int32_t>(most - per_item), p_.chunk_align);
+            begins[++lane] = at;
+          }
+        }
         std::int32_t end = longest_piece<std::int64_t>(rest, space, per_item, 1, p_.chunk_align);
         if (end != rest.end && (lane == lanes_ - 1 || (end < 0 && fresh))) kept = false, end = rest.end;
         if (end >= 0) {
