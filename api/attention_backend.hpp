@@ -20,18 +20,20 @@ namespace flashladder::api {
 // What one plan, or a captured graph, takes: planner::usage(), or most_work().
 using Sizes = planner::CaptureLimits;
 
-// The lengths of a batch as plan() is given them: page lists, a ragged cache, or a block table. Host arrays.
+// The lengths of a batch as plan() is given them: page lists, a ragged cache, or a block table. Host arrays, but where
+// max_seq_len is given: then they lie on the object's device, but for qo_indptr.
 struct BatchLengths {
   std::span<const std::int32_t> qo_indptr{};                                   // [batch + 1]; empty: decode
   std::span<const std::int32_t> paged_kv_indptr{}, paged_kv_last_page_len{};   // [batch + 1], [batch]: page lists
   std::span<const std::int32_t> kv_indptr{};                                   // [batch + 1]: a ragged cache
   std::optional<BlockTableLengths> block_table{};
+  std::optional<std::int32_t> max_seq_len{};                                   // of any request
 
   std::size_t batch() const {
     if (block_table) return block_table->seq_lens.size();
     return kv_indptr.empty() ? paged_kv_last_page_len.size() : kv_indptr.size() - 1;
   }
-  std::int64_t page_entries() const {  // that page ids must have
+  std::int64_t page_entries() const {  // that page ids must have; not known of page lists on the device
     if (block_table) return static_cast<std::int64_t>(batch()) * block_table->max_pages;
     return kv_indptr.empty() ? paged_kv_indptr.back() : kv_indptr.back();
   }
@@ -122,6 +124,13 @@ class AttentionBackend {
   // The plan, packed for these sizes, to where run() finds it. page_ids: empty, or to be kept.
   virtual void plan(const PlannedBatch& batch, const Sizes& sizes, const AttentionMachine& machine,
                     std::span<const std::int32_t> page_ids, Device ids_on, Stream stream) = 0;
+  // The same for lengths on the device, where the plan is made: inputs is without lengths. What that takes beside bytes():
+  virtual std::size_t planner_bytes(const BatchLengths&, const Sizes&, const AttentionMachine&,
+                                    const planner::PlanInputs&) const {
+    return 0;
+  }
+  virtual void plan_on_device(const BatchLengths&, const Sizes&, const AttentionMachine&, const planner::PlanInputs&,
+                              Stream) {}
   virtual void run(const PlannedBatch& batch, const AttentionArguments& arguments, Stream stream) = 0;
 };
 

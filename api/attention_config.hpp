@@ -22,11 +22,13 @@ struct HeadShape {
   std::int32_t head_dim_vo = 0;                     // features of V and o; 0: head_dim_qk
 
   std::int32_t dim_vo() const { return head_dim_vo == 0 ? head_dim_qk : head_dim_vo; }
+  friend bool operator==(const HeadShape&, const HeadShape&) = default;
 };
 
 struct CacheConfig {
   std::int32_t page_size = 0;  // tokens; of a ragged cache 1
   DType dtype = DType::f16;    // of K and V
+  friend bool operator==(const CacheConfig&, const CacheConfig&) = default;
 };
 
 // How a dot product becomes a logit, and who sees whom: docs/conventions.md.
@@ -38,6 +40,7 @@ struct LogitsConfig {
   PosEncodingMode pos_encoding_mode = PosEncodingMode::NONE;
   float rope_scale = 1, rope_theta = 10000;  // ROPE_LLAMA only
   bool sinks = false;               // run() gets one extra logit for each query head
+  friend bool operator==(const LogitsConfig&, const LogitsConfig&) = default;
 };
 
 // The kernel behind the prefill classes on the GPU. automatic: the fastest that computes what the config says; explain()
@@ -63,6 +66,7 @@ struct ExecutionConfig {
   // left to other streams. Which SMs those are is the hardware's choice. The short kernel that joins the cut tiles of a
   // prefill is not limited.
   std::int32_t num_sms = 0;
+  friend bool operator==(const ExecutionConfig&, const ExecutionConfig&) = default;
 };
 
 // The numbers that no plan() and no run() changes. What a device can't compute is refused when the object is made; what the
@@ -78,6 +82,7 @@ struct AttentionConfig {
   DType dtype_of_q() const { return q_dtype.value_or(cache.dtype); }
   DType dtype_of_o() const { return o_dtype.value_or(dtype_of_q()); }
   AttentionParams params() const;
+  friend bool operator==(const AttentionConfig&, const AttentionConfig&) = default;
 };
 // The config that computes what the params say: config_for(p, {.page_size = 16}).params() is p.
 AttentionConfig config_for(const AttentionParams& params, const CacheConfig& cache, const ExecutionConfig& execution = {});
@@ -87,6 +92,20 @@ AttentionConfig config_for(const AttentionParams& params, const CacheConfig& cac
 struct BlockTableLengths {
   std::span<const std::int32_t> seq_lens;  // [batch], host
   std::int32_t max_pages = 0;              // entries of a row
+};
+
+// The same with lengths that lie where the kernels run, so that another kernel may have written them: plan() copies nothing to
+// the host and may be captured, and what it plans are the lengths that lie there when the stream comes to it. Nobody can
+// refuse a length there: on the GPU one of more than max_seq_len keys counts as max_seq_len, a negative one as 0. What plans
+// take is bought for max_seq_len keys in every request, and max_seq_len also decides between decode's kernels.
+struct DeviceBlockTableLengths {
+  std::span<const std::int32_t> seq_lens;  // [batch], on the object's device
+  std::int32_t max_pages = 0;              // entries of a row
+  std::int32_t max_seq_len = 0;            // at most max_pages * page_size
+};
+struct DevicePageListLengths {
+  std::span<const std::int32_t> paged_kv_indptr, paged_kv_last_page_len;  // [batch + 1], [batch], on the object's device
+  std::int32_t max_seq_len = 0;
 };
 
 // The largest batch that a workspace, or a captured graph, is meant for.

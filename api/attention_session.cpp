@@ -10,7 +10,6 @@
 #include "api/most_work.hpp"
 #include "core/error.hpp"
 #include "core/validate.hpp"
-#include "planner/chunk_size.hpp"
 
 namespace flashladder::api {
 namespace {
@@ -25,7 +24,7 @@ std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, [[
   return make_cpu_attention(config);
 }
 
-void require_room(std::size_t has, std::size_t wants, const char* argument, PageUse use) {
+void require_bytes(std::size_t has, std::size_t wants, const char* argument, PageUse use) {
   if (has >= wants) return;  // the sentence is made only if it is needed
   const char* copy = is_copied(use) ? ", with the copy of K and V that it computes on" : "";
   require(false, argument, has,
@@ -34,11 +33,6 @@ void require_room(std::size_t has, std::size_t wants, const char* argument, Page
 
 bool has_room(const Workspace& workspace, const WorkspaceBytes& bytes) {
   return workspace.device.size() >= bytes.device && workspace.staging.size() >= bytes.staging;
-}
-
-void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use) {
-  require_room(workspace.device.size(), bytes.device, "workspace.device bytes", use);
-  require_room(workspace.staging.size(), bytes.staging, "workspace.staging bytes", PageUse::in_place);
 }
 
 // For whichever of two ways is taken.
@@ -50,24 +44,9 @@ void assign(std::vector<std::int32_t>& to, std::span<const std::int32_t> from) {
 
 }  // namespace
 
-planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMachine& machine, bool decode,
-                                std::span<const std::int32_t> qo_lens, std::span<const std::int32_t> kv_lens) {
-  const HeadShape& heads = config.heads;
-  const ExecutionConfig& execution = config.execution;
-  planner::PlanInputs in{.qo_lens = qo_lens, .kv_lens = kv_lens,
-          .num_qo_heads = heads.num_qo_heads, .num_kv_heads = heads.num_kv_heads,
-          .head_dim_qk = heads.head_dim_qk, .head_dim_vo = heads.dim_vo(), .page_size = config.cache.page_size,
-          .mask = config.logits.mask, .window_left = config.logits.window_left,
-          .query_tile = machine.query_tile(decode, heads.num_qo_heads / heads.num_kv_heads), .pack = machine.pack,
-          .decode_tile = machine.decode_tile, .decode_queues = machine.decode_queues,
-          .claimed = machine.claimed, .predicted = !machine.claimed,
-          .policy = execution.policy, .chunk_size = execution.chunk_size, .machine = machine.shape, .cost = machine.cost,
-          .decode_cost = machine.decode_cost};
-  if (in.policy == SplitPolicy::balanced && machine.enough_tiles > 0 &&
-      planner::count_tiles(in) >= machine.enough_tiles * in.machine.num_ctas()) {
-    in.policy = SplitPolicy::none;
-  }
-  return in;
+void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use) {
+  require_bytes(workspace.device.size(), bytes.device, "workspace.device bytes", use);
+  require_bytes(workspace.staging.size(), bytes.staging, "workspace.staging bytes", PageUse::in_place);
 }
 
 std::int64_t AttentionSession::copied_rows() const {
@@ -185,6 +164,7 @@ void AttentionSession::read_pages_in_place() {
 
 WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
   planned_ = false;
+  if (lengths.max_seq_len) return bytes_for_device_lengths(lengths);
   validate_lengths(lengths, config_, kind_);
   keep(lengths);
   use_ = best_use();
@@ -246,6 +226,7 @@ void AttentionSession::attach(const Workspace& workspace) {
 }
 
 PlannedBatch AttentionSession::planned() const {
+  if (on_device_) return {plan_, *on_device_};
   PlannedBatch batch{plan_, {.qo_indptr = qo_indptr_}};
   if (max_pages_) {
     batch.lengths.block_table = BlockTableLengths{kv_lens_, *max_pages_};
@@ -270,6 +251,8 @@ Sizes AttentionSession::plan_as_room_allows() {
 
 void AttentionSession::plan(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on,
                             Stream stream) {
+  if (lengths.max_seq_len) return plan_device_lengths(lengths, stream);
+  on_device_.reset();
   backend_->require_plannable(stream);
   planned_ = false;  // until all is well
   validate_lengths(lengths, config_, kind_);

@@ -18,6 +18,9 @@ namespace flashladder::api {
 planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMachine& machine, bool decode,
                                 std::span<const std::int32_t> qo_lens, std::span<const std::int32_t> kv_lens);
 
+// InputError if the workspace has less.
+void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use = PageUse::in_place);
+
 class AttentionSession {
  public:
   struct Kind {
@@ -42,7 +45,7 @@ class AttentionSession {
   void plan_measured(Stream stream);
   void run(const AttentionArguments& arguments, Stream stream);
 
-  const Plan& current_plan() const { return plan_; }
+  const Plan& current_plan() const;
   std::string explain() const {
     return backend_->explain(use_, planned_ || kind_.graph ? machine() : AttentionMachine{});
   }
@@ -63,6 +66,16 @@ class AttentionSession {
   bool may_copy(const AttentionLimits& limits) const;  // of some batch within them
   WorkspaceBytes bytes_within(const AttentionLimits& limits, bool copied) const;
   PlannedBatch planned() const;
+  // Lengths on the device (device_lengths.cpp).
+  struct DeviceWork {
+    AttentionMachine machine;
+    planner::PlanInputs inputs;  // without lengths
+    Sizes sizes;                 // the most that such lengths can take
+    WorkspaceBytes bytes;
+  };
+  DeviceWork work_of(const BatchLengths& lengths) const;
+  WorkspaceBytes bytes_for_device_lengths(const BatchLengths& lengths);
+  void plan_device_lengths(const BatchLengths& lengths, Stream stream);
 
   AttentionConfig config_;
   Kind kind_;
@@ -77,6 +90,7 @@ class AttentionSession {
   std::vector<std::int32_t> qo_lens_, kv_lens_, qo_indptr_, paged_kv_indptr_, paged_kv_last_page_len_;
   std::optional<std::int32_t> max_pages_;
   std::int64_t mask_bytes_ = 0;  // of a custom mask
+  std::optional<BatchLengths> on_device_;  // where the lengths of the plan in force lie there: it is made there too
 };
 
 }  // namespace flashladder::api

@@ -14,6 +14,14 @@ BatchLengths page_lists(Indices paged_kv_indptr, Indices paged_kv_last_page_len)
   return {.paged_kv_indptr = paged_kv_indptr, .paged_kv_last_page_len = paged_kv_last_page_len};
 }
 
+BatchLengths on_device(const DeviceBlockTableLengths& lengths) {
+  return {.block_table = BlockTableLengths{lengths.seq_lens, lengths.max_pages}, .max_seq_len = lengths.max_seq_len};
+}
+BatchLengths on_device(const DevicePageListLengths& lengths) {
+  return {.paged_kv_indptr = lengths.paged_kv_indptr, .paged_kv_last_page_len = lengths.paged_kv_last_page_len,
+          .max_seq_len = lengths.max_seq_len};
+}
+
 AttentionSession session(const AttentionConfig& config, const std::optional<AttentionLimits>& graph = {}) {
   return {config, {.decode = true, .graph = graph}};
 }
@@ -38,6 +46,14 @@ WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfi
 WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
   return session(config).bytes_for(limits);
 }
+WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfig& config,
+                                                            const DeviceBlockTableLengths& lengths) {
+  return session(config).bytes_for(on_device(lengths));
+}
+WorkspaceBytes BatchDecodeWithPagedKVCache::workspace_bytes(const AttentionConfig& config,
+                                                            const DevicePageListLengths& lengths) {
+  return session(config).bytes_for(on_device(lengths));
+}
 
 BatchDecodeWithPagedKVCache::BatchDecodeWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace)
     : session_(attached(config, {}, workspace)) {}
@@ -50,6 +66,12 @@ void BatchDecodeWithPagedKVCache::plan(Indices paged_kv_indptr, Indices paged_kv
 }
 void BatchDecodeWithPagedKVCache::plan(const BlockTableLengths& lengths, Stream stream) {
   session_->plan({.block_table = lengths}, {}, Device::cpu, stream);
+}
+void BatchDecodeWithPagedKVCache::plan(const DeviceBlockTableLengths& lengths, Stream stream) {
+  session_->plan(on_device(lengths), {}, Device::cpu, stream);
+}
+void BatchDecodeWithPagedKVCache::plan(const DevicePageListLengths& lengths, Stream stream) {
+  session_->plan(on_device(lengths), {}, Device::cpu, stream);
 }
 
 void BatchDecodeWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,

@@ -40,6 +40,9 @@ class BatchDecodeWithPagedKVCache {
   static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const BlockTableLengths& lengths);
   // Enough for every batch within the limits.
   static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
+  // Enough for any lengths up to max_seq_len: the lengths themselves are not looked at. No staging memory.
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const DeviceBlockTableLengths& lengths);
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const DevicePageListLengths& lengths);
 
   // InputError if the config can't be computed on its device, or there is no such device: why_no_gpu() says why.
   BatchDecodeWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace);
@@ -56,6 +59,12 @@ class BatchDecodeWithPagedKVCache {
             Stream stream = nullptr);
   // The same for a dense block table: decode.plan(BlockTableLengths{seq_lens, max_pages}, stream).
   void plan(const BlockTableLengths& lengths, Stream stream = nullptr);
+  // For lengths on the device, with policy balanced, fixed or none and no custom mask: on the GPU one kernel enqueued on the
+  // stream, no copy, no wait. It makes the plan that plan() above makes of the same lengths and for as many CTAs. Also on a
+  // capturing stream: what run() captures behind it then belongs to this graph, which plans anew in every replay, so that the
+  // lengths may change in place; for a run outside of the graph plan() again. The CPU reads the lengths at once.
+  void plan(const DeviceBlockTableLengths& lengths, Stream stream = nullptr);
+  void plan(const DevicePageListLengths& lengths, Stream stream = nullptr);
 
   //   q          [batch, num_qo_heads, head_dim_qk]  dense along head_dim; strides of tokens and heads are free
   //   kv         one layer's cache: paged_kv_cache(tensor, KvLayout::NHD), once; core/kv_cache.hpp has the layouts
@@ -72,7 +81,8 @@ class BatchDecodeWithPagedKVCache {
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
            std::span<const std::uint8_t> custom_mask = {});
 
-  const Plan& current_plan() const;  // what plan() has made (core/plan.hpp): for pictures and predictions
+  // What plan() has made (core/plan.hpp): for pictures and predictions. InputError where it was made on the device.
+  const Plan& current_plan() const;
 
  private:
   std::unique_ptr<AttentionSession> session_;

@@ -11,6 +11,7 @@
 #include "api/multi_level_cascade.hpp"
 #include "api/operations.hpp"
 #include "api/placement.hpp"
+#include "api/serving_calls.hpp"
 #include "api/single_attention.hpp"
 #include "core/error.hpp"
 #include "core/kv_cache.hpp"

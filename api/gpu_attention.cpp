@@ -2,7 +2,8 @@
 // piece.
 //
 // workspace.device   packed plan, page ids that a graph keeps, partials; where K and V are copied first also the list of what
-//                    is copied, behind the plan, and at the end the copy: of K, V, and with RoPE inside attention of q
+//                    is copied, behind the plan, and at the end the copy: of K, V, and with RoPE inside attention of q.
+//                    Where a kernel makes the plan, at the end what that needs for itself
 // workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: plan, list, and a graph's page ids
 #include <cuda_runtime_api.h>
 
@@ -12,6 +13,7 @@
 
 #include "api/attention_backend.hpp"
 #include "api/gpu_call.hpp"
+#include "api/gpu_planner.hpp"
 #include "core/error.hpp"
 #include "gpu/check.hpp"
 #include "gpu/prefill/compact_pages.hpp"
@@ -23,12 +25,6 @@ namespace flashladder::api {
 namespace {
 
 using gpu::PackedShape;
-
-int current_gpu() {
-  int device = 0;
-  gpu::check(cudaGetDevice(&device));
-  return device;
-}
 
 void require_memory(std::span<std::byte> memory, cudaMemoryType wanted, const char* argument, const char* rule) {
   if (memory.empty()) return;
@@ -79,8 +75,7 @@ class GpuAttention final : public AttentionBackend {
   void require_plannable(Stream stream) const override {
     require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
     require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: plan() before each replay");
-    require(!captured_, "plan()", "",
-            "would change what a graph replays: the CUDAGraph classes are made for it");
+    require_not_captured();
   }
 
   void plan(const PlannedBatch& batch, const Sizes& sizes, const AttentionMachine& machine,
@@ -110,19 +105,45 @@ class GpuAttention final : public AttentionBackend {
                                  cuda_stream(stream)));
     }
     planned_on_ = stream;
+    planned_in_ = 0, just_planned_ = false;
+  }
+
+  std::size_t planner_bytes(const BatchLengths& lengths, const Sizes& sizes, const AttentionMachine& machine,
+                            const planner::PlanInputs& inputs) const override {
+    return gpu::plan_scratch_bytes(decode_plan_params(inputs, lengths, shape_for(sizes, machine), nullptr));
+  }
+  void plan_on_device(const BatchLengths& lengths, const Sizes& sizes, const AttentionMachine& machine,
+                      const planner::PlanInputs& inputs, Stream stream) override {
+    require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
+    require_not_captured();
+    shape_ = shape_for(sizes, machine);
+    at_ = layout(sizes, machine);
+    kernel_ = kernel_of(machine);
+    compacted_.reset(), decode_shape_.reset();
+    planned_on_ = stream;
+    planned_in_ = capture_of(stream), just_planned_ = true;
+    if (lengths.batch() == 0) return;
+    std::byte* device = workspace_.device.data();
+    gpu::plan_decode(decode_plan_params(inputs, lengths, shape_, device), device + (at_.end + 15) / 16 * 16,
+                     cuda_stream(stream), config_.execution.enable_pdl);
   }
 
   void run(const PlannedBatch& batch, const AttentionArguments& a, Stream stream) override {
-    const bool capturing = is_capturing(stream);
+    const unsigned long long capture = capture_of(stream);
+    const bool capturing = capture != 0;
     require(capturing || stream == planned_on_, "stream", "",
             "must be the one that plan() was called with, or be capturing");
+    require(planned_in_ == 0 || planned_in_ == capture, "run()", "",
+            "must be captured together with plan(), which was captured and has not run yet; or plan() again");
     require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
     if (batch.plan.batch == 0 && !kind_.for_graphs) return;
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + at_.indices);
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
-    call.programmatic = config_.execution.enable_pdl;
+    // A kernel reads its plan before it waits for the one before: not while that one makes the plan.
+    call.programmatic = config_.execution.enable_pdl && !just_planned_;
+    just_planned_ = false;
     if (compacted_) {
       const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, room_.num_sms};
       call = (choice_.rotates ? gpu::rotated::copy : gpu::p11::compact_pages)(call, to, cuda_stream(stream));
@@ -132,10 +153,15 @@ class GpuAttention final : public AttentionBackend {
     } else {
       attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
     }
-    captured_ = captured_ || (capturing && !kind_.for_graphs);
+    captured_ = captured_ || (capturing && planned_in_ == 0 && !kind_.for_graphs);
   }
 
  private:
+  void require_not_captured() const {
+    require(!captured_, "plan()", "",
+            "would change what a graph replays: the CUDAGraph classes are made for it");
+  }
+
   // Where the parts of workspace.device begin: of a plan with a part of one query that one, then the works that are claimed.
   // A slot of workspace.staging has those before the partials.
   struct Layout {
@@ -196,6 +222,8 @@ class GpuAttention final : public AttentionBackend {
   Layout at_;
   std::optional<gpu::CompactedShape> compacted_;
   Stream planned_on_ = nullptr;
+  unsigned long long planned_in_ = 0;  // the capture of which plan() is a part: it is made in each replay
+  bool just_planned_ = false;          // by the kernel before, on the device
   bool captured_ = false;  // into a graph that replays the plan in force, and no other
 };
 

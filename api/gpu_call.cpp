@@ -14,10 +14,23 @@
 
 namespace flashladder::api {
 
+int current_gpu() {
+  int device = 0;
+  gpu::check(cudaGetDevice(&device));
+  return device;
+}
+
 bool is_capturing(Stream stream) {
   cudaStreamCaptureStatus status{};
   gpu::check(cudaStreamIsCapturing(cuda_stream(stream), &status));
   return status != cudaStreamCaptureStatusNone;
+}
+
+unsigned long long capture_of(Stream stream) {
+  cudaStreamCaptureStatus status{};
+  unsigned long long id = 0;
+  gpu::check(cudaStreamGetCaptureInfo(cuda_stream(stream), &status, &id));
+  return status == cudaStreamCaptureStatusNone ? 0 : id;
 }
 
 namespace {

@@ -13,7 +13,10 @@
 namespace flashladder::api {
 
 inline cudaStream_t cuda_stream(Stream stream) { return static_cast<cudaStream_t>(stream); }
+int current_gpu();
 bool is_capturing(Stream stream);
+// The capture that is under way on the stream; 0: none.
+unsigned long long capture_of(Stream stream);
 
 // The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
 // the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6

@@ -28,6 +28,12 @@ api::BatchLengths lengths_of(const fl_batch& b, const api::AttentionSession::Kin
   }
   if (!kind.ragged) require_null(b.kv_indptr, "kv_indptr", "must be NULL: this cache has pages");
   require(b.max_pages == 0 || lengths.block_table, "max_pages", b.max_pages, "must be 0: there is no block table");
+  if (flag(b.lengths_on_device, "lengths_on_device")) {
+    require(kind.decode && !kind.graph, "lengths_on_device", 1, "is for FL_DECODE alone");
+    lengths.max_seq_len = b.max_seq_len;
+  } else {
+    require(b.max_seq_len == 0, "max_seq_len", b.max_seq_len, "must be 0, since lengths_on_device is 0");
+  }
   return lengths;
 }
 

@@ -117,7 +117,11 @@ typedef struct fl_workspace { /* borrowed for the life of the object; both 16-by
   size_t staging_bytes;
 } fl_workspace;
 
-typedef struct fl_batch { /* what plan() is given: host arrays. One of: page lists, a ragged cache, a block table */
+/* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE)
+   seq_lens, or paged_kv_indptr and paged_kv_last_page_len, lie on the config's device, and the plan is made there: nothing is
+   copied to the host, and plan() and run() may be captured into a graph together. No request may then have more than
+   max_seq_len keys; that is what the workspace is for. */
+typedef struct fl_batch {
   size_t size;
   int32_t batch, max_pages;                      /* max_pages: entries of a row of a block table */
   const int32_t* qo_indptr;                      /* [batch + 1]  prefill; NULL for a decode */
@@ -127,6 +131,7 @@ typedef struct fl_batch { /* what plan() is given: host arrays. One of: page lis
   const int32_t* page_ids;                       /* FL_GRAPH_*: paged_kv_indices or block_tables, else NULL */
   int64_t num_page_ids;
   int32_t page_ids_on, reserved;                 /* device */
+  int32_t lengths_on_device, max_seq_len;        /* 0 or 1; max_seq_len: with 1 only */
 } fl_batch;
 
 typedef struct fl_attention_arguments { /* what run() is given, on the device */
@@ -198,6 +203,29 @@ typedef struct fl_on { /* where a call runs; a NULL fl_on is the CPU */
    [qo_len, num_qo_heads, head_dim]. logits: NULL for the defaults. */
 fl_status fl_single_decode_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on);
 fl_status fl_single_prefill_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on);
+
+/* --- FlashInfer's calls over a block table; docs/api.md says what each argument is called there ------------------ */
+enum { FL_TRTLLM_BATCH_DECODE = 0, FL_TRTLLM_BATCH_CONTEXT = 1, FL_CUDNN_BATCH_DECODE = 2, FL_CUDNN_BATCH_PREFILL = 3,
+       FL_XQA = 4 }; /* which call */
+
+typedef struct fl_serving_call {
+  size_t size;
+  const fl_tensor *q, *o;
+  const fl_kv_cache* kv;                         /* paged */
+  const fl_workspace* workspace_buffer;          /* fl_serving_bytes: NULL */
+  const int32_t *block_tables, *seq_lens;        /* [batch, max_pages] on the device, [batch]: of a decode there too */
+  const int32_t* cum_seq_lens_q;                 /* [batch + 1] host; of a prefill */
+  const float* sinks;                            /* [num_qo_heads], or NULL; not cuDNN's */
+  float *lse_log2, *lse_natural;                 /* one of them, or NULL */
+  int32_t batch, max_pages, max_q_len, max_kv_len; /* max_q_len: of a prefill. FL_XQA: max_kv_len 0 */
+  float bmm1_scale, bmm2_scale;                  /* 0: 1. bmm1_scale is cuDNN's scale and xqa's q_scale */
+  int32_t use_window, window_left;               /* as in fl_logits; not cuDNN's */
+  int32_t causal, reserved;                      /* causal: of FL_CUDNN_BATCH_PREFILL */
+} fl_serving_call;
+
+fl_status fl_serving_bytes(int32_t which, const fl_serving_call* call, const fl_on* on, size_t* device_bytes,
+                           size_t* staging_bytes);
+fl_status fl_serving_run(int32_t which, const fl_serving_call* call, const fl_on* on);
 
 /* --- Merging: v [n, num_heads, head_dim] and s (lse_log2) [n, num_heads], f32 ------------------------------------- */
 fl_status fl_merge_state(const fl_tensor* v_a, const fl_tensor* s_a, const fl_tensor* v_b, const fl_tensor* s_b,

@@ -32,6 +32,7 @@ template <> inline constexpr std::size_t first_size<fl_workspace> = 40;
 template <> inline constexpr std::size_t first_size<fl_batch> = 80;
 template <> inline constexpr std::size_t first_size<fl_attention_arguments> = 80;
 template <> inline constexpr std::size_t first_size<fl_on> = 24;
+template <> inline constexpr std::size_t first_size<fl_serving_call> = 128;
 template <> inline constexpr std::size_t first_size<fl_page_lists> = 48;
 template <> inline constexpr std::size_t first_size<fl_rope> = 24;
 template <> inline constexpr std::size_t first_size<fl_page_copy> = 24;

@@ -58,7 +58,8 @@ Rung mixed_on_gpu(const GpuRung& about, MixedAttend attend) {
   rung.workspace_bytes = [](const CaseSpec& spec, const Settings& settings) {
     return gpu::partial_bytes(shape_of(plan_of(spec, settings), spec, settings).prefill, spec.params.head_dim_vo);
   };
-  rung.prepare = [attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec, const Settings& settings) -> Runner {
+  rung.prepare = [attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec,
+                                              const Settings& settings) -> Runner {
     const Plan plan = plan_of(spec, settings);
     const gpu::MixedShape shape = shape_of(plan, spec, settings);
     const gpu::PageRows pages{spec.page_size, buffers.problem.max_pages()};

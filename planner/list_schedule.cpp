@@ -7,46 +7,19 @@
 #include <span>
 #include <vector>
 
+#include "core/least_loaded.hpp"
+
 namespace flashladder::planner {
 namespace {
 
-// A tournament over the CTAs: leaf width + c is CTA c, every inner node the smaller of its two children, node 1 the winner.
-// A node is one integer, load before index: the bits of a non-negative float order like the float itself, so the smallest
-// integer is the least loaded CTA and, among equals, the lowest one. An update is a walk of minima, without a branch.
-class Tournament {
- public:
-  Tournament(std::vector<std::uint64_t>& nodes, std::span<const float> loads)
-      : nodes_(nodes), width_(std::bit_ceil(static_cast<std::uint32_t>(loads.size()))) {
-    nodes_.assign(2 * std::size_t{width_}, ~std::uint64_t{0});  // leaves beyond the last CTA never win
-    for (std::uint32_t c = 0; c < loads.size(); ++c) nodes_[width_ + c] = node(loads[c], c);
-    for (std::uint32_t n = width_ - 1; n >= 1; --n) nodes_[n] = std::min(nodes_[2 * n], nodes_[2 * n + 1]);
-  }
-
-  // Adds cost to the winner and returns its index.
-  std::uint32_t give(float cost) {
-    const auto cta = static_cast<std::uint32_t>(nodes_[1]);
-    std::uint64_t winner = node(load(nodes_[1]) + cost, cta);
-    std::uint32_t n = width_ + cta;
-    nodes_[n] = winner;
-    while (n > 1) {
-      winner = std::min(winner, nodes_[n ^ 1]);
-      n /= 2;
-      nodes_[n] = winner;
-    }
-    return cta;
-  }
-
-  float load_of(std::uint32_t cta) const { return load(nodes_[width_ + cta]); }
-
- private:
-  static std::uint64_t node(float load, std::uint32_t cta) {
-    return (std::uint64_t{std::bit_cast<std::uint32_t>(load)} << 32) | cta;
-  }
-  static float load(std::uint64_t node) { return std::bit_cast<float>(static_cast<std::uint32_t>(node >> 32)); }
-
-  std::vector<std::uint64_t>& nodes_;
-  std::uint32_t width_;
-};
+LeastLoaded tournament(std::vector<std::uint64_t>& nodes, std::span<const float> loads) {
+  const auto num_ctas = static_cast<std::uint32_t>(loads.size());
+  nodes.resize(LeastLoaded::nodes(num_ctas));
+  LeastLoaded ctas(nodes.data(), num_ctas);
+  for (std::uint32_t c = 0; c < ctas.width(); ++c) ctas.set_leaf(c, c < num_ctas ? loads[c] : 0);
+  for (std::uint32_t n = ctas.width() - 1; n >= 1; --n) ctas.set_inner(n);
+  return ctas;
+}
 
 float cost_of(const PlanInputs& in, const WorkItem& item) {
   return static_cast<float>(in.cost.item(item.rows.size(), item.keys.size()));
@@ -86,7 +59,7 @@ void list_schedule(const PlanInputs& in, Plan& plan, PlanPart& part) {
   part.queue.resize(given_to.size());
   part.queue_indptr.assign(num_ctas + 1, 0);
 
-  Tournament ctas(nodes, plan.cta_cost);
+  LeastLoaded ctas = tournament(nodes, plan.cta_cost);
   std::size_t given = 0;
   for_each_work(part, [&](std::int32_t w) {
     const std::uint32_t cta = ctas.give(cost_of(in, part.items[static_cast<std::size_t>(w / part.copies)]));

@@ -45,19 +45,15 @@ std::uint8_t tier_of(std::int32_t keys) {
 // One item for every chunk of every tile, for all heads alike; chunk 0 = uncut.
 void cut_into_chunks(const PlanInputs& in, const PartShape& shape, std::int32_t chunk, const Plan& plan, PlanPart& part) {
   const bool tiered = in.policy == SplitPolicy::target;
-  const std::int64_t step = chunk > 0 ? chunk : std::int64_t{1} << 31;
   part.copies = shape.heads;
   for_each_tile(in, shape, [&](const Tile& tile) {
     const std::size_t first_piece = part.items.size();
-    std::int64_t cut = chunk > 0 ? align_down(tile.keys.begin, in.chunk_align) : 0;
-    std::int32_t begin = tile.keys.begin;
-    do {
-      cut += step;
-      const Range keys{begin, static_cast<std::int32_t>(std::min<std::int64_t>(cut, tile.keys.end))};
+    const std::int32_t pieces = chunk_pieces(tile.keys, chunk, in.chunk_align);
+    for (std::int32_t piece = 0; piece < pieces; ++piece) {
+      const Range keys = chunk_piece(tile.keys, chunk, in.chunk_align, piece);
       const std::uint8_t tier = tiered ? tier_of(keys.size()) : 0;
       part.items.push_back({.request = tile.request, .rows = tile.rows, .keys = keys, .tier = tier, .flags = 0});
-      begin = keys.end;
-    } while (begin < tile.keys.end);
+    }
     close_tile(plan, part, first_piece);
   });
 }

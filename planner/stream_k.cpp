@@ -6,30 +6,17 @@
 namespace flashladder::planner {
 namespace {
 
-// The line that is cut: the tiles of `heads` heads, for `lanes` CTAs. It is laid `copies` times, heads * copies = all.
-struct Line {
-  std::int32_t heads, copies;
-  std::int64_t lanes;
-};
-
-// One head's line for every head, unless that would leave more than one CTA in twenty without work.
-Line choose_line(const PlanInputs& in, const PartShape& shape) {
-  const std::int64_t ctas = in.machine.num_ctas(), lanes = ctas / shape.heads;
-  if (20 * lanes * shape.heads >= 19 * ctas) return {1, shape.heads, lanes};
-  return {shape.heads, 1, ctas};
-}
-
 // What the lanes have from the parts before, and the work of this part. The vectors outlive the call, so that planning again
 // allocates nothing.
 struct Work {
   const PlanInputs& in;
   const PartShape& shape;
-  Line line;
+  BalancedLine line;
   std::vector<double>& load;  // [lanes]  the largest of the copies' CTAs
   double least_load = 0;
 
   Work(const PlanInputs& in_, const PartShape& shape_, const Plan& plan, std::vector<double>& load_)
-      : in(in_), shape(shape_), line(choose_line(in_, shape_)), load(load_) {
+      : in(in_), shape(shape_), line(balanced_line(shape_.heads, in_.machine.num_ctas())), load(load_) {
     load.assign(static_cast<std::size_t>(line.lanes), 0.0);
     for (std::int64_t cta = 0; cta < line.lanes * line.copies; ++cta) {
       double& of_lane = load[static_cast<std::size_t>(cta / line.copies)];
@@ -39,24 +26,13 @@ struct Work {
   }
 };
 
-// Where the longest piece of rest that costs no more than space ends; -1 if even the shortest one costs more. A piece ends
-// with the tile, or at a multiple of align that leaves at least align keys on either side.
-std::int32_t longest_piece(Range rest, double space, double per_item, double per_key, std::int32_t align) {
-  if (per_item + rest.size() * per_key <= space) return rest.end;
-  if (rest.size() / 2 < align) return -1;
-  const std::int32_t lowest = align_up(rest.begin + align, align), highest = align_down(rest.end - align, align);
-  const double keys = per_key == 1 ? space - per_item : (space - per_item) / per_key;
-  const double reach = std::min<double>(highest, rest.begin + keys);
-  return reach < lowest ? -1 : align_down(static_cast<std::int32_t>(reach), align);
-}
-
 // Walks the line and gives each lane as much as brings its cost to no more than share; the last one takes what is left.
 // Calls piece(tile, head, keys) for every item and next_lane() between two lanes. Did every lane that got something, the
 // last too, keep to its share?
 template <class Piece, class NextLane>
 bool fill(const Work& work, double share, Piece&& piece, NextLane&& next_lane) {
   const PlanInputs& in = work.in;
-  const Line& line = work.line;
+  const BalancedLine& line = work.line;
   const double most_space = share - work.least_load;
   std::int64_t lane = 0;
   double space = share - work.load[0];
@@ -65,7 +41,7 @@ bool fill(const Work& work, double share, Piece&& piece, NextLane&& next_lane) {
     const bool many = tile.keys.size() * per_key > in.cost.few_partials * share;
     const double per_item = in.cost.per_item + (many ? in.cost.per_many : 0);
     for (Range rest = tile.keys;;) {
-      std::int32_t end = longest_piece(rest, space, per_item, per_key, in.chunk_align);
+      std::int32_t end = longest_piece<double>(rest, space, per_item, per_key, in.chunk_align);
       const bool too_much_for_any = end < 0 && fresh && space == most_space;
       if (lane == line.lanes - 1 || too_much_for_any) end = rest.end;
       if (end >= 0) {
@@ -97,7 +73,7 @@ bool fill(const Work& work, double share, Piece&& piece, NextLane&& next_lane) {
   return kept;
 }
 
-// The smallest share that is enough, to within the cost of chunk_align / 2 keys, by bisection.
+// The smallest share that is enough, to within the cost of chunk_align / 2 keys, by bisection (core/cuts.hpp).
 // Less than mean, what the lanes have already and the uncut tiles by the number of lanes, is never enough. What is surely
 // enough: a lane stops only before keys that can't be cut, fewer than 3 * align of them, so with what it had before it has
 // more than share - (per_item + 3 * align * per_key); and all lanes together have at most the uncut cost and one more item
@@ -110,13 +86,10 @@ double smallest_share(const Work& work) {
     dearest_key = std::max(dearest_key, in.cost.per_key(t.rows.size()));
   });
   for (const double load : work.load) before += load;
-  const double slack = 2 * (in.cost.per_item + in.cost.per_many) + 3 * dearest_key * in.chunk_align;
-  double share = (before + uncut) / static_cast<double>(work.line.lanes) + slack;
+  const ShareSearch search(before + uncut, static_cast<double>(work.line.lanes), in.cost.per_item + in.cost.per_many,
+                           dearest_key, in.chunk_align);
   const auto nothing = [](auto&&...) {};
-  for (double step = slack / 2; step > in.chunk_align / 2.0; step /= 2) {
-    if (fill(work, share - step, nothing, nothing)) share -= step;
-  }
-  return share;
+  return search.share(search.smallest([&](std::int32_t c) { return fill(work, search.share(c), nothing, nothing); }));
 }
 
 // The line's pieces become the items of one copy. lane_begin[l] becomes the number of items before lane l.

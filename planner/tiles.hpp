@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/cuts.hpp"
 #include "core/plan.hpp"
 #include "core/visibility.hpp"
 #include "planner/plan_inputs.hpp"
@@ -70,16 +71,6 @@ void for_each_tile(const PlanInputs& in, const PartShape& part, Visit&& visit) {
       visit(Tile{b, rows, visible_keys(visibility, qo_len, in.kv_lens[b], queries)});
     }
   }
-}
-
-// x >= 0. Mostly align is a power of two, and a division would cost ten times the mask: plans are made between two kernels.
-constexpr std::int32_t align_down(std::int32_t x, std::int32_t align) {
-  return (align & (align - 1)) == 0 ? x & -align : x - x % align;
-}
-// x + align - 1 must be below 2^31, where the result may lie.
-constexpr std::int32_t align_up(std::int32_t x, std::int32_t align) {
-  const std::int32_t down = align_down(x, align);
-  return down == x ? x : down + align;
 }
 
 // The items of the part from first_piece on are one tile of one head, in key order. Sets their flags; several pieces also

@@ -168,7 +168,8 @@ std::string PrefillData::check_row(const HostCopy& host, const SampledRow& sampl
     if (off / tolerance >= share_of(found.nearest)) found.nearest = {off, tolerance};
   }
   const double lse_log2 = state.lse_log2(), got = host.lse_log2[static_cast<std::size_t>(row)];
-  return got == lse_log2 || std::abs(got - lse_log2) <= 1e-4 + std::abs(lse_log2) * 0x1p-22 ? "" : "lse_log2: " + std::to_string(got) + ", want " + std::to_string(lse_log2);
+  if (got == lse_log2 || std::abs(got - lse_log2) <= 1e-4 + std::abs(lse_log2) * 0x1p-22) return "";
+  return "lse_log2: " + std::to_string(got) + ", want " + std::to_string(lse_log2);
 }
 
 PrefillData::Check PrefillData::check(const GpuTimer& timer, const Launch& launch) {

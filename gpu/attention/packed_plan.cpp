@@ -143,7 +143,7 @@ struct Sections {
 // many CTAs read is read from memory once. But the last section is not so narrow that it is little work for each CTA: work
 // is taken longest first only inside of a section, and at its end all CTAs shall be done together. Work that is all alike
 // needs no order. And where every request has one tile, nobody shares keys with anybody: then all heads go together, whose
-// rows lie side by side in memory.
+// rows lie side by side in memory. Queues have no sections.
 Sections sections_of(const Plan& plan, const PlanPart& part) {
   constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2, least_work = 7;  // of each CTA
   const auto begins_tile = [](const WorkItem& item) { return (item.flags & WorkItem::first) != 0; };
@@ -207,7 +207,7 @@ void pack(const Plan& plan, const PageRows& pages, const PackedShape& capacity, 
     view.merges[m] = packer.merge(part.merge(m), static_cast<std::int32_t>(first_group + groups));
     groups += view.merges[m].num_groups();
   }
-  const Sections sections = sections_of(plan, part);
+  const Sections sections = part.claimed ? sections_of(plan, part) : Sections{1, 0};
   *view.header = {.claimed = 0, .num_work = static_cast<std::int32_t>(shape.num_work()), .copies = shape.copies,
                   .merges = static_cast<std::int32_t>(shape.merges),
                   .partial_rows = static_cast<std::int32_t>(part.partial_rows),

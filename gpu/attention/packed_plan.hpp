@@ -31,6 +31,7 @@ struct RequestShape {
   std::int64_t mask = 0;                  // where its rows [qo_len, kv_len] begin in a custom mask
 
   FL_HD constexpr std::int32_t qo_len() const { return kv_len - diagonal; }
+  friend bool operator==(const RequestShape&, const RequestShape&) = default;
 };
 
 // Records are padded to sectors of memory, 32 bytes: what a kernel without masks reads, everything but `request`, lies in as
@@ -43,12 +44,14 @@ struct alignas(16) PackedItem {
   std::int32_t first_page = 0;           // of the request, in the table's list of pages
   std::int32_t merge = -1, slot = 0;     // its tile's merge and its first partial row; -1 writes o
   RequestShape request;
+  friend bool operator==(const PackedItem&, const PackedItem&) = default;
 };
 
 struct alignas(16) PackedQueue {
   std::int32_t begin = 0, end = 0;       // the other items of the CTA
   PackedItem first;
   std::int32_t padding[4] = {};
+  friend bool operator==(const PackedQueue&, const PackedQueue&) = default;
 };
 
 struct alignas(16) PackedMerge {
@@ -64,6 +67,7 @@ struct alignas(16) PackedMerge {
   static constexpr std::int32_t most_at_once = 32, group_size = 16;
   FL_HD constexpr bool grouped() const { return num_partials > most_at_once; }
   FL_HD constexpr std::int32_t num_groups() const { return grouped() ? div_up(num_partials, group_size) : 0; }
+  friend bool operator==(const PackedMerge&, const PackedMerge&) = default;
 };
 
 struct alignas(16) PackedHeader {
@@ -104,6 +108,7 @@ struct alignas(16) PackedHeader {
     merge.first_group += copy * groups;
     return merge;
   }
+  friend bool operator==(const PackedHeader&, const PackedHeader&) = default;
 };
 
 static_assert(sizeof(PackedItem) % 32 == 0 && sizeof(PackedQueue) % 32 == 0 && sizeof(PackedMerge) % 32 == 0 &&

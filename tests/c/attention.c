@@ -122,6 +122,14 @@ static void paged(void) {
   fl_attention_destroy(attend(FL_DECODE, &c, NULL, &table, &of_table, BATCH));
   check_rows(decode_indptr, (rules){.window_left = -1});
 
+  fl_batch there[] = {table, decode}; /* lengths on the device, which is the CPU here */
+  for (int i = 0; i < 2; ++i) {
+    there[i].lengths_on_device = 1;
+    there[i].max_seq_len = 9;
+    fl_attention_destroy(attend(FL_DECODE, &c, NULL, &there[i], i == 0 ? &of_table : &lists, BATCH));
+    check_rows(decode_indptr, (rules){.window_left = -1});
+  }
+
   c.sinks = 1;
   lists.sinks = sinks;
   fl_attention_destroy(attend(FL_DECODE, &c, NULL, &decode, &lists, BATCH));

@@ -35,7 +35,9 @@ const std::vector<MutantRung>& mutant_rungs() {
     const auto add = [&](std::span<const GpuMutant> mutants, Cases cases, PlanShapeOf shape, bool p_as_kv) {
       for (const GpuMutant& m : mutants) {
         GpuRung about{.name = m.name, .why_not = gpu::p1::why_not, .one_query = false, .p_as_kv = p_as_kv};
-        if (cases == Cases::prefill_on_a_copy) about.why_not_pages = gpu::p11::why_not_pages, about.compact = m.kernels.compact;
+        if (cases == Cases::prefill_on_a_copy) {
+          about.why_not_pages = gpu::p11::why_not_pages, about.compact = m.kernels.compact;
+        }
         if (cases == Cases::rotated_prefill) about.rotate = m.kernels.compact;
         if (cases == Cases::general_prefill) about.rotate = gpu::rotated::copy;
         Rung rung = m.kernels.mixed ? mixed_on_gpu(about, m.kernels.mixed) : planned_on_gpu(about, shape, m.kernels.attend);

@@ -1,0 +1,39 @@
+#include "api/gpu_planner.hpp"
+
+#include <string>
+
+#include "core/error.hpp"
+
+namespace flashladder::api {
+namespace {
+
+// The GPU's planner counts in whole keys, exactly as doubles do.
+std::int32_t whole(double keys) {
+  const auto number = static_cast<std::int32_t>(keys);
+  require(static_cast<double>(number) == keys, "cost", keys, "must be a whole number of keys to be planned on the device");
+  return number;
+}
+
+}  // namespace
+
+gpu::DecodePlanParams decode_plan_params(const planner::PlanInputs& in, const BatchLengths& lengths,
+                                         const gpu::PackedShape& shape, std::byte* packed) {
+  const auto batch = static_cast<std::int32_t>(lengths.batch());
+  const auto& dense = lengths.block_table;
+  const PageTable table = dense ? block_table(nullptr, dense->seq_lens.data(), dense->max_pages, in.page_size, batch)
+                                : PageTable{.indptr = lengths.paged_kv_indptr.data(),
+                                            .last_page_len = lengths.paged_kv_last_page_len.data(),
+                                            .page_size = in.page_size, .num_requests = batch};
+  const gpu::DecodePlanParams params{
+      .table = table, .most_keys = lengths.max_seq_len.value_or(0), .num_kv_heads = in.num_kv_heads,
+      .group_size = in.group_size(), .query_tile = in.tile_rows(), .window_left = in.window_left,
+      .balanced = in.policy == SplitPolicy::balanced, .chunk = in.policy == SplitPolicy::fixed ? in.chunk_size : 0,
+      .chunk_align = in.chunk_align, .per_item = whole(in.cost.per_item), .per_many = whole(in.cost.per_many),
+      .few_partials = whole(in.cost.few_partials), .num_ctas = shape.num_ctas, .counters = shape.counters,
+      .most_work = shape.items, .view = gpu::view_of(shape, packed)};
+  const std::string reason = gpu::why_not_planned(params);
+  require(reason.empty(), "plan on the device", reason, "is what its kernel can't count with");
+  return params;
+}
+
+}  // namespace flashladder::api

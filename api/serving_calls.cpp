@@ -1,0 +1,272 @@
+#include "api/serving_calls.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api/attention_session.hpp"
+#include "core/checks.hpp"
+#include "core/error.hpp"
+#include "core/refuse.hpp"
+#ifdef FLASHLADDER_CUDA
+#include "api/gpu_call.hpp"
+#endif
+
+namespace flashladder::api {
+namespace {
+
+using Ints = std::span<const std::int32_t>;
+
+// What all of the calls are: a config, a batch and run()'s arguments.
+struct Call {
+  AttentionConfig config;
+  BatchLengths lengths;
+  AttentionArguments arguments;
+  std::vector<std::int32_t> qo_indptr{};  // of a prefill whose call has other numbers
+};
+
+void require_no_scale(float scale, const char* argument) {
+  require(scale == 1, argument, scale, "must be 1: it is the scale of fp8 keys and values, which are not taken");
+}
+void require_scale(float scale, const char* argument) {
+  require(scale > 0 && std::isfinite(scale), argument, scale, "must be finite and greater than 0");
+}
+
+AttentionConfig config_for(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& out, LogitsConfig logits,
+                           const On& on) {
+  const std::int64_t heads = q.rank == 3 ? q.shape[1] : 0;
+  require(q.rank == 3 && heads <= std::numeric_limits<std::int32_t>::max(), "q rank", q.rank,
+          "must be 3: [tokens, num_qo_heads, head_dim]");
+  return {.heads = {.num_qo_heads = static_cast<std::int32_t>(heads), .num_kv_heads = kv.num_kv_heads,
+                    .head_dim_qk = kv.head_dim_qk, .head_dim_vo = kv.head_dim_vo},
+          .cache = {.page_size = kv.page_size, .dtype = kv.dtype}, .logits = std::move(logits),
+          .execution = {.device = on.device, .enable_pdl = on.enable_pdl}, .q_dtype = q.dtype, .o_dtype = out.o.dtype};
+}
+
+// block_tables [batch, max_pages]
+BlockTableLengths table_of(Ints block_tables, Ints seq_lens, const char* tables, const char* lens) {
+  const auto entries = static_cast<std::int64_t>(block_tables.size()), batch = static_cast<std::int64_t>(seq_lens.size());
+  if (batch == 0 ? entries > 0 : entries % batch != 0) {
+    refuse(std::string(tables) + " size", entries, std::string("must be a multiple of the batch, the size of ") + lens);
+  }
+  const std::int64_t max_pages = batch == 0 ? 0 : entries / batch;
+  require(max_pages <= std::numeric_limits<std::int32_t>::max(), "max_pages", max_pages, "must be at most 2^31 - 1");
+  return {seq_lens, static_cast<std::int32_t>(max_pages)};
+}
+
+// A bound of the lengths may be wider than the table: a model's own.
+std::int32_t most_in(const BlockTableLengths& table, const PagedKvCache& kv,
+                     std::int32_t max_seq_len = std::numeric_limits<std::int32_t>::max()) {
+  return static_cast<std::int32_t>(std::min<std::int64_t>(max_seq_len, std::int64_t{table.max_pages} * kv.page_size));
+}
+
+// No entry may be more than a bound that the caller gives beside it.
+void require_at_most(Ints lens, std::int32_t most, const char* argument, const char* bound) {
+  for (std::size_t b = 0; b < lens.size(); ++b) {
+    if (lens[b] <= most) continue;
+    refuse(element(argument, static_cast<std::int64_t>(b)), lens[b],
+           std::string("must be at most ") + bound + " (" + std::to_string(most) + ")", static_cast<int>(b));
+  }
+}
+
+Call call_of(const TrtllmBatchDecode& c, const On& on) {
+  require(c.q_len_per_req == 1, "q_len_per_req", c.q_len_per_req, "must be 1: several queries a request are a prefill's");
+  require_scale(c.bmm1_scale, "bmm1_scale");
+  require_no_scale(c.bmm2_scale, "bmm2_scale");
+  const LogitsConfig logits{.sm_scale = c.bmm1_scale, .window_left = c.window_left, .sinks = !c.sinks.empty()};
+  const BlockTableLengths table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens");
+  return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_seq_len)},
+          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks}};
+}
+
+Call call_of(const CudnnBatchDecode& c, const On& on) {
+  require_scale(c.scale, "scale");
+  const BlockTableLengths table = table_of(c.block_tables, c.actual_seq_lens_kv, "block_tables", "actual_seq_lens_kv");
+  return {.config = config_for(c.q, c.kv_cache, c.out, {.sm_scale = c.scale}, on),
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_sequence_kv)},
+          .arguments = {.q = c.q, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = {}}};
+}
+
+// [batch, 1, heads, dim] as [batch, heads, dim].
+template <class AnyTensor>
+AnyTensor without_beam(const AnyTensor& t, const char* argument) {
+  if (t.rank != 4) return t;
+  require(t.shape[1] == 1, argument, t.shape[1], "must be a beam of 1");
+  AnyTensor rows = t;
+  rows.rank = 3;
+  rows.shape = {t.shape[0], t.shape[2], t.shape[3]};
+  rows.strides = {t.strides[0], t.strides[2], t.strides[3]};
+  return rows;
+}
+
+Call call_of(const Xqa& c, const On& on) {
+  require_scale(c.q_scale, "q_scale");
+  require_no_scale(c.kv_scale, "kv_scale");
+  require(c.sliding_win_size >= 0, "sliding_win_size", c.sliding_win_size, "must be at least 1, or 0 for no window");
+  // The same bits: a length beyond 2^31 - 1 is a negative one, which counts as 0.
+  const Ints seq_lens(reinterpret_cast<const std::int32_t*>(c.seq_lens.data()), c.seq_lens.size());
+  const BlockTableLengths table = table_of(c.page_table, seq_lens, "page_table", "seq_lens");
+  const LogitsConfig logits{.sm_scale = c.q_scale * default_sm_scale(std::max(c.kv_cache.head_dim_qk, 1)),
+                            .window_left = c.sliding_win_size - 1, .sinks = !c.sinks.empty()};
+  AttentionOutput output = c.output;
+  output.o = without_beam(c.output.o, "output.shape[1]");
+  const ConstTensor q = without_beam(c.q, "q.shape[1]");
+  return {.config = config_for(q, c.kv_cache, output, logits, on),
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache)},
+          .arguments = {.q = q, .kv = c.kv_cache, .page_ids = c.page_table, .output = output, .sinks = c.sinks}};
+}
+
+// cum_seq_lens_kv [batch + 1], or left out.
+void require_sums(Ints cum_seq_lens_kv, Ints seq_lens) {
+  if (cum_seq_lens_kv.empty()) return;
+  const std::size_t batch = seq_lens.size();
+  require_equal(static_cast<std::int64_t>(cum_seq_lens_kv.size()), static_cast<std::int64_t>(batch) + 1,
+                "cum_seq_lens_kv size", "batch_size + 1");
+  std::int64_t sum = 0;
+  for (std::size_t b = 0; b <= batch; ++b) {
+    if (cum_seq_lens_kv[b] != sum) {
+      refuse(element("cum_seq_lens_kv", static_cast<std::int64_t>(b)), cum_seq_lens_kv[b],
+             "must be the sum of the seq_lens before (" + std::to_string(sum) + ")", static_cast<int>(b));
+    }
+    if (b < batch) sum += seq_lens[b];
+  }
+}
+
+Call call_of(const TrtllmBatchContext& c, const On& on) {
+  require_scale(c.bmm1_scale, "bmm1_scale");
+  require_no_scale(c.bmm2_scale, "bmm2_scale");
+  const auto batch = static_cast<std::int64_t>(c.seq_lens.size());
+  require_equal(batch, c.batch_size, "seq_lens size", "batch_size");
+  require_equal(static_cast<std::int64_t>(c.cum_seq_lens_q.size()), batch + 1, "cum_seq_lens_q size", "batch_size + 1");
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int32_t queries[] = {c.cum_seq_lens_q[b + 1] - c.cum_seq_lens_q[b]};
+    require_at_most(queries, c.max_q_len, "cum_seq_lens_q: queries", "max_q_len");
+  }
+  require_at_most(c.seq_lens, c.max_kv_len, "seq_lens", "max_kv_len");
+  require_sums(c.cum_seq_lens_kv, c.seq_lens);
+  const LogitsConfig logits{.sm_scale = c.bmm1_scale, .mask = MaskMode::causal, .window_left = c.window_left,
+                            .sinks = !c.sinks.empty()};
+  return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
+          .lengths = {.qo_indptr = c.cum_seq_lens_q,
+                      .block_table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens")},
+          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks}};
+}
+
+// Offsets in elements that are where rows of `row` elements, one request after the other, begin.
+void require_dense(std::span<const std::int64_t> offsets, Ints qo_indptr, std::int64_t row, const char* argument) {
+  if (offsets.empty()) return;
+  if (offsets.size() != qo_indptr.size()) {
+    refuse(std::string(argument) + " size", static_cast<std::int64_t>(offsets.size()), "must be batch + 1");
+  }
+  for (std::size_t b = 0; b < offsets.size(); ++b) {
+    if (offsets[b] == qo_indptr[b] * row) continue;
+    refuse(element(argument, static_cast<std::int64_t>(b)), offsets[b],
+           "must be where the request before ends, in elements (" + std::to_string(qo_indptr[b] * row) + ")",
+           static_cast<int>(b));
+  }
+}
+
+Call call_of(const CudnnBatchPrefill& c, const On& on) {
+  require_scale(c.scale, "scale");
+  const Ints lens_q = c.actual_seq_lens_q;
+  require_equal(static_cast<std::int64_t>(lens_q.size()), static_cast<std::int64_t>(c.actual_seq_lens_kv.size()),
+                "actual_seq_lens_q size", "that of actual_seq_lens_kv");
+  require_at_most(lens_q, c.max_token_per_sequence, "actual_seq_lens_q", "max_token_per_sequence");
+  require_at_most(c.actual_seq_lens_kv, c.max_sequence_kv, "actual_seq_lens_kv", "max_sequence_kv");
+  Call call{.config = config_for(c.q, c.kv_cache, c.out,
+                                 {.sm_scale = c.scale, .mask = c.causal ? MaskMode::causal : MaskMode::none}, on),
+            .lengths = {.block_table =
+                            table_of(c.block_tables, c.actual_seq_lens_kv, "block_tables", "actual_seq_lens_kv")},
+            .arguments = {.q = c.q, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = {}},
+            .qo_indptr = {0}};
+  std::int64_t rows = 0;
+  for (std::size_t b = 0; b < lens_q.size(); ++b) {
+    rows += lens_q[b];
+    require(lens_q[b] >= 0 && rows <= std::numeric_limits<std::int32_t>::max(), "actual_seq_lens_q", lens_q[b],
+            "must not be negative, and 2^31 - 1 in all", static_cast<int>(b));
+    call.qo_indptr.push_back(static_cast<std::int32_t>(rows));
+  }
+  require_dense(c.batch_offsets_q, call.qo_indptr, c.q.strides[0], "batch_offsets_q");
+  require_dense(c.batch_offsets_o, call.qo_indptr, c.out.o.strides[0], "batch_offsets_o");
+  return call;
+}
+
+BatchLengths lengths_of(const Call& call) {
+  BatchLengths lengths = call.lengths;
+  if (!call.qo_indptr.empty()) lengths.qo_indptr = call.qo_indptr;
+  return lengths;
+}
+AttentionSession::Kind kind_of(const Call& call) { return {.decode = call.lengths.max_seq_len.has_value()}; }
+
+WorkspaceBytes bytes_of(const Call& call) {
+  require_device(call.config.execution.device);
+  return AttentionSession(call.config, kind_of(call)).bytes_for(lengths_of(call));
+}
+
+bool same(const Workspace& a, const Workspace& b) {
+  return a.device.data() == b.device.data() && a.device.size() == b.device.size() &&
+         a.staging.data() == b.staging.data() && a.staging.size() == b.staging.size();
+}
+
+// Making an object asks the driver this and that, which takes longer than a short call's kernel. So a thread keeps those of
+// its last calls: of decode a few, one for each kind of layer; of prefill one, because it owns the staging memory.
+struct Kept {
+  AttentionConfig config;
+  Workspace workspace;
+  std::int32_t gpu = 0;
+  std::unique_ptr<AttentionSession> session;
+};
+
+AttentionSession& session_for(const Call& call, const Workspace& workspace) {
+  constexpr std::size_t most_decodes = 4;
+  thread_local std::vector<Kept> decodes, prefills;
+  const AttentionSession::Kind kind = kind_of(call);
+  std::vector<Kept>& kept = kind.decode ? decodes : prefills;
+  std::int32_t gpu = -1;
+#ifdef FLASHLADDER_CUDA
+  if (call.config.execution.device == Device::gpu) gpu = current_gpu();
+#endif
+  const auto fits = [&](const Kept& k) { return k.config == call.config && same(k.workspace, workspace) && k.gpu == gpu; };
+  if (const auto at = std::ranges::find_if(kept, fits); at != kept.end()) return *at->session;
+  if (kept.size() == (kind.decode ? most_decodes : 1)) kept.erase(kept.begin());  // waits for its staging memory
+  auto session = std::make_unique<AttentionSession>(call.config, kind);
+  session->attach(workspace);
+  kept.push_back({call.config, workspace, gpu, std::move(session)});
+  return *kept.back().session;
+}
+
+void attend(const Call& call, const Workspace& workspace, const On& on) {
+  require_device(on.device);
+  AttentionSession& session = session_for(call, workspace);
+  session.plan(lengths_of(call), {}, Device::cpu, on.stream);
+  session.run(call.arguments, on.stream);
+}
+
+}  // namespace
+
+WorkspaceBytes workspace_bytes(const TrtllmBatchDecode& call, const On& on) { return bytes_of(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const TrtllmBatchContext& call, const On& on) { return bytes_of(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const CudnnBatchDecode& call, const On& on) { return bytes_of(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const CudnnBatchPrefill& call, const On& on) { return bytes_of(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const Xqa& call, const On& on) { return bytes_of(call_of(call, on)); }
+
+void trtllm_batch_decode_with_kv_cache(const TrtllmBatchDecode& call, const On& on) {
+  attend(call_of(call, on), call.workspace_buffer, on);
+}
+void trtllm_batch_context_with_kv_cache(const TrtllmBatchContext& call, const On& on) {
+  attend(call_of(call, on), call.workspace_buffer, on);
+}
+void cudnn_batch_decode_with_kv_cache(const CudnnBatchDecode& call, const On& on) {
+  attend(call_of(call, on), call.workspace_buffer, on);
+}
+void cudnn_batch_prefill_with_kv_cache(const CudnnBatchPrefill& call, const On& on) {
+  attend(call_of(call, on), call.workspace_buffer, on);
+}
+void xqa(const Xqa& call, const On& on) { attend(call_of(call, on), call.workspace_buffer, on); }
+
+}  // namespace flashladder::api

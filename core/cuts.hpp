@@ -1,0 +1,103 @@
+// Where the keys of a tile may be cut: the arithmetic in which the host's planner (planner/) and the GPU's (gpu/plan/) must
+// agree to the bit, written once.
+//
+//   policies none and fixed   chunks: every `chunk` keys, counted from the tile's first key, aligned down
+//   policy balanced           a line of tiles, cut where each lane's share ends; the smallest share that is enough is found by
+//                             bisection. Of n steps a bisection can try 2^n shares, which a GPU tries at once
+#pragma once
+
+#include <cstdint>
+
+#include "core/host_device.hpp"
+#include "core/range.hpp"
+
+namespace flashladder {
+
+// x >= 0. Mostly align is a power of two, and a division would cost ten times the mask: plans are made between two kernels.
+template <class Int>
+FL_HD constexpr Int align_down(Int x, std::int32_t align) {
+  return (align & (align - 1)) == 0 ? x & -static_cast<Int>(align) : x - x % align;
+}
+// x + align - 1 must be in range, where the result may lie.
+template <class Int>
+FL_HD constexpr Int align_up(Int x, std::int32_t align) {
+  const Int down = align_down(x, align);
+  return down == x ? x : down + align;
+}
+
+// --- Chunks. chunk: a multiple of align; 0: the tile is not cut. A tile without keys is one piece.
+FL_HD constexpr std::int32_t chunk_pieces(Range keys, std::int32_t chunk, std::int32_t align) {
+  if (chunk == 0 || keys.empty()) return 1;
+  return div_up(keys.end - align_down(keys.begin, align), chunk);
+}
+FL_HD constexpr Range chunk_piece(Range keys, std::int32_t chunk, std::int32_t align, std::int32_t piece) {
+  if (chunk == 0) return keys;
+  const std::int64_t first = align_down(keys.begin, align), begin = first + std::int64_t{chunk} * piece, end = begin + chunk;
+  return {piece == 0 ? keys.begin : static_cast<std::int32_t>(begin),
+          end < keys.end ? static_cast<std::int32_t>(end) : keys.end};
+}
+
+// --- Shares.
+// The line that is cut: the tiles of `heads` heads, for `lanes` CTAs. It is laid `copies` times, heads * copies = all.
+struct BalancedLine {
+  std::int32_t heads = 1, copies = 1;
+  std::int64_t lanes = 1;
+};
+// One head's line for every head, unless that would leave more than one CTA in twenty without work.
+FL_HD constexpr BalancedLine balanced_line(std::int32_t heads, std::int64_t num_ctas) {
+  const std::int64_t lanes = num_ctas / heads;
+  if (20 * lanes * heads >= 19 * num_ctas) return {1, heads, lanes};
+  return {heads, 1, num_ctas};
+}
+
+// Where the longest piece of rest ends that costs no more than space; -1 if even the shortest one costs more. A piece ends
+// with the tile, or at a multiple of align that leaves at least align keys on either side. Cost: a float type; or, where all
+// costs are whole numbers, an integer: x <= space is then the same with space rounded down.
+template <class Cost>
+FL_HD constexpr std::int32_t longest_piece(Range rest, Cost space, Cost per_item, Cost per_key, std::int32_t align) {
+  if (per_item + static_cast<Cost>(rest.size()) * per_key <= space) return rest.end;
+  if (rest.size() / 2 < align) return -1;
+  const std::int32_t lowest = align_up(rest.begin + align, align), highest = align_down(rest.end - align, align);
+  const Cost keys = per_key == 1 ? space - per_item : (space - per_item) / per_key;
+  const Cost most = rest.begin + keys, reach = most < highest ? most : static_cast<Cost>(highest);
+  return reach < lowest ? -1 : align_down(static_cast<std::int32_t>(reach), align);
+}
+
+// The shares that the bisection may try: the first one less some of the steps slack / 2, slack / 4 ... that are more than
+// half of align. Candidate c is without the steps whose bits are 0 in c; the first step is the highest bit.
+//   uncut   what all tiles cost, uncut, and what the lanes have already
+//   most    of an item: per_item, and what a piece of a tile that many share costs more
+// Less than the mean is never enough. The first share surely is: planner/stream_k.cpp has the proof.
+struct ShareSearch {
+  double first = 0, slack = 0, shortest = 0;
+
+  FL_HD constexpr ShareSearch(double uncut, double lanes, double most, double dearest_key, std::int32_t align)
+      : slack(2 * most + 3 * dearest_key * align), shortest(align / 2.0) {
+    first = uncut / lanes + slack;
+  }
+  FL_HD constexpr std::int32_t steps() const {
+    std::int32_t n = 0;
+    for (double step = slack / 2; step > shortest; step /= 2) ++n;
+    return n;
+  }
+  FL_HD constexpr double share(std::int32_t candidate) const {
+    double share = first, step = slack;
+    for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
+      step /= 2;
+      if ((candidate >> bit & 1) != 0) share -= step;
+    }
+    return share;
+  }
+  // The candidate at which the bisection ends. enough(c): do all lanes keep to the share of candidate c?
+  template <class Enough>
+  FL_HD constexpr std::int32_t smallest(Enough&& enough) const {
+    std::int32_t candidate = 0;
+    for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
+      const std::int32_t less = candidate | std::int32_t{1} << bit;
+      if (enough(less)) candidate = less;
+    }
+    return candidate;
+  }
+};
+
+}  // namespace flashladder

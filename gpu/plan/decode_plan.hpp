@@ -1,0 +1,55 @@
+// A decode's plan made on the GPU: lengths that lie on the device in, a packed plan (gpu/attention/packed_plan.hpp) out.
+//
+// It is the plan of the host's planner, number by number, for policies balanced, fixed and none: a kernel that runs it can't
+// tell who made it. Nothing is copied to the host, so that plan and run can be captured into a graph, which then plans anew in
+// every replay. One block does it all, in phases; balanced_plan.hpp and chunked_plan.hpp say how, and run on the host as well.
+#pragma once
+
+#include <cstdint>
+
+#include "core/attention_params.hpp"
+#include "core/cuts.hpp"
+#include "core/page_table.hpp"
+#include "core/visibility.hpp"
+#include "gpu/attention/packed_plan.hpp"
+
+namespace flashladder::gpu {
+
+// What the planner's inputs are for the host's. Costs are whole numbers of keys.
+struct DecodePlanParams {
+  PageTable table;               // on the device: the lengths of a block table, or of page lists; no page ids
+  std::int32_t most_keys = 0;    // of a request. Lengths can't be refused there: a longer one counts as this one, a negative
+                                 // one as 0, so that no plan outgrows its block
+  std::int32_t num_kv_heads = 1, group_size = 1;  // a tile packs the group
+  std::int32_t query_tile = 1;   // most packed rows of a tile
+  std::int32_t window_left = -1;
+  bool balanced = true;
+  std::int32_t chunk = 0;        // not balanced: keys of a chunk, a multiple of chunk_align; 0: no tile is cut
+  std::int32_t chunk_align = 64;
+  std::int32_t per_item = 1, per_many = 0, few_partials = 32;  // planner::CostModel; at least one row's keys are all it reads
+  std::int32_t num_ctas = 1;
+  std::int32_t counters = 1;     // PackedShape::counters
+  std::int64_t most_work = 0;    // PackedShape::items, of all heads
+  PackedView view;               // the block that is written
+
+  FL_HD constexpr std::int32_t batch() const { return table.num_requests; }
+  FL_HD constexpr std::int32_t kv_len(std::int32_t request) const {
+    const std::int32_t length = table.length(request);
+    return length < 0 ? 0 : length < most_keys ? length : most_keys;
+  }
+  FL_HD constexpr Range keys(std::int32_t kv_len) const {
+    return visible_keys(AttentionParams{.window_left = window_left}, 1, kv_len, 0);
+  }
+  FL_HD constexpr std::int32_t tiles() const { return div_up(group_size, query_tile); }  // of a request and head
+  FL_HD constexpr Range rows(std::int32_t tile) const {
+    const std::int32_t begin = tile * query_tile, end = begin + query_tile;
+    return {begin, end < group_size ? end : group_size};
+  }
+  FL_HD constexpr BalancedLine line() const { return balanced_line(num_kv_heads, num_ctas); }
+  FL_HD constexpr ShareSearch search(std::int64_t uncut) const {
+    return {static_cast<double>(uncut), static_cast<double>(line().lanes), static_cast<double>(per_item + per_many), 1.0,
+            chunk_align};
+  }
+};
+
+}  // namespace flashladder::gpu

@@ -1,0 +1,127 @@
+// plan() with lengths on the device, on the CPU: what plan() makes of the same lengths on the host, in memory for any lengths
+// up to max_seq_len; and what is refused, on every device. tests/api_gpu_lengths.cpp has the GPU's.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "ladder/case_table.hpp"
+#include "tests/api_prefill.hpp"
+#include "tests/refusal.hpp"
+
+using namespace flashladder;
+using namespace flashladder::api;
+using namespace flashladder::ladder;
+using namespace flashladder::test;
+
+namespace {
+
+CaseSpec decode_without_mask(CaseSpec spec) {
+  spec.qo_lens.assign(spec.kv_lens.size(), 1);
+  spec.custom_mask = CustomMask::none;
+  if (spec.params.mask == MaskMode::custom) spec.params.mask = MaskMode::none;
+  return spec;
+}
+
+std::int32_t longest(const Case& c) {
+  return c.spec.kv_lens.empty() ? 0 : *std::ranges::max_element(c.spec.kv_lens);
+}
+
+}  // namespace
+
+TEST_CASE("lengths on the device give the bits of lengths on the host, in memory for the longest") {
+  for (const CaseSpec& table_spec : case_table()) {
+    const Case c = draw_case(decode_without_mask(table_spec));
+    INFO("case: ", c.spec.name);
+    const Dense dense(c);
+    const AttentionConfig config = prefill_config(c, DType::f32);
+    const DeviceBlockTableLengths table{dense.lengths.seq_lens, dense.lengths.max_pages, longest(c)};
+    const DevicePageListLengths pages{c.paged_kv_indptr, c.paged_kv_last_page_len, longest(c)};
+    Memory host_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, dense.lengths));
+    Memory table_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, table));
+    Memory pages_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, pages));
+    BatchDecodeWithPagedKVCache host(config, host_memory.view()), by_table(config, table_memory.view());
+    BatchDecodeWithPagedKVCache by_pages(config, pages_memory.view());
+    const PagedKvCache kv = c.problem().kv;
+    const auto run = [&](BatchDecodeWithPagedKVCache& decode, std::span<const std::int32_t> page_ids) {
+      return written(c, DType::f32, [&](const AttentionOutput& out) {
+        decode.run(c.q.view(), kv, page_ids, out, nullptr, c.sinks);
+      });
+    };
+    host.plan(dense.lengths);
+    by_table.plan(table);
+    by_pages.plan(pages);
+    const Result expected = run(host, dense.block_tables);
+    CHECK(expected == run(by_table, dense.block_tables));
+    CHECK(expected == run(by_pages, c.paged_kv_indices));
+  }
+}
+
+TEST_CASE("the memory for max_seq_len holds any shorter lengths, planned again as they change in place") {
+  CaseSpec spec{.name = "pool", .seed = 3, .qo_lens = {1, 1, 1, 1}, .kv_lens = {700, 411, 64, 128}, .dtype = DType::f32};
+  spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.125f};
+  const Case c = draw_case(spec);
+  const Dense dense(c);
+  const PagedKvCache kv = c.problem().kv;
+  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none}) {
+    AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+    config.execution.policy = policy;
+    config.execution.chunk_size = 64;
+    std::vector<std::int32_t> seq_lens = c.spec.kv_lens;
+    const DeviceBlockTableLengths lengths{seq_lens, dense.lengths.max_pages, 700};
+    Memory memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, lengths)), other_memory({.device = 1 << 20});
+    BatchDecodeWithPagedKVCache decode(config, memory.view()), host(config, other_memory.view());
+    Random random(5);
+    for (int step = 0; step < 30; ++step) {
+      for (std::size_t b = 0; b < seq_lens.size(); ++b) {
+        seq_lens[b] = static_cast<std::int32_t>(random.below(static_cast<std::uint32_t>(c.spec.kv_lens[b]) + 1));
+      }
+      decode.plan(lengths);
+      host.plan(BlockTableLengths{seq_lens, dense.lengths.max_pages});
+      const auto run = [&](BatchDecodeWithPagedKVCache& object) {
+        return written(c, DType::f32, [&](const AttentionOutput& out) {
+          object.run(c.q.view(), kv, dense.block_tables, out);
+        });
+      };
+      CHECK(run(decode) == run(host));
+    }
+  }
+}
+
+TEST_CASE("lengths on the device: what is refused, and what a refused plan leaves behind") {
+  AttentionConfig config{.heads = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 8},
+                         .cache = {.page_size = 4, .dtype = DType::f32}, .execution = {.threads = 1}};
+  const std::vector<std::int32_t> seq_lens{7, 0, 9}, indptr{0, 2, 2, 5}, last{3, 0, 1};
+  std::vector<std::byte> memory(1 << 16);
+  const auto plan = [&](const auto& lengths) {
+    return refusal([&] {
+      BatchDecodeWithPagedKVCache decode(config, {.device = memory});
+      decode.plan(lengths);
+    });
+  };
+  CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 9}) == "accepted");
+  CHECK(plan(DevicePageListLengths{indptr, last, 9}) == "accepted");
+  CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 8}) == "kv_len = 9 (request 2): must be at most max_seq_len (8)");
+  CHECK(plan(DevicePageListLengths{indptr, last, 8}) == "kv_len = 9 (request 2): must be at most max_seq_len (8)");
+  CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 13}) == "max_seq_len = 13: must be at most max_pages * page_size (12)");
+  CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, -1}) == "max_seq_len = -1: must not be negative");
+  CHECK(plan(DeviceBlockTableLengths{seq_lens, -1, 0}) == "max_pages = -1: must not be negative");
+  CHECK(plan(DevicePageListLengths{std::span(indptr).first(3), last, 9}) ==
+        "paged_kv_indptr size = 3: must be batch + 1 (4)");
+  CHECK(plan(DeviceBlockTableLengths{{static_cast<const std::int32_t*>(nullptr), 3}, 3, 9}).starts_with("seq_lens"));
+  CHECK(plan(DeviceBlockTableLengths{std::vector<std::int32_t>{-1}, 3, 9}).starts_with("seq_lens[0] = -1 (request 0)"));
+  config.execution.policy = SplitPolicy::count;
+  CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 9}) ==
+        "policy = count: must be balanced, fixed or none, since the lengths lie on the device");
+  config.execution.policy = SplitPolicy::balanced;
+  config.logits.mask = MaskMode::custom;
+  CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 9}) ==
+        "mask = custom: needs lengths on the host, which say where each request's bytes begin");
+  config.logits.mask = MaskMode::none;
+  config.execution.policy = SplitPolicy::fixed;
+  config.execution.chunk_size = 64;
+  CHECK(refusal([&] {
+          const std::vector<std::int32_t> many(1 << 12);
+          BatchDecodeWithPagedKVCache::workspace_bytes(config, DeviceBlockTableLengths{many, 1 << 18, 1 << 20});
+        }).starts_with("work items = "));
+}

@@ -1,0 +1,124 @@
+// FlashInfer's calls over a block table on the GPU: the bits of the classes that they stand for, eager and in a graph whose
+// lengths change in place. tests/api_serving_calls.cpp has what needs no GPU.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "ladder/cases/drawn/draw_case.hpp"
+#include "tests/api_gpu.hpp"
+#include "tests/gpu_cases.hpp"
+#include "tests/refusal.hpp"
+#include "tests/skip_without_device.hpp"
+
+using namespace flashladder;
+using namespace flashladder::api;
+using namespace flashladder::ladder;
+using namespace flashladder::test;
+
+namespace {
+
+struct ServedCase {
+  Case c;
+  gpu::DeviceProblem problem;
+  std::int32_t max_pages = 1;
+  std::vector<std::int32_t> table;
+  gpu::DeviceBuffer block_tables, seq_lens;
+
+  explicit ServedCase(const CaseSpec& spec) : c(draw_case(spec)), problem(c.problem()) {
+    for (const std::int32_t len : spec.kv_lens) max_pages = std::max(max_pages, pages_for(len, spec.page_size));
+    table.assign(spec.kv_lens.size() * static_cast<std::size_t>(max_pages), -1);
+    for (std::size_t b = 0; b < spec.kv_lens.size(); ++b) {
+      std::copy(c.paged_kv_indices.begin() + c.paged_kv_indptr[b], c.paged_kv_indices.begin() + c.paged_kv_indptr[b + 1],
+                table.begin() + static_cast<std::ptrdiff_t>(b) * max_pages);
+    }
+    block_tables = gpu::DeviceBuffer(table.data(), table.size() * sizeof(std::int32_t));
+    seq_lens = gpu::DeviceBuffer(spec.kv_lens.data(), spec.kv_lens.size() * sizeof(std::int32_t));
+  }
+  std::span<const std::int32_t> tables() const { return {block_tables.as<std::int32_t>(), table.size()}; }
+  std::span<const std::int32_t> lens() const { return {seq_lens.as<std::int32_t>(), c.spec.kv_lens.size()}; }
+};
+
+CaseSpec served_spec(std::vector<std::int32_t> qo_lens, MaskMode mask) {
+  CaseSpec spec{.name = "served", .seed = 21, .qo_lens = std::move(qo_lens), .kv_lens = {1700, 40, 900, 411}, .page_size = 16,
+                .dtype = DType::bf16};
+  spec.params = {.num_qo_heads = 32, .num_kv_heads = 8, .head_dim_qk = 128, .head_dim_vo = 128, .sm_scale = 0.08f,
+                 .mask = mask};
+  return spec;
+}
+
+}  // namespace
+
+TEST_CASE("trtllm and cudnn decode and xqa on the GPU: one plan and one result, in graphs too") {
+  const ServedCase served(served_spec({1, 1, 1, 1}, MaskMode::none));
+  const GpuStream stream;
+  const AttentionConfig config = config_of(served.c.spec, Device::gpu, DType::bf16);
+  const DeviceBlockTableLengths lengths{served.lens(), served.max_pages, served.max_pages * 16};
+  GpuWorkspace class_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, lengths));
+  BatchDecodeWithPagedKVCache decode(config, class_memory.view());
+  GpuOutput by_class(4, config), by_call(4, config);
+  const On on{Device::gpu, stream};
+  const Tensor q = served.problem.view().q;
+  TrtllmBatchDecode trtllm{.query = q, .kv_cache = served.problem.view().kv, .workspace_buffer = {},
+                           .block_tables = served.tables(), .seq_lens = served.lens(), .max_seq_len = lengths.max_seq_len,
+                           .bmm1_scale = 0.08f, .out = by_call.view()};
+  CudnnBatchDecode cudnn{.q = q, .kv_cache = trtllm.kv_cache, .scale = 0.08f, .workspace_buffer = {},
+                         .max_sequence_kv = lengths.max_seq_len, .actual_seq_lens_kv = served.lens(),
+                         .block_tables = served.tables(), .out = by_call.view()};
+  Xqa of_xqa{.q = q, .kv_cache = trtllm.kv_cache, .page_table = served.tables(),
+             .seq_lens = {served.seq_lens.as<std::uint32_t>(), 4}, .output = by_call.view(), .workspace_buffer = {},
+             .q_scale = 0.08f / default_sm_scale(128)};
+  GpuWorkspace memory(workspace_bytes(trtllm, on));
+  CHECK(workspace_bytes(cudnn, on).device == workspace_bytes(trtllm, on).device);
+  CHECK(workspace_bytes(of_xqa, on).device == workspace_bytes(trtllm, on).device);
+  trtllm.workspace_buffer = cudnn.workspace_buffer = of_xqa.workspace_buffer = memory.view();
+  const std::function<void()> calls[] = {[&] { trtllm_batch_decode_with_kv_cache(trtllm, on); },
+                                         [&] { cudnn_batch_decode_with_kv_cache(cudnn, on); }, [&] { xqa(of_xqa, on); }};
+  for (const auto& call : calls) {
+    const GpuGraph graph(stream, call);
+    for (const std::vector<std::int32_t>& lens : {served.c.spec.kv_lens, {3, 0, 900, 1}, {0, 0, 0, 0}, {1700, 40, 1, 2}}) {
+      gpu::check(cudaMemcpyAsync(served.seq_lens.data(), lens.data(), served.seq_lens.size(), cudaMemcpyHostToDevice, stream));
+      by_class.poison(stream);
+      decode.plan(lengths, stream);
+      decode.run(q, trtllm.kv_cache, served.tables(), by_class.view(), stream);
+      const Result expected = by_class.result(stream);
+      by_call.poison(stream);
+      call();
+      CHECK((by_call.result(stream) == expected));
+      by_call.poison(stream);
+      graph.launch(stream);
+      CHECK((by_call.result(stream) == expected));
+    }
+  }
+  CHECK(memory.guards_intact());
+}
+
+TEST_CASE("trtllm_batch_context and cudnn_batch_prefill on the GPU give the bits of the prefill class") {
+  const ServedCase served(served_spec({130, 0, 1, 64}, MaskMode::causal));
+  const GpuStream stream;
+  const AttentionConfig config = config_of(served.c.spec, Device::gpu, DType::bf16);
+  const BlockTableLengths lengths{served.c.spec.kv_lens, served.max_pages};
+  GpuWorkspace class_memory(BatchPrefillWithPagedKVCache::workspace_bytes(config, served.c.qo_indptr, lengths));
+  BatchPrefillWithPagedKVCache prefill(config, class_memory.view());
+  GpuOutput by_class(195, config), by_call(195, config);
+  prefill.plan(served.c.qo_indptr, lengths, stream);
+  prefill.run(served.problem.view().q, served.problem.view().kv, served.tables(), by_class.view(), stream);
+  const Result expected = by_class.result(stream);
+  const On on{Device::gpu, stream};
+  TrtllmBatchContext context{.query = served.problem.view().q, .kv_cache = served.problem.view().kv, .workspace_buffer = {},
+                             .block_tables = served.tables(), .seq_lens = served.c.spec.kv_lens, .max_q_len = 130,
+                             .max_kv_len = 1700, .bmm1_scale = 0.08f, .batch_size = 4, .cum_seq_lens_q = served.c.qo_indptr,
+                             .cum_seq_lens_kv = {}, .out = by_call.view()};
+  CudnnBatchPrefill cudnn{.q = context.query, .kv_cache = context.kv_cache, .scale = 0.08f, .workspace_buffer = {},
+                          .max_token_per_sequence = 130, .max_sequence_kv = 1700,
+                          .actual_seq_lens_q = served.c.spec.qo_lens, .actual_seq_lens_kv = served.c.spec.kv_lens,
+                          .block_tables = served.tables(), .causal = true, .out = by_call.view()};
+  GpuWorkspace memory(workspace_bytes(context, on));
+  context.workspace_buffer = cudnn.workspace_buffer = memory.view();
+  for (int i = 0; i < 10; ++i) {  // more plans than the staging memory holds
+    by_call.poison(stream);
+    if (i % 2 == 0) trtllm_batch_context_with_kv_cache(context, on);
+    else cudnn_batch_prefill_with_kv_cache(cudnn, on);
+    if (i > 7) CHECK((by_call.result(stream) == expected));
+  }
+  CHECK(memory.guards_intact());
+}

@@ -1,0 +1,209 @@
+// FlashInfer's calls over a block table: each gives the bits of the batch class that it stands for, whose results the oracle
+// holds; and what is refused. On the CPU; tests/api_gpu_serving.cpp has the GPU's.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tests/api_prefill.hpp"
+#include "tests/refusal.hpp"
+
+using namespace flashladder;
+using namespace flashladder::api;
+using namespace flashladder::ladder;
+using namespace flashladder::test;
+
+namespace {
+
+Case decode_case(std::int32_t window_left, bool sinks) {
+  CaseSpec spec{.name = "serving", .seed = 5, .qo_lens = {1, 1, 1, 1}, .kv_lens = {300, 0, 129, 33}, .page_size = 16,
+                .dtype = DType::bf16};
+  spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.2f,
+                 .window_left = window_left, .sinks = sinks};
+  return draw_case(spec);
+}
+
+// What the decode class makes of the case.
+Result by_class(const Case& c, const Dense& dense) {
+  AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+  config.execution.threads = 0;
+  Memory memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, dense.lengths));
+  BatchDecodeWithPagedKVCache decode(config, memory.view());
+  decode.plan(dense.lengths);
+  return written(c, DType::f32, [&](const AttentionOutput& out) {
+    decode.run(c.q.view(), c.problem().kv, dense.block_tables, out, nullptr, c.sinks);
+  });
+}
+
+// A call in exactly the memory that it asks for, between guard bands.
+template <class Call, class Run>
+Result by_call(const Case& c, Call call, AttentionOutput Call::*out_member, Run run) {
+  return written(c, DType::f32, [&](const AttentionOutput& out) {
+    call.*out_member = out;
+    Memory memory(workspace_bytes(call));
+    call.workspace_buffer = memory.view();
+    run(call);
+    run(call);  // on the object that is kept
+  });
+}
+
+TrtllmBatchDecode trtllm(const Case& c, const Dense& dense) {
+  return {.query = c.q.view(), .kv_cache = c.problem().kv, .workspace_buffer = {}, .block_tables = dense.block_tables,
+          .seq_lens = dense.lengths.seq_lens, .max_seq_len = 304, .bmm1_scale = c.spec.params.sm_scale,
+          .window_left = c.spec.params.window_left, .out = {}, .sinks = c.sinks};
+}
+TrtllmBatchContext context(const Case& c, const Dense& dense) {
+  return {.query = c.q.view(), .kv_cache = c.problem().kv, .workspace_buffer = {}, .block_tables = dense.block_tables,
+          .seq_lens = dense.lengths.seq_lens, .max_q_len = 70, .max_kv_len = 300, .bmm1_scale = c.spec.params.sm_scale,
+          .batch_size = 4, .cum_seq_lens_q = c.qo_indptr, .cum_seq_lens_kv = {}, .out = {}};
+}
+CudnnBatchPrefill cudnn(const Case& c, const Dense& dense) {
+  return {.q = c.q.view(), .kv_cache = c.problem().kv, .scale = c.spec.params.sm_scale, .workspace_buffer = {},
+          .max_token_per_sequence = 70, .max_sequence_kv = 300, .actual_seq_lens_q = c.spec.qo_lens,
+          .actual_seq_lens_kv = c.spec.kv_lens, .block_tables = dense.block_tables, .causal = true, .out = {}};
+}
+
+}  // namespace
+
+TEST_CASE("trtllm_batch_decode, cudnn_batch_decode and xqa give the bits of the decode class") {
+  for (const std::int32_t window_left : {-1, 40}) {
+    for (const bool sinks : {false, true}) {
+      const Case c = decode_case(window_left, sinks);
+      const Dense dense(c);
+      const Result expected = by_class(c, dense);
+      CHECK(expected == by_call(c, trtllm(c, dense), &TrtllmBatchDecode::out,
+                                [](const TrtllmBatchDecode& call) { trtllm_batch_decode_with_kv_cache(call); }));
+      std::vector<std::uint32_t> lens(c.spec.kv_lens.begin(), c.spec.kv_lens.end());
+      const Xqa call{.q = c.q.view(), .kv_cache = c.problem().kv, .page_table = dense.block_tables, .seq_lens = lens,
+                     .output = {}, .workspace_buffer = {}, .sinks = c.sinks, .q_scale = 0.2f * 8,
+                     .sliding_win_size = window_left + 1};
+      CHECK(expected == by_call(c, call, &Xqa::output, [](const Xqa& xqa_call) { xqa(xqa_call); }));
+      if (window_left >= 0 || sinks) continue;
+      const CudnnBatchDecode decode{.q = c.q.view(), .kv_cache = c.problem().kv, .scale = 0.2f, .workspace_buffer = {},
+                                    .max_sequence_kv = 300, .actual_seq_lens_kv = c.spec.kv_lens,
+                                    .block_tables = dense.block_tables, .out = {}};
+      CHECK(expected == by_call(c, decode, &CudnnBatchDecode::out,
+                                [](const CudnnBatchDecode& d) { cudnn_batch_decode_with_kv_cache(d); }));
+    }
+  }
+}
+
+TEST_CASE("trtllm_batch_context and cudnn_batch_prefill give the bits of the prefill class") {
+  Case c = causal_case(DType::f32, 7);
+  const Dense dense(c);
+  AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+  config.execution.threads = 0;
+  const auto by_prefill = [&](MaskMode mask, std::int32_t window_left) {
+    config.logits.mask = mask;
+    config.logits.window_left = window_left;
+    Memory memory(BatchPrefillWithPagedKVCache::workspace_bytes(config, c.qo_indptr, dense.lengths));
+    BatchPrefillWithPagedKVCache prefill(config, memory.view());
+    prefill.plan(c.qo_indptr, dense.lengths);
+    return written(c, DType::f32, [&](const AttentionOutput& out) {
+      prefill.run(c.q.view(), c.problem().kv, dense.block_tables, out);
+    });
+  };
+  const auto run_context = [](const TrtllmBatchContext& call) { trtllm_batch_context_with_kv_cache(call); };
+  const auto run_cudnn = [](const CudnnBatchPrefill& call) { cudnn_batch_prefill_with_kv_cache(call); };
+  const Result causal = by_prefill(MaskMode::causal, -1);
+  TrtllmBatchContext of_context = context(c, dense);
+  CHECK(causal == by_call(c, of_context, &TrtllmBatchContext::out, run_context));
+  const std::vector<std::int32_t> cum_seq_lens_kv{0, 300, 305, 434, 467};
+  of_context.cum_seq_lens_kv = cum_seq_lens_kv;
+  of_context.window_left = 20;
+  CHECK(by_prefill(MaskMode::causal, 20) == by_call(c, of_context, &TrtllmBatchContext::out, run_context));
+  CudnnBatchPrefill of_cudnn = cudnn(c, dense);
+  CHECK(causal == by_call(c, of_cudnn, &CudnnBatchPrefill::out, run_cudnn));
+  std::vector<std::int64_t> offsets;
+  for (const std::int32_t row : c.qo_indptr) offsets.push_back(std::int64_t{row} * 6 * 64);
+  of_cudnn.batch_offsets_q = of_cudnn.batch_offsets_o = offsets;
+  of_cudnn.causal = false;
+  CHECK(by_prefill(MaskMode::none, -1) == by_call(c, of_cudnn, &CudnnBatchPrefill::out, run_cudnn));
+}
+
+TEST_CASE("serving calls with different configs on one memory do not mix") {
+  const Case plain = decode_case(-1, false), windowed = decode_case(40, false);
+  const Dense dense(plain), dense_windowed(windowed);
+  const Result expected = by_class(plain, dense), expected_windowed = by_class(windowed, dense_windowed);
+  GuardedOutput out(4, 6, 64);
+  TrtllmBatchDecode a = trtllm(plain, dense), b = trtllm(windowed, dense_windowed);
+  a.out = b.out = out.view();
+  Memory memory(workspace_bytes(a));
+  a.workspace_buffer = b.workspace_buffer = memory.view();
+  for (int layer = 0; layer < 12; ++layer) {
+    b.window_left = layer % 3 == 1 ? 40 : layer;  // more configs than are kept
+    for (const bool window : {false, true}) {
+      trtllm_batch_decode_with_kv_cache(window ? b : a);
+      if (window && b.window_left != 40) continue;
+      const auto* o = a.out.o.data_as<const float>();
+      const Result& wanted = window ? expected_windowed : expected;
+      CHECK(std::equal(wanted.o.begin(), wanted.o.end(), o));
+    }
+  }
+}
+
+TEST_CASE("serving calls: what is refused, by its name in the call") {
+  const Case c = decode_case(-1, false);
+  const Dense dense(c);
+  GuardedOutput out(4, 6, 64);
+  std::vector<std::byte> memory(1 << 22);
+  const auto decode = [&](auto change) {
+    TrtllmBatchDecode call = trtllm(c, dense);
+    call.out = out.view();
+    call.workspace_buffer = {.device = memory};
+    change(call);
+    return refusal([&] { trtllm_batch_decode_with_kv_cache(call); });
+  };
+  using D = TrtllmBatchDecode;
+  CHECK(decode([](D&) {}) == "accepted");
+  CHECK(decode([](D& d) { d.max_seq_len = 1 << 20; }) == "accepted");  // more than the table has room for
+  CHECK(decode([](D& d) { d.bmm2_scale = 0.5f; }) ==
+        "bmm2_scale = 0.5: must be 1: it is the scale of fp8 keys and values, which are not taken");
+  CHECK(decode([](D& d) { d.bmm1_scale = 0; }) == "bmm1_scale = 0: must be finite and greater than 0");
+  CHECK(decode([](D& d) { d.q_len_per_req = 2; }) ==
+        "q_len_per_req = 2: must be 1: several queries a request are a prefill's");
+  CHECK(decode([](D& d) { d.max_seq_len = 299; }) == "kv_len = 300 (request 0): must be at most max_seq_len (299)");
+  CHECK(decode([](D& d) { d.block_tables = d.block_tables.first(7); }) ==
+        "block_tables size = 7: must be a multiple of the batch, the size of seq_lens");
+  CHECK(decode([](D& d) { d.window_left = -2; }).starts_with("window_left = -2"));
+  CHECK(decode([](D& d) { d.workspace_buffer.device = d.workspace_buffer.device.subspan(1); }) ==
+        "workspace.device: must be aligned to 16 bytes");
+  std::vector<std::uint32_t> lens(c.spec.kv_lens.begin(), c.spec.kv_lens.end());
+  Xqa call{.q = c.q.view(), .kv_cache = c.problem().kv, .page_table = dense.block_tables, .seq_lens = lens,
+           .output = out.view(), .workspace_buffer = {.device = memory}, .kv_scale = 2};
+  CHECK(refusal([&] { xqa(call); }).starts_with("kv_scale = 2: must be 1"));
+  call.kv_scale = 1, call.sliding_win_size = -1;
+  CHECK(refusal([&] { xqa(call); }) == "sliding_win_size = -1: must be at least 1, or 0 for no window");
+
+  const Case prompt = causal_case(DType::f32, 7);
+  const Dense pages(prompt);
+  GuardedOutput rows(prompt.q.shape[0], 6, 64);
+  const auto prefill = [&](auto change) {
+    TrtllmBatchContext of_context = context(prompt, pages);
+    CudnnBatchPrefill of_cudnn = cudnn(prompt, pages);
+    of_context.out = of_cudnn.out = rows.view();
+    of_context.workspace_buffer = of_cudnn.workspace_buffer = {.device = memory};
+    change(of_context, of_cudnn);
+    return refusal([&] { trtllm_batch_context_with_kv_cache(of_context); }) + " | " +
+           refusal([&] { cudnn_batch_prefill_with_kv_cache(of_cudnn); });
+  };
+  using T = TrtllmBatchContext;
+  using N = CudnnBatchPrefill;
+  const std::vector<std::int32_t> wrong_sums{0, 300, 306, 434, 467};
+  const std::vector<std::int64_t> gap{0, 71 * 384, 71 * 384, 72 * 384, 105 * 384};
+  CHECK(prefill([](T&, N&) {}) == "accepted | accepted");
+  CHECK(prefill([](T& t, N& n) { t.max_q_len = 69, n.max_token_per_sequence = 69; }) ==
+        "cum_seq_lens_q: queries[0] = 70 (request 0): must be at most max_q_len (69) | "
+        "actual_seq_lens_q[0] = 70 (request 0): must be at most max_token_per_sequence (69)");
+  CHECK(prefill([](T& t, N& n) { t.max_kv_len = 299, n.max_sequence_kv = 299; }) ==
+        "seq_lens[0] = 300 (request 0): must be at most max_kv_len (299) | "
+        "actual_seq_lens_kv[0] = 300 (request 0): must be at most max_sequence_kv (299)");
+  CHECK(prefill([&](T& t, N& n) { t.cum_seq_lens_kv = wrong_sums, n.batch_offsets_q = gap; }) ==
+        "cum_seq_lens_kv[2] = 306 (request 2): must be the sum of the seq_lens before (305) | "
+        "batch_offsets_q[1] = 27264 (request 1): must be where the request before ends, in elements (26880)");
+  CHECK(prefill([](T& t, N& n) { t.bmm2_scale = 2, n.scale = -1; }) ==
+        "bmm2_scale = 2: must be 1: it is the scale of fp8 keys and values, which are not taken | "
+        "scale = -1: must be finite and greater than 0");
+  CHECK(prefill([](T& t, N& n) { t.batch_size = 3, n.actual_seq_lens_q = n.actual_seq_lens_q.first(3); }) ==
+        "seq_lens size = 4: must be batch_size (3) | actual_seq_lens_q size = 3: must be that of actual_seq_lens_kv (4)");
+}

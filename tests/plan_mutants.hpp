@@ -1,0 +1,18 @@
+// Broken copies of the GPU's planner, run on the host (plan_mutants.py).
+#pragma once
+
+#include <span>
+
+#include "tests/device_plans.hpp"
+#include "tests/serial_block.hpp"
+
+namespace flashladder::test {
+
+struct PlanMutant {
+  const char* name;
+  const char* mistake;
+  void (*run)(SerialBlock&, const gpu::DecodePlanParams&, std::byte* const& shared, std::byte* const& scratch);
+};
+std::span<const PlanMutant> plan_mutants();  // the first is without a mistake
+
+}  // namespace flashladder::test
