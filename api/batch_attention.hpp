@@ -17,6 +17,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "api/attention_config.hpp"
 #include "core/attention_problem.hpp"
@@ -53,6 +54,8 @@ class BatchAttention {
 
  private:
   std::int32_t page_size_ = 0;
+  std::vector<std::int32_t> last_page_len_;  // of kv_len_arr; kept, so that planning again allocates nothing
+  bool refused_ = false;                     // the last kv_len_arr
   std::unique_ptr<AttentionSession> session_;
 };
 

@@ -88,7 +88,8 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
   const AttentionParams behind = gpu::behind_rotation(params);
   const std::string rotated = rotates ? ", on copies of q and K that are rotated first: pos_encoding_mode ROPE_LLAMA" : "";
   const auto choice = [&](GpuKernel kernel, const std::string& why) {
-    return GpuChoice{kernel, why, rotates ? PageCopies::always : PageCopies::never, why, false, rotates};
+    return GpuChoice{.kernel = kernel, .why = why, .copies = rotates ? PageCopies::always : PageCopies::never, .why_copied = why,
+                     .rotates = rotates};
   };
   const std::string no_fa3 = why_not_fa3(config, behind);
   require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
@@ -123,7 +124,9 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   const bool by_plan = kind.for_graphs || !cut_alone(config.execution.policy);
   const bool any = !kind.decode && config.execution.backend == Backend::automatic && by_plan;
   choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), config.cache.dtype).empty();
-  const bool may_mix = any && !kind.ragged && choice.kernel == GpuKernel::p11 && choice.copies == PageCopies::never;
+  // P12's queues always end where equal shares do, in a graph's plans too.
+  const bool may_mix = any && !cut_alone(config.execution.policy) && !kind.ragged && choice.kernel == GpuKernel::p11 &&
+                       choice.copies == PageCopies::never;
   choice.p12_for_mixed = may_mix && gpu::p12::why_not(config.params(), config.cache.dtype).empty();
   return choice;
 }

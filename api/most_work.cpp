@@ -10,22 +10,25 @@ namespace {
 
 using planner::SplitPolicy;
 
+// Where equal shares end.
+std::int64_t most_cuts_of_tile(const planner::PlanInputs& in, std::int64_t keys) {
+  return std::max<std::int64_t>(std::min(keys / in.chunk_align, planner::max_items) - 1, 0);
+}
+
 std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_request, std::int64_t keys) {
   // No plan has more than max_items: what is cut down to that here still says that it is too much, and can't overflow.
   const auto cuts_every = [&](std::int64_t chunk) {
     return tiles_of_request * std::min(std::max<std::int64_t>(keys - 1, 0) / chunk, planner::max_items);
   };
-  const std::int64_t between_queues = in.decode_queues > 0 ? in.decode_queues - 1 : 0;
-  const std::int64_t between_ctas = in.machine.num_ctas() - 1 + between_queues;
+  const std::int64_t between_ctas = in.machine.num_ctas() - 1;
   switch (in.policy) {
-    case SplitPolicy::none: return between_queues;
+    case SplitPolicy::none: return 0;
     case SplitPolicy::fixed: return cuts_every(in.chunk_size);
     case SplitPolicy::target: return cuts_every(planner::tiers.front());
     case SplitPolicy::count: return between_ctas;
     case SplitPolicy::balanced: break;
   }
-  const std::int64_t pieces = std::min(keys / in.chunk_align, planner::max_items);
-  return std::min(between_ctas, tiles_of_request * std::max<std::int64_t>(pieces - 1, 0));
+  return std::min(between_ctas, tiles_of_request * most_cuts_of_tile(in, keys));
 }
 
 }  // namespace
@@ -48,7 +51,10 @@ planner::CaptureLimits most_work(const planner::PlanInputs& in, const AttentionL
                                                                 requests * tiles_of_request)
                                  : requests * tiles_of_request;
   require(tiles <= planner::max_items, "work items", tiles, "of the largest batch within the limits must be at most 2^26");
-  const std::int64_t cuts = most_cuts(in, tiles_of_request, limits.max_pages * in.page_size);
+  const std::int64_t keys = limits.max_pages * in.page_size;
+  const std::int64_t between_queues = std::max(in.decode_queues - 1, 0);  // whatever the policy of the others is
+  const std::int64_t cuts = most_cuts(in, tiles_of_request, keys) +
+                            std::min(between_queues, of_one * most_cuts_of_tile(in, keys));
   const std::int64_t cut_tiles = std::min(tiles, cuts), items = tiles == 0 ? 0 : tiles + cuts;
   require(items <= planner::max_items, "work items", items, "of the largest batch within the limits must be at most 2^26");
   return {.batch = limits.max_batch, .nnz_qo = nnz_qo, .pages = limits.max_pages, .items = items, .merges = cut_tiles,

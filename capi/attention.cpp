@@ -26,11 +26,14 @@ namespace {
 
 using Kind = api::AttentionSession::Kind;
 
-bool is_graph(std::int32_t kind) { return kind == FL_GRAPH_DECODE || kind == FL_GRAPH_PREFILL; }
+bool is_graph(std::int32_t kind) {
+  return kind == FL_GRAPH_DECODE || kind == FL_GRAPH_PREFILL || kind == FL_BATCH_ATTENTION;
+}
 
 Kind kind_of(std::int32_t kind) {
-  require(kind >= FL_DECODE && kind <= FL_GRAPH_PREFILL, "kind", kind, "must be one of FL_DECODE .. FL_GRAPH_PREFILL");
-  return {.decode = kind == FL_DECODE || kind == FL_GRAPH_DECODE, .ragged = kind == FL_RAGGED_PREFILL};
+  require(kind >= FL_DECODE && kind <= FL_BATCH_ATTENTION, "kind", kind, "must be one of FL_DECODE .. FL_BATCH_ATTENTION");
+  return {.decode = kind == FL_DECODE || kind == FL_GRAPH_DECODE, .ragged = kind == FL_RAGGED_PREFILL,
+          .mixed = kind == FL_BATCH_ATTENTION};
 }
 
 api::WorkspaceBytes bytes_for_batch(std::int32_t kind, const fl_attention_config* config, const fl_batch* batch) {

@@ -81,7 +81,8 @@ enum { FL_MASK_NONE = 0, FL_MASK_CAUSAL = 1, FL_MASK_CUSTOM = 2 };              
 enum { FL_POS_NONE = 0, FL_POS_ROPE_LLAMA = 1, FL_POS_ALIBI = 2 };                   /* pos_encoding_mode */
 enum { FL_SPLIT_BALANCED = 0, FL_SPLIT_FIXED = 1, FL_SPLIT_NONE = 2, FL_SPLIT_COUNT = 3, FL_SPLIT_TARGET = 4 }; /* policy */
 enum { FL_BACKEND_AUTO = 0, FL_BACKEND_FA2 = 1, FL_BACKEND_FA3 = 2 };                /* backend, of a prefill on the GPU */
-enum { FL_DECODE = 0, FL_PREFILL = 1, FL_RAGGED_PREFILL = 2, FL_GRAPH_DECODE = 3, FL_GRAPH_PREFILL = 4 }; /* kind */
+enum { FL_DECODE = 0, FL_PREFILL = 1, FL_RAGGED_PREFILL = 2, FL_GRAPH_DECODE = 3, FL_GRAPH_PREFILL = 4, /* kind */
+       FL_BATCH_ATTENTION = 5 };       /* a graph too, planned as FL_GRAPH_PREFILL, for prefill and decode in one batch */
 
 typedef struct fl_logits { /* how a dot product becomes a logit, and who sees whom */
   size_t size;
@@ -128,7 +129,7 @@ typedef struct fl_batch {
   const int32_t *paged_kv_indptr, *paged_kv_last_page_len; /* [batch + 1], [batch] */
   const int32_t* kv_indptr;                      /* [batch + 1]  FL_RAGGED_PREFILL */
   const int32_t* seq_lens;                       /* [batch]      of a block table */
-  const int32_t* page_ids;                       /* FL_GRAPH_*: paged_kv_indices or block_tables, else NULL */
+  const int32_t* page_ids;                       /* graphs: paged_kv_indices or block_tables, else NULL */
   int64_t num_page_ids;
   int32_t page_ids_on, reserved;                 /* device */
   int32_t lengths_on_device, max_seq_len;        /* 0 or 1; max_seq_len: with 1 only */
@@ -148,7 +149,7 @@ typedef struct fl_attention_arguments { /* what run() is given, on the device */
   float* lse_natural;                            /* in the place of lse_log2: a natural logarithm */
 } fl_attention_arguments;
 
-typedef struct fl_attention fl_attention; /* Batch{Decode,Prefill}With{Paged,Ragged}KVCache and their CUDAGraph kin */
+typedef struct fl_attention fl_attention; /* Batch{Decode,Prefill}With{Paged,Ragged}KVCache, CUDAGraph kin, BatchAttention */
 
 /* Bytes for one batch exactly, or for every batch within limits. Graphs have limits only. */
 fl_status fl_attention_bytes_for_batch(int32_t kind, const fl_attention_config* config, const fl_batch* batch,
@@ -161,7 +162,7 @@ fl_status fl_attention_least_device_bytes_for_batch(int32_t kind, const fl_atten
                                                     size_t* device_bytes);
 fl_status fl_attention_least_device_bytes_for_limits(int32_t kind, const fl_attention_config* config,
                                                      const fl_attention_limits* limits, size_t* device_bytes);
-/* limits: of FL_GRAPH_*, else NULL. */
+/* limits: of FL_GRAPH_* and FL_BATCH_ATTENTION, else NULL. */
 fl_status fl_attention_create(int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,
                               const fl_workspace* workspace, fl_attention** out);
 void fl_attention_destroy(fl_attention* attention); /* NULL is fine */

@@ -260,7 +260,7 @@ std::vector<Rung> gpu_rungs() {
                       .rotate = gpu::rotated::copy, .why_no_device = gpu::why_no_hopper, .one_query = false,
                       .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),
       mixed_on_gpu({.name = "P12", .idea = "mixed batches: some CTAs decode first, the others prefill meanwhile",
-                    .teaches = "16", .must_equal = "P11", .why_not = gpu::p12::why_not,
+                    .teaches = "18", .must_equal = "P11", .why_not = gpu::p12::why_not,
                     .why_not_pages = gpu::p11::why_not_pages, .why_no_device = gpu::why_no_hopper, .one_query = false,
                     .p_as_kv = true}, gpu::p12::attend),
   };

@@ -206,6 +206,32 @@ TEST_CASE("planning and packing a prefill of 64 requests again allocates nothing
   }
 }
 
+TEST_CASE("planning and packing a mixed batch again allocates nothing") {
+  std::vector<std::int32_t> qo_lens(80, 1), others(80, 1), kv_lens;
+  for (std::int32_t b = 0; b < 80; ++b) kv_lens.push_back(500 + 41 * b);
+  for (std::int32_t b = 0; b < 9; ++b) qo_lens[static_cast<std::size_t>(b)] = others[static_cast<std::size_t>(79 - b)] = 300;
+  const AttentionConfig config = config_of();
+  const BatchSize size{.nnz_qo = 71 + 9 * 300, .batch = 80, .most_qo_len = 2771, .of_limits = true};
+  const AttentionMachine machine = gpu_machine(GpuKernel::p12, config.params(), size, {132});
+  const gpu::PackedShape decode{.num_ctas = machine.queue_room, .query_tile = machine.decode_tile, .pack = 4, .items = 5000,
+                                .merges = 1000, .partial_rows = 100000};
+  const gpu::PackedShape shape{.claimed = true, .num_ctas = 132, .query_tile = machine.prefill_rows, .pack = machine.pack,
+                               .items = 5000, .merges = 1000, .partial_rows = 100000};
+  std::vector<std::byte> first(gpu::packed_bytes(decode)), second(gpu::packed_bytes(shape));
+  Plan plan;
+  const auto again = [&](const std::vector<std::int32_t>& lens) {
+    planner::make_plan(plan_inputs(config, machine, false, lens, kv_lens), plan);
+    gpu::pack(plan, {16}, decode, first, 0);
+    gpu::pack(plan, {16}, shape, second, 1);
+  };
+  again(qo_lens), again(others);  // whichever has more work has found room for it
+  const std::size_t before = allocations;
+  again(qo_lens), again(others);
+  CHECK(allocations == before);
+  CHECK(plan.parts[0].num_work() > 500);
+  CHECK(plan.parts[1].num_work() > 500);
+}
+
 // The formulas are guesses about time; what holds for any: clusters are whole pieces of tiles, and no more than there are.
 TEST_CASE("decode takes clusters for few tiles of few keys and each tile has as many of them as any other") {
   const auto worth = [](std::int64_t tiles, std::int64_t keys, std::int32_t rows) {

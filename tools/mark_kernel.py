@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Puts marks into P11, so that it records when its warp groups pass them, and makes lines of what it recorded.
 
-  mark_kernel.py SOURCE_ROOT OUT.cu        gpu/prefill/p11_hopper.cu with the marks; OUT may be that file of a tree's copy
+  mark_kernel.py SOURCE_ROOT OUT_ROOT      the kernel's two files with the marks, under OUT_ROOT/gpu/prefill: of a tree's copy,
+                                           which may be SOURCE_ROOT itself
   mark_kernel.py --lines RAW KEY=VALUE..   JSON lines (docs/measurements) of what such a kernel wrote; KEY: gpu, driver ..
   mark_kernel.py --check SOURCE_ROOT       do all marks still find their places? (needs no CUDA)
 
@@ -9,14 +10,14 @@ A mark is the SM's clock when thread 0 of a warp group passes a line. One CTA re
 last one stays. A program that is linked with the marked kernel writes `group clock mark` lines to the file
 $FLASHLADDER_MARKS when it ends. How to record, from a copy of the tree on a machine with a Hopper GPU:
 
-  python3 tools/mark_kernel.py . gpu/prefill/p11_hopper.cu
+  python3 tools/mark_kernel.py . .
   meson setup build/marked --buildtype=release -Dgpu_archs=90 && ninja -C build/marked cli/flashladder
   FLASHLADDER_MARKS=raw.txt build/marked/cli/flashladder verify --rung P11 --kv 2048x4 --qo 2048 --dim 128 --causal
   python3 tools/mark_kernel.py --lines raw.txt gpu="NVIDIA H200" driver=.. date=.. case=.. > marks.jsonl
 """
 import json, pathlib, sys
 
-KERNEL = "gpu/prefill/p11_hopper.cu"
+CONSUMER, KERNEL = "gpu/prefill/hopper_consumer.cuh", "gpu/prefill/p11_hopper.cu"  # where a warp group passes marks; P11
 LAST_STORE = "store_output<S>(o, ends.scale, mine, item, rows, plan, shared.o[group]);"
 FIRST_MASK = "mask_scores<S>(s, variant, item, mine, first_key_mask, tiles.count - 1, seen);"
 LAST_OUTPUT = "start_output<S>(o, p, address(shared.v[last.stage]), tiles.count == 1);"
@@ -24,7 +25,7 @@ NEXT_SCORES = "start_scores<S>(s, q, q_address(), address(shared.k[next.stage]))
 NEXT_STARTED = "wgmma_wait<1>();\n      release(barriers.v_empty[last.stage]);\n      store_output"
 NEXT_QUERIES = "barriers.q_full.wait((turn + 1) % 2);"
 
-# number, place, text that stands in the kernel once, what has happened when a group passes the mark
+# number, place, text that stands in the consumer once, what has happened when a group passes the mark
 MARKS = [
   (1, "before", "const KeyTiles<S::keys> tiles(item.keys, first_key_mask);", "the work before is done"),
   (4, "before", FIRST_MASK, "S of the first tile is there, and which keys each row sees"),
@@ -42,18 +43,21 @@ MARKS = [
   (16, "before", "wgmma_wait<0>();\n    } else {\n", "lse_log2 is stored"),
 ]
 
-RECORDER = """namespace flashladder::gpu::p11 {
+# In the consumer's header: each kernel that includes it has marks of its own, and P11 writes them.
+RECORDER = """namespace flashladder::gpu {
 struct Marks {
   static constexpr int cta = 5, most = 4096;
   long long passed[2][most];  // clock * 256 + mark
   int count[2];
 };
-__device__ Marks marks;
-__device__ inline void mark(int group, int& count, int number) {
+static __device__ Marks marks;
+static __device__ void mark(int group, int& count, int number) {
   if (blockIdx.x != Marks::cta || threadIdx.x % 128 != 0 || group > 1 || count == Marks::most) return;
   marks.passed[group][count++] = clock64() << 8 | number;
   marks.count[group] = count;
 }
+"""
+WRITER = """namespace flashladder::gpu::p11 {
 struct MarksAtExit {
   ~MarksAtExit() {
     static Marks host;
@@ -71,31 +75,33 @@ struct MarksAtExit {
 """
 FIRST_INCLUDE = '#include "gpu/attention/merge_partials.hpp"\n'
 LAST_CALL = "  merge_partials(call, capacity, plan, stream);\n"
-OTHER = [  # find once, put in its place
-  (FIRST_INCLUDE, "#include <cstdio>\n#include <cstdlib>\n\n" + FIRST_INCLUDE),
-  ("namespace flashladder::gpu::p11 {\n", RECORDER),
-  ("  std::uint32_t tile = 0;   // of keys, the next to come\n", "  std::uint32_t tile = 0;\n  int marked = 0;\n"),
-  (LAST_CALL, LAST_CALL + "  static const MarksAtExit write;\n"),
+OTHER = [  # in which file: find once, put in its place
+  (CONSUMER, "namespace flashladder::gpu {\n", RECORDER),
+  (CONSUMER, "  std::uint32_t tile = 0;   // of keys, the next to come\n", "  std::uint32_t tile = 0;\n  int marked = 0;\n"),
+  (KERNEL, FIRST_INCLUDE, "#include <cstdio>\n#include <cstdlib>\n\n" + FIRST_INCLUDE),
+  (KERNEL, "namespace flashladder::gpu::p11 {\n", WRITER),
+  (KERNEL, LAST_CALL, LAST_CALL + "  static const MarksAtExit write;\n"),
 ]
 
 
-def replaced(text, find, replacement, what):
+def replaced(name, text, find, replacement, what):
   if text.count(find) != 1:
-    sys.exit(f"tools/mark_kernel.py: {what} wants to find this once in {KERNEL}, but it is there {text.count(find)} times. "
+    sys.exit(f"tools/mark_kernel.py: {what} wants to find this once in {name}, but it is there {text.count(find)} times. "
              f"The kernel has changed: change the tool too.\n{find}")
   return text.replace(find, replacement)
 
 
-def marked(text, marks=MARKS):
-  """The kernel's text with the marks. All places are looked for in the text as it was."""
+def marked(root, marks=MARKS):
+  """{file: its text with the marks}. All places are looked for in the text as it was."""
+  texts = {name: (pathlib.Path(root) / name).read_text() for name in (CONSUMER, KERNEL)}
   for number, _, find, _ in marks:
-    replaced(text, find, find, f"mark {number}")
+    replaced(CONSUMER, texts[CONSUMER], find, find, f"mark {number}")
   for number, place, find, _ in marks:
     call = f"mark(group, marked, {number});"
-    text = text.replace(find, f"{call} {find}" if place == "before" else f"{find} {call}")
-  for find, replacement in OTHER:
-    text = replaced(text, find, replacement, "the recorder")
-  return text
+    texts[CONSUMER] = texts[CONSUMER].replace(find, f"{call} {find}" if place == "before" else f"{find} {call}")
+  for name, find, replacement in OTHER:
+    texts[name] = replaced(name, texts[name], find, replacement, "the recorder")
+  return texts
 
 
 def lines(raw, facts):
@@ -117,12 +123,11 @@ def lines(raw, facts):
 
 
 def check(root):
-  text = (pathlib.Path(root) / KERNEL).read_text()
-  calls = marked(text).count("mark(group, marked, ")
+  calls = marked(root)[CONSUMER].count("mark(group, marked, ")
   assert calls == len(MARKS) == len({number for number, *_ in MARKS}), calls
   for stale in [(99, "before", "no such text", ""), (99, "after", "tile", "")]:
     try:
-      marked(text, [*MARKS, stale])
+      marked(root, [*MARKS, stale])
     except SystemExit as refusal:
       assert "mark 99 wants to find this once" in str(refusal), refusal
     else:
@@ -139,8 +144,10 @@ def main(arguments):
   elif len(arguments) >= 2 and arguments[0] == "--lines" and all("=" in a for a in arguments[2:]):
     sys.stdout.write(lines(pathlib.Path(arguments[1]).read_text(), dict(a.split("=", 1) for a in arguments[2:])))
   elif len(arguments) == 2 and not arguments[0].startswith("-"):
-    text = marked((pathlib.Path(arguments[0]) / KERNEL).read_text())
-    pathlib.Path(arguments[1]).write_text(text)
+    for name, text in marked(arguments[0]).items():
+      out = pathlib.Path(arguments[1]) / name
+      out.parent.mkdir(parents=True, exist_ok=True)
+      out.write_text(text)
   else:
     sys.exit(__doc__)
 

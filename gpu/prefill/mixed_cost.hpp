@@ -1,5 +1,5 @@
 // For which batches P12 pays, and how many of its CTAs begin with decode. Fitted on four mixed batches on an H200
-// (docs/measurements/notes.md, "Mixed batches"); where a figure is off, a batch is slower, and no less right.
+// (docs/measurements/h200-mixed.md); where a figure is off, a batch is slower, and no less right.
 #pragma once
 
 #include <cstdint>

@@ -217,8 +217,13 @@ static void graphs(void) {
   fl_attention_destroy(attend(FL_GRAPH_PREFILL, &c, &limits, &batch, &arguments, MAX_ROWS));
   check_rows(prefill_indptr, (rules){.window_left = -1});
 
+  attention = attend(FL_BATCH_ATTENTION, &c, &limits, &batch, &arguments, MAX_ROWS);
+  check_rows(prefill_indptr, (rules){.window_left = -1});
+  batch.qo_indptr = decode_indptr; /* another batch, in the same limits */
+  OK(fl_attention_plan(attention, &batch, NULL));
+  fl_attention_destroy(attention);
+
   limits.max_qo_len = 1;
-  batch.qo_indptr = decode_indptr;
   attention = attend(FL_GRAPH_PREFILL, &c, &limits, &batch, &arguments, MAX_ROWS);
   check_rows(decode_indptr, (rules){.window_left = -1});
   batch.qo_indptr = prefill_indptr;
