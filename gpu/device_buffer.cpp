@@ -20,7 +20,9 @@ DeviceBuffer::DeviceBuffer(std::size_t bytes, std::size_t guard) : size_(bytes),
 }
 
 DeviceBuffer::DeviceBuffer(const void* host, std::size_t bytes) : DeviceBuffer(bytes) {
-  if (bytes > 0) check(cudaMemcpy(base_, host, bytes, cudaMemcpyHostToDevice));
+  if (bytes == 0) return;
+  check(cudaMemcpy(base_, host, bytes, cudaMemcpyHostToDevice));
+  check(cudaStreamSynchronize(nullptr));  // the copy may come back before the bytes have arrived: other streams do not wait
 }
 
 DeviceBuffer::~DeviceBuffer() { cudaFree(base_); }  // an error here is an earlier kernel's: whoever synchronises reports it

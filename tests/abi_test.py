@@ -16,6 +16,8 @@ import tempfile
 
 from installed import installed
 
+HEADERS = ("flashladder.h", "operations.h")
+
 
 def parsed(header):
   """(structs: {name: [(type, field)]}, constants, functions with their types) of the header."""
@@ -46,7 +48,7 @@ def layout_program(structs, constants):
 
 def layout(include, compiler):
   """The lines of abi.txt but for the exports."""
-  structs, constants, functions = parsed((include / "flashladder" / "flashladder.h").read_text())
+  structs, constants, functions = parsed("".join((include / "flashladder" / name).read_text() for name in HEADERS))
   with tempfile.TemporaryDirectory() as folder:
     source, program = pathlib.Path(folder) / "layout.c", pathlib.Path(folder) / "layout"
     source.write_text("".join(layout_program(structs, constants)))
@@ -100,13 +102,13 @@ def main(write, root, build, compiler):
     if not tree.shared.is_file():
       wanted = [line for line in wanted if not line.startswith("exported ")]
     found = list(difflib.unified_diff(wanted, now, "tests/c/abi.txt", "this build", lineterm="", n=0)) + list(holes(now))
-    header = (tree.header_dir / "flashladder.h").read_text()
     changed = pathlib.Path(folder) / "flashladder"
     changed.mkdir()
-    (changed / "version.h").write_text((tree.header_dir / "version.h").read_text())
+    headers = {name: (tree.header_dir / name).read_text() for name in (*HEADERS, "version.h")}
     for old, new in changes():
-      (changed / "flashladder.h").write_text(header.replace(old, new, 1))
-      if old not in header or layout(pathlib.Path(folder), compiler) == lines:
+      for name, text in headers.items():
+        (changed / name).write_text(text.replace(old, new, 1))
+      if not any(old in text for text in headers.values()) or layout(pathlib.Path(folder), compiler) == lines:
         found.append(f"not noticed: {old!r} becomes {new!r}")
     if not list(holes(["struct s 16 bytes", "  0 + 8  s.size: size_t", "  8 + 4  s.a: int32_t"])):
       found.append("a hole is not noticed")

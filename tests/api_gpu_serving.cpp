@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "tests/api_gpu.hpp"

@@ -17,7 +17,7 @@ ANY_OF_OURS = re.compile(r'^\s*#\s*include\s*[<"]((?:api|capi|core|planner|refer
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Werror", "-fsyntax-only"]
 START_CHECK = b"this program was built for a CPU with"  # core/cpu_check.cpp: a library may not end its user's program
 # The public headers, from which all others follow: they are included by these, or are not installed.
-PUBLIC = ["api/flashladder.hpp", "capi/flashladder.h", "capi/plugin.h"]
+PUBLIC = ["api/flashladder.hpp", "capi/flashladder.h", "capi/operations.h", "capi/plugin.h"]
 
 
 def wanted_headers(root):
@@ -77,7 +77,8 @@ def wrong_exports(tree):
   """The C functions of the header, all and no others; of C++ what some installed header names, and nothing of the inside."""
   if not tree.shared.is_file():
     return
-  declared = set(re.findall(r"^(?!static)\w[\w* ]*\b(fl_\w+)\(", (tree.header_dir / "flashladder.h").read_text(), re.M))
+  headers = "".join((tree.header_dir / name).read_text() for name in ("flashladder.h", "operations.h"))
+  declared = set(re.findall(r"^(?!static)\w[\w* ]*\b(fl_\w+)\(", headers, re.M))
   symbols = exported(tree.shared)
   in_c = {symbol for symbol in symbols if symbol.startswith("fl_")}
   if in_c != declared:
@@ -156,7 +157,7 @@ def damages(tree):
   yield "a header too many", lambda: (tree.header_dir / "core" / "swizzle.hpp").write_text("")
   yield "an include as in the source tree", lambda: edit(header, "<flashladder/core/half.hpp>", '"core/half.hpp"')
   yield "another version", lambda: edit(tree.header_dir / "version.h", "PATCH 0", "PATCH 1")
-  yield "a function that is only declared", lambda: edit(tree.header_dir / "flashladder.h", "fl_rmsnorm(", "fl_rmsnorm2(")
+  yield "a function that is only declared", lambda: edit(tree.header_dir / "operations.h", "fl_rmsnorm(", "fl_rmsnorm2(")
   yield "a place", lambda: edit(header, "#pragma once", f"#pragma once  // {tree.build}")
   if tree.static.is_file():
     yield "a thin archive", lambda: tree.static.write_bytes(b"!<thin>\n")
