@@ -180,7 +180,10 @@ void validate_lengths(const BatchLengths& lengths, const AttentionConfig& config
 }
 
 std::span<const std::int32_t> checked_page_ids(std::span<const std::int32_t> page_ids, const BatchLengths& lengths) {
-  if (lengths.max_seq_len && !lengths.block_table) return page_ids;  // how many there are is known on the device alone
+  if (lengths.max_seq_len && !lengths.block_table) {  // how many there are is known on the device alone
+    require_data(page_ids.data(), lengths.batch() > 0 && *lengths.max_seq_len > 0, "paged_kv_indices");
+    return page_ids;
+  }
   const auto size = static_cast<std::int64_t>(page_ids.size()), entries = lengths.page_entries();
   const char* name = lengths.block_table ? "block_tables" : "paged_kv_indices";
   if (size < entries) {

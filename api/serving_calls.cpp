@@ -12,6 +12,7 @@
 #include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/refuse.hpp"
+#include "core/validate.hpp"
 #ifdef FLASHLADDER_CUDA
 #include "api/gpu_call.hpp"
 #endif
@@ -86,6 +87,7 @@ Call call_of(const TrtllmBatchDecode& c, const On& on) {
 
 Call call_of(const CudnnBatchDecode& c, const On& on) {
   require_scale(c.scale, "scale");
+  require(c.max_sequence_kv >= 0, "max_sequence_kv", c.max_sequence_kv, "must not be negative");
   const BlockTableLengths table = table_of(c.block_tables, c.actual_seq_lens_kv, "block_tables", "actual_seq_lens_kv");
   return {.config = config_for(c.q, c.kv_cache, c.out, {.sm_scale = c.scale}, on),
           .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_sequence_kv)},
@@ -143,6 +145,7 @@ Call call_of(const TrtllmBatchContext& c, const On& on) {
   const auto batch = static_cast<std::int64_t>(c.seq_lens.size());
   require_equal(batch, c.batch_size, "seq_lens size", "batch_size");
   require_equal(static_cast<std::int64_t>(c.cum_seq_lens_q.size()), batch + 1, "cum_seq_lens_q size", "batch_size + 1");
+  validate_qo_indptr(c.cum_seq_lens_q, batch, "cum_seq_lens_q");
   for (std::int64_t b = 0; b < batch; ++b) {
     const std::int32_t queries[] = {c.cum_seq_lens_q[b + 1] - c.cum_seq_lens_q[b]};
     require_at_most(queries, c.max_q_len, "cum_seq_lens_q: queries", "max_q_len");
@@ -222,18 +225,21 @@ struct Kept {
   std::unique_ptr<AttentionSession> session;
 };
 
-AttentionSession& session_for(const Call& call, const Workspace& workspace) {
+// Whoever is dropped waits for its staging memory, which nobody may do while this thread's stream captures: then more are kept.
+AttentionSession& session_for(const Call& call, const Workspace& workspace, [[maybe_unused]] Stream stream) {
   constexpr std::size_t most_decodes = 4;
   thread_local std::vector<Kept> decodes, prefills;
   const AttentionSession::Kind kind = kind_of(call);
   std::vector<Kept>& kept = kind.decode ? decodes : prefills;
   std::int32_t gpu = -1;
+  bool capturing = false;
 #ifdef FLASHLADDER_CUDA
-  if (call.config.execution.device == Device::gpu) gpu = current_gpu();
+  if (call.config.execution.device == Device::gpu) gpu = current_gpu(), capturing = is_capturing(stream);
 #endif
+  require(kind.decode || !capturing, "stream", "capturing", "can't plan a prefill, which is host work");
   const auto fits = [&](const Kept& k) { return k.config == call.config && same(k.workspace, workspace) && k.gpu == gpu; };
   if (const auto at = std::ranges::find_if(kept, fits); at != kept.end()) return *at->session;
-  if (kept.size() == (kind.decode ? most_decodes : 1)) kept.erase(kept.begin());  // waits for its staging memory
+  while (!capturing && kept.size() >= (kind.decode ? most_decodes : 1)) kept.erase(kept.begin());
   auto session = std::make_unique<AttentionSession>(call.config, kind);
   session->attach(workspace);
   kept.push_back({call.config, workspace, gpu, std::move(session)});
@@ -242,7 +248,7 @@ AttentionSession& session_for(const Call& call, const Workspace& workspace) {
 
 void attend(const Call& call, const Workspace& workspace, const On& on) {
   require_device(on.device);
-  AttentionSession& session = session_for(call, workspace);
+  AttentionSession& session = session_for(call, workspace, on.stream);
   session.plan(lengths_of(call), {}, Device::cpu, on.stream);
   session.run(call.arguments, on.stream);
 }

@@ -12,8 +12,8 @@
 // What we don't have is refused: scales of fp8 (bmm2_scale, kv_scale), several queries a request in the decode calls.
 //
 // Tensors, tables, lengths of decode and sinks lie on on.device. workspace_buffer: as large as workspace_bytes() of the same
-// call says, which looks at shapes and max_... alone. It is the call's own until the stream has carried it out; calls on one
-// stream may share it. InputError as plan() and run() of the batch classes.
+// call says, which looks at shapes and max_..., and of a prefill at its lengths. It is the call's own until the stream has
+// carried it out; calls of one thread on one stream may share it. InputError as plan() and run() of the batch classes.
 #pragma once
 
 #include <cstdint>

@@ -38,9 +38,11 @@ api::BatchLengths lengths_of(const fl_batch& b, const api::AttentionSession::Kin
 }
 
 void put(const api::WorkspaceBytes& bytes, std::size_t* device_bytes, std::size_t* staging_bytes) {
-  *out_pointer(device_bytes, "device_bytes") = bytes.device;
+  out_pointer(device_bytes, "device_bytes");
+  require(staging_bytes != nullptr || bytes.staging == 0, "staging_bytes", "NULL",
+          "must not be NULL: a GPU's plan needs staging memory");
+  *device_bytes = bytes.device;
   if (staging_bytes != nullptr) *staging_bytes = bytes.staging;
-  else require(bytes.staging == 0, "staging_bytes", "NULL", "must not be NULL: a GPU's plan needs staging memory");
 }
 
 api::Workspace workspace_of(const fl_workspace* workspace) {

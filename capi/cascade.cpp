@@ -35,8 +35,12 @@ std::vector<api::CascadeLevel> levels_of(const fl_batch* const* levels, std::int
     const fl_batch given = read(level, name.c_str());
     require_null(given.seq_lens, (name + ".seq_lens").c_str(), "must be NULL: a level has page lists");
     require_null(given.page_ids, (name + ".page_ids").c_str(), "must be NULL: fl_cascade_run takes page ids");
-    const api::BatchLengths lengths = lengths_of(given, {.decode = false});
-    made.push_back({lengths.qo_indptr, lengths.paged_kv_indptr, lengths.paged_kv_last_page_len});
+    try {
+      const api::BatchLengths lengths = lengths_of(given, {.decode = false});
+      made.push_back({lengths.qo_indptr, lengths.paged_kv_indptr, lengths.paged_kv_last_page_len});
+    } catch (const InputError& error) {
+      throw InputError(name + "." + error.argument, error.value, error.rule, error.request);
+    }
   });
   return made;
 }

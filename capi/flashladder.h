@@ -3,7 +3,7 @@
    What is computed, and every shape: docs/api.md, docs/conventions.md. Names are those of the C++ classes. C11, or any C++.
 
    Status    Functions return FL_OK (0) or what went wrong; fl_last_error() has the sentence, with argument, value and rule.
-             A call that is refused has written nothing.
+             A call that is refused has written nothing, but for fl_..._create, whose *out then is NULL.
    Structs   begin with their size, and zero stands for the default everywhere:
                  fl_logits logits = {.size = sizeof logits, .mask = FL_MASK_CAUSAL};
              A library that is newer than its caller takes the default for fields that the caller does not know; one that is

@@ -1,8 +1,12 @@
 // fl_serving_call: one struct for the calls of api/serving_calls.hpp, each of which takes what it knows of it.
+#include <algorithm>
+#include <limits>
+
 #include "api/serving_calls.hpp"
 #include "capi/arguments.hpp"
 #include "capi/errors.hpp"
 #include "capi/structs.hpp"
+#include "core/validate.hpp"
 
 using namespace flashladder;
 using namespace flashladder::capi;
@@ -10,6 +14,14 @@ using namespace flashladder::capi;
 namespace {
 
 using Ints = std::span<const std::int32_t>;
+
+// Sizes first: a product of two negative ones would pass for a table's.
+fl_serving_call with_sizes(const fl_serving_call& c) {
+  require(c.batch >= 0, "batch", c.batch, "must not be negative");
+  require(c.max_pages >= 0, "max_pages", c.max_pages, "must not be negative");
+  require(c.max_kv_len >= 0, "max_kv_len", c.max_kv_len, "must not be negative");
+  return c;
+}
 
 // The parts of a call that all have, checked for what this one has not.
 struct Given {
@@ -24,7 +36,7 @@ struct Given {
   AttentionOutput out;
 
   Given(const fl_serving_call* call, bool prefill, bool cudnn, bool with_workspace)
-      : c(read(call, "call")), q(tensor_of(c.q, "q")), o(tensor_of(c.o, "o")), kv(paged_cache_of(c.kv)),
+      : c(with_sizes(read(call, "call"))), q(tensor_of(c.q, "q")), o(tensor_of(c.o, "o")), kv(paged_cache_of(c.kv)),
         block_tables(array(c.block_tables, std::int64_t{c.batch} * c.max_pages, "block_tables")),
         seq_lens(array(c.seq_lens, c.batch, "seq_lens")), sinks(if_given(c.sinks, heads_of(q))),
         scale(c.bmm1_scale == 0 ? 1 : c.bmm1_scale), other_scale(c.bmm2_scale == 0 ? 1 : c.bmm2_scale),
@@ -37,7 +49,7 @@ struct Given {
       require(c.window_left >= 0, "window_left", c.window_left, "must be at least 0, since use_window is 1");
       window_left = c.window_left;
     } else {
-      require(c.window_left == 0, "window_left", c.window_left, "counts with use_window = 1 only");
+      require(c.window_left == 0 || c.window_left == -1, "window_left", c.window_left, "counts with use_window = 1 only");
     }
     require(!cudnn || c.use_window == 0, "use_window", c.use_window, "must be 0: cuDNN's calls have no window");
     require(!cudnn || c.sinks == nullptr, "sinks", "a pointer", "must be NULL: cuDNN's calls have none");
@@ -73,6 +85,7 @@ void with_call(std::int32_t which, const fl_serving_call* call, bool with_worksp
   }
   if (which == FL_CUDNN_BATCH_PREFILL) {
     std::vector<std::int32_t> lens_q(g.seq_lens.size());
+    validate_qo_indptr(g.cum_seq_lens_q, g.c.batch, "cum_seq_lens_q");
     for (std::size_t b = 0; b < lens_q.size(); ++b) lens_q[b] = g.cum_seq_lens_q[b + 1] - g.cum_seq_lens_q[b];
     return use(api::CudnnBatchPrefill{.q = g.q, .kv_cache = g.kv, .scale = g.scale, .workspace_buffer = g.workspace,
                                       .max_token_per_sequence = g.c.max_q_len, .max_sequence_kv = g.c.max_kv_len,
@@ -83,7 +96,7 @@ void with_call(std::int32_t which, const fl_serving_call* call, bool with_worksp
   use(api::Xqa{.q = g.q, .kv_cache = g.kv, .page_table = g.block_tables,
                .seq_lens = {reinterpret_cast<const std::uint32_t*>(g.seq_lens.data()), g.seq_lens.size()}, .output = g.out,
                .workspace_buffer = g.workspace, .sinks = g.sinks, .q_scale = g.scale, .kv_scale = g.other_scale,
-               .sliding_win_size = g.window_left + 1});
+               .sliding_win_size = std::min(g.window_left, std::numeric_limits<std::int32_t>::max() - 1) + 1});
 }
 
 void attend(const api::TrtllmBatchDecode& call, const api::On& on) { trtllm_batch_decode_with_kv_cache(call, on); }

@@ -33,7 +33,7 @@ void validate_block_ids(std::span<const std::int32_t> block_tables, std::span<co
                         std::int32_t page_size, std::int32_t num_pages);
 
 // Index pointers of queries, and of a ragged cache's tokens: they start at 0, never decrease, have batch + 1 entries.
-void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int64_t batch);
+void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int64_t batch, const char* argument = "qo_indptr");
 void validate_kv_indptr(std::span<const std::int32_t> kv_indptr, std::int64_t batch);
 
 // q or o: [nnz_qo, num_qo_heads, head_dim], dense along head_dim; the strides of tokens and heads are free.

@@ -111,8 +111,8 @@ void validate_block_ids(std::span<const std::int32_t> block_tables, std::span<co
   }
 }
 
-void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int64_t batch) {
-  validate_indptr(qo_indptr, batch, "qo_indptr", "the number of requests");
+void validate_qo_indptr(std::span<const std::int32_t> qo_indptr, std::int64_t batch, const char* argument) {
+  validate_indptr(qo_indptr, batch, argument, "the number of requests");
 }
 
 void validate_kv_indptr(std::span<const std::int32_t> kv_indptr, std::int64_t batch) {

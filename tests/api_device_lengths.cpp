@@ -51,6 +51,7 @@ TEST_CASE("lengths on the device give the bits of lengths on the host, in memory
     host.plan(dense.lengths);
     by_table.plan(table);
     by_pages.plan(pages);
+    CHECK(refusal([&] { run(by_pages, {}); }).starts_with("paged_kv_indices"));  // none is not the identity
     const Result expected = run(host, dense.block_tables);
     CHECK(expected == run(by_table, dense.block_tables));
     CHECK(expected == run(by_pages, c.paged_kv_indices));

@@ -189,9 +189,12 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   };
   using T = TrtllmBatchContext;
   using N = CudnnBatchPrefill;
+  const std::vector<std::int32_t> from_one{1, 70, 70, 71, 104}, backwards{0, 70, 69, 71, 104};
   const std::vector<std::int32_t> wrong_sums{0, 300, 306, 434, 467};
   const std::vector<std::int64_t> gap{0, 71 * 384, 71 * 384, 72 * 384, 105 * 384};
   CHECK(prefill([](T&, N&) {}) == "accepted | accepted");
+  CHECK(prefill([&](T& t, N&) { t.cum_seq_lens_q = from_one; }).starts_with("cum_seq_lens_q[0] = 1: must be the start (0)"));
+  CHECK(prefill([&](T& t, N&) { t.cum_seq_lens_q = backwards; }).starts_with("cum_seq_lens_q[2] = 69 (request 1)"));
   CHECK(prefill([](T& t, N& n) { t.max_q_len = 69, n.max_token_per_sequence = 69; }) ==
         "cum_seq_lens_q: queries[0] = 70 (request 0): must be at most max_q_len (69) | "
         "actual_seq_lens_q[0] = 70 (request 0): must be at most max_token_per_sequence (69)");

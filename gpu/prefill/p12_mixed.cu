@@ -1,7 +1,7 @@
 // P12, mixed batches, for sm_90a: P11 whose first CTAs run queues of decode before they claim works. Must equal P11.
 // grid   one CTA an SM      block  384 threads      shared memory   P11's; of the first CTAs, before that, two of D6's
-// New: the requests of one query are a part of the plan of their own, cut and queued as for D6. Reading keeps memory busy
-// from fewer than half of the SMs, and multiplying keeps the tensor cores of the others busy: so both go on at once, where
+// New: the requests of one query are a part of the plan of their own, cut and queued as for D6. About three quarters of the
+// SMs keep memory busy by reading, and multiplying keeps the tensor cores of the others busy: so both go on at once, where
 // P11 does one after the other. Of a CTA that decodes, two warp groups are what two CTAs of D6 are. When its queues are
 // done, it claims works of prefill like everybody else: nobody has to know before how long either part takes.
 // Leaves out: head dims but 128, soft caps, masks and ALiBi (a batch of these goes to P11, in one launch as well).

@@ -77,6 +77,9 @@ int main(void) {
   shared.seq_lens = own_last;
   REFUSED(fl_cascade_plan(cascade, levels, 2, NULL), "levels[0].seq_lens = a pointer: must be NULL");
   shared.seq_lens = NULL;
+  shared.paged_kv_indptr = NULL;
+  REFUSED(fl_cascade_plan(cascade, levels, 2, NULL), "levels[0].paged_kv_indptr = NULL: must not be NULL");
+  shared.paged_kv_indptr = shared_indptr;
   shared.size = 1;
   REFUSED(fl_cascade_plan(cascade, levels, 2, NULL), "levels[0].size = 1: must be sizeof the struct");
   REFUSED(fl_cascade_plan(cascade, NULL, 2, NULL), "levels = NULL: must not be NULL");

@@ -94,5 +94,22 @@ int main(void) {
   call.max_kv_len = 8;
   REFUSED(fl_serving_run(FL_TRTLLM_BATCH_DECODE, &call, NULL), "kv_len = 9 (request 2): must be at most max_seq_len (8)");
   REFUSED(fl_serving_run(FL_TRTLLM_BATCH_DECODE, NULL, NULL), "call = NULL");
+  call.max_kv_len = -3;
+  REFUSED(fl_serving_run(FL_CUDNN_BATCH_DECODE, &call, NULL), "max_kv_len = -3: must not be negative");
+  call.max_kv_len = 0;
+  call.batch = call.max_pages = -1;
+  REFUSED(fl_serving_run(FL_XQA, &call, NULL), "batch = -1: must not be negative");
+  call.batch = BATCH, call.max_pages = 3;
+  call.window_left = -1;
+  OK(fl_serving_run(FL_XQA, &call, NULL)); /* as in fl_logits: none */
+  call.use_window = 1;
+  call.window_left = INT32_MAX;
+  OK(fl_serving_run(FL_XQA, &call, NULL));
+  const int32_t shifted[] = {1, 2, 3, 4};
+  prefill.q = &tq;
+  prefill.o = &to;
+  prefill.workspace_buffer = &workspace;
+  prefill.cum_seq_lens_q = shifted;
+  REFUSED(fl_serving_run(FL_CUDNN_BATCH_PREFILL, &prefill, NULL), "cum_seq_lens_q[0] = 1: must be the start (0)");
   return ended();
 }
