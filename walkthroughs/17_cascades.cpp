@@ -83,7 +83,8 @@ void not_by_level(Narrator& n, CascadeBatch b) {
         "last two keys. But the prefix lies before all three of them.");
 }
 
-// A batch of one query each, 32/8 heads of 128 features, 16 bits: what has to move. Plans as for 132 SMs.
+// A batch of one query each, 32/8 heads of 128 features, 16 bits: what has to move. Plans as for 132 SMs, with two CTAs each
+// for D6, which decodes, and one for P11, which takes the prefix's level.
 struct CascadeBytes {
   static constexpr std::int32_t heads = 32, kv_heads = 8, dim = 128;
   std::int32_t sharing, prefix, suffix;
@@ -94,13 +95,13 @@ struct CascadeBytes {
   double own_keys() const { return of_keys(1.0 * sharing * suffix); }
   // Two states of every row, float, written and read.
   double states() const { return 2.0 * 2 * sharing * heads * (dim + 1) * 4; }
-  static Plan plan(std::vector<std::int32_t> qo_lens, const std::vector<std::int32_t>& kv_lens) {
+  static Plan plan(std::vector<std::int32_t> qo_lens, const std::vector<std::int32_t>& kv_lens, std::int32_t ctas_per_sm) {
     return planner::make_plan({.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = heads, .num_kv_heads = kv_heads,
-                               .head_dim_qk = dim, .head_dim_vo = dim});
+                               .head_dim_qk = dim, .head_dim_vo = dim, .machine = {132, ctas_per_sm}});
   }
-  Plan prefix_plan() const { return plan({sharing}, {prefix}); }
+  Plan prefix_plan() const { return plan({sharing}, {prefix}, 1); }
   Plan decode_plan(std::int32_t keys) const {
-    return plan({}, std::vector<std::int32_t>(static_cast<std::size_t>(sharing), keys));
+    return plan({}, std::vector<std::int32_t>(static_cast<std::size_t>(sharing), keys), 2);
   }
   // What the pieces of cut tiles leave for each other: written and read.
   static double partials(const Plan& plan) { return 2.0 * static_cast<double>(plan.workspace_bytes()); }
@@ -116,7 +117,7 @@ void bytes(Narrator& n, const CascadeBytes& most) {
   n.section("Why it pays: bytes");
   n.step("%d requests of one query behind one prefix of %d tokens, each with %d tokens of its own; 32/8 heads of 128 "
          "features, 16 bits: %.0f bytes a token. MB that must move, once each; the partials of cut tiles by the planner's "
-         "own plans for 264 CTAs, 64 x 4 = 256 packed rows of the prefix in two tiles of 128:", most.sharing, most.prefix,
+         "own plans for 132 SMs, 64 x 4 = 256 packed rows of the prefix in two tiles of 128:", most.sharing, most.prefix,
          most.suffix, CascadeBytes::of_keys(1));
   n.table({"MB", "K and V", "partials of cut tiles", "levels' states", "all"},
           {{"flat", mb(most.flat_keys()), mb(most.flat() - most.flat_keys()), "-", mb(most.flat())},
@@ -126,7 +127,8 @@ void bytes(Narrator& n, const CascadeBytes& most) {
             mb(most.level_0() + most.level_1() - most.prefix_keys() - most.own_keys()), mb(most.states()),
             mb(most.cascade())}});
   n.say("%.1f times less. What level 0 moves is not the prefix alone: its 2 tiles for each of 8 KV heads are cut in %td "
-        "pieces, so that all CTAs have work, and 128 packed rows of partials of each piece weigh as much as its keys.",
+        "pieces, so that all CTAs have work, and 128 packed rows of partials of each piece, written and read, weigh half as "
+        "much as its keys.",
         most.flat() / most.cascade(), most.prefix_plan().num_work());
   n.step("The same prefix shared by fewer:");
   std::vector<std::vector<std::string>> rows;
@@ -154,7 +156,7 @@ void bytes(Narrator& n, const CascadeBytes& most) {
 void not_paying(Narrator& n) {
   n.section("Where it does not pay");
   n.step("The states of two levels are written and read: %.0f bytes a row, as many as K and V of %.1f tokens. A prefix "
-         "shorter than that moves more with a cascade than without, and a prefix that nobody shares always does:",
+         "shorter than that moves more with a cascade than without, and one that nobody shares saves next to nothing:",
          CascadeBytes{1, 0, 0}.states(), CascadeBytes{1, 0, 0}.states() / CascadeBytes::of_keys(1));
   std::vector<std::vector<std::string>> rows;
   for (const auto& b : {CascadeBytes{64, 8192, 256}, {64, 512, 2048}, {64, 64, 2048}, {64, 16, 2048}, {4, 8192, 256},
