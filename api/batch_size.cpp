@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "gpu/prefill/mixed_cost.hpp"
+
 namespace flashladder::api {
 namespace {
 
@@ -37,9 +39,10 @@ BatchSize size_of_batch(const AttentionConfig& config, bool decode, std::span<co
 }
 
 BatchSize size_of_mixed(const AttentionConfig& config, std::int64_t batch, std::int64_t queries) {
-  // A key costs a KV head about 110 times what a pair costs a query head (gpu/prefill/mixed_cost.hpp).
+  // So many pairs of a query head cost what a key costs a KV head: the parts are of one size.
+  constexpr auto pairs_of_a_key = static_cast<std::int64_t>(gpu::p12::operations_per_us / gpu::p12::bytes_per_us);
   return {.nnz_qo = batch + queries, .batch = batch, .most_qo_len = queries,
-          .decode_keys = config.heads.num_qo_heads, .prefill_pairs = std::int64_t{110} * config.heads.num_kv_heads,
+          .decode_keys = config.heads.num_qo_heads, .prefill_pairs = pairs_of_a_key * config.heads.num_kv_heads,
           .prefill_queries = queries, .prefill_requests = batch};
 }
 

@@ -82,7 +82,7 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     const std::string reason = gpu::d6::why_not(params, config.cache.dtype);
     require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
     const std::string d7 = may_take_d7(config) ? "; D7, D6 with clusters, where few requests have few KV heads" : "";
-    return {GpuKernel::d6, "D6, for one query a request" + d7};
+    return {.kernel = GpuKernel::d6, .why = "D6, for one query a request" + d7};
   }
   const bool rotates = params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA;
   const AttentionParams behind = gpu::behind_rotation(params);
@@ -99,8 +99,11 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     const std::string no_boxes = any_pages ? "" : gpu::p11::why_not_pages(config.cache.page_size);
     if (no_boxes.empty()) return choice(GpuKernel::p11, fa3 + rotated);
     const std::string on_copy = fa3 + ", on K and V that are copied together first: " + no_boxes;
-    if (asked == Backend::fa3) return {GpuKernel::p11, on_copy, PageCopies::always, on_copy};
-    return {GpuKernel::p5, fa2 + "; not fa3: " + no_boxes, PageCopies::where_it_pays, on_copy};  // what P11 takes, P5 does
+    if (asked == Backend::fa3) {
+      return {.kernel = GpuKernel::p11, .why = on_copy, .copies = PageCopies::always, .why_copied = on_copy};
+    }
+    return {.kernel = GpuKernel::p5, .why = fa2 + "; not fa3: " + no_boxes,  // what P11 takes, P5 does
+            .copies = PageCopies::where_it_pays, .why_copied = on_copy};
   }
   const std::string no_fa2 = gpu::p5::why_not(behind, config.cache.dtype);
   require(asked != Backend::fa2 || no_fa2.empty(), "backend", "fa2", ("can't be taken: " + no_fa2).c_str());
@@ -108,7 +111,7 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
   if (no_fa2.empty()) return choice(GpuKernel::p5, fa2 + rotated + "; " + not_fa3);
   const std::string reason = gpu::p1::why_not(params, config.cache.dtype);
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
-  return {GpuKernel::p1, "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
+  return {.kernel = GpuKernel::p1, .why = "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
 }
 
 }  // namespace

@@ -12,10 +12,13 @@ struct MixedWork {
   std::int64_t prefill_pairs = 0;  // (query, key, query head) that the others see
 };
 
-// What each part takes of an SM, us: an SM reads 43 GB/s for decode when others multiply, and multiplies 4.85 TFLOP/s. A key
-// and its value are 512 bytes, a pair is 512 operations.
-constexpr double decode_us(const MixedWork& work) { return static_cast<double>(work.decode_keys) * 512 / 43e3; }
-constexpr double prefill_us(const MixedWork& work) { return static_cast<double>(work.prefill_pairs) * 512 / 4.85e6; }
+// In a microsecond an SM reads so many bytes for decode while others multiply, and does so many operations of prefill.
+inline constexpr double bytes_per_us = 43e3, operations_per_us = 4.85e6;
+// What each part takes of an SM, us. A key and its value are 512 bytes, a pair is 512 operations.
+constexpr double decode_us(const MixedWork& work) { return static_cast<double>(work.decode_keys) * 512 / bytes_per_us; }
+constexpr double prefill_us(const MixedWork& work) {
+  return static_cast<double>(work.prefill_pairs) * 512 / operations_per_us;
+}
 constexpr double decode_share(const MixedWork& work) {
   const double decode = decode_us(work), both = decode + prefill_us(work);
   return both > 0 ? decode / both : 0;
