@@ -4,6 +4,7 @@
 #include <string>
 
 #include "api/attention_checks.hpp"
+#include "core/checks.hpp"
 #include "core/page_table.hpp"
 #include "core/refuse.hpp"
 
@@ -11,7 +12,7 @@ namespace flashladder::api {
 namespace {
 
 std::string at_level(std::size_t level, const std::string& argument) {
-  return "levels[" + std::to_string(level) + "]." + argument;
+  return element("levels", static_cast<std::int64_t>(level)) + "." + argument;
 }
 
 // Every boundary of `coarse` is one of `fine`: both ascend from 0 to the same end.
@@ -20,7 +21,7 @@ void require_nested(std::span<const std::int32_t> coarse, std::span<const std::i
   for (std::size_t group = 0; group < coarse.size(); ++group) {
     while (at < fine.size() && fine[at] < coarse[group]) ++at;
     if (at < fine.size() && fine[at] == coarse[group]) continue;
-    refuse(at_level(level, "qo_indptr[" + std::to_string(group) + "]"), coarse[group],
+    refuse(at_level(level, element("qo_indptr", static_cast<std::int64_t>(group))), coarse[group],
            "must be in qo_indptr of level " + std::to_string(level + 1) +
                ": a group is made of whole groups of the next level");
   }

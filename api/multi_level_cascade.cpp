@@ -9,6 +9,7 @@
 #include "api/attention_checks.hpp"
 #include "api/attention_session.hpp"
 #include "api/cascade_checks.hpp"
+#include "core/checks.hpp"
 #include "core/refuse.hpp"
 #include "reference/merge_states.hpp"
 #ifdef FLASHLADDER_CUDA
@@ -66,11 +67,7 @@ BatchLengths lengths_of(const CascadeLevel& level) {
 // A refusal says of which level it is.
 template <class Call>
 auto at_level(std::size_t level, Call&& call) {
-  try {
-    return call();
-  } catch (const InputError& e) {
-    throw InputError("levels[" + std::to_string(level) + "]." + e.argument, e.value, e.rule, e.request);
-  }
+  return in_element("levels", static_cast<std::int64_t>(level), std::forward<Call>(call));
 }
 
 // What each level takes. Its session then knows the level's plan.

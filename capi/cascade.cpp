@@ -7,6 +7,7 @@
 #include "capi/arguments.hpp"
 #include "capi/errors.hpp"
 #include "capi/plan_json.hpp"
+#include "core/checks.hpp"
 
 using namespace flashladder;
 using namespace flashladder::capi;
@@ -20,27 +21,23 @@ struct fl_cascade {
 
 namespace {
 
-std::string at(const char* array, std::size_t i) { return std::string(array) + "[" + std::to_string(i) + "]"; }
-
 // Each of num_levels pointers, read by use(pointer, name).
 template <class Struct, class Use>
 void for_each_level(const Struct* const* levels, std::int32_t num_levels, Use&& use) {
   const auto all = array(levels, num_levels, "levels");
-  for (std::size_t l = 0; l < all.size(); ++l) use(all[l], at("levels", l));
+  for (std::size_t l = 0; l < all.size(); ++l) use(all[l], element("levels", static_cast<std::int64_t>(l)));
 }
 
 std::vector<api::CascadeLevel> levels_of(const fl_batch* const* levels, std::int32_t num_levels) {
   std::vector<api::CascadeLevel> made;
   for_each_level(levels, num_levels, [&](const fl_batch* level, const std::string& name) {
     const fl_batch given = read(level, name.c_str());
-    require_null(given.seq_lens, (name + ".seq_lens").c_str(), "must be NULL: a level has page lists");
-    require_null(given.page_ids, (name + ".page_ids").c_str(), "must be NULL: fl_cascade_run takes page ids");
-    try {
+    made.push_back(in_element("levels", std::ssize(made), [&]() -> api::CascadeLevel {
+      require_null(given.seq_lens, "seq_lens", "must be NULL: a level has page lists");
+      require_null(given.page_ids, "page_ids", "must be NULL: fl_cascade_run takes page ids");
       const api::BatchLengths lengths = lengths_of(given, {.decode = false});
-      made.push_back({lengths.qo_indptr, lengths.paged_kv_indptr, lengths.paged_kv_last_page_len});
-    } catch (const InputError& error) {
-      throw InputError(name + "." + error.argument, error.value, error.rule, error.request);
-    }
+      return {lengths.qo_indptr, lengths.paged_kv_indptr, lengths.paged_kv_last_page_len};
+    }));
   });
   return made;
 }
@@ -111,7 +108,9 @@ fl_status fl_cascade_run(fl_cascade* cascade, const fl_attention_arguments* argu
     const auto ids = array(page_ids, num_levels, "page_ids");
     const auto counts = array(num_page_ids, num_levels, "num_page_ids");
     std::vector<std::span<const std::int32_t>> levels;
-    for (std::size_t l = 0; l < ids.size(); ++l) levels.push_back(array(ids[l], counts[l], at("page_ids", l).c_str()));
+    for (std::size_t l = 0; l < ids.size(); ++l) {
+      levels.push_back(array(ids[l], counts[l], element("page_ids", static_cast<std::int64_t>(l)).c_str()));
+    }
     const api::AttentionArguments a = arguments_of(given, c.num_qo_heads);
     c.attention.run(a.q, paged_cache_of(given.kv), levels, a.output, stream, a.sinks);
   });

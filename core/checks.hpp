@@ -17,6 +17,16 @@ inline constexpr std::int64_t any_size = -1;
 // "positions[3]": which element of an argument is wrong.
 std::string element(const char* argument, std::int64_t index);
 
+// What call() refuses is said of a part of that element: "levels[1].qo_indptr".
+template <class Call>
+auto in_element(const char* argument, std::int64_t index, Call&& call) {
+  try {
+    return call();
+  } catch (const InputError& e) {
+    throw InputError(element(argument, index) + "." + e.argument, e.value, e.rule, e.request);
+  }
+}
+
 // The message's words are put together only where it is refused: index arrays are checked in every step of a model.
 inline void require_element(bool ok, const char* argument, std::int64_t index, std::int64_t value, const char* rule,
                             int request = -1) {
