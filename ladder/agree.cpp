@@ -42,7 +42,7 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings, co
 }
 
 Comparison agree(const Case& c, const RunResult& rung, const RunResult* below, const Oracle& oracle) {
-  Comparison worst = compare(c, rung.o, rung.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  Comparison worst = compare(c, rung.o, rung.lse_log2, oracle);
   if (below != nullptr) {
     const std::vector<double> o(below->o.begin(), below->o.end()), lse(below->lse_log2.begin(), below->lse_log2.end());
     const Comparison neighbour = compare(c, rung.o, rung.lse_log2, o, lse, oracle.tolerance, 2);

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "ladder/cases/case.hpp"
+#include "ladder/compare.hpp"
 #include "ladder/tolerance.hpp"
 
 namespace flashladder::ladder {
@@ -22,5 +24,10 @@ using HeadFilter = std::function<bool(std::int32_t request, std::int32_t qo_head
 
 // rounding: of the rung whose tolerances these are. Without a filter: all heads. Uses all cores where the case is large.
 Oracle make_oracle(const Case& c, Rounding rounding = {}, const HeadFilter& wanted = {});
+
+inline Comparison compare(const Case& c, std::span<const float> got_o, std::span<const float> got_lse,
+                          const Oracle& oracle) {
+  return compare(c, got_o, got_lse, oracle.o, oracle.lse_log2, oracle.tolerance);
+}
 
 }  // namespace flashladder::ladder

@@ -35,7 +35,7 @@ void check_case(const CaseSpec& spec) {
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c);
   const Result exact = by_batch_attention(c, DType::f32);
-  const Comparison comparison = compare(c, exact.o, exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  const Comparison comparison = compare(c, exact.o, exact.lse_log2, oracle);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
   CHECK(exact == by_page_lists(c, DType::f32));
 }
@@ -195,7 +195,7 @@ TEST_CASE("BatchAttentionWithAttentionSink has the sink of each query head, and 
     });
     CHECK(result == by_batch_attention(c, DType::f32));  // with config.logits.sinks
     const Oracle oracle = make_oracle(c);
-    const Comparison comparison = compare(c, result.o, result.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+    const Comparison comparison = compare(c, result.o, result.lse_log2, oracle);
     CHECK_MESSAGE(comparison.ok(), comparison.message());
     const auto without = [&] {
       written(c, DType::f32, [&](const AttentionOutput& out) { attention.run(c.q.view(), c.problem().kv, {}, out); });

@@ -34,7 +34,7 @@ Result by_cascade(const CascadeCase& given, DType o_dtype) {
 
 Comparison against_oracle(const CascadeCase& given, const Result& result) {
   const Oracle oracle = make_oracle(given.c);
-  return compare(given.c, result.o, result.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  return compare(given.c, result.o, result.lse_log2, oracle);
 }
 
 void check_cascade(const CascadeCase& given) {
@@ -114,7 +114,7 @@ TEST_CASE("a cascade of two or three levels equals one flat attention") {
 }
 
 TEST_CASE("random cascades equal one flat attention") {
-  const int cases = options().cases > 0 ? options().cases : 60;
+  const int cases = options().cases_or(60);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   const DType dtypes[] = {DType::f32, DType::f16, DType::bf16};
   for (int i = 0; i < cases; ++i) check_cascade(random_cascade(options().seed + static_cast<std::uint64_t>(i), dtypes[i % 3]));

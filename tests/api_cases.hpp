@@ -19,6 +19,14 @@ inline api::AttentionConfig config_of(const ladder::CaseSpec& spec, Device devic
   return config;
 }
 
+// As a decode: one query each, no custom mask.
+inline ladder::CaseSpec one_query_each(ladder::CaseSpec spec) {
+  spec.qo_lens.assign(spec.kv_lens.size(), 1);
+  spec.custom_mask = ladder::CustomMask::none;
+  if (spec.params.mask == MaskMode::custom) spec.params.mask = MaskMode::none;
+  return spec;
+}
+
 // What a 16-bit o holds, if an f32 one holds `values`: each rounded once.
 inline std::vector<std::byte> rounded(const std::vector<float>& values, DType dtype) {
   std::vector<std::byte> bytes(values.size() * size_of(dtype));

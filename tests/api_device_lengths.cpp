@@ -16,13 +16,6 @@ using namespace flashladder::test;
 
 namespace {
 
-CaseSpec decode_without_mask(CaseSpec spec) {
-  spec.qo_lens.assign(spec.kv_lens.size(), 1);
-  spec.custom_mask = CustomMask::none;
-  if (spec.params.mask == MaskMode::custom) spec.params.mask = MaskMode::none;
-  return spec;
-}
-
 std::int32_t longest(const Case& c) {
   return c.spec.kv_lens.empty() ? 0 : *std::ranges::max_element(c.spec.kv_lens);
 }
@@ -31,7 +24,7 @@ std::int32_t longest(const Case& c) {
 
 TEST_CASE("lengths on the device give the bits of lengths on the host, in memory for the longest") {
   for (const CaseSpec& table_spec : case_table()) {
-    const Case c = draw_case(decode_without_mask(table_spec));
+    const Case c = draw_case(one_query_each(table_spec));
     INFO("case: ", c.spec.name);
     const Dense dense(c);
     const AttentionConfig config = prefill_config(c, DType::f32);

@@ -16,7 +16,7 @@ struct Workspace128 {
 };
 
 inline ladder::Comparison against(const ladder::Case& c, const Result& result, const ladder::Oracle& oracle) {
-  return compare(c, result.o, result.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  return compare(c, result.o, result.lse_log2, oracle);
 }
 
 inline void check_result(const ladder::Case& c, const Result& result) {

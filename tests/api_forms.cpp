@@ -55,10 +55,7 @@ TEST_CASE("equal lengths give equal plans, whatever holds the page ids") {
 
 TEST_CASE("decode takes block tables, in a graph's object too") {
   for (const CaseSpec& table_spec : case_table()) {
-    CaseSpec spec = table_spec;
-    spec.qo_lens.assign(spec.kv_lens.size(), 1);
-    spec.custom_mask = CustomMask::none;
-    if (spec.params.mask == MaskMode::custom) spec.params.mask = MaskMode::none;
+    const CaseSpec spec = one_query_each(table_spec);
     INFO("case: ", spec.name);
     const Case c = draw_case(spec);
     const Dense dense(c);

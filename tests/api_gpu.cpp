@@ -54,7 +54,7 @@ void check_decode(const CaseSpec& spec, SplitPolicy policy) {
     return result;
   };
   const Result exact = plan_and_run(DType::f32);
-  const Comparison comparison = compare(c, exact.floats(), exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  const Comparison comparison = compare(c, exact.floats(), exact.lse_log2, oracle);
   CHECK_MESSAGE(comparison.verdict() != Verdict::fail, comparison.message());
   const Result narrow = plan_and_run(spec.dtype);
   CHECK(narrow.o == rounded(exact.floats(), spec.dtype));
@@ -96,7 +96,7 @@ TEST_CASE("plan and run equal the oracle on the decode cases of the case table")
 }
 
 TEST_CASE("plan and run equal the oracle on random decode cases") {
-  const int cases = options().cases > 0 ? options().cases : 200;
+  const int cases = options().cases_or(200);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     check_decode(for_decode_class(random_decode(options().seed + static_cast<std::uint64_t>(i))), policies[i % 4]);

@@ -77,8 +77,7 @@ void check_cascade(const CascadeCase& given, SplitPolicy policy, Backend backend
        ", policy ", name_of(policy), "\n", MultiLevelCascadeAttention(levels_of(given), config, {}).explain());
   const Oracle oracle = make_oracle(given.c, loosest(spec));
   const Result exact = by_cascade(given, config);
-  const Comparison comparison =
-      compare(given.c, exact.floats(), exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  const Comparison comparison = compare(given.c, exact.floats(), exact.lse_log2, oracle);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
   config.o_dtype = spec.dtype;
   CHECK(by_cascade(given, config).o == rounded(exact.floats(), spec.dtype));
@@ -114,7 +113,7 @@ TEST_CASE("a cascade on the GPU equals one flat attention") {
 }
 
 TEST_CASE("random cascades on the GPU equal one flat attention") {
-  const int cases = options().cases > 0 ? options().cases : 60;
+  const int cases = options().cases_or(60);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const auto seed = options().seed + static_cast<std::uint64_t>(i);
@@ -273,8 +272,7 @@ TEST_CASE("a cascade whose pages may be copied plans in the least memory too") {
     const bool copied = cascade.explain().find("level 0: fa3") != std::string::npos;
     CHECK(copied == (device == bytes.device));
     const Result result = on_gpu.output.result(nullptr);
-    const Comparison comparison =
-        compare(given.c, result.floats(), result.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+    const Comparison comparison = compare(given.c, result.floats(), result.lse_log2, oracle);
     CHECK_MESSAGE(comparison.ok(), comparison.message());
   }
 }

@@ -84,8 +84,7 @@ void check_mixed(const Case& c, SplitPolicy policy, std::int32_t num_sms, bool p
   const AttentionConfig config = mixed_config(c, DType::f32, policy, num_sms);
   const Ran exact = run(c, config);
   CHECK_MESSAGE(is_p12(exact.why) == (p12 && hopper()), exact.why);
-  const Comparison comparison =
-      compare(c, exact.result.floats(), exact.result.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  const Comparison comparison = compare(c, exact.result.floats(), exact.result.lse_log2, oracle);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
   CHECK((run(c, config).result == exact.result));
   const Ran narrow = run(c, mixed_config(c, c.spec.dtype, policy, num_sms));

@@ -74,7 +74,7 @@ void check_prefill(const Case& c, SplitPolicy policy, Backend backend) {
   INFO("case: ", spec.name, " (seed ", spec.seed, "), backend ", name_of(backend));
   const Oracle oracle = make_oracle(c, rung_behind(prefill_config(c, DType::f32, policy, backend), spec).rounding(spec));
   const Result exact = prefill(c, DType::f32, policy, backend);
-  const Comparison comparison = compare(c, exact.floats(), exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  const Comparison comparison = compare(c, exact.floats(), exact.lse_log2, oracle);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
   if (spec.dtype == DType::f32) return;
   CHECK(prefill(c, spec.dtype, policy, backend).o == rounded(exact.floats(), spec.dtype));
@@ -99,7 +99,7 @@ TEST_CASE("prefill on the GPU equals the oracle on the case table") {
 }
 
 TEST_CASE("prefill on the GPU equals the oracle on random cases") {
-  const int cases = options().cases > 0 ? options().cases : 100;
+  const int cases = options().cases_or(100);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const auto seed = options().seed + static_cast<std::uint64_t>(i);

@@ -51,7 +51,7 @@ void check_prefill(const CaseSpec& spec) {
   const Case c = draw_case(spec);
   const Oracle oracle = make_oracle(c);
   const Result exact = by_page_lists(c, DType::f32);
-  const Comparison comparison = compare(c, exact.o, exact.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+  const Comparison comparison = compare(c, exact.o, exact.lse_log2, oracle);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
   CHECK(by_block_table(c, DType::f32) == exact);
   CHECK(by_tokens(c, DType::f32, false) == exact);
@@ -69,7 +69,7 @@ TEST_CASE("prefill equals the oracle on the case table and all forms of a cache 
 }
 
 TEST_CASE("prefill equals the oracle on random cases and all forms of a cache give the same bits") {
-  const int cases = options().cases > 0 ? options().cases : 60;
+  const int cases = options().cases_or(60);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) check_prefill(random_spec(options().seed + static_cast<std::uint64_t>(i)));
 }
@@ -81,7 +81,7 @@ TEST_CASE("single_prefill_with_kv_cache equals the oracle") {
     const Case c = draw_case(spec);
     const Oracle oracle = make_oracle(c);
     const Result result = by_tokens(c, DType::f32, true);
-    const Comparison comparison = compare(c, result.o, result.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance);
+    const Comparison comparison = compare(c, result.o, result.lse_log2, oracle);
     CHECK_MESSAGE(comparison.ok(), comparison.message());
   }
 }

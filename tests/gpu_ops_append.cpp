@@ -198,7 +198,7 @@ TEST_CASE("append with RoPE on the GPU: the same bits as RoPE and then the appen
 }
 
 TEST_CASE("append on the GPU: random cases") {
-  const int cases = test::options().cases > 0 ? test::options().cases : 60;
+  const int cases = test::options().cases_or(60);
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const std::uint64_t seed = test::options().seed + i;

@@ -110,7 +110,7 @@ TEST_CASE("layernorm on the GPU: a row of equal elements is beta in every bit, w
 }
 
 TEST_CASE("layernorm on the GPU: random shapes") {
-  const int cases = test::options().cases > 0 ? test::options().cases : 60;
+  const int cases = test::options().cases_or(60);
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const std::uint64_t seed = test::options().seed + i;

@@ -262,7 +262,7 @@ TEST_CASE("merges on the GPU: states of any lse") {
 }
 
 TEST_CASE("merges on the GPU: random cases") {
-  const int cases = test::options().cases > 0 ? test::options().cases : 40;
+  const int cases = test::options().cases_or(40);
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const std::uint64_t seed = test::options().seed + i;

@@ -181,7 +181,7 @@ TEST_CASE("norms on the GPU: a weight of -0 keeps its sign, and with Gemma's it 
 }
 
 TEST_CASE("norms on the GPU: random shapes") {
-  const int cases = test::options().cases > 0 ? test::options().cases : 100;
+  const int cases = test::options().cases_or(100);
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const std::uint64_t seed = test::options().seed + i;

@@ -146,7 +146,7 @@ TEST_CASE("RoPE on the GPU: Llama 3.1's angles, and a call without them in betwe
 }
 
 TEST_CASE("RoPE on the GPU: random shapes") {
-  const int cases = test::options().cases > 0 ? test::options().cases : 60;
+  const int cases = test::options().cases_or(60);
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     const std::uint64_t seed = test::options().seed + i;

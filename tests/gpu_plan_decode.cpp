@@ -22,7 +22,7 @@ std::string planned_difference(const PlannedLengths& batch) {
 }  // namespace
 
 TEST_CASE("the plan that the GPU makes is the host's in every record, on random batches") {
-  const int cases = options().cases > 0 ? options().cases : 3000;
+  const int cases = options().cases_or(3000);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   std::size_t cut = 0, grouped = 0, balanced = 0, several_heads = 0;
   for (int i = 0; i < cases; ++i) {

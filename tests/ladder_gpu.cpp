@@ -131,7 +131,7 @@ TEST_CASE("every GPU rung runs on one of four small cases") {
 }
 
 TEST_CASE("every GPU rung equals the rung below on random cases") {
-  const int cases = test::options().cases > 0 ? test::options().cases : 400;
+  const int cases = test::options().cases_or(400);
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);
   check_all(cases, [](int i) {
     // Most plans are for a GPU smaller than this one: then a CTA's queue has several items, though the case is small.

@@ -8,6 +8,8 @@ namespace flashladder::test {
 struct Options {
   std::uint64_t seed = 0;  // chosen anew each run unless given; failures print it
   int cases = 0;           // 0: the suite's own number
+
+  int cases_or(int usual) const { return cases > 0 ? cases : usual; }
 };
 const Options& options();
 

@@ -58,7 +58,7 @@ bool same_result(const RunResult& got, const RunResult& known, const Case& c, co
 
 bool is_right(const RunResult& result, const Case& c, const Oracle& oracle) {
   return result.guards_intact &&
-         compare(c, result.o, result.lse_log2, oracle.o, oracle.lse_log2, oracle.tolerance).verdict() != Verdict::fail;
+         compare(c, result.o, result.lse_log2, oracle).verdict() != Verdict::fail;
 }
 
 }  // namespace
