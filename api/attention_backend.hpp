@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "api/attention_config.hpp"
 #include "api/page_use.hpp"
 #include "core/attention_problem.hpp"
+#include "core/page_table.hpp"
 #include "core/plan.hpp"
 #include "core/range.hpp"
 #include "planner/plan_inputs.hpp"
@@ -32,6 +34,15 @@ struct BatchLengths {
   std::size_t batch() const {
     if (block_table) return block_table->seq_lens.size();
     return kv_indptr.empty() ? paged_kv_last_page_len.size() : kv_indptr.size() - 1;
+  }
+  // Lengths of page lists or of a block table, without page ids.
+  PageTable table(std::int32_t page_size) const {
+    const auto requests = static_cast<std::int32_t>(batch());
+    if (block_table) {
+      return flashladder::block_table(nullptr, block_table->seq_lens.data(), block_table->max_pages, page_size, requests);
+    }
+    return {.indptr = paged_kv_indptr.data(), .last_page_len = paged_kv_last_page_len.data(), .page_size = page_size,
+            .num_requests = requests};
   }
   std::int64_t page_entries() const {  // that page ids must have; not known of page lists on the device
     if (block_table) return static_cast<std::int64_t>(batch()) * block_table->max_pages;
@@ -96,6 +107,9 @@ struct BatchSize {
 
   std::int64_t with_queries() const { return nnz_qo > 0 ? std::min(nnz_qo, batch) : batch; }  // requests, at most
 };
+
+// Where the memory begins that a planner on the device wants behind so many bytes of workspace.
+constexpr std::size_t planner_at(std::size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 // For AttentionProblem, whose q is only read.
 inline Tensor without_const(const ConstTensor& t) {

@@ -46,12 +46,8 @@ void validate_device_lengths(const BatchLengths& lengths, const AttentionConfig&
 
 // The CPU's, which are in host memory.
 void require_short(const BatchLengths& lengths, std::int32_t page_size) {
-  const auto batch = static_cast<std::int32_t>(lengths.batch());
-  const auto& dense = lengths.block_table;
-  const PageTable table = dense ? block_table(nullptr, dense->seq_lens.data(), dense->max_pages, page_size, batch)
-                                : PageTable{.indptr = lengths.paged_kv_indptr.data(),
-                                            .last_page_len = lengths.paged_kv_last_page_len.data(), .page_size = page_size};
-  for (std::int32_t b = 0; b < batch; ++b) {
+  const PageTable table = lengths.table(page_size);
+  for (std::int32_t b = 0; b < table.num_requests; ++b) {
     if (table.length(b) > *lengths.max_seq_len) {
       refuse("kv_len", table.length(b), "must be at most max_seq_len (" + std::to_string(*lengths.max_seq_len) + ")", b);
     }
@@ -72,7 +68,7 @@ AttentionSession::DeviceWork AttentionSession::work_of(const BatchLengths& lengt
           "of a batch of max_seq_len keys a request must be at most 2^31 - 1");
   work.bytes.device = backend_->bytes(work.sizes, work.machine).device;
   if (const std::size_t planner = backend_->planner_bytes(lengths, work.sizes, work.machine, work.inputs); planner > 0) {
-    work.bytes.device = (work.bytes.device + 15) / 16 * 16 + planner;
+    work.bytes.device = planner_at(work.bytes.device) + planner;
   }
   work.bytes.least_device = work.bytes.device;
   return work;

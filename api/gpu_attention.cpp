@@ -73,7 +73,7 @@ class GpuAttention final : public AttentionBackend {
   }
 
   void require_plannable(Stream stream) const override {
-    require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
+    require_own_gpu();
     require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: plan() before each replay");
     require_not_captured();
   }
@@ -114,7 +114,7 @@ class GpuAttention final : public AttentionBackend {
   }
   void plan_on_device(const BatchLengths& lengths, const Sizes& sizes, const AttentionMachine& machine,
                       const planner::PlanInputs& inputs, Stream stream) override {
-    require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
+    require_own_gpu();
     require_not_captured();
     shape_ = shape_for(sizes, machine);
     at_ = layout(sizes, machine);
@@ -124,7 +124,7 @@ class GpuAttention final : public AttentionBackend {
     planned_in_ = capture_of(stream), just_planned_ = true;
     if (lengths.batch() == 0) return;
     std::byte* device = workspace_.device.data();
-    gpu::plan_decode(decode_plan_params(inputs, lengths, shape_, device), device + (at_.end + 15) / 16 * 16,
+    gpu::plan_decode(decode_plan_params(inputs, lengths, shape_, device), device + planner_at(at_.end),
                      cuda_stream(stream), config_.execution.enable_pdl);
   }
 
@@ -135,7 +135,7 @@ class GpuAttention final : public AttentionBackend {
             "must be the one that plan() was called with, or be capturing");
     require(planned_in_ == 0 || planned_in_ == capture, "run()", "",
             "must be captured together with plan(), which was captured and has not run yet; or plan() again");
-    require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
+    require_own_gpu();
     if (batch.plan.batch == 0 && !kind_.for_graphs) return;
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + at_.indices);
@@ -157,6 +157,9 @@ class GpuAttention final : public AttentionBackend {
   }
 
  private:
+  void require_own_gpu() const {
+    require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
+  }
   void require_not_captured() const {
     require(!captured_, "plan()", "",
             "would change what a graph replays: the CUDAGraph classes are made for it");

@@ -18,14 +18,8 @@ std::int32_t whole(double keys) {
 
 gpu::DecodePlanParams decode_plan_params(const planner::PlanInputs& in, const BatchLengths& lengths,
                                          const gpu::PackedShape& shape, std::byte* packed) {
-  const auto batch = static_cast<std::int32_t>(lengths.batch());
-  const auto& dense = lengths.block_table;
-  const PageTable table = dense ? block_table(nullptr, dense->seq_lens.data(), dense->max_pages, in.page_size, batch)
-                                : PageTable{.indptr = lengths.paged_kv_indptr.data(),
-                                            .last_page_len = lengths.paged_kv_last_page_len.data(),
-                                            .page_size = in.page_size, .num_requests = batch};
   const gpu::DecodePlanParams params{
-      .table = table, .most_keys = lengths.max_seq_len.value_or(0), .num_kv_heads = in.num_kv_heads,
+      .table = lengths.table(in.page_size), .most_keys = lengths.max_seq_len.value_or(0), .num_kv_heads = in.num_kv_heads,
       .group_size = in.group_size(), .query_tile = in.tile_rows(), .window_left = in.window_left,
       .balanced = in.policy == SplitPolicy::balanced, .chunk = in.policy == SplitPolicy::fixed ? in.chunk_size : 0,
       .chunk_align = in.chunk_align, .per_item = whole(in.cost.per_item), .per_many = whole(in.cost.per_many),
