@@ -66,6 +66,7 @@ struct AttentionArguments {
   AttentionOutput output;
   std::span<const float> sinks;
   std::span<const std::uint8_t> custom_mask{};
+  KvScales scales{};
 };
 
 // Every request is cut as if it were alone. Then its bits do not depend on its neighbours, if the kernel does not either.

@@ -242,6 +242,7 @@ gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const Atten
   problem.q = without_const(a.q);
   problem.kv = a.kv;
   problem.sinks = a.sinks;
+  problem.scales = a.scales;
   problem.custom_mask = a.custom_mask;
   gpu::AttentionCall call = gpu::attention_call(problem, a.output);
   call.kv.pages.indices = page_ids;  // where each request's begin is in the packed plan

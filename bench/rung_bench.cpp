@@ -51,7 +51,7 @@ std::vector<RungTiming> time_rungs(const Case& c, std::span<const Rung* const> r
 Measurement cpu_line(const CaseSpec& s, const std::string& backend, double ms, int threads) {
   const AttentionParams& p = s.params;
   const double dims = p.head_dim_qk + p.head_dim_vo;
-  const double bytes = static_cast<double>(s.total_kv()) * p.num_kv_heads * dims * static_cast<double>(size_of(s.dtype));
+  const double bytes = static_cast<double>(s.total_kv()) * p.num_kv_heads * dims * static_cast<double>(size_of(s.cache_dtype()));
   const double flops = 2 * static_cast<double>(s.visible_pairs()) * dims * p.num_qo_heads;
   const std::string pages = std::string(", ") + name_of(s.kv_layout) + " p" + std::to_string(s.page_size);
   Measurement m{.family = "cpu", .work = cpu_case_string(s), .backend = backend + pages, .us = ms * 1e3,
