@@ -141,6 +141,7 @@ class GpuAttention final : public AttentionBackend {
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + at_.indices);
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
+    require_scales(kernel_, config_, a.scales);
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     // A kernel reads its plan before it waits for the one before: not while that one makes the plan.
     call.programmatic = config_.execution.enable_pdl && !just_planned_;

@@ -101,10 +101,10 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
   const AttentionParams behind = gpu::behind_rotation(params);
   const bool copied = rotates || widens(config);
   const std::string of_copy = rotates ? ", on copies of q and K that are rotated first: pos_encoding_mode ROPE_LLAMA"
-                              : copied ? ", on a copy of K and V in q's dtype: an 8-bit cache" : "";
+                              : copied ? ", on a copy of K and V in q's dtype: an fp8 cache" : "";
   const auto choice = [&](GpuKernel kernel, const std::string& why) {
-    return GpuChoice{.kernel = kernel, .why = why, .copies = copied ? PageCopies::always : PageCopies::never, .why_copied = why,
-                     .rotates = rotates};
+    return GpuChoice{.kernel = kernel, .why = why, .copies = copied ? PageCopies::always : PageCopies::never,
+                     .why_copied = why, .rotates = rotates};
   };
   const std::string no_fa3 = why_not_fa3(config, behind);
   require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
@@ -233,6 +233,14 @@ void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::
   if (kernel == GpuKernel::p1) return gpu::p1::attend(call, capacity, packed, partials, cuda_stream(stream));
   if (kernel == GpuKernel::p5) return gpu::p5::attend(call, capacity, packed, partials, cuda_stream(stream));
   gpu::p11::attend(call, capacity, packed, partials, cuda_stream(stream));
+}
+
+void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvScales& scales) {
+  if (scales.k_per_head.empty() || kernel == GpuKernel::p1) return;
+  const gpu::AttentionDTypes dtypes{.q = config.dtype_of_q(), .kv = config.cache.dtype, .k_per_head = true};
+  const bool decode = kernel == GpuKernel::d6 || kernel == GpuKernel::d7;
+  const std::string reason = decode ? gpu::d6::why_not(config.params(), dtypes) : gpu::p11::why_not(config.params(), dtypes);
+  require(reason.empty(), "k_scale_per_head size", scales.k_per_head.size(), ("can't be taken on the GPU: " + reason).c_str());
 }
 
 gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const AttentionArguments& a,

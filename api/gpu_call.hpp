@@ -67,6 +67,9 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, co
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream);
 
+// InputError if the kernel, on what a copy has made of the cache, doesn't take such scales.
+void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvScales& scales);
+
 // page_ids: on the device; nullptr: identity pages. The arguments have been checked.
 gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const AttentionArguments& arguments,
                                       const std::int32_t* page_ids);

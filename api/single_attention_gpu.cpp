@@ -73,6 +73,7 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   // From pageable memory: the call returns when the driver has taken its own copy (CUDA Runtime API, "API synchronization
   // behavior"), so that the next call may pack again.
   gpu::check(cudaMemcpyAsync(memory.data(), packed.data(), packed.size(), cudaMemcpyHostToDevice, cuda_stream(stream)));
+  require_scales(kernel, config, arguments.scales);
   gpu::AttentionCall call = gpu_attention_call(params, arguments, nullptr);
   call.programmatic = config.execution.enable_pdl;
   if (copied) {

@@ -65,8 +65,7 @@ std::string why_no_mixed_dtypes(AttentionDTypes dtypes) {
 
 std::string why_not_any_dtypes(AttentionDTypes dtypes) {
   if (!is_attention_dtype(dtypes.q)) return std::string("dtype ") + name_of(dtypes.q) + " is none of f32, f16, bf16";
-  const bool narrow = dtypes.kv == DType::f8_e4m3 || dtypes.kv == DType::f8_e5m2;
-  if (dtypes.q == dtypes.kv || (narrow && dtypes.q != DType::f32)) return "";
+  if (dtypes.q == dtypes.kv || is_fp8(dtypes.kv)) return "";
   return std::string("kv dtype ") + name_of(dtypes.kv) + " is not taken beside q dtype " + name_of(dtypes.q);
 }
 

@@ -67,7 +67,7 @@ struct AttentionDTypes {
 };
 // "" unless K and V have another dtype than q, or there are scales of K per head: for kernels that take neither.
 std::string why_no_mixed_dtypes(AttentionDTypes dtypes);
-// "" if the rungs that take everything take this: K and V of q's dtype, or in 8 bits beside 16-bit q.
+// "" if the rungs that take everything take this: K and V of q's dtype, or of fp8.
 std::string why_not_any_dtypes(AttentionDTypes dtypes);
 
 // "" unless ROPE_LLAMA asks for more pairs of features than the rungs with RoPE have room for.

@@ -19,7 +19,7 @@ template <class F>
 void with_elements(const AttentionCall& call, F&& f) {
   const std::string reason = why_not_any_dtypes({call.dtype, call.kv_dtype});
   require(reason.empty(), "dtype", name_of(call.dtype), reason.c_str());
-  if (call.dtype == DType::f32) return f.template operator()<float, float>();
+  if (call.dtype == DType::f32) return with_stored<float>(call, f);
   if (call.dtype == DType::f16) return with_stored<Half>(call, f);
   with_stored<BFloat16>(call, f);
 }
