@@ -27,20 +27,25 @@ __device__ inline std::uint32_t address(const unsigned char* shared) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-// What is there for a warp group: part of a tile. by_threads: copied past the copy engine, and to be shown to wgmma.
-__device__ inline void wait_for(Shared& shared, const RingSlot<stages>& at, Part part, bool by_threads) {
-  shared.barriers.full[at.stage][part].wait(at.parity);
-  if (by_threads) fence_proxy_async();
+// Waits for a part of a tile; must_wait() is called before, if it is not there yet.
+template <class MustWait>
+__device__ void wait_for(const Shared& shared, const RingSlot<stages>& at, Part part, const MustWait& must_wait) {
+  const Mbarrier& full = shared.barriers.full[at.stage][part];
+  if (full.ended(at.parity)) return;
+  must_wait();
+  full.wait(at.parity);
 }
 
-// s [64 rows, keys] = Q K^T, not awaited: part by part, as they come.
-template <class Element>
-__device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlot<stages>& at, bool by_threads) {
+// s [64 rows, keys] = Q K^T, not awaited: part by part, as they come. by_threads: copied past the copy engine; then wgmma is
+// shown the whole tile, by one fence.
+template <class Element, class MustWait>
+__device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlot<stages>& at, bool by_threads,
+                             const MustWait& must_wait) {
   constexpr int step_bytes = 32;
   Tile& tile = shared.tiles[at.stage];
   const std::uint64_t q = wgmma_operand(address(shared.q[0]), 0, atom_bytes);
   const auto multiply = [&](Part part, int first_panel, int panels) {
-    wait_for(shared, at, part, by_threads);
+    wait_for(shared, at, part, must_wait);
     wgmma_fence();
     const int atoms = part == rope ? 1 : half_atoms;
     const std::uint64_t k = wgmma_operand(address(tile.of(part)), 0, atom_bytes * atoms);
@@ -51,6 +56,10 @@ __device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlo
           further(k, step / 4 * atom_bytes + step % 4 * step_bytes), part != rope || step > 0);
     }
   };
+  if (by_threads) {
+    for (const int part : {rope, left, right}) wait_for(shared, at, static_cast<Part>(part), must_wait);
+    fence_proxy_async();
+  }
   multiply(rope, rope_panel, 1);
   multiply(left, 0, half_atoms);
   multiply(right, half_atoms, half_atoms);
@@ -140,7 +149,7 @@ __device__ void compute_left(Shared& shared, const Queries& queries, const Laten
       seen.mask(s, tiles, n);
     };
     const RingSlot<stages> first(tile++);
-    start_scores<Element>(s, shared, first, by_threads);
+    start_scores<Element>(s, shared, first, by_threads, [] {});
     wgmma_wait<0>();
     have_scores(first, tiles.count - 1);
     StaleSoftmax softmax;
@@ -151,16 +160,21 @@ __device__ void compute_left(Shared& shared, const Queries& queries, const Laten
       const RingSlot<stages> before(tile - 1), at(tile++);
       start_output<Element>(o, p, shared.tiles[before.stage].half[left], n + 2 == tiles.count);
       const bool late = !barriers.full[at.stage][left].ended(at.parity);
+      bool given = false;
+      const auto give_turn = [&] {
+        if (!given) release(barriers.b_turn);
+        given = true;
+      };
       if (late) {  // what is to be freed is freed now, and nothing waits for the tile but its own scores
-        release(barriers.b_turn);
+        give_turn();
         wgmma_wait<0>();
         release(barriers.empty[before.stage][left]);
       }
-      start_scores<Element>(s, shared, at, by_threads);
+      start_scores<Element>(s, shared, at, by_threads, give_turn);
       wgmma_wait<1>();
       if (!late) release(barriers.empty[before.stage][left]);
       wgmma_wait<0>();
-      if (!late) release(barriers.b_turn);
+      give_turn();
       have_scores(at, n);
       softmax.absorb<Element, keys>(s, scale, p, o, [](float) {}, [](float) {});
       send(shared, message, p, {softmax.reference[0], softmax.reference[1]});
@@ -224,7 +238,8 @@ __device__ void compute_right(Shared& shared, const Queries& queries, const Late
       else mine.follow(reference, o);
       const RingSlot<stages> at(tile++);
       unsigned char* half = shared.tiles[at.stage].half[right];
-      wait_for(shared, at, right, by_threads);
+      barriers.full[at.stage][right].wait(at.parity);
+      if (by_threads) fence_proxy_async();
       if (first) clear_unused(half, tiles.first_key(n), item.request.kv_len, 2);
       start_output<Element>(o, p, half, first);
       wgmma_wait<0>();

@@ -11,6 +11,7 @@
 #include "gpu/prefill/hopper_group.cuh"
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/ptx/cp_async_arrive.cuh"
+#include "gpu/ptx/prefetch.cuh"
 #include "gpu/ptx/tma.cuh"
 #include "gpu/warp.cuh"
 
@@ -69,104 +70,126 @@ __device__ void copy_queries(const Queries& queries, const PackedItem& item, Sha
   }
 }
 
-// This lane's box of a tile that begins at `token`: {group of 8 tokens, page}. Boxes that begin at `end` or behind are not
+// This lane's box of a tile that begins at `token`: a group of 8 tokens of a page. Boxes that begin at `end` or behind are not
 // looked up: a page behind the last is all zeros. (Unsigned: what lies behind the last of 2^31 - 1 tokens must not wrap.)
-struct TileBox {
-  std::int32_t at = 0, page = -1;
-};
-__device__ inline TileBox locate_box(const Latent& kv, std::int32_t first_page, std::uint32_t token, std::uint32_t end) {
-  const std::uint32_t mine = threadIdx.x % 32 * kv.box_rows;
-  if (mine >= keys) return {};
-  const PageList& pages = kv.cache.pages;
-  if (token + mine >= end) return {0, pages.num_pages};
-  const auto at = static_cast<std::int32_t>(token + mine);
-  const std::int32_t logical = kv.by_page_size.quotient(at), position = first_page + logical;
-  return {(at - logical * pages.page_size) / 8, pages.indices ? pages.indices[position] : position};
-}
+struct BoxAt {
+  static constexpr int ahead = 2;  // tiles
+  std::int32_t group = 0, page = -1;
 
-// One warp: the tile's parts, each as soon as what lay there has been read.
-__device__ inline void copy_boxes(const Latent& kv, const TileBox& box, Shared& shared, const RingSlot<stages>& at) {
-  const int lane = threadIdx.x % 32;
-  const auto copy = [&](Part part) {
-    Mbarrier& full = shared.barriers.full[at.stage][part];
-    shared.barriers.empty[at.stage][part].wait(at.parity ^ 1);
-    if (lane == 0) full.arrive_expecting(bytes_of(part));
-    __syncwarp();  // announced before asked for
-    if (box.page < 0) return;
-    unsigned char* to = shared.tiles[at.stage].of(part) + lane * kv.box_rows * (bytes_of(part) / keys);
-    copy_box(part == rope ? kv.kpe : kv.ckv, to, full, kv.policy, {0, 0, part == right ? half_atoms : 0, box.at, box.page});
-  };
-  copy(rope), copy(left), copy(right);
-}
-
-// Where this lane's token of the tile lies, 16 tokens a warp; not to be used where there is none.
-struct TokenAt {
-  std::int64_t ckv = 0, kpe = 0;
-};
-__device__ inline TokenAt locate_token(const LatentPages& kv, std::int32_t first_page, std::uint32_t token,
-                                       std::uint32_t end) {
-  const std::uint32_t mine = token + threadIdx.x / 32 * 16 + threadIdx.x % 16;
-  if (mine >= end) return {};
-  const KvSlot slot = kv.pages.locate_from(first_page, static_cast<std::int32_t>(mine));
-  return {slot.page * kv.ckv_page + slot.entry * kv.ckv_entry, slot.page * kv.kpe_page + slot.entry * kv.kpe_entry};
-}
-
-// All threads: the same tile, 16 tokens a warp, those from number `tokens` on as zeros.
-template <class Element>
-__device__ void copy_tokens(const LatentPages& kv, const TokenAt& where, std::int32_t tokens, Shared& shared,
-                            const RingSlot<stages>& at) {
-  const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * 16;
-  Tile& tile = shared.tiles[at.stage];
-  shared.barriers.empty[at.stage][rope].wait(at.parity ^ 1);
-#pragma unroll
-  for (int i = lane / 8; i < 16; i += 4) {
-    const auto* from = static_cast<const Element*>(kv.kpe) + __shfl_sync(all_lanes, where.kpe, i);
-    cp_async_16(tile.rope + chunk_at(first + i, lane % 8, 1), from + lane % 8 * 8, first + i < tokens);
+  BoxAt() = default;
+  __device__ BoxAt(const Latent& kv, std::int32_t first_page, std::uint32_t token, std::uint32_t end) {
+    const PageList& pages = kv.cache.pages;
+    const std::uint32_t mine = threadIdx.x % 32 * kv.box_rows;
+    if (mine >= keys) return;
+    page = pages.num_pages;
+    if (token + mine >= end) return;
+    const auto at = static_cast<std::int32_t>(token + mine);
+    const std::int32_t logical = kv.by_page_size.quotient(at), position = first_page + logical;
+    group = (at - logical * pages.page_size) / 8, page = pages.indices ? pages.indices[position] : position;
   }
-  cp_async_arrive(shared.barriers.full[at.stage][rope]);
-  const auto copy = [&](Part part) {
-    shared.barriers.empty[at.stage][part].wait(at.parity ^ 1);
-    const auto* half = static_cast<const Element*>(kv.ckv) + part * half_features + lane * 8;
-#pragma unroll 4
-    for (int i = 0; i < 16; ++i) {
-      const Element* from = half + __shfl_sync(all_lanes, where.ckv, i);
-      cp_async_16(tile.half[part] + chunk_at(first + i, lane, half_atoms), from, first + i < tokens);
-    }
-    cp_async_arrive(shared.barriers.full[at.stage][part]);
-  };
-  copy(left), copy(right);
-}
+  template <class Element>
+  __device__ void prefetch(const Latent& kv) const {
+    if (page < 0 || page == kv.cache.pages.num_pages) return;
+    prefetch_box(kv.ckv, {0, 0, 0, group, page});
+    prefetch_box(kv.ckv, {0, 0, half_atoms, group, page});
+    prefetch_box(kv.kpe, {0, 0, 0, group, page});
+  }
+  // One warp: the tile's parts, each as soon as what lay there has been read.
+  template <class Element>
+  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t) const {
+    const int lane = threadIdx.x % 32;
+    const auto copy_part = [&](Part part) {
+      Mbarrier& full = shared.barriers.full[at.stage][part];
+      shared.barriers.empty[at.stage][part].wait(at.parity ^ 1);
+      if (lane == 0) full.arrive_expecting(bytes_of(part));
+      __syncwarp();  // announced before asked for
+      if (page < 0) return;
+      unsigned char* to = shared.tiles[at.stage].of(part) + lane * kv.box_rows * (bytes_of(part) / keys);
+      copy_box(part == rope ? kv.kpe : kv.ckv, to, full, kv.policy, {0, 0, part == right ? half_atoms : 0, group, page});
+    };
+    copy_part(rope), copy_part(left), copy_part(right);
+  }
+};
 
-// The tiles of an item, from the last to the first; page ids are asked for a tile ahead.
-template <class Element>
-__device__ void copy_tiles(const Latent& kv, const PackedItem& item, Shared& shared, std::uint32_t& filled) {
+// Where this lane's token of a tile lies, 16 tokens a warp, and whether there is one.
+struct TokenAt {
+  static constexpr int ahead = 1;
+  std::int64_t ckv = 0, kpe = 0;
+  bool seen = false;
+
+  TokenAt() = default;
+  __device__ TokenAt(const Latent& latent, std::int32_t first_page, std::uint32_t token, std::uint32_t end) {
+    const LatentPages& kv = latent.cache;
+    token += threadIdx.x / 32 * 16 + threadIdx.x % 16;
+    seen = token < end;
+    if (!seen) return;
+    const KvSlot slot = kv.pages.locate_from(first_page, static_cast<std::int32_t>(token));
+    ckv = slot.page * kv.ckv_page + slot.entry * kv.ckv_entry, kpe = slot.page * kv.kpe_page + slot.entry * kv.kpe_entry;
+  }
+  template <class Element>
+  __device__ void prefetch(const Latent& kv) const {
+    if (!seen || threadIdx.x % 32 >= 16) return;
+    prefetch_l2(static_cast<const Element*>(kv.cache.ckv) + ckv, mla_ckv * sizeof(Element));
+    prefetch_l2(static_cast<const Element*>(kv.cache.kpe) + kpe, mla_kpe * sizeof(Element));
+  }
+  // All threads: the same tile; tokens from number `tokens` on become zeros.
+  template <class Element>
+  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t tokens) const {
+    const int lane = threadIdx.x % 32;
+    const unsigned first = threadIdx.x / 32 * 16;
+    Tile& tile = shared.tiles[at.stage];
+    Barriers& barriers = shared.barriers;
+    barriers.empty[at.stage][rope].wait(at.parity ^ 1);
+#pragma unroll
+    for (int i = lane / 8; i < 16; i += 4) {
+      const auto* from = static_cast<const Element*>(kv.cache.kpe) + __shfl_sync(all_lanes, kpe, i);
+      cp_async_16(tile.rope + chunk_at(first + i, lane % 8, 1), from + lane % 8 * 8, first + i < tokens);
+    }
+    cp_async_arrive(barriers.full[at.stage][rope]);
+    const auto copy_half = [&](Part part) {
+      barriers.empty[at.stage][part].wait(at.parity ^ 1);
+      const auto* half = static_cast<const Element*>(kv.cache.ckv) + part * half_features + lane * 8;
+#pragma unroll 4
+      for (int i = 0; i < 16; ++i) {
+        const Element* from = half + __shfl_sync(all_lanes, ckv, i);
+        cp_async_16(tile.half[part] + chunk_at(first + i, lane, half_atoms), from, first + i < tokens);
+      }
+      cp_async_arrive(barriers.full[at.stage][part]);
+    };
+    copy_half(left), copy_half(right);
+  }
+};
+
+// The tiles of an item, from the last to the first. Page ids are asked for ahead, the first of them before the queries are;
+// tiles are asked for from the L2 cache before there is room for them here. Where: BoxAt or TokenAt.
+template <class Element, class Where, class CopyQueries>
+__device__ void copy_tiles(const Latent& kv, const PackedItem& item, Shared& shared, std::uint32_t& filled,
+                           const CopyQueries& copy_queries) {
+  constexpr int ahead = Where::ahead;
   const KeyTiles<keys> tiles(item.keys, kv.first_key_mask);
   const std::int32_t first_page = item.first_page;
   const std::uint32_t end = item.keys.end;
-  if (kv.boxes()) {
-    if (threadIdx.x >= 32) return;
-    TileBox now = locate_box(kv, first_page, tiles.first_key(tiles.count - 1), end);
-    for (int n = tiles.count - 1; n >= 0; --n) {
-      const TileBox upcoming = n > 0 ? locate_box(kv, first_page, tiles.first_key(n - 1), end) : TileBox{};
-      copy_boxes(kv, now, shared, RingSlot<stages>(filled++));
-      now = upcoming;
-    }
-  } else {
-    TokenAt now = locate_token(kv.cache, first_page, tiles.first_key(tiles.count - 1), end);
-    for (int n = tiles.count - 1; n >= 0; --n) {
-      const TokenAt upcoming = n > 0 ? locate_token(kv.cache, first_page, tiles.first_key(n - 1), end) : TokenAt{};
-      const auto tokens = static_cast<std::int32_t>(min(end - tiles.first_key(n), std::uint32_t{keys}));
-      copy_tokens<Element>(kv.cache, now, end > tiles.first_key(n) ? tokens : 0, shared, RingSlot<stages>(filled++));
-      now = upcoming;
-    }
+  const auto locate = [&](int n) { return n < 0 ? Where{} : Where(kv, first_page, tiles.first_key(n), end); };
+  Where at[ahead + 1];  // tiles n, n - 1 ..
+#pragma unroll
+  for (int i = 0; i <= ahead; ++i) at[i] = locate(tiles.count - 1 - i);
+  copy_queries();
+  for (int n = tiles.count - 1; n >= 0; --n) {
+    const Where upcoming = locate(n - ahead - 1);
+    const std::uint32_t first_key = tiles.first_key(n);
+    at[ahead].template prefetch<Element>(kv);
+    at[0].template copy<Element>(kv, shared, RingSlot<stages>(filled++), end > first_key ? end - first_key : 0);
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) at[i] = at[i + 1];
+    at[ahead] = upcoming;
   }
 }
 
 template <class Element>
 __device__ void produce(Shared& shared, const Queries& queries, const Latent& kv, const PackedParams& plan, bool claimed) {
   Barriers& barriers = shared.barriers;
-  std::uint32_t filled = 0;  // tiles so far
   const bool first_warp = threadIdx.x < 32;
+  std::uint32_t filled = 0;         // tiles so far
   WorkStream works(plan, claimed);  // of the first warp
   if (first_warp) works.begin();
   for (std::uint32_t turn = 0;; ++turn) {
@@ -179,10 +202,18 @@ __device__ void produce(Shared& shared, const Queries& queries, const Latent& kv
       if (threadIdx.x == 0) barriers.q_full.arrive();
       return;
     }
-    copy_queries<Element>(queries, item, shared);
-    cp_async_arrive(barriers.q_full);
-    if (threadIdx.x == 0) barriers.q_full.arrive();  // the record, which this thread's barrier has made its own
-    copy_tiles<Element>(kv, item, shared, filled);
+    const auto start_queries = [&] {
+      copy_queries<Element>(queries, item, shared);
+      cp_async_arrive(barriers.q_full);
+      if (threadIdx.x == 0) barriers.q_full.arrive();  // the record, which this thread's barrier has made its own
+    };
+    if (!kv.boxes()) {
+      copy_tiles<Element, TokenAt>(kv, item, shared, filled, start_queries);
+    } else if (first_warp) {
+      copy_tiles<Element, BoxAt>(kv, item, shared, filled, start_queries);
+    } else {
+      start_queries();
+    }
   }
 }
 

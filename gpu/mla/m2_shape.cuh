@@ -21,9 +21,9 @@ namespace flashladder::gpu::m2 {
 
 inline constexpr int group_threads = 128, groups = 3, threads = groups * group_threads;
 inline constexpr int rows = 64, keys = 64, stages = 2;
-// Of a thread. All together are what the CTA was launched with, all that an SM has.
-inline constexpr int producer_registers = 80, consumer_registers = 216;
-static_assert(group_threads * (producer_registers + 2 * consumer_registers) <= 65536, "an SM's registers");
+// Of a thread. All together are no more than what the CTA is launched with: else who asks for more waits for ever.
+inline constexpr int launch_registers = 65536 / threads / 8 * 8, producer_registers = 72, consumer_registers = 216;
+static_assert(producer_registers + 2 * consumer_registers <= groups * launch_registers, "the CTA's registers");
 
 inline constexpr int atom_bytes = 1024, panel_bytes = rows * 128;  // 8 tokens x 64 features; 64 rows of q x 64 features
 inline constexpr int half_features = mla_ckv / 2, half_atoms = half_features / 64;
