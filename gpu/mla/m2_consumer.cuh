@@ -5,8 +5,9 @@
 //   A issues      S(n)  | ........... exponents | left(n)  | S(n + 1) | ........ exponents | ...
 //   B issues            | right(n - 1)          |          |          | right(n)           |
 //
-// B has the multiplication of tile n - 1 wait until A has S(n): it fills the time of A's exponents, of which there is only one
-// group. Where tiles come slowly, that would keep their memory from being filled again: then B does not wait (b_turn). What is
+// B has the multiplication of tile n - 1 wait until A has S(n): it fills the time of A's exponents, in which no other products
+// are there. Where tiles come slowly, that would keep their memory from being filled again: then B does not wait (b_turn).
+// That is so where a tile has not come when A wants it, and where the item's tiles come from memory for it alone. What is
 // added in which order does not depend on it.
 #pragma once
 
@@ -27,25 +28,20 @@ __device__ inline std::uint32_t address(const unsigned char* shared) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
 }
 
-// Waits for a part of a tile; must_wait() is called before, if it is not there yet.
-template <class MustWait>
-__device__ void wait_for(const Shared& shared, const RingSlot<stages>& at, Part part, const MustWait& must_wait) {
-  const Mbarrier& full = shared.barriers.full[at.stage][part];
-  if (full.ended(at.parity)) return;
-  must_wait();
-  full.wait(at.parity);
+// A tile that was copied past the copy engine is shown to wgmma as a whole: one fence.
+__device__ inline void wait_for_threads(Shared& shared, const RingSlot<stages>& at) {
+  for (const Mbarrier& part : shared.barriers.full[at.stage]) part.wait(at.parity);
+  fence_proxy_async();
 }
 
-// s [64 rows, keys] = Q K^T, not awaited: part by part, as they come. by_threads: copied past the copy engine; then wgmma is
-// shown the whole tile, by one fence.
-template <class Element, class MustWait>
-__device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlot<stages>& at, bool by_threads,
-                             const MustWait& must_wait) {
+// s [64 rows, keys] = Q K^T, not awaited: part by part, as the copy engine brings them.
+template <class Element>
+__device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlot<stages>& at, bool by_threads) {
   constexpr int step_bytes = 32;
   Tile& tile = shared.tiles[at.stage];
   const std::uint64_t q = wgmma_operand(address(shared.q[0]), 0, atom_bytes);
   const auto multiply = [&](Part part, int first_panel, int panels) {
-    wait_for(shared, at, part, must_wait);
+    if (!by_threads) shared.barriers.full[at.stage][part].wait(at.parity);
     wgmma_fence();
     const int atoms = part == rope ? 1 : half_atoms;
     const std::uint64_t k = wgmma_operand(address(tile.of(part)), 0, atom_bytes * atoms);
@@ -56,10 +52,7 @@ __device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlo
           further(k, step / 4 * atom_bytes + step % 4 * step_bytes), part != rope || step > 0);
     }
   };
-  if (by_threads) {
-    for (const int part : {rope, left, right}) wait_for(shared, at, static_cast<Part>(part), must_wait);
-    fence_proxy_async();
-  }
+  if (by_threads) wait_for_threads(shared, at);
   multiply(rope, rope_panel, 1);
   multiply(left, 0, half_atoms);
   multiply(right, half_atoms, half_atoms);
@@ -143,13 +136,14 @@ __device__ void compute_left(Shared& shared, const Queries& queries, const Laten
     if (item.rows.empty()) return;
     const KeyTiles<keys> tiles(item.keys, kv.first_key_mask);
     const SeenRows seen(rules, queries, item, tiles);
+    const bool alone = queries.alone(item);
     const auto have_scores = [&](const RingSlot<stages>& at, int n) {
       release(barriers.empty[at.stage][rope]);
       if (n == 0) release(barriers.q_empty);
       seen.mask(s, tiles, n);
     };
     const RingSlot<stages> first(tile++);
-    start_scores<Element>(s, shared, first, by_threads, [] {});
+    start_scores<Element>(s, shared, first, by_threads);
     wgmma_wait<0>();
     have_scores(first, tiles.count - 1);
     StaleSoftmax softmax;
@@ -159,22 +153,17 @@ __device__ void compute_left(Shared& shared, const Queries& queries, const Laten
     for (int n = tiles.count - 2; n >= 0; --n) {
       const RingSlot<stages> before(tile - 1), at(tile++);
       start_output<Element>(o, p, shared.tiles[before.stage].half[left], n + 2 == tiles.count);
-      const bool late = !barriers.full[at.stage][left].ended(at.parity);
-      bool given = false;
-      const auto give_turn = [&] {
-        if (!given) release(barriers.b_turn);
-        given = true;
-      };
+      const bool late = alone || !barriers.full[at.stage][left].ended(at.parity);
       if (late) {  // what is to be freed is freed now, and nothing waits for the tile but its own scores
-        give_turn();
+        release(barriers.b_turn);
         wgmma_wait<0>();
         release(barriers.empty[before.stage][left]);
       }
-      start_scores<Element>(s, shared, at, by_threads, give_turn);
+      start_scores<Element>(s, shared, at, by_threads);
       wgmma_wait<1>();
       if (!late) release(barriers.empty[before.stage][left]);
       wgmma_wait<0>();
-      give_turn();
+      if (!late) release(barriers.b_turn);
       have_scores(at, n);
       softmax.absorb<Element, keys>(s, scale, p, o, [](float) {}, [](float) {});
       send(shared, message, p, {softmax.reference[0], softmax.reference[1]});

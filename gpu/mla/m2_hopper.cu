@@ -80,10 +80,8 @@ bool in_boxes(const LatentPages& kv) {
          upwards(kv.kpe_page, kv.kpe_entry);
 }
 
-Latent latent(const MlaCall& call, bool shared_rows) {
-  const LatentPages& kv = call.kv;
-  Latent latent{.cache = kv, .by_page_size = Divisor(kv.pages.page_size),
-                .policy = shared_rows ? L2Policy::evict_last : L2Policy::evict_first};
+Latent latent(const LatentPages& kv) {
+  Latent latent{.cache = kv, .by_page_size = Divisor(kv.pages.page_size)};
   if (!in_boxes(kv)) return latent;
   latent.box_rows = rows_of_box(kv.pages.page_size);
   latent.first_key_mask = -latent.box_rows;
@@ -98,13 +96,12 @@ void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed,
   if (call.nnz_qo == 0) return;
   require_mla(call, capacity, rows);
   const PackedParams plan = packed_params(capacity, packed, partials, mla_ckv);
-  const std::int32_t heads = call.params.num_qo_heads;
-  const Queries queries{.rows = call.rows, .rotated = call.rotated, .by_heads = Divisor(heads)};
+  const Queries queries{.rows = call.rows, .rotated = call.rotated, .by_heads = Divisor(call.params.num_qo_heads)};
   const float scale = call.params.sm_scale * static_cast<float>(log2_e);
   const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared),
                           .programmatic = call.programmatic};
   const auto run = [&](auto* kernel) {
-    launch(kernel, shape, stream, queries, latent(call, heads > rows), key_rules(call.params), plan, scale, capacity.claimed);
+    launch(kernel, shape, stream, queries, latent(call.kv), key_rules(call.params), plan, scale, capacity.claimed);
   };
   if (call.dtype == DType::f16) run(mla_m2_kernel<Half>);
   else run(mla_m2_kernel<BFloat16>);

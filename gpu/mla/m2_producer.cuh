@@ -11,7 +11,6 @@
 #include "gpu/prefill/hopper_group.cuh"
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/ptx/cp_async_arrive.cuh"
-#include "gpu/ptx/prefetch.cuh"
 #include "gpu/ptx/tma.cuh"
 #include "gpu/warp.cuh"
 
@@ -24,7 +23,6 @@ struct Latent {
   Divisor by_page_size;
   std::int32_t box_rows = 0;          // tokens of a box, a power of two up to 64; 0: no boxes
   std::int32_t first_key_mask = -1;   // a tile begins at a multiple of box_rows
-  L2Policy policy = L2Policy::evict_first;
 
   FL_HD bool boxes() const { return box_rows > 0; }
 };
@@ -39,6 +37,8 @@ struct Queries {
     const std::int32_t packed = item.rows.begin + row, query = by_heads.quotient(packed);
     return {item.query + query, packed - query * by_heads.number};
   }
+  // Does one row tile hold all queries of the item's request? Then nobody else reads these keys.
+  __device__ bool alone(const PackedItem& item) const { return item.request.qo_len() * by_heads.number <= m2::rows; }
 };
 
 // Where 16 bytes of a tile go: chunk c of a token's row, in atoms of 64 features that lie side by side.
@@ -73,7 +73,6 @@ __device__ void copy_queries(const Queries& queries, const PackedItem& item, Sha
 // This lane's box of a tile that begins at `token`: a group of 8 tokens of a page. Boxes that begin at `end` or behind are not
 // looked up: a page behind the last is all zeros. (Unsigned: what lies behind the last of 2^31 - 1 tokens must not wrap.)
 struct BoxAt {
-  static constexpr int ahead = 2;  // tiles
   std::int32_t group = 0, page = -1;
 
   BoxAt() = default;
@@ -87,16 +86,9 @@ struct BoxAt {
     const std::int32_t logical = kv.by_page_size.quotient(at), position = first_page + logical;
     group = (at - logical * pages.page_size) / 8, page = pages.indices ? pages.indices[position] : position;
   }
-  template <class Element>
-  __device__ void prefetch(const Latent& kv) const {
-    if (page < 0 || page == kv.cache.pages.num_pages) return;
-    prefetch_box(kv.ckv, {0, 0, 0, group, page});
-    prefetch_box(kv.ckv, {0, 0, half_atoms, group, page});
-    prefetch_box(kv.kpe, {0, 0, 0, group, page});
-  }
   // One warp: the tile's parts, each as soon as what lay there has been read.
   template <class Element>
-  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t) const {
+  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t, L2Policy policy) const {
     const int lane = threadIdx.x % 32;
     const auto copy_part = [&](Part part) {
       Mbarrier& full = shared.barriers.full[at.stage][part];
@@ -105,36 +97,27 @@ struct BoxAt {
       __syncwarp();  // announced before asked for
       if (page < 0) return;
       unsigned char* to = shared.tiles[at.stage].of(part) + lane * kv.box_rows * (bytes_of(part) / keys);
-      copy_box(part == rope ? kv.kpe : kv.ckv, to, full, kv.policy, {0, 0, part == right ? half_atoms : 0, group, page});
+      copy_box(part == rope ? kv.kpe : kv.ckv, to, full, policy, {0, 0, part == right ? half_atoms : 0, group, page});
     };
     copy_part(rope), copy_part(left), copy_part(right);
   }
 };
 
-// Where this lane's token of a tile lies, 16 tokens a warp, and whether there is one.
+// Where this lane's token of a tile lies, 16 tokens a warp; of no account where there is none.
 struct TokenAt {
-  static constexpr int ahead = 1;
   std::int64_t ckv = 0, kpe = 0;
-  bool seen = false;
 
   TokenAt() = default;
   __device__ TokenAt(const Latent& latent, std::int32_t first_page, std::uint32_t token, std::uint32_t end) {
     const LatentPages& kv = latent.cache;
     token += threadIdx.x / 32 * 16 + threadIdx.x % 16;
-    seen = token < end;
-    if (!seen) return;
+    if (token >= end) return;
     const KvSlot slot = kv.pages.locate_from(first_page, static_cast<std::int32_t>(token));
     ckv = slot.page * kv.ckv_page + slot.entry * kv.ckv_entry, kpe = slot.page * kv.kpe_page + slot.entry * kv.kpe_entry;
   }
-  template <class Element>
-  __device__ void prefetch(const Latent& kv) const {
-    if (!seen || threadIdx.x % 32 >= 16) return;
-    prefetch_l2(static_cast<const Element*>(kv.cache.ckv) + ckv, mla_ckv * sizeof(Element));
-    prefetch_l2(static_cast<const Element*>(kv.cache.kpe) + kpe, mla_kpe * sizeof(Element));
-  }
   // All threads: the same tile; tokens from number `tokens` on become zeros.
   template <class Element>
-  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t tokens) const {
+  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t tokens, L2Policy) const {
     const int lane = threadIdx.x % 32;
     const unsigned first = threadIdx.x / 32 * 16;
     Tile& tile = shared.tiles[at.stage];
@@ -160,28 +143,22 @@ struct TokenAt {
   }
 };
 
-// The tiles of an item, from the last to the first. Page ids are asked for ahead, the first of them before the queries are;
-// tiles are asked for from the L2 cache before there is room for them here. Where: BoxAt or TokenAt.
+// The tiles of an item, from the last to the first. Page ids are asked for a tile ahead, the first of them before the queries
+// are. Where: BoxAt or TokenAt.
 template <class Element, class Where, class CopyQueries>
-__device__ void copy_tiles(const Latent& kv, const PackedItem& item, Shared& shared, std::uint32_t& filled,
+__device__ void copy_tiles(const Latent& kv, const PackedItem& item, Shared& shared, std::uint32_t& filled, L2Policy policy,
                            const CopyQueries& copy_queries) {
-  constexpr int ahead = Where::ahead;
   const KeyTiles<keys> tiles(item.keys, kv.first_key_mask);
   const std::int32_t first_page = item.first_page;
   const std::uint32_t end = item.keys.end;
   const auto locate = [&](int n) { return n < 0 ? Where{} : Where(kv, first_page, tiles.first_key(n), end); };
-  Where at[ahead + 1];  // tiles n, n - 1 ..
-#pragma unroll
-  for (int i = 0; i <= ahead; ++i) at[i] = locate(tiles.count - 1 - i);
+  Where now = locate(tiles.count - 1);
   copy_queries();
   for (int n = tiles.count - 1; n >= 0; --n) {
-    const Where upcoming = locate(n - ahead - 1);
-    const std::uint32_t first_key = tiles.first_key(n);
-    at[ahead].template prefetch<Element>(kv);
-    at[0].template copy<Element>(kv, shared, RingSlot<stages>(filled++), end > first_key ? end - first_key : 0);
-#pragma unroll
-    for (int i = 0; i < ahead; ++i) at[i] = at[i + 1];
-    at[ahead] = upcoming;
+    const Where upcoming = locate(n - 1);
+    const std::uint32_t first_key = tiles.first_key(n), tokens = end > first_key ? end - first_key : 0;
+    now.template copy<Element>(kv, shared, RingSlot<stages>(filled++), tokens, policy);
+    now = upcoming;
   }
 }
 
@@ -207,10 +184,11 @@ __device__ void produce(Shared& shared, const Queries& queries, const Latent& kv
       cp_async_arrive(barriers.q_full);
       if (threadIdx.x == 0) barriers.q_full.arrive();  // the record, which this thread's barrier has made its own
     };
+    const L2Policy policy = queries.alone(item) ? L2Policy::evict_first : L2Policy::evict_last;
     if (!kv.boxes()) {
-      copy_tiles<Element, TokenAt>(kv, item, shared, filled, start_queries);
+      copy_tiles<Element, TokenAt>(kv, item, shared, filled, policy, start_queries);
     } else if (first_warp) {
-      copy_tiles<Element, BoxAt>(kv, item, shared, filled, start_queries);
+      copy_tiles<Element, BoxAt>(kv, item, shared, filled, policy, start_queries);
     } else {
       start_queries();
     }

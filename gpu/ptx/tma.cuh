@@ -34,13 +34,6 @@ __device__ inline void copy_box(const CUtensorMap& map, void* to, Mbarrier& full
       : "memory");
 }
 
-// Asks for a box to be brought as far as the L2 cache, where copy_box() finds it later.
-__device__ inline void prefetch_box(const CUtensorMap& map, const std::int32_t (&at)[5]) {
-  asm volatile("cp.async.bulk.prefetch.tensor.5d.L2.global [%0, {%1, %2, %3, %4, %5}];" ::"l"(&map), "r"(at[0]), "r"(at[1]),
-               "r"(at[2]), "r"(at[3]), "r"(at[4])
-               : "memory");
-}
-
 // The way back: asks for a box from shared memory to be stored. What lies outside of the tensor is not. Others' writes to
 // `from` must have been followed by fence_proxy_async() and a barrier.
 __device__ inline void store_box(const CUtensorMap& map, const void* from, const std::int32_t (&at)[4]) {
