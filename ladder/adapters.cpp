@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "planner/planner.hpp"
-#include "reference/mla/m3_planned.hpp"
+#include "reference/mla/l3_planned.hpp"
 #include "reference/thread_pool.hpp"
 
 namespace flashladder::ladder {
@@ -95,7 +95,7 @@ Rung direct_mla(std::string name, std::string idea, std::string chapter, std::st
 }
 
 Rung planned_mla(std::string name, std::string idea, std::string chapter, std::string must_equal, std::int32_t longest_chain) {
-  using reference::m3::Executor;
+  using reference::l3::Executor;
   Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal), longest_chain);
   rung.supports = latent_attention;
   make_planned(

@@ -1,5 +1,6 @@
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "ladder/case_table.hpp"
 #include "ladder/cases/drawn/random.hpp"
@@ -76,6 +77,12 @@ std::vector<CaseSpec> mla_case_table() {
   add_values(table);
   for (std::size_t i = 0; i < table.size(); ++i) table[i].seed = 1001 + i;
   return table;
+}
+
+std::vector<CaseSpec> all_cases() {
+  std::vector<CaseSpec> all = case_table();
+  for (CaseSpec& spec : mla_case_table()) all.push_back(std::move(spec));
+  return all;
 }
 
 CaseSpec random_mla_spec(std::uint64_t seed) {

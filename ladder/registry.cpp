@@ -13,9 +13,9 @@
 #include "reference/c2_split_merge.hpp"
 #include "reference/c3_paged.hpp"
 #include "reference/c4_lanes.hpp"
-#include "reference/mla/m0_naive.hpp"
-#include "reference/mla/m1_tiled.hpp"
-#include "reference/mla/m2_split_merge.hpp"
+#include "reference/mla/l0_naive.hpp"
+#include "reference/mla/l1_tiled.hpp"
+#include "reference/mla/l2_split_merge.hpp"
 
 // The CPU rungs' functions: Attend is a function of (problem, output), AttendItem one of a work item (plan_executor.hpp).
 namespace flashladder::reference {
@@ -53,16 +53,16 @@ const std::vector<Rung>& registry() {
   return rungs;
 }
 
-void m2_attend(const MlaProblem& problem, const AttentionOutput& output) { ref::m2::attend(problem, output); }
+void l2_attend(const MlaProblem& problem, const AttentionOutput& output) { ref::l2::attend(problem, output); }
 
 const std::vector<Rung>& mla_registry() {
   static const std::vector<Rung> rungs{
-      direct_mla("M0", "naive latent attention: q and the cache in two parts, V is C, double", "19", "C0", ref::m0::attend,
+      direct_mla("L0", "naive latent attention: q and the cache in two parts, V is C, double", "19", "C0", ref::l0::attend,
                  in_double),
-      direct_mla("M1", "tiled: a latent row is read once, as key and value of all heads", "19", "M0", ref::m1::attend,
+      direct_mla("L1", "tiled: a latent row is read once, as key and value of all heads", "19", "L0", ref::l1::attend,
                  ref::c1::key_tile),
-      direct_mla("M2", "split-K: pieces of the latent rows, merged by their lse", "19", "M1", m2_attend, ref::c1::key_tile),
-      planned_mla("M3", "planned: work items on all cores, all heads packed", "19", "M2", ref::c4::longest_chain),
+      direct_mla("L2", "split-K: pieces of the latent rows, merged by their lse", "19", "L1", l2_attend, ref::c1::key_tile),
+      planned_mla("L3", "planned: work items on all cores, all heads packed", "19", "L2", ref::c4::longest_chain),
   };
   return rungs;
 }

@@ -1,4 +1,4 @@
-// The proof of the CPU's rungs of latent attention: M0 equals C0 on the same data written as multi-query attention, every
+// The proof of the CPU's rungs of latent attention: L0 equals C0 on the same data written as multi-query attention, every
 // other one the rung below, and all of them the double oracle, on the table and on random cases. Mutants: mla_mutants.cpp.
 #include <doctest/doctest.h>
 
@@ -11,7 +11,7 @@
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/cases/drawn/random.hpp"
 #include "ladder/cases/memory/guarded_output.hpp"
-#include "reference/mla/m2_split_merge.hpp"
+#include "reference/mla/l2_split_merge.hpp"
 #include "tests/options.hpp"
 
 using namespace flashladder;
@@ -64,11 +64,11 @@ TEST_CASE("MLA: every rung equals the rung below on random cases") {
   CHECK(undecided <= 1 + cases / 200);
 }
 
-TEST_CASE("M2 takes any cut in any order, and refuses one that loses or repeats a key") {
+TEST_CASE("L2 takes any cut in any order, and refuses one that loses or repeats a key") {
   const auto specs = mla_case_table();
   for (std::size_t n = 0; n < specs.size(); n += 3) {
     const Case c = draw_case(specs[n]);
-    const Oracle oracle = make_oracle(c, rung("M2").rounding(c.spec));
+    const Oracle oracle = make_oracle(c, rung("L2").rounding(c.spec));
     Random random(test::options().seed + n);
     const auto split = [&](std::int32_t kv_len) {
       std::vector<Range> pieces;
@@ -82,7 +82,7 @@ TEST_CASE("M2 takes any cut in any order, and refuses one that loses or repeats 
     };
     GuardedOutput out(c.spec.nnz_qo(), c.spec.params.num_qo_heads, c.spec.params.head_dim_vo);
     const AttentionOutput view = out.view();
-    reference::m2::attend(c.mla(), view, split);
+    reference::l2::attend(c.mla(), view, split);
     const auto* o = view.o.data_as<const float>();
     const Comparison comparison = compare(c, {o, o + view.o.size()}, view.lse_log2, oracle);
     CHECK_MESSAGE(comparison.ok(), specs[n].name, ": ", comparison.message());
@@ -91,7 +91,7 @@ TEST_CASE("M2 takes any cut in any order, and refuses one that loses or repeats 
   const Case c = draw_case(specs.front());
   GuardedOutput out(c.spec.nnz_qo(), c.spec.params.num_qo_heads, c.spec.params.head_dim_vo);
   const auto lost = [](std::int32_t kv_len) { return std::vector<Range>{{0, kv_len / 2}}; };
-  CHECK_THROWS_WITH_AS(reference::m2::attend(c.mla(), out.view(), lost), doctest::Contains("every key once"), InputError);
+  CHECK_THROWS_WITH_AS(reference::l2::attend(c.mla(), out.view(), lost), doctest::Contains("every key once"), InputError);
 }
 
 TEST_CASE("the planned rung of latent attention gives the same bits for any number of threads") {
@@ -101,7 +101,7 @@ TEST_CASE("the planned rung of latent attention gives the same bits for any numb
   for (const auto policy : {planner::SplitPolicy::none, planner::SplitPolicy::fixed}) {  // whose cuts no machine moves
     RunResult first;
     for (int i = 0; i < 8; ++i) {
-      const RunResult now = run_rung(rung("M3"), c, {.threads = 1 + i % 4, .schedule = i % 2 ? reference::Schedule::fixed
+      const RunResult now = run_rung(rung("L3"), c, {.threads = 1 + i % 4, .schedule = i % 2 ? reference::Schedule::fixed
                                                                                              : reference::Schedule::stealing,
                                                      .policy = policy, .chunk_size = 256});
       if (i == 0) first = now;

@@ -1,9 +1,9 @@
-#include "reference/mla/m2_split_merge.hpp"
+#include "reference/mla/l2_split_merge.hpp"
 
 #include "reference/c1_online_softmax.hpp"
-#include "reference/mla/m1_tiled.hpp"
+#include "reference/mla/l1_tiled.hpp"
 
-namespace flashladder::reference::m2 {
+namespace flashladder::reference::l2 {
 
 void attend(const MlaProblem& problem, const AttentionOutput& output, const c2::Split& split) {
   validate(problem, output);
@@ -16,11 +16,11 @@ void attend(const MlaProblem& problem, const AttentionOutput& output, const c2::
     const std::vector<Range> pieces = c2::checked(split(frame.kv_len(b)), frame.kv_len(b), b);
     for (Range left{0, frame.qo_len(b) * problem.params.num_heads}, now; !left.empty(); left.begin = now.end) {
       now = first_of(left, c1::query_tile);
-      m1::load_tile(problem, frame, b, now, tile);
+      l1::load_tile(problem, frame, b, now, tile);
       merged.reset(tile.size(), dim);
       for (const Range piece : pieces) {
         acc.reset(tile.size(), dim);
-        m1::online_softmax(problem, tile, piece, latents, s, acc);
+        l1::online_softmax(problem, tile, piece, latents, s, acc);
         c2::absorb_partial(c2::finish(acc), merged);
       }
       write_tile(frame, output, tile, merged);
@@ -28,4 +28,4 @@ void attend(const MlaProblem& problem, const AttentionOutput& output, const c2::
   }
 }
 
-}  // namespace flashladder::reference::m2
+}  // namespace flashladder::reference::l2

@@ -1,10 +1,10 @@
-#include "reference/mla/m1_tiled.hpp"
+#include "reference/mla/l1_tiled.hpp"
 
 #include "core/row.hpp"
 #include "reference/c1_online_softmax.hpp"
 #include "reference/mla/latents.hpp"
 
-namespace flashladder::reference::m1 {
+namespace flashladder::reference::l1 {
 
 void load_tile(const MlaProblem& problem, const AttentionProblem& frame, std::int32_t request, Range rows, QueryTile& tile) {
   std::vector<RowId> named;
@@ -46,4 +46,4 @@ void attend(const MlaProblem& problem, const AttentionOutput& output) {
   }
 }
 
-}  // namespace flashladder::reference::m1
+}  // namespace flashladder::reference::l1

@@ -1,4 +1,4 @@
-// M3, planned latent attention: executes a Plan item by item on all cores, as C4. Must equal M2.
+// L3, planned latent attention: executes a Plan item by item on all cores, as C4. Must equal L2.
 // New: the plan is the one that the GPU's kernels run, made for one KV head: a tile packs rows of all heads, and its items are
 // ranges of latent rows. One query row in each SIMD lane (c4_lanes.hpp): a latent row's address is handed over twice, as
 // that of a key and as that of a value.
@@ -7,7 +7,7 @@
 #include "core/mla_problem.hpp"
 #include "reference/plan_executor.hpp"
 
-namespace flashladder::reference::m3 {
+namespace flashladder::reference::l3 {
 
 // What a plan for the problem must have been made for: num_qo_heads = num_heads, num_kv_heads = 1, head_dim_vo =
 // head_dim_ckv. Throws InputError otherwise. workspace, schedule, result and memory: as of PlanExecutor.
@@ -18,4 +18,4 @@ class Executor : public PlanRunner {
           const AttentionOutput& output);
 };
 
-}  // namespace flashladder::reference::m3
+}  // namespace flashladder::reference::l3

@@ -1,10 +1,10 @@
-#include "reference/mla/m3_planned.hpp"
+#include "reference/mla/l3_planned.hpp"
 
 #include "reference/c4_lanes.hpp"
 #include "reference/item_buffers.hpp"
 #include "reference/mla/latents.hpp"
 
-namespace flashladder::reference::m3 {
+namespace flashladder::reference::l3 {
 namespace {
 
 // Latent rows as keys and values: gathered once, with one list of addresses for both.
@@ -55,4 +55,4 @@ int Executor::run(const MlaProblem& problem, const Plan& plan, std::span<std::by
   return run_items(LatentItems(problem, frame), frame, plan, workspace, schedule, output);
 }
 
-}  // namespace flashladder::reference::m3
+}  // namespace flashladder::reference::l3

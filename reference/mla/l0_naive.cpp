@@ -1,10 +1,10 @@
-#include "reference/mla/m0_naive.hpp"
+#include "reference/mla/l0_naive.hpp"
 
 #include "core/softmax_state.hpp"
 #include "core/visibility.hpp"
 #include "reference/mla/latents.hpp"
 
-namespace flashladder::reference::m0 {
+namespace flashladder::reference::l0 {
 namespace {
 
 using RowVector = Eigen::Matrix<double, 1, Eigen::Dynamic>;
@@ -50,4 +50,4 @@ void attend(const MlaProblem& problem, const AttentionOutput& output) {
   }
 }
 
-}  // namespace flashladder::reference::m0
+}  // namespace flashladder::reference::l0
