@@ -87,6 +87,7 @@ Rung planned(std::string name, std::string idea, std::string chapter, std::strin
 Rung direct_mla(std::string name, std::string idea, std::string chapter, std::string must_equal, AttendMla& attend,
                 std::int32_t longest_chain) {
   Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal), longest_chain);
+  rung.op = Op::mla;
   rung.supports = latent_attention;
   rung.prepare = [attend = &attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
     return [=](void*) { attend(buffers.mla, buffers.output); };
@@ -97,6 +98,7 @@ Rung direct_mla(std::string name, std::string idea, std::string chapter, std::st
 Rung planned_mla(std::string name, std::string idea, std::string chapter, std::string must_equal, std::int32_t longest_chain) {
   using reference::l3::Executor;
   Rung rung = cpu_rung(std::move(name), std::move(idea), std::move(chapter), std::move(must_equal), longest_chain);
+  rung.op = Op::mla;
   rung.supports = latent_attention;
   make_planned(
       rung, [](int threads, Executor::Workers workers) { return std::make_shared<Executor>(threads, workers); },

@@ -32,7 +32,7 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings, co
 
   const AttentionOutput view = output.view();
   const Runner run = rung.prepare({problem, view, {workspace.data(), workspace.size()},
-                                    c.spec.op == Op::mla ? c.mla() : MlaProblem{}},
+                                    rung.op == Op::mla ? c.mla() : MlaProblem{}},
                                    c.spec, settings);
   const double milliseconds = stopwatch([&] { run(nullptr); });
 

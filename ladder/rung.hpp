@@ -42,7 +42,7 @@ struct Buffers {
   AttentionProblem problem;        // of op mla too: as multi-query attention, of one tensor of both parts
   AttentionOutput output;
   std::span<std::byte> workspace;  // at least workspace_bytes(spec, settings)
-  MlaProblem mla{};                // op mla only
+  MlaProblem mla{};                // of rungs of op mla; a GPU rung then has no problem, it need not be uploaded twice
 };
 
 // Enqueues one run on a stream (ignored by CPU rungs, which have finished when it returns). Nothing is allocated or planned
@@ -60,6 +60,7 @@ struct Rung {
   bool p_as_kv = false;    // rounds P, and q and K that RoPE rotated, to the dtype of K and V, as tensor cores want it:
                            // decides its tolerance too
   bool one_query = false;  // takes one query of each request alone: a decode rung
+  Op op = Op::attention;   // mla: computes from Buffers::mla, and takes nothing else
   std::function<Support(const CaseSpec&)> supports;
   std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
   std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise
