@@ -35,16 +35,20 @@ unsigned long long capture_of(Stream stream) {
 
 namespace {
 
+gpu::AttentionDTypes dtypes_of(const AttentionConfig& config) {
+  return {.q = config.dtype_of_q(), .kv = config.cache.dtype};
+}
+
 // "" if P11 computes this here, if need be on a copy; else why not.
 std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& params) {
-  const std::string reason = gpu::p11::why_not(params, config.cache.dtype);
+  const std::string reason = gpu::p11::why_not(params, dtypes_of(config));
   return reason.empty() ? gpu::why_no_hopper() : reason;
 }
 
 // Where the cuts of a request may depend on its neighbours, the kernel may too.
 bool may_take_d7(const AttentionConfig& config) {
   return config.execution.policy == SplitPolicy::balanced && gpu::why_no_hopper().empty() &&
-         gpu::d6::why_not(config.params(), config.cache.dtype).empty();
+         gpu::d6::why_not(config.params(), dtypes_of(config)).empty();
 }
 
 }  // namespace
@@ -79,7 +83,7 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
   const Backend asked = config.execution.backend;
   if (kind.decode) {
     require(asked == Backend::automatic, "backend", name_of(asked), "is for prefill; decode has one kernel");
-    const std::string reason = gpu::d6::why_not(params, config.cache.dtype);
+    const std::string reason = gpu::d6::why_not(params, dtypes_of(config));
     require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
     const std::string d7 = may_take_d7(config) ? "; D7, D6 with clusters, where few requests have few KV heads" : "";
     return {.kernel = GpuKernel::d6, .why = "D6, for one query a request" + d7};
@@ -105,11 +109,11 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     return {.kernel = GpuKernel::p5, .why = fa2 + "; not fa3: " + no_boxes,  // what P11 takes, P5 does
             .copies = PageCopies::where_it_pays, .why_copied = on_copy};
   }
-  const std::string no_fa2 = gpu::p5::why_not(behind, config.cache.dtype);
+  const std::string no_fa2 = gpu::p5::why_not(behind, dtypes_of(config));
   require(asked != Backend::fa2 || no_fa2.empty(), "backend", "fa2", ("can't be taken: " + no_fa2).c_str());
   const std::string not_fa3 = asked == Backend::fa2 ? "fa2 was asked for" : "not fa3: " + no_fa3;
   if (no_fa2.empty()) return choice(GpuKernel::p5, fa2 + rotated + "; " + not_fa3);
-  const std::string reason = gpu::p1::why_not(params, config.cache.dtype);
+  const std::string reason = gpu::p1::why_not(params, dtypes_of(config));
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
   return {.kernel = GpuKernel::p1, .why = "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
 }
@@ -126,11 +130,11 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   // With policies fixed and none a request's bits must not depend on its neighbours, and so nor may its kernel.
   const bool by_plan = kind.for_graphs || !cut_alone(config.execution.policy);
   const bool any = !kind.decode && config.execution.backend == Backend::automatic && by_plan;
-  choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), config.cache.dtype).empty();
+  choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), dtypes_of(config)).empty();
   // P12's queues always end where equal shares do, in a graph's plans too.
   const bool may_mix = any && !cut_alone(config.execution.policy) && !kind.ragged && choice.kernel == GpuKernel::p11 &&
                        choice.copies == PageCopies::never;
-  choice.p12_for_mixed = may_mix && gpu::p12::why_not(config.params(), config.cache.dtype).empty();
+  choice.p12_for_mixed = may_mix && gpu::p12::why_not(config.params(), dtypes_of(config)).empty();
   return choice;
 }
 

@@ -15,6 +15,7 @@
 
 #include "core/attention_params.hpp"
 #include "core/kv_cache.hpp"
+#include "core/kv_scales.hpp"
 #include "core/page_table.hpp"
 #include "core/range.hpp"
 #include "core/softmax_state.hpp"
@@ -34,6 +35,7 @@ struct AttentionProblem {
   std::span<const float> sinks;                          // [num_qo_heads]; only with params.sinks
   std::span<const std::int32_t> block_tables{};          // [batch, max_pages]  beyond a request's length anything
   std::span<const std::int32_t> seq_lens{};              // [batch]             tokens
+  KvScales scales{};                                     // what a stored k and v stand for
 
   bool identity_pages = false;  // the n-th page of the lists is page n, and paged_kv_indices is empty: a ragged cache
 

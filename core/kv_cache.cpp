@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/error.hpp"
+#include "core/refuse.hpp"
 
 namespace flashladder {
 namespace {
@@ -34,8 +35,8 @@ PagedKvCache paged_kv_cache(const Tensor& k, const Tensor& v, KvLayout layout) {
           "must be 4: [pages, page_size, heads, dim] (NHD) or [pages, heads, page_size, dim] (HND)");
   require(v.rank == 4, "v_cache rank", v.rank,
           "must be 4: [pages, page_size, heads, dim] (NHD) or [pages, heads, page_size, dim] (HND)");
-  require(is_attention_dtype(k.dtype), "k_cache dtype", static_cast<int>(k.dtype), "must be f32, f16 or bf16");
-  require(is_attention_dtype(v.dtype), "v_cache dtype", static_cast<int>(v.dtype), "must be f32, f16 or bf16");
+  require(is_cache_dtype(k.dtype), "k_cache dtype", dtype_name(k.dtype), cache_dtype_rule);
+  require(is_cache_dtype(v.dtype), "v_cache dtype", dtype_name(v.dtype), cache_dtype_rule);
   require(k.dtype == v.dtype, "v_cache dtype", name_of(v.dtype), "must be that of k_cache");
   for (int i = 0; i < 3; ++i)
     require(k.shape[i] == v.shape[i], "v_cache shape", v.shape[i], "must equal k_cache's, but for head_dim");
@@ -50,7 +51,7 @@ PagedKvCache paged_kv_cache(const Tensor& k, const Tensor& v, KvLayout layout) {
 PagedKvCache paged_kv_cache(const Tensor& kv, KvLayout layout) {
   require(kv.rank == 5, "kv_cache rank", kv.rank,
           "must be 5: [pages, 2, page_size, heads, dim] (NHD) or [pages, 2, heads, page_size, dim] (HND)");
-  require(is_attention_dtype(kv.dtype), "kv_cache dtype", static_cast<int>(kv.dtype), "must be f32, f16 or bf16");
+  require(is_cache_dtype(kv.dtype), "kv_cache dtype", dtype_name(kv.dtype), cache_dtype_rule);
   require(kv.shape[1] == 2, "kv_cache shape[1]", kv.shape[1], "must be 2: K and V");
   Tensor half = kv;  // drop dimension 1
   half.rank = 4;

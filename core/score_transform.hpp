@@ -1,5 +1,6 @@
 // From a raw dot product q . k to the logit that enters the softmax. The order is the contract (docs/conventions.md):
-//   RoPE on q and k (before the dot product, rope.hpp) -> sm_scale, once -> soft cap -> ALiBi -> mask (visibility.hpp)
+//   RoPE on q and k (before the dot product, rope.hpp) -> sm_scale, once, times the scale of K (kv_scales.hpp)
+//   -> soft cap -> ALiBi -> mask (visibility.hpp)
 // The result is in log2 units (logit * log2 e), because everything after it works with exp2.
 //
 // ALiBi adds slope * (j - i), with i and j counted from the start of their own arrays, as FlashInfer does. At the end of a
@@ -38,8 +39,9 @@ template <class T>
 struct ScoreTransform {
   T sm_scale, soft_cap, slope;
 
-  FL_HD ScoreTransform(const AttentionParams& p, std::int32_t qo_head)
-      : sm_scale(p.sm_scale), soft_cap(p.logits_soft_cap),
+  // k_scale: what the stored keys of the head's group are multiplied with (KvScales).
+  FL_HD ScoreTransform(const AttentionParams& p, std::int32_t qo_head, float k_scale = 1)
+      : sm_scale(static_cast<T>(p.sm_scale) * static_cast<T>(k_scale)), soft_cap(p.logits_soft_cap),
         slope(p.pos_encoding_mode == PosEncodingMode::ALIBI ? static_cast<T>(alibi_slope(qo_head, p.num_qo_heads)) : T(0)) {}
 
   FL_HD bool only_scales() const { return soft_cap == T(0) && slope == T(0); }

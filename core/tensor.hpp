@@ -11,27 +11,37 @@
 #include <type_traits>
 
 #include "core/error.hpp"
+#include "core/float8.hpp"
 #include "core/half.hpp"
 #include "core/host_device.hpp"
 
 namespace flashladder {
 
-enum class DType : std::uint8_t { f32, f16, bf16, f64, i32, u8 };
+enum class DType : std::uint8_t { f32, f16, bf16, f64, i32, u8, f8_e4m3, f8_e5m2 };
 
-constexpr bool is_dtype(DType t) { return t <= DType::u8; }  // a cast may have made any other number
+constexpr bool is_dtype(DType t) { return t <= DType::f8_e5m2; }  // a cast may have made any other number
 constexpr std::size_t size_of(DType t) {
-  constexpr std::size_t bytes[] = {4, 2, 2, 8, 4, 1};
+  constexpr std::size_t bytes[] = {4, 2, 2, 8, 4, 1, 1, 1};
   return is_dtype(t) ? bytes[static_cast<std::size_t>(t)] : 0;
 }
 constexpr const char* name_of(DType t) {
-  constexpr const char* names[] = {"f32", "f16", "bf16", "f64", "i32", "u8"};
+  constexpr const char* names[] = {"f32", "f16", "bf16", "f64", "i32", "u8", "f8_e4m3", "f8_e5m2"};
   return is_dtype(t) ? names[static_cast<std::size_t>(t)] : "unknown";
 }
 constexpr bool is_attention_dtype(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
+// What only K and V may have, with scales (KvScales), and what a norm may write.
+constexpr bool is_fp8(DType t) { return t == DType::f8_e4m3 || t == DType::f8_e5m2; }
+constexpr bool is_cache_dtype(DType t) { return is_attention_dtype(t) || is_fp8(t); }
+inline constexpr const char* cache_dtype_rule = "must be f32, f16, bf16, f8_e4m3 or f8_e5m2";
 
 // Unit roundoff u: the largest relative error of one rounding to nearest in t. (Higham, Accuracy and Stability, 2.2)
 constexpr double unit_roundoff(DType t) {
-  return t == DType::f64 ? 0x1p-53 : t == DType::f32 ? 0x1p-24 : t == DType::f16 ? 0x1p-11 : 0x1p-8;
+  return t == DType::f64       ? 0x1p-53
+         : t == DType::f32     ? 0x1p-24
+         : t == DType::f16     ? 0x1p-11
+         : t == DType::bf16    ? 0x1p-8
+         : t == DType::f8_e4m3 ? 0x1p-4
+                               : 0x1p-3;
 }
 
 // Of a wrong shape the product may not fit: it wraps, and the checks, which multiply in double, refuse the tensor.

@@ -93,6 +93,22 @@ void validate_sinks(const AttentionProblem& problem) {
   }
 }
 
+void validate_scale(float number, std::span<const float> per_head, std::int32_t num_kv_heads, const char* name,
+                    const char* per_head_name) {
+  require_positive(number, name);
+  if (per_head.empty()) return;
+  require_equal(static_cast<std::int64_t>(per_head.size()), num_kv_heads, per_head_name, "num_kv_heads, or 0");
+  require_data(per_head, per_head_name);
+  require(number == 1, name, number, "must be 1 where scales per head are given: they are not multiplied");
+}
+
+void validate_scales_per_head(std::span<const float> per_head, const char* name) {
+  for (std::size_t h = 0; h < per_head.size(); ++h) {
+    if (std::isfinite(per_head[h]) && per_head[h] > 0) continue;
+    require_positive(per_head[h], element(name, static_cast<std::int64_t>(h)).c_str());
+  }
+}
+
 RowsRule q_rule(const AttentionProblem& problem) {
   const AttentionParams& p = problem.params;
   return {.name = "q", .nnz_qo = problem.qo_indptr.back(), .nnz_qo_is = "the last entry of qo_indptr",
@@ -107,6 +123,16 @@ void validate_output(const AttentionOutput& output, std::int64_t nnz_qo, const A
 }
 
 }  // namespace
+
+void validate(const KvScales& scales, std::int32_t num_kv_heads) {
+  validate_scale(scales.k, scales.k_per_head, num_kv_heads, "k_scale", "k_scale_per_head");
+  validate_scale(scales.v, scales.v_per_head, num_kv_heads, "v_scale", "v_scale_per_head");
+}
+
+void validate_on_host(const KvScales& scales) {
+  validate_scales_per_head(scales.k_per_head, "k_scale_per_head");
+  validate_scales_per_head(scales.v_per_head, "v_scale_per_head");
+}
 
 void validate_lse(const AttentionOutput& output, std::int64_t wanted, const char* is) {
   const std::span<float> lse = output.lse();
@@ -145,7 +171,11 @@ void validate(const AttentionProblem& problem) {
   problem.has_block_table() ? validate_blocks(problem) : validate_page_lists(problem);
 
   require(is_attention_dtype(problem.q.dtype), "q dtype", dtype_name(problem.q.dtype), "must be f32, f16 or bf16");
-  require(problem.kv.dtype == problem.q.dtype, "kv cache dtype", dtype_name(problem.kv.dtype), "must be that of q");
+  require(problem.kv.dtype == problem.q.dtype || is_fp8(problem.kv.dtype), "kv cache dtype", dtype_name(problem.kv.dtype),
+          "must be that of q, or f8_e4m3 or f8_e5m2");
+  validate(problem.scales, p.num_kv_heads);
+  require_positive(p.sm_scale * problem.scales.k, "sm_scale * k_scale");
+  validate_on_host(problem.scales);
   validate_qo_indptr(problem.qo_indptr, problem.batch());
   validate_rows(problem.q, q_rule(problem));
   for (std::int32_t b = 0; b < problem.batch(); ++b) {  // a plan numbers qo_len * group_size packed rows with int32

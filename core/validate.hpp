@@ -48,10 +48,15 @@ void validate_rows(const ConstTensor& t, const RowsRule& rule);
 // ... and no two rows share memory.
 void validate_written_rows(const ConstTensor& t, const RowsRule& rule);
 
+// The numbers finite and greater than 0, and not given beside scales per head, of which there are num_kv_heads or none.
+void validate(const KvScales& scales, std::int32_t num_kv_heads);
+// Scales per head that lie on the host: each one too.
+void validate_on_host(const KvScales& scales);
+
 // One lse of `wanted` entries, or none. `is` says what that number is.
 void validate_lse(const AttentionOutput& output, std::int64_t wanted, const char* is);
 
-// All of the above, and that tensors, dtypes, strides, mask and sinks agree with the params. Deep: page ids too.
+// All of the above, and that tensors, dtypes, strides, scales, mask and sinks agree with the params. Deep: page ids too.
 void validate(const AttentionProblem& problem);
 // The output's shapes and strides too.
 void validate(const AttentionProblem& problem, const AttentionOutput& output);

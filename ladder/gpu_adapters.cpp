@@ -27,7 +27,7 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
     }
   }
   const bool behind = about.rotate != nullptr;
-  std::string reason = about.why_not(behind ? gpu::behind_rotation(spec.params) : spec.params, spec.dtype);
+  std::string reason = about.why_not(behind ? gpu::behind_rotation(spec.params) : spec.params, {spec.dtype, spec.dtype});
   if (reason.empty() && about.why_not_pages != nullptr && about.compact == nullptr) {
     reason = about.why_not_pages(spec.page_size);
   }

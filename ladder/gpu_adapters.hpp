@@ -24,7 +24,7 @@ std::vector<Rung> gpu_rungs();  // from the lowest up
 // What all GPU rungs have in common.
 struct GpuRung {
   std::string name{}, idea{}, teaches{}, must_equal{};
-  std::string (*why_not)(const AttentionParams&, DType) = nullptr;  // "" if it computes this
+  std::string (*why_not)(const AttentionParams&, gpu::AttentionDTypes) = nullptr;  // "" if it computes this
   std::string (*why_not_pages)(std::int32_t page_size) = nullptr;  // the same of pages; null: any
   gpu::CompactPages compact = nullptr;  // such pages it takes behind this, on a copy of K and V in the workspace
   gpu::CompactPages rotate = nullptr;   // ROPE_LLAMA it computes behind this, on copies of q, K and V

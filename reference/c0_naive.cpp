@@ -58,7 +58,7 @@ RowVector<T> weighted_values(const Row& p, const Matrix<T>& v, bool v_is_finite,
 // The whole idea: S = Q K^T, P = 2^(S - m), O = P V / d. rule(i) is row i's.
 template <class T, class Rule>
 HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<T>& v, const Rule& rule, T sink_log2,
-                           DType p_dtype) {
+                           T v_scale, DType p_dtype) {
   Matrix<T> s = q * k.transpose();                                                        // [qo_len, kv_len]
   const bool v_is_finite = v.allFinite();
   HeadResult<T> result{Matrix<T>::Zero(q.rows(), v.cols()), Vector<T>(q.rows()), {}, Vector<T>(q.rows())};
@@ -70,7 +70,8 @@ HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<
     s.row(i) = s.row(i).unaryExpr([&](T x) { return SoftmaxState<T>::weight(x, state.m); });
     state.d = s.row(i).sum();
     s.row(i) = s.row(i).unaryExpr([&](T x) { return round_to(p_dtype, x); });
-    const auto [scale, lse_log2] = finish_row(state, sink_log2, row.constant());          // scale = 1 / d, with the sink
+    const auto [one_by_d, lse_log2] = finish_row(state, sink_log2, row.constant());       // with the sink
+    const T scale = one_by_d * v_scale;
     result.o.row(i) = weighted_values(s.row(i), v, v_is_finite, row) * scale;
     result.lse_log2[i] = lse_log2;
     result.scale[i] = scale;
@@ -93,14 +94,14 @@ HeadResult<T> naive_head(const AttentionProblem& problem, std::int32_t request, 
   load_values(problem, request, kv_head, {0, kv_len}, v);
   if (p.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) round_all(operands, q), round_all(operands, k);
 
-  const ScoreTransform<T> transform(p, qo_head);
+  const ScoreTransform<T> transform(p, qo_head, problem.scales.k_of(kv_head));
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;
   const auto rule = [&](std::int32_t i) {  // double holds the contract's own logits to 1e-10; float must do as the rungs do
     const std::int32_t origin = std::is_same_v<T, double> ? i : alibi_origin(p, qo_len, kv_len, i, mask);
     return RowRule<T>{p, transform, qo_len, kv_len, i, origin, mask};
   };
   const T sink = p.sinks ? SoftmaxState<T>::from_sink(problem.sinks[qo_head]).m : SoftmaxState<T>::nothing;
-  return softmax_qk_v(q, k, v, rule, sink, operands);
+  return softmax_qk_v(q, k, v, rule, sink, static_cast<T>(problem.scales.v_of(kv_head)), operands);
 }
 
 template HeadResult<double> naive_head(const AttentionProblem&, std::int32_t, std::int32_t, std::int64_t, DType);

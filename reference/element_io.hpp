@@ -1,4 +1,4 @@
-// Between stored elements (f32, f16, bf16) and the float or double that the CPU code computes in. A dtype is looked at once
+// Between stored elements (f32, f16, bf16; of caches fp8 too) and the float or double that the CPU code computes in. A dtype is looked at once
 // per call of visit_dtype, never per element, so that the loops below it stay vector code.
 #pragma once
 
@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/error.hpp"
+#include "core/float8.hpp"
 #include "core/half.hpp"
 #include "core/tensor.hpp"
 
@@ -25,6 +26,14 @@ decltype(auto) visit_dtype(DType dtype, F&& f) {
     case DType::bf16: return std::forward<F>(f)(BFloat16{});
     default: throw InputError("dtype", std::to_string(static_cast<int>(dtype)), "must be f32, f16 or bf16");
   }
+}
+
+// The same of what a KV cache may hold: f(Float8E4M3{}) and f(Float8E5M2{}) too.
+template <class F>
+decltype(auto) visit_cache_dtype(DType dtype, F&& f) {
+  if (dtype == DType::f8_e4m3) return std::forward<F>(f)(Float8E4M3{});
+  if (dtype == DType::f8_e5m2) return std::forward<F>(f)(Float8E5M2{});
+  return visit_dtype(dtype, std::forward<F>(f));
 }
 
 // out[0 .. n) = row[0 .. n), exactly. Out is float or double.

@@ -17,7 +17,7 @@ void load_tokens(const AttentionProblem& problem, std::int32_t request, std::int
                  const KvStrides& strides, std::int32_t dim, M& out) {
   const PageTable table = problem.page_table();
   out.resize(keys.size(), dim);
-  visit_dtype(problem.kv.dtype, [&]<class Element>(Element) {
+  visit_cache_dtype(problem.kv.dtype, [&]<class Element>(Element) {
     const auto* elements = static_cast<const Element*>(base);
     for (std::int32_t token = keys.begin; token < keys.end; ++token) {
       const std::int64_t offset = strides.offset(table.locate(request, token), kv_head);

@@ -31,11 +31,11 @@ QueryRow query_row(const AttentionProblem& problem, std::int32_t request, RowId 
   const AttentionParams& p = problem.params;
   const std::int32_t qo_len = problem.qo_len(request), kv_len = problem.kv_len(request);
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;
-  return {id, ScoreTransform<float>(p, id.head), visible_keys(p, qo_len, kv_len, id.query),
+  return {id, ScoreTransform<float>(p, id.head, problem.scales.k_of(id.head / p.group_size())), visible_keys(p, qo_len, kv_len, id.query),
           mask ? mask + std::int64_t{id.query} * kv_len : nullptr, alibi_origin(p, qo_len, kv_len, id.query, mask)};
 }
 
-void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
+void name_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
                      std::int64_t mask_offset, QueryTile& tile) {
   tile.request = request;
   tile.rows.clear();
@@ -45,6 +45,11 @@ void load_query_tile(const AttentionProblem& problem, std::int32_t request, std:
     if (row.visible.empty()) continue;
     tile.keys = {std::min(tile.keys.begin, row.visible.begin), std::max(tile.keys.end, row.visible.end)};
   }
+}
+
+void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
+                     std::int64_t mask_offset, QueryTile& tile) {
+  name_query_tile(problem, request, rows, mask_offset, tile);
   load_queries(problem, request, rows, tile.q);
 }
 
@@ -61,7 +66,7 @@ void write_row(const AttentionProblem& problem, const AttentionOutput& output, s
   const auto [scale, lse_log2] = finish_row(state, sink, row.transform.row_constant(query, row.origin));
   const std::int64_t at = std::int64_t{problem.qo_indptr[request]} + query;
   float* out = output.o.data_as<float>() + at * output.o.strides[0] + head * output.o.strides[1];
-  Eigen::Map<Eigen::RowVectorXf>(out, o.size()) = o * scale;
+  Eigen::Map<Eigen::RowVectorXf>(out, o.size()) = o * (scale * problem.scales.v_of(head / problem.params.group_size()));
   const std::span<float> lse = output.lse();
   if (!lse.empty()) lse[at * problem.params.num_qo_heads + head] = lse_log2 * output.lse_factor();
 }

@@ -26,7 +26,7 @@ struct Valid {
   std::vector<float> v = std::vector<float>(5 * 4 * 2 * 6), o = std::vector<float>(5 * 6 * 6), lse = std::vector<float>(31);
   std::vector<std::int32_t> qo_indptr{0, 2, 2, 5, 5}, kv_indptr{0, 2, 2, 3, 3}, indices{4, 1, 0, 0}, last{3, 0, 2, 0};
   std::vector<std::uint8_t> mask = std::vector<std::uint8_t>(2 * 7 + 3 * 2 + 1, 1);
-  std::vector<float> sinks = std::vector<float>(7, 0.5f);
+  std::vector<float> sinks = std::vector<float>(7, 0.5f), scales = std::vector<float>(3, 0.25f);
   AttentionProblem p;
   AttentionOutput out;
 
@@ -44,6 +44,7 @@ struct Valid {
     out.lse_log2 = std::span(lse).first(30);
   }
   void with_mask() { p.params.mask = MaskMode::custom, p.custom_mask = std::span(mask).first(20); }
+  void with_scales() { p.scales.k_per_head = p.scales.v_per_head = std::span(scales).first(2); }
   void with_sinks() { p.params.sinks = true, p.sinks = std::span(sinks).first(6); }
 };
 
@@ -144,6 +145,21 @@ const Refusal tensor_refusals[] = {
     {"lse size", [](Valid& c) { c.out.lse_log2 = c.lse; }, "lse_log2 size", "31"},
 };
 
+const Refusal scale_refusals[] = {
+    {"no k scale", [](Valid& c) { c.p.scales.k = 0; }, "k_scale", "0"},
+    {"negative v scale", [](Valid& c) { c.p.scales.v = -2; }, "v_scale", "-2"},
+    {"NaN k scale", [](Valid& c) { c.p.scales.k = nan; }, "k_scale", "nan"},
+    {"infinite v scale", [](Valid& c) { c.p.scales.v = inf_f32; }, "v_scale", "inf"},
+    {"scales overflow", [](Valid& c) { c.p.scales.k = 1e30f, c.p.params.sm_scale = 1e30f; }, "sm_scale * k_scale", "inf"},
+    {"k scales of query heads", [](Valid& c) { c.p.scales.k_per_head = c.scales; }, "k_scale_per_head", "3"},
+    {"too few v scales", [](Valid& c) { c.with_scales(), c.p.scales.v_per_head = std::span(c.scales).first(1); },
+     "v_scale_per_head", "1"},
+    {"both k scales", [](Valid& c) { c.with_scales(), c.p.scales.k = 3; }, "k_scale", "3"},
+    {"both v scales", [](Valid& c) { c.with_scales(), c.p.scales.v = 0.5f; }, "v_scale", "0.5"},
+    {"a k scale of 0", [](Valid& c) { c.with_scales(), c.scales[1] = 0; }, "k_scale_per_head[1]", "0"},
+    {"a NaN scale", [](Valid& c) { c.with_scales(), c.scales[0] = nan; }, "k_scale_per_head[0]", "nan"},
+};
+
 void check_refusals(std::span<const Refusal> refusals) {
   for (const Refusal& r : refusals) {
     CAPTURE(r.what);
@@ -181,6 +197,10 @@ TEST_CASE("validate accepts what is legal") {
   check_valid([](Valid& c) { c.p.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA; });
   check_valid([](Valid& c) { c.p.params.pos_encoding_mode = PosEncodingMode::ALIBI, c.p.params.logits_soft_cap = 30; });
   check_valid([](Valid& c) { c.out.lse_log2 = {}; });
+  check_valid([](Valid& c) { c.p.scales = {.k = 0.125f, .v = 448}; });
+  check_valid([](Valid& c) { c.with_scales(); });
+  check_valid([](Valid& c) { c.p.q.dtype = DType::bf16, c.p.kv.dtype = DType::f8_e4m3; });
+  check_valid([](Valid& c) { c.p.kv.dtype = DType::f8_e5m2; });
   check_valid([](Valid& c) { c.p.q.dtype = c.p.kv.dtype = DType::f16; });
   check_valid([](Valid& c) { c.out.o.strides = {6, 30, 1}; });  // heads outside, rows inside
   check_valid([](Valid& c) {                                    // no requests at all
@@ -192,6 +212,7 @@ TEST_CASE("validate accepts what is legal") {
 }
 
 TEST_CASE("validate refuses params") { check_refusals(params_refusals); }
+TEST_CASE("validate refuses scales") { check_refusals(scale_refusals); }
 TEST_CASE("validate refuses lengths and pages") { check_refusals(lengths_refusals); }
 TEST_CASE("validate refuses tensors and masks and sinks and outputs") { check_refusals(tensor_refusals); }
 

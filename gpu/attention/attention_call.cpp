@@ -23,10 +23,20 @@ std::int32_t head_stride(const Tensor& t, const char* argument) {
   return static_cast<std::int32_t>(stride);
 }
 
+void require_scales_that_fold(const KvScales& scales) {
+  require(scales.v == 1, "v_scale", scales.v, "must be 1 on the GPU");
+  constexpr const char* rule = "must be 0 on the GPU, where no kernel takes scales per head";
+  require(scales.k_per_head.empty(), "k_scale_per_head size", scales.k_per_head.size(), rule);
+  require(scales.v_per_head.empty(), "v_scale_per_head size", scales.v_per_head.size(), rule);
+}
+
 }  // namespace
 
 AttentionCall attention_call(const AttentionProblem& problem, const AttentionOutput& output) {
-  const AttentionParams& p = problem.params;
+  AttentionParams p = problem.params;
+  const KvScales& scales = problem.scales;
+  require_scales_that_fold(scales);
+  p.sm_scale *= scales.k;
   const PageTable table = problem.page_table();
   return {.rows = {.q = problem.q.data, .o = output.o.data,
                    .lse = output.lse().empty() ? nullptr : output.lse().data(),
@@ -37,16 +47,21 @@ AttentionCall attention_call(const AttentionProblem& problem, const AttentionOut
                    .lse_factor = output.lse_factor()},
           .kv = kv_pages(problem.kv, table.indices), .table = table, .params = p,
           .custom_mask = p.mask == MaskMode::custom ? problem.custom_mask.data() : nullptr,
-          .dtype = problem.q.dtype, .batch = problem.batch(), .nnz_qo = problem.q.shape[0]};
+          .dtype = problem.q.dtype, .kv_dtype = problem.kv.dtype, .batch = problem.batch(), .nnz_qo = problem.q.shape[0]};
 }
 
 void require_16_bytes(const AttentionCall& call) {
-  const std::size_t element = size_of(call.dtype);
+  const std::size_t element = size_of(call.dtype), kv_element = size_of(call.kv_dtype);
   const KvStrides &k = call.kv.k_strides, &v = call.kv.v_strides;
   require_aligned("q", call.rows.q, element, {call.rows.q_token, call.rows.q_head});
-  require_aligned("k_cache", call.kv.k, element, {k.page, k.entry, k.head});
-  require_aligned("v_cache", call.kv.v, element, {v.page, v.entry, v.head});
+  require_aligned("k_cache", call.kv.k, kv_element, {k.page, k.entry, k.head});
+  require_aligned("v_cache", call.kv.v, kv_element, {v.page, v.entry, v.head});
   require_aligned("o", call.rows.o, size_of(call.rows.o_dtype), {call.rows.o_token, call.rows.o_head});
+}
+
+std::string why_no_mixed_dtypes(AttentionDTypes dtypes) {
+  if (dtypes.q == dtypes.kv) return "";
+  return std::string("kv dtype ") + name_of(dtypes.kv) + " with q dtype " + name_of(dtypes.q) + " is not taken by this kernel";
 }
 
 std::string why_no_rope(const AttentionParams& p) {

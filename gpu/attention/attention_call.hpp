@@ -37,17 +37,29 @@ struct AttentionCall {
   PageTable table;                           // on the device; only kernels without a plan read it
   AttentionParams params;                    // what is computed: the variant's parameters are made from it
   const std::uint8_t* custom_mask = nullptr; // on the device, with MaskMode::custom
-  DType dtype = DType::f16;                  // of q, K and V
+  DType dtype = DType::f16;                  // of q
+  DType kv_dtype = DType::f16;               // of K and V
+  float k_scale = 1, v_scale = 1;            // of all heads; where there are scales per head: 1
+  const float* k_scales = nullptr;           // [num_kv_heads] on the device, or nullptr: k_scale
+  const float* v_scales = nullptr;           // [num_kv_heads] on the device, or nullptr: v_scale
   std::int32_t batch = 0;
   std::int64_t nnz_qo = 0;    // queries of all requests: rows of q and o
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
 };
 
-// problem and output hold device pointers (DeviceProblem::view). InputError if heads lie 2^31 elements apart.
+// problem and output hold device pointers (DeviceProblem::view). InputError if heads lie 2^31 elements apart. One scale for
+// all keys goes into params.sm_scale; a scale of V and scales per head are refused, since no kernel takes them.
 AttentionCall attention_call(const AttentionProblem& problem, const AttentionOutput& output);
 
 // InputError unless q, o and every token of K and V begin at multiples of 16 bytes, which is what a lane loads and stores.
 void require_16_bytes(const AttentionCall& call);
+
+// What a kernel's instance is chosen by.
+struct AttentionDTypes {
+  DType q, kv;
+};
+// "" unless K and V have another dtype than q, which no kernel takes.
+std::string why_no_mixed_dtypes(AttentionDTypes dtypes);
 
 // "" unless ROPE_LLAMA asks for more pairs of features than the rungs with RoPE have room for.
 std::string why_no_rope(const AttentionParams& params);

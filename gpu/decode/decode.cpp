@@ -9,7 +9,10 @@ std::string dim_is_none_of(std::int32_t head_dim, const char* dims) {
 
 }  // namespace
 
-std::string d1::why_not(const AttentionParams& p, DType dtype) {
+std::string d1::why_not(const AttentionParams& p, AttentionDTypes dtypes) {
+  const DType dtype = dtypes.q;
+  const std::string mixed = why_no_mixed_dtypes(dtypes);
+  if (!mixed.empty()) return mixed;
   if (!is_attention_dtype(dtype)) return std::string("dtype ") + name_of(dtype) + " is none of f32, f16, bf16";
   const std::string rope = why_no_rope(p);
   if (!rope.empty()) return rope;
@@ -19,7 +22,10 @@ std::string d1::why_not(const AttentionParams& p, DType dtype) {
   return "";
 }
 
-std::string why_not_lower_rungs(const AttentionParams& p, DType dtype) {
+std::string why_not_lower_rungs(const AttentionParams& p, AttentionDTypes dtypes) {
+  const DType dtype = dtypes.q;
+  const std::string mixed = why_no_mixed_dtypes(dtypes);
+  if (!mixed.empty()) return mixed;
   if (dtype != DType::f16) return std::string("dtype ") + name_of(dtype) + " is not f16";
   if (p.head_dim_qk != p.head_dim_vo) return "head_dim_qk and head_dim_vo differ";
   if (p.head_dim_qk != 64 && p.head_dim_qk != 128) return dim_is_none_of(p.head_dim_qk, "64, 128");
@@ -29,7 +35,10 @@ std::string why_not_lower_rungs(const AttentionParams& p, DType dtype) {
   return "";
 }
 
-std::string d6::why_not(const AttentionParams& p, DType dtype) {
+std::string d6::why_not(const AttentionParams& p, AttentionDTypes dtypes) {
+  const DType dtype = dtypes.q;
+  const std::string mixed = why_no_mixed_dtypes(dtypes);
+  if (!mixed.empty()) return mixed;
   if (dtype != DType::f16 && dtype != DType::bf16) {
     return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
   }

@@ -17,12 +17,12 @@ namespace flashladder::gpu {
 namespace d1 {
 constexpr std::int32_t key_tile = 128;          // whose weighted values are added to o together
 constexpr std::int32_t most_head_dims = 20000;  // head_dim_qk + head_dim_vo: the query and o of a block lie in shared memory
-std::string why_not(const AttentionParams& params, DType dtype);
+std::string why_not(const AttentionParams& params, AttentionDTypes dtypes);
 void attend(const AttentionCall& call, cudaStream_t stream);
 }
 
 // The rungs between, built for what they teach. "" if they compute this, else why not.
-std::string why_not_lower_rungs(const AttentionParams& params, DType dtype);
+std::string why_not_lower_rungs(const AttentionParams& params, AttentionDTypes dtypes);
 
 // Packed query rows that a block of lane groups carries at most (D2, D3, D4); larger groups take several tiles.
 inline constexpr std::int32_t lane_rows = 8;
@@ -51,7 +51,7 @@ void attend(const AttentionCall& call, const PackedShape& shape, std::byte* pack
 
 // Persistent: the plan's CTAs run their queues, and merge.
 namespace d6 {
-std::string why_not(const AttentionParams& params, DType dtype);
+std::string why_not(const AttentionParams& params, AttentionDTypes dtypes);
 // general: needs_general(), whose rows need more registers.
 constexpr RungGrid grid(std::int32_t head_dim, bool general) {
   return {general ? 8 : d5::grid(head_dim).query_tile, head_dim <= 128 ? 2 : 1};

@@ -102,7 +102,10 @@ std::int32_t row_bytes(const AttentionParams& p) {
 
 }  // namespace
 
-std::string why_not(const AttentionParams& p, DType dtype) {
+std::string why_not(const AttentionParams& p, AttentionDTypes dtypes) {
+  const DType dtype = dtypes.q;
+  const std::string mixed = why_no_mixed_dtypes(dtypes);
+  if (!mixed.empty()) return mixed;
   if (!is_attention_dtype(dtype)) return std::string("dtype ") + name_of(dtype) + " is none of f32, f16, bf16";
   const std::string rope = why_no_rope(p);
   if (!rope.empty()) return rope;

@@ -12,7 +12,10 @@ std::string dims(const AttentionParams& p) {
 
 }  // namespace
 
-std::string why_not_lower_prefill(const AttentionParams& p, DType dtype) {
+std::string why_not_lower_prefill(const AttentionParams& p, AttentionDTypes dtypes) {
+  const DType dtype = dtypes.q;
+  const std::string mixed = why_no_mixed_dtypes(dtypes);
+  if (!mixed.empty()) return mixed;
   if (dtype != DType::f16) return std::string("dtype ") + name_of(dtype) + " is not f16";
   if (p.head_dim_qk != 128 || p.head_dim_vo != 128) return dims(p) + " is not 128 with 128";
   if (p.mask == MaskMode::custom) return "a custom mask";
@@ -21,7 +24,10 @@ std::string why_not_lower_prefill(const AttentionParams& p, DType dtype) {
   return "";
 }
 
-std::string p5::why_not(const AttentionParams& p, DType dtype) {
+std::string p5::why_not(const AttentionParams& p, AttentionDTypes dtypes) {
+  const DType dtype = dtypes.q;
+  const std::string mixed = why_no_mixed_dtypes(dtypes);
+  if (!mixed.empty()) return mixed;
   if (dtype != DType::f16 && dtype != DType::bf16) {
     return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
   }
@@ -33,9 +39,9 @@ std::string p5::why_not(const AttentionParams& p, DType dtype) {
   return "";
 }
 
-std::string p11::why_not(const AttentionParams& p, DType dtype) { return p5::why_not(p, dtype); }
-std::string p12::why_not(const AttentionParams& p, DType dtype) {
-  const std::string no_p11 = p11::why_not(p, dtype);
+std::string p11::why_not(const AttentionParams& p, AttentionDTypes dtypes) { return p5::why_not(p, dtypes); }
+std::string p12::why_not(const AttentionParams& p, AttentionDTypes dtypes) {
+  const std::string no_p11 = p11::why_not(p, dtypes);
   if (!no_p11.empty()) return no_p11;
   if (p.head_dim_qk != MixedShape::head_dim || p.head_dim_vo != MixedShape::head_dim) return dims(p) + " is not 128 with 128";
   if (p.logits_soft_cap > 0) return "a soft cap";

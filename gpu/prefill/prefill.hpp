@@ -13,14 +13,14 @@ namespace flashladder::gpu {
 
 // One thread a row. Takes everything that attention can mean here: any head dims, dtype, mask and feature.
 namespace p1 {
-std::string why_not(const AttentionParams& params, DType dtype);
+std::string why_not(const AttentionParams& params, AttentionDTypes dtypes);
 RungGrid grid(const AttentionParams& params);
 // capacity: of a claimed part, for any plan within it. packed, partials: as in decode.hpp.
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
 // The rungs between, built for what they teach: f16, head_dim 128, causal and window. "" if they compute this, else why not.
-std::string why_not_lower_prefill(const AttentionParams& params, DType dtype);
+std::string why_not_lower_prefill(const AttentionParams& params, AttentionDTypes dtypes);
 inline constexpr RungGrid lower_prefill_grid{64, 2};
 
 namespace p2 {
@@ -37,7 +37,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
 // FlashAttention-2's class: every feature, for f16 and bf16 and the head dims that models use. RoPE inside attention on copies
 // that are rotated first, as P11 (rotated_copy.hpp): to the kernels themselves it is unknown, and why_not refuses it.
 namespace p5 {
-std::string why_not(const AttentionParams& params, DType dtype);
+std::string why_not(const AttentionParams& params, AttentionDTypes dtypes);
 RungGrid grid(const AttentionParams& params);
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
@@ -67,7 +67,7 @@ inline constexpr int warp_group_rows = 64;  // packed rows of a warp group: what
 inline constexpr int warp_rows = 16;        // of them, those whose scores and outputs a warp has
 // Warp groups that compute: three where registers allow it, since more rows use each key.
 constexpr int warp_groups(std::int32_t head_dim_qk) { return head_dim_qk == 64 ? 3 : 2; }
-std::string why_not(const AttentionParams& params, DType dtype);
+std::string why_not(const AttentionParams& params, AttentionDTypes dtypes);
 std::string why_not_pages(std::int32_t page_size);  // that are listed; a ragged cache is always taken
 // Query heads that share a row tile: the group, where queries are so few that tiles would not be full without, or 1.
 std::int32_t pack(const AttentionParams& params, std::int64_t nnz_qo, std::int64_t batch);
@@ -83,7 +83,7 @@ struct MixedShape {
   PackedShape decode, prefill;
 };
 namespace p12 {
-std::string why_not(const AttentionParams& params, DType dtype);  // pages: p11::why_not_pages()
+std::string why_not(const AttentionParams& params, AttentionDTypes dtypes);  // pages: p11::why_not_pages()
 void attend(const AttentionCall& call, const MixedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 

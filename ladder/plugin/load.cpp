@@ -162,6 +162,7 @@ Rung load_plugin(const std::string& path, const OnCall& on_call) {
             .longest_chain = plugin->longest_chain == 0 ? whole_row : plugin->longest_chain,
             .p_as_kv = plugin->p_as_kv != 0, .supports = {}, .workspace_bytes = {}, .prepare = {}};
   rung.supports = [calls](const CaseSpec& spec) {
+    if (spec.op != Op::attention) return Support{plugins_attend};
     const fl_plugin_shape shape = shape_in_c(spec);
     const char* reason = calls->call("supports", [&] { return calls->plugin->supports(&shape); });
     return Support{reason == nullptr ? "" : *reason == '\0' ? "supports() gave no reason" : reason};
