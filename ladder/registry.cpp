@@ -56,14 +56,20 @@ const std::vector<Rung>& registry() {
 void l2_attend(const MlaProblem& problem, const AttentionOutput& output) { ref::l2::attend(problem, output); }
 
 const std::vector<Rung>& mla_registry() {
-  static const std::vector<Rung> rungs{
-      direct_mla("L0", "naive latent attention: q and the cache in two parts, V is C, double", "19", "C0", ref::l0::attend,
-                 in_double),
-      direct_mla("L1", "tiled: a latent row is read once, as key and value of all heads", "19", "L0", ref::l1::attend,
-                 ref::c1::key_tile),
-      direct_mla("L2", "split-K: pieces of the latent rows, merged by their lse", "19", "L1", l2_attend, ref::c1::key_tile),
-      planned_mla("L3", "planned: work items on all cores, all heads packed", "19", "L2", ref::c4::longest_chain),
-  };
+  static const std::vector<Rung> rungs = [] {
+    std::vector<Rung> all{
+        direct_mla("L0", "naive latent attention: q and the cache in two parts, V is C, double", "19", "C0", ref::l0::attend,
+                   in_double),
+        direct_mla("L1", "tiled: a latent row is read once, as key and value of all heads", "19", "L0", ref::l1::attend,
+                   ref::c1::key_tile),
+        direct_mla("L2", "split-K: pieces of the latent rows, merged by their lse", "19", "L1", l2_attend, ref::c1::key_tile),
+        planned_mla("L3", "planned: work items on all cores, all heads packed", "19", "L2", ref::c4::longest_chain),
+    };
+#ifdef FLASHLADDER_CUDA
+    for (Rung& rung : gpu_mla_rungs()) all.push_back(std::move(rung));
+#endif
+    return all;
+  }();
   return rungs;
 }
 

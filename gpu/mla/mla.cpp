@@ -1,20 +1,23 @@
 #include "gpu/mla/mla.hpp"
 
-#include <initializer_list>
-
 #include "core/error.hpp"
+#include "gpu/strides.hpp"
 
 namespace flashladder::gpu {
-namespace {
 
-void require_aligned(const char* argument, const void* data, std::size_t element,
-                     std::initializer_list<std::int64_t> strides) {
-  bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-  for (const std::int64_t stride : strides) aligned = aligned && stride * static_cast<std::int64_t>(element) % 16 == 0;
-  require(aligned, argument, "", "on the GPU its pointer and its strides must be multiples of 16 bytes");
+MlaCall mla_call(const MlaProblem& problem, const AttentionOutput& output) {
+  const AttentionParams params = problem.params.attention();
+  const PagedMlaCache& cache = problem.cache;
+  return {.rows = {.q = problem.q_nope.data, .o = output.o.data, .lse = output.lse().empty() ? nullptr : output.lse().data(),
+                   .sinks = nullptr, .q_token = problem.q_nope.strides[0], .o_token = output.o.strides[0],
+                   .q_head = head_stride(problem.q_nope, "q_nope"), .o_head = head_stride(output.o, "o"),
+                   .num_qo_heads = params.num_qo_heads, .group_size = params.num_qo_heads, .o_dtype = output.o.dtype,
+                   .lse_factor = output.lse_factor()},
+          .rotated = {problem.q_pe.data, problem.q_pe.strides[0], head_stride(problem.q_pe, "q_pe")},
+          .kv = {cache.ckv, cache.kpe, cache.ckv_strides, cache.kpe_strides,
+                 {problem.page_table().indices, cache.page_size, cache.num_pages}},
+          .params = params, .dtype = problem.q_nope.dtype, .nnz_qo = problem.q_nope.shape[0]};
 }
-
-}  // namespace
 
 std::string why_not_mla(const AttentionParams& p, DType dtype) {
   if (dtype != DType::f16 && dtype != DType::bf16) return std::string("dtype ") + name_of(dtype) + " is neither f16 nor bf16";
@@ -38,8 +41,8 @@ void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t 
   const std::size_t element = size_of(call.dtype);
   require_aligned("q_nope", call.rows.q, element, {call.rows.q_token, call.rows.q_head});
   require_aligned("q_pe", call.rotated.q, element, {call.rotated.token, call.rotated.head});
-  require_aligned("ckv_cache", call.kv.ckv, element, {call.kv.ckv_page, call.kv.ckv_entry});
-  require_aligned("kpe_cache", call.kv.kpe, element, {call.kv.kpe_page, call.kv.kpe_entry});
+  require_aligned("ckv_cache", call.kv.ckv, element, {call.kv.ckv_strides.page, call.kv.ckv_strides.entry});
+  require_aligned("kpe_cache", call.kv.kpe, element, {call.kv.kpe_strides.page, call.kv.kpe_strides.entry});
   require_aligned("o", call.rows.o, size_of(call.rows.o_dtype), {call.rows.o_token, call.rows.o_head});
 }
 

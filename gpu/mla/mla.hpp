@@ -14,6 +14,7 @@
 #include <string>
 
 #include "core/attention_params.hpp"
+#include "core/mla_problem.hpp"
 #include "core/page_table.hpp"
 #include "core/tensor.hpp"
 #include "gpu/attention/attention_call.hpp"
@@ -28,13 +29,12 @@ inline constexpr std::int32_t mla_ckv = 512, mla_kpe = 64;  // features of a lat
 struct LatentPages {
   const void* ckv = nullptr;                  // [pages, page_size, 512]
   const void* kpe = nullptr;                  // [pages, page_size, 64]
-  std::int64_t ckv_page = 0, ckv_entry = 0;   // strides in elements; features are dense
-  std::int64_t kpe_page = 0, kpe_entry = 0;
+  MlaStrides ckv_strides, kpe_strides;        // features are dense
   PageList pages;                             // of all requests
 };
 
 // The part of a query that meets kpe; the part that meets ckv is QueryRows::q.
-struct RotatedQueries {
+struct PeQueries {
   const void* q = nullptr;   // [nnz_qo, heads, 64]
   std::int64_t token = 0;    // strides in elements; features are dense
   std::int32_t head = 0;
@@ -46,13 +46,16 @@ struct RotatedQueries {
 // num_qo_heads are the heads; there are no sinks.
 struct MlaCall {
   QueryRows rows;
-  RotatedQueries rotated;
+  PeQueries rotated;
   LatentPages kv;
   AttentionParams params;     // num_kv_heads 1, head_dim_qk 576, head_dim_vo 512; mask none or causal; sm_scale
   DType dtype = DType::f16;   // of q_nope, q_pe, ckv and kpe
   std::int64_t nnz_qo = 0;    // queries of all requests: rows of q and o
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
 };
+
+// problem and output hold device pointers. InputError if heads lie 2^31 elements apart.
+MlaCall mla_call(const MlaProblem& problem, const AttentionOutput& output);
 
 // "" if the rungs compute this, else why not.
 std::string why_not_mla(const AttentionParams& params, DType dtype);
@@ -64,17 +67,25 @@ void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t 
 // Joins the partials of a plan's cut tiles, in slot order: behind either kernel.
 void merge_mla(const MlaCall& call, const PackedShape& shape, const PackedParams& plan, cudaStream_t stream);
 
-// Tensor cores of sm_80 and newer: what a reader should begin with. Rounds P to the dtype of the cache; M2 too.
+// Tensor cores of sm_80 and newer: what a reader should begin with. Rounds P to the dtype of the cache; L5 too.
 // capacity: of a plan within it whose pack is the heads, claimed or with queues. packed, partials: as in decode/decode.hpp.
-namespace m1 {
-std::string why_not();  // "" if the current GPU has shared memory enough
+namespace l4 {
+const std::string& why_no_device();  // "" if there is a GPU, with shared memory enough
 constexpr RungGrid grid() { return {64, 1}; }
 void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 
 // For Hopper GPUs (sm_90a; why_no_hopper()): wgmma, a warp group that copies.
-namespace m2 {
+namespace l5 {
 constexpr RungGrid grid() { return {64, 1}; }
+// How a plan that it executes is best made. Where the row tiles of a request share its keys and there are more of them than
+// CTAs run at once, they are claimed, so that those who share keys run together and the L2 cache serves all but one; else
+// queues of equal cost are best. In key-equivalents: what an item costs beside its keys, and a piece of a tile that many have
+// a part of.
+constexpr bool claims(bool share_keys, std::int64_t row_tiles, std::int64_t ctas) {
+  return share_keys && row_tiles > ctas + ctas / 2;
+}
+inline constexpr double keys_per_item = 128, keys_per_piece_of_many = 256, few_pieces = 16;
 void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 

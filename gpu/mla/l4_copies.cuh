@@ -1,4 +1,4 @@
-// What lies in the shared memory of an M1 CTA, and how latent rows and queries come there, by all its threads.
+// What lies in the shared memory of an L4 CTA, and how latent rows and queries come there, by all its threads.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include "gpu/prefill/swizzled_row.cuh"
 #include "gpu/ptx/cp_async.cuh"
 
-namespace flashladder::gpu::m1 {
+namespace flashladder::gpu::l4 {
 
 inline constexpr int warps = 8, threads = 32 * warps, tile_rows = 64, keys = 32;
 inline constexpr int chunks = (mla_ckv + mla_kpe) / 8, ckv_chunks = mla_ckv / 8;  // 16 bytes each, of a row
@@ -33,7 +33,7 @@ struct LatentRow {
     seen = key < static_cast<std::uint32_t>(item.keys.end);
     if (!seen) return;
     const KvSlot slot = kv.pages.locate_from(item.first_page, static_cast<std::int32_t>(key));
-    ckv = slot.page * kv.ckv_page + slot.entry * kv.ckv_entry, kpe = slot.page * kv.kpe_page + slot.entry * kv.kpe_entry;
+    ckv = kv.ckv_strides.offset(slot), kpe = kv.kpe_strides.offset(slot);
   }
 };
 
@@ -49,7 +49,7 @@ __device__ void copy_tile(const LatentPages& kv, const LatentRow& row, uint4 (&t
 
 // The item's rows of q, those behind the last as zeros.
 template <class Element>
-__device__ void copy_query(const QueryRows& rows, const RotatedQueries& rotated, PackedRows place, Shared& shared) {
+__device__ void copy_query(const QueryRows& rows, const PeQueries& rotated, PackedRows place, Shared& shared) {
   const int lane = threadIdx.x % 8;
   for (int row = threadIdx.x / 8; row < tile_rows; row += threads / 8) {
     const bool exists = row < shared.item.rows.size();
@@ -61,4 +61,4 @@ __device__ void copy_query(const QueryRows& rows, const RotatedQueries& rotated,
   }
 }
 
-}  // namespace flashladder::gpu::m1
+}  // namespace flashladder::gpu::l4

@@ -6,7 +6,7 @@
 
 #include "core/divisor.hpp"
 #include "core/swizzle.hpp"
-#include "gpu/mla/m2_shape.cuh"
+#include "gpu/mla/l5_shape.cuh"
 #include "gpu/mla/work_stream.cuh"
 #include "gpu/prefill/hopper_group.cuh"
 #include "gpu/ptx/cp_async.cuh"
@@ -14,7 +14,7 @@
 #include "gpu/ptx/tma.cuh"
 #include "gpu/warp.cuh"
 
-namespace flashladder::gpu::m2 {
+namespace flashladder::gpu::l5 {
 
 // Kernel parameters, made on the host in every run, since pointers change from layer to layer.
 struct Latent {
@@ -30,7 +30,7 @@ struct Latent {
 // Of q. The queries of a row tile, in the order of its packed rows.
 struct Queries {
   QueryRows rows;
-  RotatedQueries rotated;
+  PeQueries rotated;
   Divisor by_heads;
 
   __device__ RowPlace place(const PackedItem& item, std::int32_t row) const {
@@ -38,7 +38,7 @@ struct Queries {
     return {item.query + query, packed - query * by_heads.number};
   }
   // Does one row tile hold all queries of the item's request? Then nobody else reads these keys.
-  __device__ bool alone(const PackedItem& item) const { return item.request.qo_len() * by_heads.number <= m2::rows; }
+  __device__ bool alone(const PackedItem& item) const { return item.request.qo_len() * by_heads.number <= l5::rows; }
 };
 
 // Where 16 bytes of a tile go: chunk c of a token's row, in atoms of 64 features that lie side by side.
@@ -113,7 +113,7 @@ struct TokenAt {
     token += threadIdx.x / 32 * 16 + threadIdx.x % 16;
     if (token >= end) return;
     const KvSlot slot = kv.pages.locate_from(first_page, static_cast<std::int32_t>(token));
-    ckv = slot.page * kv.ckv_page + slot.entry * kv.ckv_entry, kpe = slot.page * kv.kpe_page + slot.entry * kv.kpe_entry;
+    ckv = kv.ckv_strides.offset(slot), kpe = kv.kpe_strides.offset(slot);
   }
   // All threads: the same tile; tokens from number `tokens` on become zeros.
   template <class Element>
@@ -195,4 +195,4 @@ __device__ void produce(Shared& shared, const Queries& queries, const Latent& kv
   }
 }
 
-}  // namespace flashladder::gpu::m2
+}  // namespace flashladder::gpu::l5

@@ -13,16 +13,16 @@
 
 #include <cstdint>
 
-#include "gpu/mla/m2_output.cuh"
-#include "gpu/mla/m2_producer.cuh"
-#include "gpu/mla/m2_shape.cuh"
+#include "gpu/mla/l5_output.cuh"
+#include "gpu/mla/l5_producer.cuh"
+#include "gpu/mla/l5_shape.cuh"
 #include "gpu/prefill/hopper_group.cuh"
 #include "gpu/prefill/hopper_rows.cuh"
 #include "gpu/prefill/row_keys.cuh"
 #include "gpu/prefill/stale_softmax.cuh"
 #include "gpu/ptx/wgmma.cuh"
 
-namespace flashladder::gpu::m2 {
+namespace flashladder::gpu::l5 {
 
 __device__ inline std::uint32_t address(const unsigned char* shared) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
@@ -242,4 +242,4 @@ __device__ void compute_right(Shared& shared, const Queries& queries, const Late
   }
 }
 
-}  // namespace flashladder::gpu::m2
+}  // namespace flashladder::gpu::l5

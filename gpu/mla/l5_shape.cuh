@@ -1,4 +1,4 @@
-// What lies where in the shared memory of an M2 CTA, and who waits for whom.
+// What lies where in the shared memory of an L5 CTA, and who waits for whom.
 //
 // Three warp groups: one copies; group A computes scores, their softmax, and the left half of O, 64 rows x 256 features, 128
 // registers of each thread; group B computes the right half. P goes from A to B through shared memory. A tile of 64 latent
@@ -17,7 +17,7 @@
 #include "gpu/prefill/hopper_shape.cuh"
 #include "gpu/ptx/mbarrier.cuh"
 
-namespace flashladder::gpu::m2 {
+namespace flashladder::gpu::l5 {
 
 inline constexpr int group_threads = 128, groups = 3, threads = groups * group_threads;
 inline constexpr int rows = 64, keys = 64, stages = 2;
@@ -37,7 +37,7 @@ struct Tile {
   unsigned char half[2][half_bytes];  // [keys / 8][half_atoms] atoms
   unsigned char rope[rope_bytes];     // [keys / 8] atoms
 
-  __device__ unsigned char* of(Part part) { return part == m2::rope ? rope : half[part]; }
+  __device__ unsigned char* of(Part part) { return part == l5::rope ? rope : half[part]; }
 };
 
 // Full: it has come. Empty: it has been read, and may be overwritten.
@@ -73,4 +73,4 @@ static_assert(sizeof(Shared) <= 227 * 1024, "what a CTA may have");
 // A warp group's messages, counted over all the work of a CTA, as the tiles are (RingSlot): the parity of number n.
 __device__ inline std::uint32_t parity_of(std::uint32_t n) { return n % 2; }
 
-}  // namespace flashladder::gpu::m2
+}  // namespace flashladder::gpu::l5

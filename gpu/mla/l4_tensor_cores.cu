@@ -1,4 +1,4 @@
-// M1, MLA on tensor cores of sm_80 and newer. Must equal the CPU's planned rung.
+// L4, MLA on tensor cores of sm_80 and newer. Must equal the CPU's planned rung.
 // grid   one CTA an SM, which claims work or runs its queue      block  256 threads
 // shared memory   64 rows of q (72 KB), two tiles of 32 latent rows (36 KB each), P of a tile: 152 KB
 // A latent row is copied once and read twice, as key and as value. 64 rows of o, 512 features each, fill the registers of
@@ -9,15 +9,16 @@
 //
 // Between them P changes hands by way of shared memory, and so do the maxima of the rows. Row tiles of 16 that an item does
 // not have are left out: with 16 heads a query takes a quarter of the work.
-// Leaves out: copies of more than one tile ahead, products while exponents are computed, wgmma (M2).
+// Leaves out: copies of more than one tile ahead, products while exponents are computed, wgmma (L5).
 #include <utility>
 
 #include "core/error.hpp"
 #include "core/swizzle.hpp"
 #include "gpu/check.hpp"
+#include "gpu/device.hpp"
 #include "gpu/element.cuh"
 #include "gpu/launch.hpp"
-#include "gpu/mla/m1_copies.cuh"
+#include "gpu/mla/l4_copies.cuh"
 #include "gpu/mla/mla.hpp"
 #include "gpu/mla/work_stream.cuh"
 #include "gpu/prefill/item_rows.cuh"
@@ -29,7 +30,7 @@
 #include "gpu/ptx/mma.cuh"
 #include "gpu/warp.cuh"
 
-namespace flashladder::gpu::m1 {
+namespace flashladder::gpu::l4 {
 namespace {
 
 // What a warp has of S, two tiles of 16 rows x 8 keys: C fragments. Of one a lane holds two neighbours of row lane / 4, then
@@ -187,7 +188,7 @@ struct Output {
 
 template <class Element>
 __global__ void __launch_bounds__(threads, 1)
-mla_m1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ RotatedQueries rotated,
+mla_l4_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ PeQueries rotated,
               const __grid_constant__ LatentPages kv, const __grid_constant__ KeyRules rules,
               const __grid_constant__ PackedParams plan, float scale, bool claimed) {
   extern __shared__ __align__(128) unsigned char bytes[];
@@ -234,13 +235,17 @@ mla_m1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ Ro
 
 }  // namespace
 
-std::string why_not() {
-  int device = 0, bytes = 0;
-  check(cudaGetDevice(&device));
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  if (static_cast<std::size_t>(bytes) >= sizeof(Shared)) return "";
-  return "the kernel needs " + std::to_string(sizeof(Shared)) + " bytes of shared memory; this GPU's blocks get " +
-         std::to_string(bytes);
+const std::string& why_no_device() {
+  static const std::string reason = [] {
+    if (!gpu::why_no_device().empty()) return gpu::why_no_device();
+    int device = 0, bytes = 0;
+    check(cudaGetDevice(&device));
+    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    if (static_cast<std::size_t>(bytes) >= sizeof(Shared)) return std::string();
+    return "the kernel needs " + std::to_string(sizeof(Shared)) + " bytes of shared memory; this GPU's blocks get " +
+           std::to_string(bytes);
+  }();
+  return reason;
 }
 
 void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream) {
@@ -253,9 +258,9 @@ void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed,
   const auto run = [&](auto* kernel) {
     launch(kernel, shape, stream, call.rows, call.rotated, call.kv, key_rules(call.params), plan, scale, capacity.claimed);
   };
-  if (call.dtype == DType::f16) run(mla_m1_kernel<Half>);
-  else run(mla_m1_kernel<BFloat16>);
+  if (call.dtype == DType::f16) run(mla_l4_kernel<Half>);
+  else run(mla_l4_kernel<BFloat16>);
   merge_mla(call, capacity, plan, stream);
 }
 
-}  // namespace flashladder::gpu::m1
+}  // namespace flashladder::gpu::l4

@@ -6,10 +6,10 @@
 
 #include "gpu/attention/write_row.cuh"
 #include "gpu/element.cuh"
-#include "gpu/mla/m2_producer.cuh"
+#include "gpu/mla/l5_producer.cuh"
 #include "gpu/warp.cuh"
 
-namespace flashladder::gpu::m2 {
+namespace flashladder::gpu::l5 {
 
 inline constexpr int half_values = half_features / 2;  // of a thread: of two rows, a quarter of each
 
@@ -102,4 +102,4 @@ __device__ inline void store_lse(const SoftmaxState<float> (&states)[2], const Q
   }
 }
 
-}  // namespace flashladder::gpu::m2
+}  // namespace flashladder::gpu::l5
