@@ -17,8 +17,6 @@ namespace {
 std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, const BackendKind& kind) {
   require_device(config.execution.device);
 #ifdef FLASHLADDER_CUDA
-  const bool on_gpu = config.execution.device == Device::gpu;
-  require(!on_gpu || !kind.latent, "device", "gpu", "has no kernel for latent attention in this build: use the CPU");
   if (config.execution.device == Device::gpu) return make_gpu_attention(config, kind);
 #endif
   const Backend backend = config.execution.backend;
