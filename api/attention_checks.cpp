@@ -66,7 +66,8 @@ void check_latent_cache(const PagedMlaCache& cache, const AttentionConfig& c) {
   require_dtype(cache.dtype, c.cache.dtype, "ckv cache dtype", "that of the config");
   require_equal(cache.page_size, c.cache.page_size, "ckv cache page_size", "that of the config");
   require_equal(cache.head_dim_ckv, c.heads.dim_vo(), "ckv cache head_dim", "head_dim_ckv of the config");
-  require_equal(cache.head_dim_kpe, c.heads.head_dim_qk - c.heads.dim_vo(), "kpe cache head_dim", "head_dim_kpe of the config");
+  require_equal(cache.head_dim_kpe, c.heads.head_dim_qk - c.heads.dim_vo(), "kpe cache head_dim",
+                "head_dim_kpe of the config");
   require(cache.num_pages >= 0, "num_pages", cache.num_pages, "must not be negative");
   require_data(cache.ckv, cache.num_pages > 0, "ckv cache");
   require_data(cache.kpe, cache.num_pages > 0 && cache.head_dim_kpe > 0, "kpe cache");

@@ -1,7 +1,7 @@
 // Multi-head latent attention with absorbed projections (DeepSeek's), over a paged cache of latent rows that all heads share:
 // decode, drafts of several queries, and prefill.
 //
-//   const MlaConfig config{.num_heads = 128, .page_size = 64, .sm_scale = 1 / std::sqrt(128.0f + 64), .kv_dtype = DType::bf16};
+//   const MlaConfig config{.num_heads = 128, .page_size = 64, .sm_scale = 1 / std::sqrt(128.0f + 64)};
 //   const AttentionLimits limits{.max_batch = 256, .max_pages = 20000, .max_nnz_qo = 256};
 //   BatchMLAPagedAttention attention(config, limits, workspace);
 //   attention.plan(qo_indptr, kv_indptr, kv_indices, kv_len_arr, stream);                          // once a step
@@ -42,7 +42,7 @@ struct MlaConfig {
   std::optional<DType> o_dtype{};          // that of q if not given, or f32
   ExecutionConfig execution{};             // backend: automatic
 
-  // The same as multi-query attention, which is what is planned. InputError unless heads, dims, sm_scale and backend are right.
+  // The same as multi-query attention, which is what is planned. InputError for wrong heads, dims, sm_scale or backend.
   AttentionConfig attention() const;
   friend bool operator==(const MlaConfig&, const MlaConfig&) = default;
 };
@@ -68,7 +68,8 @@ class BatchMLAPagedAttention {
             const BlockTableLengths& lengths, Stream stream = nullptr, Device indices_on = Device::cpu);
 
   // On the object's device. q_nope, o [max_nnz_qo, num_heads, head_dim_ckv], q_pe [max_nnz_qo, num_heads, head_dim_kpe]: rows
-  // behind qo_indptr[batch] are neither read nor written. o may be q_nope. cache: of two tensors or of one (paged_mla_cache()).
+  // behind qo_indptr[batch] are neither read nor written. o may be q_nope. cache: of two tensors or of one, by
+  // paged_mla_cache().
   void run(const ConstTensor& q_nope, const ConstTensor& q_pe, const PagedMlaCache& cache, const AttentionOutput& output,
            Stream stream = nullptr);
 

@@ -47,7 +47,8 @@ std::vector<RungTiming> time_rungs(const Case& c, std::span<const Rung* const> r
   return timings;
 }
 
-// Decode reads every key and value once, a latent row once for both; prefill is measured by its multiplications; an append between the two by both.
+// Decode reads every key and value once, a latent row once for both; prefill is measured by its multiplications; an append
+// between the two by both.
 Measurement cpu_line(const CaseSpec& s, const std::string& backend, double ms, int threads) {
   const AttentionParams& p = s.params;
   const double dims = p.head_dim_qk + p.head_dim_vo;

@@ -14,8 +14,8 @@ namespace flashladder {
 
 PagedKvCache as_kv_cache(const PagedMlaCache& cache);
 
-// append_ckv [nnz, head_dim_ckv] and append_kpe [nnz, head_dim_kpe] against the cache, as check_append. head_dim_kpe must be at
-// least 1.
+// append_ckv [nnz, head_dim_ckv] and append_kpe [nnz, head_dim_kpe] against the cache, as check_append. head_dim_kpe must be
+// at least 1.
 void check_append_mla(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
                       std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                       const PagedMlaCache& paged_mla_cache, const PagedKvTable& table);

@@ -1,5 +1,5 @@
-// BatchMLAPagedAttention on the CPU: against the oracle on the case table, by lists and by blocks, planned again and again; and
-// what it refuses.
+// BatchMLAPagedAttention on the CPU: against the oracle on the case table, by lists and by blocks, planned again and again;
+// and what it refuses.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -21,32 +21,33 @@ using api::MlaConfig;
 
 namespace {
 
-constexpr float unwritten = std::numeric_limits<float>::quiet_NaN();
+constexpr float mla_unwritten = std::numeric_limits<float>::quiet_NaN();
 
-MlaConfig config_of(const CaseSpec& s, DType o_dtype = DType::f32) {
+MlaConfig mla_config_of(const CaseSpec& s, DType o_dtype = DType::f32) {
   const MlaParams p = s.mla_params();
   return {.num_heads = p.num_heads, .head_dim_ckv = p.head_dim_ckv, .head_dim_kpe = p.head_dim_kpe, .page_size = s.page_size,
           .causal = p.mask == MaskMode::causal, .sm_scale = p.sm_scale, .kv_dtype = s.dtype, .q_dtype = {}, .o_dtype = o_dtype,
           .execution = {.threads = 2}};
 }
 
-api::AttentionLimits limits_of(const CaseSpec& s) {
+api::AttentionLimits mla_limits_of(const CaseSpec& s) {
   return {.max_batch = s.batch(), .max_pages = std::max<std::int64_t>(1, s.batch() * s.max_pages()), .max_nnz_qo = s.nnz_qo()};
 }
 
 // An object with memory and outputs of its own, which begin as NaN.
-struct Object {
+struct MlaObject {
   std::vector<std::max_align_t> memory;
   BatchMLAPagedAttention attention;
   std::vector<float> o, lse;
   std::int64_t rows, heads, dim;
 
-  explicit Object(const CaseSpec& s)
-      : memory(BatchMLAPagedAttention::workspace_bytes(config_of(s), limits_of(s)).device / sizeof(std::max_align_t) + 1),
-        attention(config_of(s), limits_of(s), {std::as_writable_bytes(std::span(memory))}), rows(s.nnz_qo()),
+  explicit MlaObject(const CaseSpec& s)
+      : memory(BatchMLAPagedAttention::workspace_bytes(mla_config_of(s), mla_limits_of(s)).device /
+                   sizeof(std::max_align_t) + 1),
+        attention(mla_config_of(s), mla_limits_of(s), {std::as_writable_bytes(std::span(memory))}), rows(s.nnz_qo()),
         heads(s.params.num_qo_heads), dim(s.params.head_dim_vo) {
-    o.assign(static_cast<std::size_t>(rows * heads * dim), unwritten);
-    lse.assign(static_cast<std::size_t>(rows * heads), unwritten);
+    o.assign(static_cast<std::size_t>(rows * heads * dim), mla_unwritten);
+    lse.assign(static_cast<std::size_t>(rows * heads), mla_unwritten);
   }
   void plan(const Case& c) {
     if (c.spec.block_table) {
@@ -69,7 +70,7 @@ TEST_CASE("BatchMLAPagedAttention on the CPU equals the oracle on the case table
   for (const CaseSpec& spec : mla_case_table()) {
     INFO(spec.name);
     const Case c = draw_case(spec);
-    Object object(spec);
+    MlaObject object(spec);
     object.plan(c);
     object.run(c);
     const Comparison comparison = compare(c, object.o, object.lse, make_oracle(c, {DType::f32, 32}));
@@ -82,12 +83,12 @@ TEST_CASE("BatchMLAPagedAttention: one object for batch after batch, of one tens
   large.qo_lens = {3, 1, 4, 1, 2}, large.kv_lens = {300, 70, 64, 1, 500};
   CaseSpec small = large;
   small.qo_lens = {1, 4}, small.kv_lens = {65, 0}, small.combined_cache = true;
-  Object object(large);
+  MlaObject object(large);
   for (const CaseSpec& spec : {large, small, large}) {
     const Case c = draw_case(spec);
     object.plan(c);
     CHECK(object.attention.current_plan().batch == spec.batch());
-    std::ranges::fill(object.o, unwritten);
+    std::ranges::fill(object.o, mla_unwritten);
     const MlaProblem m = c.mla();
     Tensor q_nope = m.q_nope, q_pe = m.q_pe;  // of the limits' rows: those behind the batch's are not read
     q_nope.shape[0] = q_pe.shape[0] = large.nnz_qo();
@@ -105,12 +106,12 @@ TEST_CASE("BatchMLAPagedAttention: o in 16 bits is the f32 answer rounded once, 
   CaseSpec spec = mla_case_table().front();
   spec.dtype = DType::bf16;
   const Case c = draw_case(spec);
-  Object f32(spec);
+  MlaObject f32(spec);
   f32.plan(c);
   f32.run(c);
-  MlaConfig config = config_of(spec, DType::bf16);
-  std::vector<std::max_align_t> memory(BatchMLAPagedAttention::workspace_bytes(config, limits_of(spec)).device / 16 + 1);
-  BatchMLAPagedAttention attention(config, limits_of(spec), {std::as_writable_bytes(std::span(memory))});
+  MlaConfig config = mla_config_of(spec, DType::bf16);
+  std::vector<std::max_align_t> memory(BatchMLAPagedAttention::workspace_bytes(config, mla_limits_of(spec)).device / 16 + 1);
+  BatchMLAPagedAttention attention(config, mla_limits_of(spec), {std::as_writable_bytes(std::span(memory))});
   attention.plan(c.qo_indptr, c.paged_kv_indptr, c.paged_kv_indices, c.spec.kv_lens);
   std::vector<BFloat16> o(f32.o.size());
   std::vector<float> lse(f32.lse.size());
@@ -127,9 +128,9 @@ TEST_CASE("BatchMLAPagedAttention refuses what is wrong by its name") {
   const CaseSpec spec = mla_case_table().front();
   const Case c = draw_case(spec);
   const auto refused = [&](const auto& change) {
-    MlaConfig config = config_of(spec);
+    MlaConfig config = mla_config_of(spec);
     change(config);
-    return test::refusal([&] { BatchMLAPagedAttention::workspace_bytes(config, limits_of(spec)); });
+    return test::refusal([&] { BatchMLAPagedAttention::workspace_bytes(config, mla_limits_of(spec)); });
   };
   CHECK(refused([](MlaConfig& m) { m.sm_scale = 0; }).starts_with("sm_scale = 0: must be given"));
   CHECK(refused([](MlaConfig& m) { m.num_heads = 0; }).starts_with("num_heads = 0"));
@@ -139,9 +140,10 @@ TEST_CASE("BatchMLAPagedAttention refuses what is wrong by its name") {
   CHECK(refused([](MlaConfig& m) { m.q_dtype = DType::f16; }).starts_with("q_dtype = f16"));
   CHECK(refused([](MlaConfig& m) { m.execution.backend = api::Backend::fa2; }).starts_with("backend = fa2: must be auto"));
   const api::AttentionLimits decode{.max_batch = 5, .max_pages = 10};
-  CHECK(test::refusal([&] { BatchMLAPagedAttention::workspace_bytes(config_of(spec), decode); }).starts_with("max_nnz_qo"));
+  CHECK(test::refusal([&] { BatchMLAPagedAttention::workspace_bytes(mla_config_of(spec), decode); })
+            .starts_with("max_nnz_qo"));
 
-  Object object(spec);
+  MlaObject object(spec);
   CHECK(test::refusal([&] { object.run(c); }).starts_with("run(): must come after plan()"));
   std::vector<std::int32_t> lens = spec.kv_lens;
   lens[2] = 99;

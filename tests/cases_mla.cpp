@@ -18,7 +18,7 @@ using namespace flashladder::ladder;
 
 namespace {
 
-CaseSpec small(bool combined, bool blocks = false) {
+CaseSpec small_latent_case(bool combined, bool blocks = false) {
   CaseSpec s{.name = "small", .op = Op::mla, .seed = 3, .qo_lens = {2, 0, 1}, .kv_lens = {7, 4, 0}, .page_size = 4,
              .dtype = DType::f16, .combined_cache = combined, .block_table = blocks};
   s.params = MlaParams{.num_heads = 3, .head_dim_ckv = 8, .head_dim_kpe = 4, .sm_scale = 0.25f,
@@ -26,14 +26,14 @@ CaseSpec small(bool combined, bool blocks = false) {
   return s;
 }
 
-std::string table_of(const std::string& keys) {
+std::string latent_table_of(const std::string& keys) {
   return R"([{"op": "mla", "kv_lens": [9], "num_qo_heads": 16, "sm_scale": 0.07)" + keys + "}]";
 }
 
 // A written case whose file is changed before it is read again.
 template <class Change>
-std::string refusal_of_file(bool combined, const Change& change) {
-  const Case c = draw_case(small(combined));
+std::string latent_refusal(bool combined, const Change& change) {
+  const Case c = draw_case(small_latent_case(combined));
   const std::vector<std::byte> bytes = case_bytes(c, "case");
   Safetensors file = parse_safetensors(bytes, "case");
   change(file);
@@ -44,7 +44,7 @@ std::string refusal_of_file(bool combined, const Change& change) {
 }  // namespace
 
 TEST_CASE("MLA cases: one tensor and four hold the same bits, and both are what attention has") {
-  const Case one = draw_case(small(true)), four = draw_case(small(false));
+  const Case one = draw_case(small_latent_case(true)), four = draw_case(small_latent_case(false));
   CHECK(one.q == four.q);
   CHECK(one.k_cache == four.k_cache);
   CHECK_NOTHROW(validate(one.mla()));
@@ -69,7 +69,7 @@ TEST_CASE("MLA cases: one tensor and four hold the same bits, and both are what 
 TEST_CASE("MLA cases: a file gives every bit back, by lists and by blocks, of one cache tensor and of two") {
   for (const bool combined : {true, false}) {
     for (const bool blocks : {true, false}) {
-      const Case c = draw_case(small(combined, blocks));
+      const Case c = draw_case(small_latent_case(combined, blocks));
       const Case back = parse_case(case_bytes(c, "case"), "case");
       CHECK(back.spec.op == Op::mla);
       CHECK(back.spec.name == "small");
@@ -95,24 +95,25 @@ TEST_CASE("MLA cases: what a file can get wrong is refused by its name") {
     return [=](Safetensors& f) { f.tensors[to] = f.tensors.at(from), f.tensors.erase(from); };
   };
   const auto without = [](const char* name) { return [=](Safetensors& f) { f.tensors.erase(name); }; };
-  CHECK(refusal_of_file(true, [](Safetensors&) {}) == "accepted");
-  CHECK(refusal_of_file(false, without("kpe_cache")).find("kpe_cache: is missing") != std::string::npos);
-  CHECK(refusal_of_file(false, without("ckv_cache")).find("ckv_cache: is missing, and so is ckv_kpe_cache") != std::string::npos);
-  CHECK(refusal_of_file(false, without("q_pe")).find("q_pe: is missing") != std::string::npos);
-  CHECK(refusal_of_file(false, renamed("q_nope", "q")).find("q_pe: is of latent attention") != std::string::npos);
-  CHECK(refusal_of_file(false, renamed("ckv_cache", "k_cache")).find("k_cache: is no tensor of latent") != std::string::npos);
-  CHECK(refusal_of_file(true, [](Safetensors& f) { f.tensors["kpe_cache"] = f.tensors.at("q_pe"); })
+  CHECK(latent_refusal(true, [](Safetensors&) {}) == "accepted");
+  CHECK(latent_refusal(false, without("kpe_cache")).find("kpe_cache: is missing") != std::string::npos);
+  CHECK(latent_refusal(false, without("ckv_cache")).find("ckv_cache: is missing, and so is ckv_kpe_cache") !=
+        std::string::npos);
+  CHECK(latent_refusal(false, without("q_pe")).find("q_pe: is missing") != std::string::npos);
+  CHECK(latent_refusal(false, renamed("q_nope", "q")).find("q_pe: is of latent attention") != std::string::npos);
+  CHECK(latent_refusal(false, renamed("ckv_cache", "k_cache")).find("k_cache: is no tensor of latent") != std::string::npos);
+  CHECK(latent_refusal(true, [](Safetensors& f) { f.tensors["kpe_cache"] = f.tensors.at("q_pe"); })
             .find("kpe_cache: contradicts ckv_kpe_cache") != std::string::npos);
-  CHECK(refusal_of_file(false, [](Safetensors& f) { f.tensors["kpe_cache"] = f.tensors.at("ckv_cache"); })
+  CHECK(latent_refusal(false, [](Safetensors& f) { f.tensors["kpe_cache"] = f.tensors.at("ckv_cache"); })
             .find("kpe_cache shape[2] = 8: must be the features of that part of q") != std::string::npos);
-  CHECK(refusal_of_file(true, [](Safetensors& f) { f.metadata.erase("sm_scale"); })
+  CHECK(latent_refusal(true, [](Safetensors& f) { f.metadata.erase("sm_scale"); })
             .find("sm_scale = 0: must be given") != std::string::npos);
-  CHECK(refusal_of_file(true, [](Safetensors& f) { f.metadata["window_left"] = "3"; }).find("is no key of a case of latent") !=
+  CHECK(latent_refusal(true, [](Safetensors& f) { f.metadata["window_left"] = "3"; }).find("is no key of a case of latent") !=
         std::string::npos);
 }
 
 TEST_CASE("MLA cases: a table's case has its defaults, its name, and reads back as it was") {
-  const std::vector<CaseSpec> table = parse_case_table(table_of(", \"page_size\": 64, \"dtype\": \"f16\""), "table");
+  const std::vector<CaseSpec> table = parse_case_table(latent_table_of(", \"page_size\": 64, \"dtype\": \"f16\""), "table");
   const MlaParams p = table.front().mla_params();
   CHECK(p.head_dim_ckv == 512);
   CHECK(p.head_dim_kpe == 64);
@@ -120,14 +121,14 @@ TEST_CASE("MLA cases: a table's case has its defaults, its name, and reads back 
   CHECK(!table.front().combined_cache);
   CHECK(table.front().name == "B1 kv9 h16");
   for (const bool combined : {true, false}) {
-    const CaseSpec spec = small(combined, combined);
+    const CaseSpec spec = small_latent_case(combined, combined);
     const CaseSpec back = parse_case_table(case_table_json(std::span(&spec, 1)), "table").front();
     CHECK(draw_case(back).k_cache == draw_case(spec).k_cache);
     CHECK(back.combined_cache == combined);
     CHECK(back.mla_params().mask == MaskMode::causal);
   }
   const auto refused = [](const std::string& keys) {
-    return flashladder::test::refusal([&] { parse_case_table(table_of(keys), "table"); });
+    return flashladder::test::refusal([&] { parse_case_table(latent_table_of(keys), "table"); });
   };
   CHECK(refused(", \"window_left\": 3").find("window_left: is no key of a case of op mla") != std::string::npos);
   CHECK(refused(", \"num_kv_heads\": 1").find("num_kv_heads: is no key") != std::string::npos);

@@ -14,12 +14,11 @@ using namespace flashladder;
 
 namespace {
 
-constexpr float inf_f32 = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
+using MlaFloats = std::numeric_limits<float>;
 
 // Three requests over a pool of 5 pages of 4 tokens: qo_len 2, 0, 3 and kv_len 7, 0, 2; 3 heads of 8 + 4 features. The cache
 // is one tensor of 12 features a token.
-struct Valid {
+struct ValidMla {
   std::vector<float> q_nope = std::vector<float>(5 * 3 * 8), q_pe = std::vector<float>(5 * 3 * 4);
   std::vector<float> cache = std::vector<float>(5 * 4 * 12), o = std::vector<float>(5 * 3 * 8), lse = std::vector<float>(16);
   std::vector<std::int32_t> qo_indptr{0, 2, 2, 5, 5}, kv_indptr{0, 2, 2, 3}, indices{4, 1, 0, 0}, last{3, 0, 2};
@@ -27,7 +26,7 @@ struct Valid {
   MlaProblem p;
   AttentionOutput out;
 
-  Valid() {
+  ValidMla() {
     p.params = {.num_heads = 3, .head_dim_ckv = 8, .head_dim_kpe = 4, .sm_scale = 0.3f, .mask = MaskMode::causal};
     p.q_nope = contiguous(q_nope.data(), DType::f32, {5, 3, 8});
     p.q_pe = contiguous(q_pe.data(), DType::f32, {5, 3, 4});
@@ -45,54 +44,54 @@ struct Valid {
   }
 };
 
-struct Refusal {
+struct MlaRefusal {
   std::string what;
-  void (*breaks)(Valid&);
+  void (*breaks)(ValidMla&);
   std::string argument, value;
   int request = -1;
 };
 
-const Refusal refusals[] = {
-    {"no heads", [](Valid& c) { c.p.params.num_heads = 0; }, "num_heads", "0"},
-    {"huge heads", [](Valid& c) { c.p.params.num_heads = most; }, "num_heads", "2147483647"},
-    {"no ckv", [](Valid& c) { c.p.params.head_dim_ckv = 0; }, "head_dim_ckv", "0"},
-    {"negative kpe", [](Valid& c) { c.p.params.head_dim_kpe = -1; }, "head_dim_kpe", "-1"},
-    {"scale not given", [](Valid& c) { c.p.params.sm_scale = MlaParams{}.sm_scale; }, "sm_scale", "0"},
-    {"NaN scale", [](Valid& c) { c.p.params.sm_scale = nan; }, "sm_scale", "nan"},
-    {"infinite scale", [](Valid& c) { c.p.params.sm_scale = inf_f32; }, "sm_scale", "inf"},
-    {"custom mask", [](Valid& c) { c.p.params.mask = MaskMode::custom; }, "mask", "2"},
-    {"q_nope dim", [](Valid& c) { c.p.q_nope.shape[2] = 12; }, "q_nope shape[2]", "12"},
-    {"q_nope heads", [](Valid& c) { c.p.q_nope.shape[1] = 4; }, "q_nope shape[1]", "4"},
-    {"q_pe dim", [](Valid& c) { c.p.q_pe.shape[2] = 8; }, "q_pe shape[2]", "8"},
-    {"q_pe rows", [](Valid& c) { c.p.q_pe.shape[0] = 4; }, "q_pe shape[0]", "4"},
-    {"q_pe null", [](Valid& c) { c.p.q_pe.data = nullptr; }, "q_pe", "null"},
-    {"q_pe stride", [](Valid& c) { c.p.q_pe.strides[2] = 3; }, "q_pe stride[2]", "3"},
-    {"q_nope dtype", [](Valid& c) { c.p.q_nope.dtype = DType::u8; }, "q_nope dtype", "u8"},
-    {"q dtypes", [](Valid& c) { c.p.q_pe.dtype = DType::f16; }, "q_pe dtype", "f16"},
-    {"cache dtype", [](Valid& c) { c.p.cache.dtype = DType::f16; }, "ckv cache dtype", "f16"},
-    {"fp8 cache", [](Valid& c) { c.p.cache.dtype = DType::u8; }, "ckv cache dtype", "u8"},
-    {"cache ckv", [](Valid& c) { c.p.cache.head_dim_ckv = 4; }, "ckv cache head_dim", "4"},
-    {"cache kpe", [](Valid& c) { c.p.cache.head_dim_kpe = 8; }, "kpe cache head_dim", "8"},
-    {"ckv null", [](Valid& c) { c.p.cache.ckv = nullptr; }, "ckv cache", "null"},
-    {"kpe null", [](Valid& c) { c.p.cache.kpe = nullptr; }, "kpe cache", "null"},
-    {"queries", [](Valid& c) { c.qo_indptr[3] = 4; }, "q_nope shape[0]", "5"},
-    {"page", [](Valid& c) { c.indices[1] = 5; }, "paged_kv_indices[1]", "5", 0},
-    {"last page", [](Valid& c) { c.last[2] = 5; }, "paged_kv_last_page_len[2]", "5", 2},
-    {"page size", [](Valid& c) { c.p.cache.page_size = 0; }, "page_size", "0"},
-    {"no table", [](Valid& c) { c.p.paged_kv_indptr = {}; }, "paged_kv_indptr size", "0"},
-    {"both tables", [](Valid& c) { c.p.block_tables = c.blocks, c.p.seq_lens = c.seq_lens; }, "paged_kv_indptr size", "4"},
-    {"block", [](Valid& c) { c.with_blocks(), c.blocks[1] = 5; }, "block_tables[0, 1]", "5", 0},
-    {"long sequence", [](Valid& c) { c.with_blocks(), c.seq_lens[1] = 9; }, "seq_lens[1]", "9", 1},
-    {"o dtype", [](Valid& c) { c.out.o.dtype = DType::f16; }, "o dtype", "f16"},
-    {"o dim", [](Valid& c) { c.out.o.shape[2] = 12; }, "o shape[2]", "12"},
-    {"o rows overlap", [](Valid& c) { c.out.o.strides[1] = 4; }, "o stride[1]", "4"},
-    {"lse", [](Valid& c) { c.out.lse_log2 = c.lse; }, "lse_log2 size", "16"},
+const MlaRefusal mla_refusals[] = {
+    {"no heads", [](ValidMla& c) { c.p.params.num_heads = 0; }, "num_heads", "0"},
+    {"huge heads", [](ValidMla& c) { c.p.params.num_heads = 1 << 20; }, "num_heads", "1048576"},
+    {"no ckv", [](ValidMla& c) { c.p.params.head_dim_ckv = 0; }, "head_dim_ckv", "0"},
+    {"negative kpe", [](ValidMla& c) { c.p.params.head_dim_kpe = -1; }, "head_dim_kpe", "-1"},
+    {"scale not given", [](ValidMla& c) { c.p.params.sm_scale = MlaParams{}.sm_scale; }, "sm_scale", "0"},
+    {"NaN scale", [](ValidMla& c) { c.p.params.sm_scale = MlaFloats::quiet_NaN(); }, "sm_scale", "nan"},
+    {"infinite scale", [](ValidMla& c) { c.p.params.sm_scale = MlaFloats::infinity(); }, "sm_scale", "inf"},
+    {"custom mask", [](ValidMla& c) { c.p.params.mask = MaskMode::custom; }, "mask", "2"},
+    {"q_nope dim", [](ValidMla& c) { c.p.q_nope.shape[2] = 12; }, "q_nope shape[2]", "12"},
+    {"q_nope heads", [](ValidMla& c) { c.p.q_nope.shape[1] = 4; }, "q_nope shape[1]", "4"},
+    {"q_pe dim", [](ValidMla& c) { c.p.q_pe.shape[2] = 8; }, "q_pe shape[2]", "8"},
+    {"q_pe rows", [](ValidMla& c) { c.p.q_pe.shape[0] = 4; }, "q_pe shape[0]", "4"},
+    {"q_pe null", [](ValidMla& c) { c.p.q_pe.data = nullptr; }, "q_pe", "null"},
+    {"q_pe stride", [](ValidMla& c) { c.p.q_pe.strides[2] = 3; }, "q_pe stride[2]", "3"},
+    {"q_nope dtype", [](ValidMla& c) { c.p.q_nope.dtype = DType::u8; }, "q_nope dtype", "u8"},
+    {"q dtypes", [](ValidMla& c) { c.p.q_pe.dtype = DType::f16; }, "q_pe dtype", "f16"},
+    {"cache dtype", [](ValidMla& c) { c.p.cache.dtype = DType::f16; }, "ckv cache dtype", "f16"},
+    {"fp8 cache", [](ValidMla& c) { c.p.cache.dtype = DType::f8_e4m3; }, "ckv cache dtype", "f8_e4m3"},
+    {"cache ckv", [](ValidMla& c) { c.p.cache.head_dim_ckv = 4; }, "ckv cache head_dim", "4"},
+    {"cache kpe", [](ValidMla& c) { c.p.cache.head_dim_kpe = 8; }, "kpe cache head_dim", "8"},
+    {"ckv null", [](ValidMla& c) { c.p.cache.ckv = nullptr; }, "ckv cache", "null"},
+    {"kpe null", [](ValidMla& c) { c.p.cache.kpe = nullptr; }, "kpe cache", "null"},
+    {"queries", [](ValidMla& c) { c.qo_indptr[3] = 4; }, "q_nope shape[0]", "5"},
+    {"page", [](ValidMla& c) { c.indices[1] = 5; }, "paged_kv_indices[1]", "5", 0},
+    {"last page", [](ValidMla& c) { c.last[2] = 5; }, "paged_kv_last_page_len[2]", "5", 2},
+    {"page size", [](ValidMla& c) { c.p.cache.page_size = 0; }, "page_size", "0"},
+    {"no table", [](ValidMla& c) { c.p.paged_kv_indptr = {}; }, "paged_kv_indptr size", "0"},
+    {"both tables", [](ValidMla& c) { c.p.block_tables = c.blocks, c.p.seq_lens = c.seq_lens; }, "paged_kv_indptr size", "4"},
+    {"block", [](ValidMla& c) { c.with_blocks(), c.blocks[1] = 5; }, "block_tables[0, 1]", "5", 0},
+    {"long sequence", [](ValidMla& c) { c.with_blocks(), c.seq_lens[1] = 9; }, "seq_lens[1]", "9", 1},
+    {"o dtype", [](ValidMla& c) { c.out.o.dtype = DType::f16; }, "o dtype", "f16"},
+    {"o dim", [](ValidMla& c) { c.out.o.shape[2] = 12; }, "o shape[2]", "12"},
+    {"o rows overlap", [](ValidMla& c) { c.out.o.strides[1] = 4; }, "o stride[1]", "4"},
+    {"lse", [](ValidMla& c) { c.out.lse_log2 = c.lse; }, "lse_log2 size", "16"},
 };
 
 }  // namespace
 
 TEST_CASE("MLA: a valid problem passes, by lists and by blocks, whose spare entries are not read") {
-  Valid lists, blocks;
+  ValidMla lists, blocks;
   CHECK_NOTHROW(validate(lists.p, lists.out));
   blocks.with_blocks();
   CHECK_NOTHROW(validate(blocks.p, blocks.out));
@@ -101,9 +100,9 @@ TEST_CASE("MLA: a valid problem passes, by lists and by blocks, whose spare entr
 }
 
 TEST_CASE("MLA: one refusal for each rule names argument, value and request") {
-  for (const Refusal& refusal : refusals) {
+  for (const MlaRefusal& refusal : mla_refusals) {
     CAPTURE(refusal.what);
-    Valid c;
+    ValidMla c;
     refusal.breaks(c);
     try {
       validate(c.p, c.out);

@@ -9,22 +9,22 @@ using reference::append_paged_mla_kv_cache;
 
 namespace {
 
-constexpr int page_size = 3, ckv = 8, kpe = 4;
+constexpr int latent_page = 3, ckv = 8, kpe = 4;
 
-Tensor features(Tensor t, std::int64_t first, std::int64_t count) {
+Tensor latent_features(Tensor t, std::int64_t first, std::int64_t count) {
   t.data = static_cast<std::byte*>(t.data) + first * static_cast<std::int64_t>(size_of(t.dtype));
   t.shape[static_cast<std::size_t>(t.rank) - 1] = count;
   return t;
 }
 
 // A pool of latent rows, all NaN: of one tensor, or of two.
-struct Pool {
+struct LatentPool {
   Padded both, ckv_alone, kpe_alone;
   bool one_tensor;
 
-  Pool(DType dtype, int pages, bool one)
-      : both(dtype, {pages, page_size, ckv + kpe}), ckv_alone(dtype, {pages, page_size, ckv}),
-        kpe_alone(dtype, {pages, page_size, kpe}, 5), one_tensor(one) {}
+  LatentPool(DType dtype, int pages, bool one)
+      : both(dtype, {pages, latent_page, ckv + kpe}), ckv_alone(dtype, {pages, latent_page, ckv}),
+        kpe_alone(dtype, {pages, latent_page, kpe}, 5), one_tensor(one) {}
   PagedMlaCache cache() const {
     return one_tensor ? paged_mla_cache(both.t(), ckv) : paged_mla_cache(ckv_alone.t(), kpe_alone.t());
   }
@@ -33,19 +33,19 @@ struct Pool {
     else if (feature < ckv) ckv_alone.set(slot * ckv + feature, x);
     else kpe_alone.set(slot * kpe + feature - ckv, x);
   }
-  bool equals(const Pool& other) const {
+  bool equals(const LatentPool& other) const {
     return both.bytes() == other.both.bytes() && ckv_alone.bytes() == other.ckv_alone.bytes() &&
            kpe_alone.bytes() == other.kpe_alone.bytes();
   }
 };
 
-struct Refused {
+struct RefusedAppend {
   AppendBatch batch;
   Padded rows, pe;
-  Pool pool;
+  LatentPool pool;
 
-  explicit Refused(std::mt19937& random)
-      : batch({.page_size = page_size}, random), rows(DType::f16, {batch.nnz(), ckv}), pe(DType::f16, {batch.nnz(), kpe}),
+  explicit RefusedAppend(std::mt19937& random)
+      : batch({.page_size = latent_page}, random), rows(DType::f16, {batch.nnz(), ckv}), pe(DType::f16, {batch.nnz(), kpe}),
         pool(DType::f16, batch.pages, true) {}
   void check(const char* argument, const ConstTensor& append_ckv, const ConstTensor& append_kpe, const PagedMlaCache& cache,
              const Ints& requests, const Ints& positions, int request = -1) {
@@ -63,14 +63,14 @@ TEST_CASE("append of latent rows: each lands in its slot and no other byte of th
     for (const bool one_tensor : {false, true}) {
       CAPTURE(name_of(dtype));
       CAPTURE(one_tensor);
-      const AppendBatch batch({.page_size = page_size, .longest = 20}, random);
+      const AppendBatch batch({.page_size = latent_page, .longest = 20}, random);
       Padded rows(dtype, {batch.nnz(), ckv}), pe(dtype, {batch.nnz(), kpe}, 7);
       rows.fill(random, -2, 2);
       pe.fill(random, -2, 2);
-      Pool pool(dtype, batch.pages, one_tensor), expected(dtype, batch.pages, one_tensor);
+      LatentPool pool(dtype, batch.pages, one_tensor), expected(dtype, batch.pages, one_tensor);
       append_paged_mla_kv_cache(rows.t(), pe.t(), batch.requests, batch.positions, pool.cache(), batch.indptr, batch.indices,
                                 batch.last);
-      const std::vector<std::int64_t> slots = batch.slots(page_size);
+      const std::vector<std::int64_t> slots = batch.slots(latent_page);
       for (int i = 0; i < batch.nnz(); ++i) {
         if (slots[i] < 0) continue;
         for (int x = 0; x < ckv; ++x) expected.set(slots[i], x, rows.get(i * ckv + x));
@@ -83,14 +83,14 @@ TEST_CASE("append of latent rows: each lands in its slot and no other byte of th
 
 TEST_CASE("append of latent rows: each rule is refused by its name, and nothing is written") {
   std::mt19937 random(6);
-  Refused r(random);
+  RefusedAppend r(random);
   const PagedMlaCache cache = r.pool.cache();
   const Ints &requests = r.batch.requests, &positions = r.batch.positions;
   const auto check = [&](const char* argument, const ConstTensor& rows, const ConstTensor& pe, const PagedMlaCache& c) {
     r.check(argument, rows, pe, c, requests, positions);
   };
-  check("append_ckv", features(r.rows.t(), 0, ckv - 1), r.pe.t(), cache);
-  check("append_kpe", r.rows.t(), features(r.pe.t(), 0, 2), cache);
+  check("append_ckv", latent_features(r.rows.t(), 0, ckv - 1), r.pe.t(), cache);
+  check("append_kpe", r.rows.t(), latent_features(r.pe.t(), 0, 2), cache);
   Tensor fewer = r.pe.t(), bf16 = r.rows.t();
   fewer.shape[0] -= 1;
   bf16.dtype = DType::bf16;
@@ -103,7 +103,7 @@ TEST_CASE("append of latent rows: each rule is refused by its name, and nothing 
   PagedMlaCache narrow = cache;
   narrow.ckv_strides.entry = ckv - 1;
   check("paged_mla_cache.ckv", r.rows.t(), r.pe.t(), narrow);
-  Tensor inside = features(r.pool.both.t(), 0, ckv);  // rows that lie in the pool
+  Tensor inside = latent_features(r.pool.both.t(), 0, ckv);  // rows that lie in the pool
   inside.rank = 2;
   inside.shape = {r.batch.nnz(), ckv};
   inside.strides = {r.pool.both.t().strides[1], 1};

@@ -168,8 +168,9 @@ void design(Narrator& n, const Gpu& gpu) {
     bars.push_back({name, {64 * row, block, value}});
   }
   n.table({"", "KiB", ""}, rows);
-  n.figure("shared", draw::bar_chart(bars, {.caption = {"Shared memory of a tile of 64 rows", "227 KiB are there"}, .unit = "B",
-                                            .part_names = {"q", "latent rows", "V, were it another tensor"}}),
+  n.figure("shared",
+           draw::bar_chart(bars, {.caption = {"Shared memory of a tile of 64 rows", "227 KiB are there"}, .unit = "B",
+                                  .part_names = {"q", "latent rows", "V, were it another tensor"}}),
            "Only because a latent row is key and value do two blocks fit.");
   n.check_that("two blocks fit, and would not with V apart",
                64 * row * 3 <= 227 * 1024 && 64 * row * 3 + 2 * 64.0 * ckv * 2 > 227 * 1024);

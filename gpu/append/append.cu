@@ -134,8 +134,8 @@ void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor&
                                bool enable_pdl) {
   check_append_mla(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache, table);
   require_int32_shape("append_ckv", append_ckv);
-  append_by_table(with_heads(append_ckv), with_heads(append_kpe), batch_indices, positions, as_kv_cache(paged_mla_cache), table,
-                  stream, enable_pdl);
+  append_by_table(with_heads(append_ckv), with_heads(append_kpe), batch_indices, positions, as_kv_cache(paged_mla_cache),
+                  table, stream, enable_pdl);
 }
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,

@@ -144,7 +144,8 @@ void read_inputs(const Safetensors& file, Case& c) {
 }
 
 Case case_from(const Safetensors& file) {
-  require_known_tensors(file, {"q", "q_nope", "q_pe", "ckv_cache", "kpe_cache", "ckv_kpe_cache", "kv_cache", "k_cache", "v_cache", "qo_indptr", "paged_kv_indptr", "paged_kv_indices",
+  require_known_tensors(file, {"q", "kv_cache", "k_cache", "v_cache", "q_nope", "q_pe", "ckv_cache", "kpe_cache",
+                               "ckv_kpe_cache", "qo_indptr", "paged_kv_indptr", "paged_kv_indices",
                                "paged_kv_last_page_len", "block_tables", "seq_lens", "custom_mask", "sinks", "expected_o",
                                "expected_lse_log2"});
   Case c;
