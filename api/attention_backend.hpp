@@ -12,6 +12,7 @@
 #include "api/attention_config.hpp"
 #include "api/page_use.hpp"
 #include "core/attention_problem.hpp"
+#include "core/mla_problem.hpp"
 #include "core/page_table.hpp"
 #include "core/plan.hpp"
 #include "core/range.hpp"
@@ -57,6 +58,12 @@ struct PlannedBatch {
   BatchLengths lengths;
 };
 
+// What latent attention has beside q_nope (core/mla_problem.hpp).
+struct LatentTensors {
+  ConstTensor q_pe;
+  PagedMlaCache cache;
+};
+
 // run()'s arguments, checked against config and plan.
 struct AttentionArguments {
   ConstTensor q;
@@ -67,6 +74,7 @@ struct AttentionArguments {
   std::span<const float> sinks;
   std::span<const std::uint8_t> custom_mask{};
   KvScales scales{};
+  std::optional<LatentTensors> latent{};   // of latent attention: q is q_nope then, and kv is nothing
 };
 
 // Every request is cut as if it were alone. Then its bits do not depend on its neighbours, if the kernel does not either.
@@ -155,8 +163,9 @@ struct BackendKind {
   bool for_graphs = false;
   bool ragged = false;  // token n is page n
   bool mixed = false;   // requests of one query beside others are what it is for: a graph's kernel is then one for both
+  bool latent = false;  // latent attention
 };
-std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config);
+std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config, bool latent);
 // In a build with CUDA. InputError if the GPU does not compute this.
 std::unique_ptr<AttentionBackend> make_gpu_attention(const AttentionConfig& config, const BackendKind& kind);
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/checks.hpp"
+#include "core/mla_append.hpp"
 #include "core/op_checks.hpp"
 #include "core/refuse.hpp"
 #include "core/validate.hpp"
@@ -64,6 +65,53 @@ void check_memory(const AttentionArguments& a) {
     check_apart("o", a.output.o, scale_name, scales);
     check_apart(name, written, scale_name, scales);
   }
+}
+
+// Latent attention's: of head_dim_qk features head_dim_vo are those of q_nope and ckv.
+void check_latent_cache(const PagedMlaCache& cache, const AttentionConfig& c) {
+  require_dtype(cache.dtype, c.cache.dtype, "ckv cache dtype", "that of the config");
+  require_equal(cache.page_size, c.cache.page_size, "ckv cache page_size", "that of the config");
+  require_equal(cache.head_dim_ckv, c.heads.dim_vo(), "ckv cache head_dim", "head_dim_ckv of the config");
+  require_equal(cache.head_dim_kpe, c.heads.head_dim_qk - c.heads.dim_vo(), "kpe cache head_dim",
+                "head_dim_kpe of the config");
+  require(cache.num_pages >= 0, "num_pages", cache.num_pages, "must not be negative");
+  require_data(cache.ckv, cache.num_pages > 0, "ckv cache");
+  require_data(cache.kpe, cache.num_pages > 0 && cache.head_dim_kpe > 0, "kpe cache");
+}
+
+// o may be q_nope itself.
+void check_latent_memory(const AttentionArguments& a) {
+  const LatentTensors& latent = *a.latent;
+  const PagedKvCache pools = as_kv_cache(latent.cache);
+  const std::span<float> lse = a.output.lse();
+  const ConstTensor lse_out = contiguous(lse.data(), DType::f32, {static_cast<std::int64_t>(lse.size())});
+  check_same_or_apart("o", a.output.o, "q_nope", a.q);
+  check_apart(a.output.lse_name(), lse_out, "q_nope", a.q);
+  check_apart(a.output.lse_name(), lse_out, "o", a.output.o);
+  for (const auto& [name, written] : {std::pair<const char*, ConstTensor>{"o", a.output.o}, {a.output.lse_name(), lse_out}}) {
+    check_apart(name, written, "q_pe", latent.q_pe);
+    check_apart(name, written, "the ckv cache", k_pool(pools));
+    check_apart(name, written, "the kpe cache", v_pool(pools));
+  }
+}
+
+void check_latent(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,
+                  const BatchLengths& planned) {
+  const std::int32_t ckv = c.heads.dim_vo();
+  RowsRule rule = rule_of("q_nope", c, kind, planned);
+  rule.head_dim = ckv, rule.head_dim_is = "head_dim_ckv";
+  validate_rows(a.q, rule);
+  require_dtype(a.q.dtype, c.dtype_of_q(), "q_nope dtype", "that of the config");
+  RowsRule pe = rule;
+  pe.name = "q_pe", pe.head_dim = c.heads.head_dim_qk - ckv, pe.head_dim_is = "head_dim_kpe";
+  validate_rows(a.latent->q_pe, pe);
+  require_dtype(a.latent->q_pe.dtype, c.dtype_of_q(), "q_pe dtype", "that of the config");
+  check_latent_cache(a.latent->cache, c);
+  rule.name = "o";
+  validate_written_rows(a.output.o, rule);
+  require_dtype(a.output.o.dtype, c.dtype_of_o(), "o dtype", "that of the config");
+  check_latent_memory(a);
+  validate_lse(a.output, rule.nnz_qo * c.heads.num_qo_heads, "rows of o * num_heads, or 0 if not wanted");
 }
 
 void check_rows(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,
@@ -217,6 +265,7 @@ std::span<const std::int32_t> checked_page_ids(std::span<const std::int32_t> pag
 
 void check(const AttentionArguments& a, const AttentionConfig& config, const AttentionSession::Kind& kind,
            const BatchLengths& planned, std::int64_t mask_bytes) {
+  if (kind.latent) return check_latent(a, config, kind, planned);
   check_rows(a, config, kind, planned);
   check_mask(a.custom_mask, config, mask_bytes);
   check_sinks(a.sinks, config);

@@ -14,14 +14,14 @@
 namespace flashladder::api {
 namespace {
 
-std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, [[maybe_unused]] const BackendKind& kind) {
+std::unique_ptr<AttentionBackend> make_backend(const AttentionConfig& config, const BackendKind& kind) {
   require_device(config.execution.device);
 #ifdef FLASHLADDER_CUDA
   if (config.execution.device == Device::gpu) return make_gpu_attention(config, kind);
 #endif
   const Backend backend = config.execution.backend;
   require(backend == Backend::automatic, "backend", name_of(backend), "is a kernel of the GPU, and the device is cpu");
-  return make_cpu_attention(config);
+  return make_cpu_attention(config, kind.latent);
 }
 
 void require_bytes(std::size_t has, std::size_t wants, const char* argument, PageUse use) {
@@ -113,7 +113,7 @@ AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& ki
     : config_(config), kind_(kind) {
   validate_config(config_, kind_);
   const BackendKind asked{.decode = kind_.decode, .for_graphs = kind_.graph.has_value(), .ragged = kind_.ragged,
-                          .mixed = kind_.mixed};
+                          .mixed = kind_.mixed, .latent = kind_.latent};
   backend_ = backend ? std::move(backend) : make_backend(config_, asked);
   if (kind_.graph) use_ = best_use();
   else if (backend_->page_copies() == PageCopies::where_it_pays) use_ = PageUse::by_batch;

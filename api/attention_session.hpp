@@ -27,6 +27,7 @@ class AttentionSession {
     bool decode = true;                      // one query a request: plan() is given no qo_indptr
     bool ragged = false;                     // token n is page n: plan() is given kv_indptr, run() no page ids
     bool mixed = false;                      // made for requests of one query beside others
+    bool latent = false;                     // latent attention; the config is MlaConfig::attention()'s
     std::optional<AttentionLimits> graph{};  // a graph's, which keeps page ids; none: every plan takes what it needs
   };
   AttentionSession(const AttentionConfig& config, const Kind& kind);

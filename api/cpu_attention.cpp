@@ -1,4 +1,5 @@
-// The CPU behind an attention object: C4 executes the same plan, one worker for each hardware thread in the place of CTAs.
+// The CPU behind an attention object: C4, or for latent attention L3, executes the same plan, one worker for each hardware
+// thread in the place of CTAs.
 #include <optional>
 #include <vector>
 
@@ -6,6 +7,7 @@
 #include "core/error.hpp"
 #include "reference/c4_lanes.hpp"
 #include "reference/element_io.hpp"
+#include "reference/mla/l3_planned.hpp"
 
 namespace flashladder::api {
 namespace {
@@ -17,8 +19,8 @@ constexpr std::int32_t prefill_rows = 256;
 
 class CpuAttention final : public AttentionBackend {
  public:
-  explicit CpuAttention(const AttentionConfig& config)
-      : config_(config), params_(config.params()),
+  CpuAttention(const AttentionConfig& config, bool latent)
+      : config_(config), params_(config.params()), latent_(latent),
         threads_(config.execution.threads > 0 ? config.execution.threads : ref::ThreadPool::hardware_threads()),
         machine_{.shape = {.num_sms = threads_, .ctas_per_sm = 1}, .most_decode_rows = params_.group_size(),
                  .prefill_rows = prefill_rows} {}
@@ -27,10 +29,10 @@ class CpuAttention final : public AttentionBackend {
     return machine_;
   }
   std::string explain(PageUse, const AttentionMachine&) const override {
-    return "C4 on the CPU, with up to " + std::to_string(threads_) + " threads";
+    return std::string(latent_ ? "L3" : "C4") + " on the CPU, with up to " + std::to_string(threads_) + " threads";
   }
 
-  // C4's partials, then o in f32 where the caller wants another dtype.
+  // The partials, then o in f32 where the caller wants another dtype.
   WorkspaceBytes bytes(const Sizes& sizes, const AttentionMachine&) const override {
     return {.device = partial_bytes(sizes) + f32_bytes(sizes.nnz_qo)};
   }
@@ -39,7 +41,9 @@ class CpuAttention final : public AttentionBackend {
     require(reinterpret_cast<std::uintptr_t>(workspace.device.data()) % 16 == 0, "workspace.device", "",
             "must be aligned to 16 bytes");
     workspace_ = workspace.device;
-    if (!executor_) executor_.emplace(ref::c4::attend_item, threads_, ref::PlanExecutor::Workers::at_most);
+    constexpr auto at_most = ref::PlanExecutor::Workers::at_most;
+    if (latent_ && !latent_executor_) latent_executor_.emplace(threads_, at_most);
+    if (!latent_ && !executor_) executor_.emplace(ref::c4::attend_item, threads_, at_most);
   }
 
   void require_plannable(Stream) const override {}
@@ -53,7 +57,6 @@ class CpuAttention final : public AttentionBackend {
 
   void run(const PlannedBatch& batch, const AttentionArguments& a, Stream) override {
     if (batch.lengths.batch() == 0) return;
-    const AttentionProblem problem = problem_of(batch.lengths, a);
     const std::int64_t rows = batch.lengths.qo_indptr.back(), heads = params_.num_qo_heads, dim = params_.head_dim_vo;
     const Tensor o = first_rows(a.output.o, rows);
     AttentionOutput output = a.output;
@@ -62,7 +65,11 @@ class CpuAttention final : public AttentionBackend {
       if (!lse->empty()) *lse = lse->first(static_cast<std::size_t>(rows * heads));
     }
     if (o.dtype != DType::f32) output.o = contiguous(f32_.data(), DType::f32, {rows, heads, dim});
-    executor_->run(problem, batch.plan, workspace_, ref::Schedule::stealing, output);
+    if (latent_) {
+      latent_executor_->run(latent_problem_of(batch.lengths, a), batch.plan, workspace_, ref::Schedule::stealing, output);
+    } else {
+      executor_->run(problem_of(batch.lengths, a), batch.plan, workspace_, ref::Schedule::stealing, output);
+    }
     if (o.dtype != DType::f32) round_to(o, output.o.data_as<const float>());
   }
 
@@ -86,6 +93,23 @@ class CpuAttention final : public AttentionBackend {
       problem.paged_kv_last_page_len = lengths.paged_kv_last_page_len;
       problem.paged_kv_indices = page_ids;
     }
+    return problem;
+  }
+
+  MlaProblem latent_problem_of(const BatchLengths& lengths, const AttentionArguments& a) const {
+    const AttentionProblem frame = problem_of(lengths, a);
+    MlaProblem problem;
+    problem.params = {params_.num_qo_heads, params_.head_dim_vo, params_.head_dim_qk - params_.head_dim_vo, params_.sm_scale,
+                      params_.mask};
+    problem.q_nope = frame.q;
+    problem.q_pe = without_const(first_rows(a.latent->q_pe, lengths.qo_indptr.back()));
+    problem.cache = a.latent->cache;
+    problem.qo_indptr = frame.qo_indptr;
+    problem.paged_kv_indptr = frame.paged_kv_indptr;
+    problem.paged_kv_indices = frame.paged_kv_indices;
+    problem.paged_kv_last_page_len = frame.paged_kv_last_page_len;
+    problem.block_tables = frame.block_tables;
+    problem.seq_lens = frame.seq_lens;
     return problem;
   }
 
@@ -115,17 +139,19 @@ class CpuAttention final : public AttentionBackend {
 
   AttentionConfig config_;
   AttentionParams params_;
+  bool latent_;
   std::int32_t threads_;
   AttentionMachine machine_;
-  std::optional<ref::PlanExecutor> executor_;
+  std::optional<ref::PlanExecutor> executor_;  // of these two one
+  std::optional<ref::l3::Executor> latent_executor_;
   std::span<std::byte> workspace_, f32_;  // f32_: behind the partials
   std::vector<std::int32_t> page_ids_;    // a graph's
 };
 
 }  // namespace
 
-std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config) {
-  return std::make_unique<CpuAttention>(config);
+std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config, bool latent) {
+  return std::make_unique<CpuAttention>(config, latent);
 }
 
 }  // namespace flashladder::api

@@ -141,11 +141,26 @@ class GpuAttention final : public AttentionBackend {
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + at_.indices);
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
+    // A kernel reads its plan before it waits for the one before: not while that one makes the plan.
+    const bool programmatic = config_.execution.enable_pdl && !just_planned_;
+    just_planned_ = false;
+    if (kind_.latent) run_latent(a, page_ids, programmatic, stream);
+    else run_attention(a, page_ids, programmatic, stream);
+    captured_ = captured_ || (capturing && planned_in_ == 0 && !kind_.for_graphs);
+  }
+
+ private:
+  void run_latent(const AttentionArguments& a, const std::int32_t* page_ids, bool programmatic, Stream stream) {
+    std::byte* device = workspace_.device.data();
+    gpu::MlaCall call = gpu_mla_call(params_, a, page_ids);
+    call.programmatic = programmatic;
+    attend_latent(kernel_, call, shape_, device, device + at_.partials, stream);
+  }
+  void run_attention(const AttentionArguments& a, const std::int32_t* page_ids, bool programmatic, Stream stream) {
+    std::byte* device = workspace_.device.data();
     require_scales(kernel_, config_, a.scales);
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
-    // A kernel reads its plan before it waits for the one before: not while that one makes the plan.
-    call.programmatic = config_.execution.enable_pdl && !just_planned_;
-    just_planned_ = false;
+    call.programmatic = programmatic;
     if (compacted_) {
       const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, room_.num_sms};
       call = (choice_.rotates ? gpu::rotated::copy : gpu::p11::compact_pages)(call, to, cuda_stream(stream));
@@ -155,10 +170,7 @@ class GpuAttention final : public AttentionBackend {
     } else {
       attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
     }
-    captured_ = captured_ || (capturing && planned_in_ == 0 && !kind_.for_graphs);
   }
-
- private:
   void require_own_gpu() const {
     require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
   }

@@ -87,7 +87,18 @@ std::string GpuChoice::explain(PageUse use, bool one_query, bool for_graphs) con
 
 namespace {
 
+GpuChoice choose_latent(const AttentionConfig& config) {
+  const std::string reason = gpu::why_not_mla(config.params(), config.cache.dtype);
+  require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
+  const std::string no_l5 = gpu::why_no_hopper();
+  if (no_l5.empty()) return {.kernel = GpuKernel::l5, .why = "L5, for Hopper GPUs"};
+  const std::string no_l4 = gpu::l4::why_no_device();
+  require(no_l4.empty(), "device", "gpu", ("has no kernel for latent attention, cpu has: " + no_l4).c_str());
+  return {.kernel = GpuKernel::l4, .why = "L4, for Ampere and newer GPUs; not L5: " + no_l5};
+}
+
 GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
+  if (kind.latent) return choose_latent(config);
   const AttentionParams params = config.params();
   const Backend asked = config.execution.backend;
   if (kind.decode) {
@@ -140,7 +151,7 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   GpuChoice choice = choose(config, kind);
   // With policies fixed and none a request's bits must not depend on its neighbours, and so nor may its kernel.
   const bool by_plan = kind.for_graphs || !cut_alone(config.execution.policy);
-  const bool any = !kind.decode && config.execution.backend == Backend::automatic && by_plan;
+  const bool any = !kind.decode && !kind.latent && config.execution.backend == Backend::automatic && by_plan;
   choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), dtypes_of(config)).empty();
   // P12's queues always end where equal shares do, in a graph's plans too.
   const bool may_mix = any && !cut_alone(config.execution.policy) && !kind.ragged && choice.kernel == GpuKernel::p11 &&
@@ -204,6 +215,22 @@ AttentionMachine mixed_machine(const AttentionParams& params, const BatchSize& s
   return m;
 }
 
+// L4 or L5.
+AttentionMachine latent_machine(const AttentionParams& params, const BatchSize& size, const GpuRoom& room) {
+  constexpr gpu::RungGrid grid = gpu::l5::grid();
+  static_assert(gpu::l4::grid().query_tile == grid.query_tile && gpu::l4::grid().ctas_per_sm == grid.ctas_per_sm);
+  AttentionMachine m{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm},
+                     .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
+  const std::int64_t heads = params.num_qo_heads;
+  const bool share_keys = std::max<std::int64_t>(size.most_qo_len, 1) * heads > grid.query_tile;
+  const std::int64_t tiles = std::max(div_up<std::int64_t>(size.nnz_qo * heads, grid.query_tile), size.with_queries());
+  m.claimed = gpu::l5::claims(share_keys, tiles, m.shape.num_ctas());
+  if (m.claimed) m.enough_tiles = 1;
+  else m.cost = {.per_item = gpu::l5::keys_per_item, .few_partials = gpu::l5::few_pieces,
+                 .per_many = gpu::l5::keys_per_piece_of_many};
+  return m;
+}
+
 }  // namespace
 
 AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, const BatchSize& size, const GpuRoom& room) {
@@ -211,6 +238,7 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, co
     return AttentionMachine{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm},
                             .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
   };
+  if (kernel == GpuKernel::l4 || kernel == GpuKernel::l5) return latent_machine(params, size, room);
   if (kernel == GpuKernel::p12) return mixed_machine(params, size, room);
   if (kernel == GpuKernel::p11) {
     const std::int32_t pack = gpu::p11::pack(params, size.nnz_qo, size.batch);
@@ -241,6 +269,24 @@ void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvSca
   const bool decode = kernel == GpuKernel::d6 || kernel == GpuKernel::d7;
   const std::string reason = decode ? gpu::d6::why_not(config.params(), dtypes) : gpu::p11::why_not(config.params(), dtypes);
   require(reason.empty(), "k_scale_per_head size", scales.k_per_head.size(), ("can't be taken on the GPU: " + reason).c_str());
+}
+
+void attend_latent(GpuKernel kernel, const gpu::MlaCall& call, const gpu::PackedShape& capacity, std::byte* packed,
+                   void* partials, Stream stream) {
+  if (kernel == GpuKernel::l4) return gpu::l4::attend(call, capacity, packed, partials, cuda_stream(stream));
+  gpu::l5::attend(call, capacity, packed, partials, cuda_stream(stream));
+}
+
+gpu::MlaCall gpu_mla_call(const AttentionParams& params, const AttentionArguments& a, const std::int32_t* page_ids) {
+  MlaProblem problem;
+  problem.params = {params.num_qo_heads, params.head_dim_vo, params.head_dim_qk - params.head_dim_vo, params.sm_scale,
+                    params.mask};
+  problem.q_nope = without_const(a.q);
+  problem.q_pe = without_const(a.latent->q_pe);
+  problem.cache = a.latent->cache;
+  gpu::MlaCall call = gpu::mla_call(problem, a.output);
+  call.kv.pages.indices = page_ids;  // where each request's begin is in the packed plan
+  return call;
 }
 
 gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const AttentionArguments& a,

@@ -9,6 +9,7 @@
 #include "api/attention_backend.hpp"
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
+#include "gpu/mla/mla.hpp"
 
 namespace flashladder::api {
 
@@ -22,8 +23,9 @@ unsigned long long capture_of(Stream stream);
 // the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6
 // computes what the config says, and neither a backend nor bits that do not depend on the neighbours are asked for. And in
 // D6's place D7, on Hopper and for plans of policy balanced, where the batch's lengths promise that clusters pay. And in
-// P11's place P12, for a batch of requests of one query and others, where each is a part of the work that counts.
-enum class GpuKernel : std::uint8_t { d6, d7, p1, p5, p11, p12 };
+// P11's place P12, for a batch of requests of one query and others, where each is a part of the work that counts. Latent
+// attention has L5, or L4.
+enum class GpuKernel : std::uint8_t { d6, d7, p1, p5, p11, p12, l4, l5 };
 inline constexpr const char* gpu_kernel_for_mixed =
     "fa3: P12, for Hopper GPUs, which decodes the requests of one query while it prefills the others";
 struct GpuChoice {
@@ -67,10 +69,15 @@ AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, co
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream);
 
+// The same of latent attention.
+void attend_latent(GpuKernel kernel, const gpu::MlaCall& call, const gpu::PackedShape& capacity, std::byte* packed,
+                   void* partials, Stream stream);
+
 // InputError if the kernel, on what a copy has made of the cache, doesn't take such scales.
 void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvScales& scales);
 
 // page_ids: on the device; nullptr: identity pages. The arguments have been checked.
+gpu::MlaCall gpu_mla_call(const AttentionParams& params, const AttentionArguments& arguments, const std::int32_t* page_ids);
 gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const AttentionArguments& arguments,
                                       const std::int32_t* page_ids);
 

@@ -5,6 +5,7 @@
 #include "reference/append.hpp"
 #include "reference/layernorm.hpp"
 #include "reference/merge_states.hpp"
+#include "reference/mla/append.hpp"
 #include "reference/norm.hpp"
 #include "reference/rope_ops.hpp"
 #ifdef FLASHLADDER_CUDA
@@ -85,6 +86,19 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
   if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, scales);
 #ifdef FLASHLADDER_CUDA
   gpu::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, stream_of(on), on.enable_pdl);
+#endif
+}
+
+void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe, Indices batch_indices,
+                               Indices positions, const PagedMlaCache& paged_mla_cache, Indices paged_kv_indptr,
+                               Indices paged_kv_indices, Indices paged_kv_last_page_len, const On& on) {
+  if (on_cpu(on)) {
+    return reference::append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache,
+                                                paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len);
+  }
+#ifdef FLASHLADDER_CUDA
+  gpu::append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache,
+                                 {paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len}, stream_of(on), on.enable_pdl);
 #endif
 }
 

@@ -36,6 +36,7 @@ ladder::RunResult time_plugin_on_gpu(const ladder::Rung& plugin, const ladder::C
 struct GpuWorkOptions {
   std::vector<const ladder::Rung*> rungs;     // decode and graph: which, in the ladder's order
   std::vector<const ladder::Rung*> ladder_rungs{};  // prefill-ladder: the same; none: all
+  std::vector<const ladder::Rung*> mla_rungs{};     // mla: the same; none: all
   std::vector<ladder::Settings> settings{{}};  // ... and each of them with which plans; one line each
   std::vector<ladder::CaseSpec> specs;        // instead of the chosen cases; attention and plan only
   // Cases of attention whose turn comes later are left out.

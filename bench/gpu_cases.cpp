@@ -39,7 +39,7 @@ void add_names(std::vector<std::string>& names, const Cases& cases, const std::s
 
 const char* name_of(Family family) {
   constexpr const char* names[] = {"decode", "graph", "prefill", "prefill-ladder", "append", "norm", "rope",
-                                   "plan",   "cascade"};
+                                   "plan",   "cascade", "mla"};
   return names[static_cast<int>(family)];
 }
 
@@ -187,6 +187,7 @@ std::vector<std::string> case_strings(Family family) {
     case Family::rope: add_names(names, rope_cases(), "", {""}); break;
     case Family::plan: add_names(names, plan_cases(), "", {""}); break;
     case Family::cascade: add_names(names, cascade_cases(), "", {""}); break;
+    case Family::mla: add_names(names, mla_cases(), "", {""}); break;
   }
   return names;
 }
@@ -194,6 +195,7 @@ std::vector<std::string> case_strings(Family family) {
 std::vector<CaseSpec> attention_cases(Family family) {
   if (family == Family::decode) return decode_cases();
   if (family == Family::plan) return plan_cases();
+  if (family == Family::mla) return mla_cases();
   std::vector<CaseSpec> specs;
   if (family == Family::prefill || family == Family::prefill_ladder) {
     for (PrefillCase& c : family == Family::prefill ? prefill_cases() : prefill_ladder_cases()) specs.push_back(c.spec);

@@ -16,10 +16,11 @@ namespace flashladder::bench {
 
 // decode: events around one run, L2 flushed. graph: a graph of launches, per launch; cold over rotating caches, warm on one.
 // prefill: the public classes; prefill-ladder: every prefill rung. cascade: a cascade, and one flat decode of the same batch.
-enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan, cascade };
+// mla: latent attention, by events.
+enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan, cascade, mla };
 inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::prefill_ladder,
                                          Family::append, Family::norm,  Family::rope,    Family::plan,
-                                         Family::cascade};
+                                         Family::cascade, Family::mla};
 const char* name_of(Family family);
 Family family_from(std::string_view name);  // InputError lists the names
 
@@ -102,6 +103,11 @@ struct CascadeCase {
   ladder::CaseSpec spec() const;
 };
 std::vector<CascadeCase> cascade_cases();
+
+// Latent attention on DeepSeek's 512 + 64 features, pages of 64: "B128 kv4096 h16", "B32 kv8192 h16 q4".
+std::vector<ladder::CaseSpec> mla_cases();
+double mla_bytes(const ladder::CaseSpec& spec);  // latent rows, once, as the peers count
+double mla_flops(const ladder::CaseSpec& spec);  // of the visible pairs
 
 // How many caches a graph rotates over so that none is still in the L2 when its turn comes, and how often it goes round:
 // 200 MB and 20 launches, at least. (As the peers' graph_us.)

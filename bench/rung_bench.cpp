@@ -47,13 +47,16 @@ std::vector<RungTiming> time_rungs(const Case& c, std::span<const Rung* const> r
   return timings;
 }
 
-// Decode reads every key and value once; prefill is measured by its multiplications; an append between the two by both.
+// Decode reads every key and value once, a latent row once for both; prefill is measured by its multiplications; an append
+// between the two by both.
 Measurement cpu_line(const CaseSpec& s, const std::string& backend, double ms, int threads) {
   const AttentionParams& p = s.params;
   const double dims = p.head_dim_qk + p.head_dim_vo;
-  const double bytes = static_cast<double>(s.total_kv()) * p.num_kv_heads * dims * static_cast<double>(size_of(s.cache_dtype()));
+  const double token = s.op == ladder::Op::mla ? p.head_dim_qk : p.num_kv_heads * dims;
+  const double bytes = static_cast<double>(s.total_kv()) * token * static_cast<double>(size_of(s.cache_dtype()));
   const double flops = 2 * static_cast<double>(s.visible_pairs()) * dims * p.num_qo_heads;
-  const std::string pages = std::string(", ") + name_of(s.kv_layout) + " p" + std::to_string(s.page_size);
+  const std::string layout = s.op == ladder::Op::mla ? "" : name_of(s.kv_layout) + std::string(" ");
+  const std::string pages = ", " + layout + "p" + std::to_string(s.page_size);
   Measurement m{.family = "cpu", .work = cpu_case_string(s), .backend = backend + pages, .us = ms * 1e3,
                 .tera_flops = flops / ms * 1e-9, .threads = threads};
   if (s.nnz_qo() < s.total_kv()) m.tera_bytes_per_s = bytes / ms * 1e-9;
@@ -63,6 +66,10 @@ Measurement cpu_line(const CaseSpec& s, const std::string& backend, double ms, i
 std::string cpu_case_string(const CaseSpec& spec) {
   CaseSpec s = spec;  // what only we know is left out of it, and the head dim is always named
   s.kv_layout = KvLayout::NHD;
+  if (s.op == ladder::Op::mla) {
+    s.page_size = 64;  // which is what a case string leaves out
+    return "mla " + case_string(s) + (s.dtype == DType::f16 ? " f16" : "");
+  }
   const bool decode = is_decode(s), prefill = s.qo_lens == s.kv_lens;
   std::string text = case_string(s);
   const std::string pages = " p" + std::to_string(s.page_size), dim = s.params.head_dim_qk == 128 ? " d128" : "";

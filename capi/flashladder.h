@@ -197,6 +197,43 @@ fl_status fl_cascade_run(fl_cascade* cascade, const fl_attention_arguments* argu
 fl_status fl_cascade_explain(fl_cascade* cascade, const char** text);
 fl_status fl_cascade_plan_json(fl_cascade* cascade, int32_t level, const char** json);
 
+/* --- Multi-head latent attention: BatchMLAPagedAttention ------------------------------------------------------------ */
+typedef struct fl_mla_config {
+  size_t size;
+  int32_t num_heads, head_dim_ckv, head_dim_kpe; /* 0: 512 and 64; head_dim_kpe -1: none */
+  int32_t page_size, causal;
+  float sm_scale;                      /* must be given: 1 / sqrt(128 + 64) for DeepSeek's models */
+  int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of ckv and kpe, o's that of q */
+  int32_t device, policy, chunk_size, threads, enable_pdl, num_sms, reserved; /* as in fl_attention_config */
+} fl_mla_config;
+
+typedef struct fl_mla_cache { /* [pages, page_size, head_dim_ckv] and [pages, page_size, head_dim_kpe] */
+  size_t size;
+  const fl_tensor *ckv, *kpe;          /* kpe NULL: ckv holds both, a row's kpe behind its ckv */
+  int32_t head_dim_ckv, reserved;      /* head_dim_ckv: with kpe NULL only, where to cut; 0: 512 */
+} fl_mla_cache;
+
+typedef struct fl_mla_arguments { /* on the device; rows as of FL_GRAPH_PREFILL: max_nnz_qo */
+  size_t size;
+  const fl_tensor *q_nope, *q_pe;      /* [max_nnz_qo, num_heads, head_dim_ckv], [max_nnz_qo, num_heads, head_dim_kpe] */
+  const fl_mla_cache* cache;
+  const fl_tensor* o;                  /* as q_nope, and may be q_nope */
+  float *lse_log2, *lse_natural;       /* one of them, or NULL */
+} fl_mla_arguments;
+
+typedef struct fl_mla fl_mla; /* planned and replayed as FL_GRAPH_PREFILL */
+
+fl_status fl_mla_bytes_for_limits(const fl_mla_config* config, const fl_attention_limits* limits, size_t* device_bytes,
+                                  size_t* staging_bytes);
+fl_status fl_mla_create(const fl_mla_config* config, const fl_attention_limits* limits, const fl_workspace* workspace,
+                        fl_mla** out);
+void fl_mla_destroy(fl_mla* mla); /* NULL is fine */
+/* batch: page lists or a block table, with qo_indptr and page_ids. */
+fl_status fl_mla_plan(fl_mla* mla, const fl_batch* batch, void* stream);
+fl_status fl_mla_run(fl_mla* mla, const fl_mla_arguments* arguments, void* stream);
+fl_status fl_mla_explain(fl_mla* mla, const char** text);      /* as of fl_attention */
+fl_status fl_mla_plan_json(fl_mla* mla, const char** json);
+
 /* --- Single calls ------------------------------------------------------------------------------------------------- */
 typedef struct fl_on { /* where a call runs; a NULL fl_on is the CPU */
   size_t size;

@@ -62,6 +62,19 @@ fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor*
   });
 }
 
+fl_status fl_append_paged_mla_kv_cache(const fl_tensor* append_ckv, const fl_tensor* append_kpe,
+                                       const std::int32_t* batch_indices, const std::int32_t* positions,
+                                       const fl_mla_cache* cache, const fl_page_lists* pages, const fl_on* on) {
+  return guarded([&] {
+    const PageLists p = page_lists_of(pages);
+    const Tensor ckv = tensor_of(append_ckv, "append_ckv");
+    api::append_paged_mla_kv_cache(ckv, tensor_of(append_kpe, "append_kpe"),
+                                   array(batch_indices, rows_of(ckv), "batch_indices"),
+                                   array(positions, rows_of(ckv), "positions"), mla_cache_of(cache), p.indptr, p.indices,
+                                   p.last_page_len, on_of(on));
+  });
+}
+
 fl_status fl_append_paged_kv_cache_by_slots(const fl_tensor* append_key, const fl_tensor* append_value,
                                             const std::int64_t* slot_mapping, const fl_kv_cache* kv, const fl_on* on) {
   return guarded([&] {

@@ -33,6 +33,10 @@ typedef struct fl_page_lists {
 fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor* append_value, const int32_t* batch_indices,
                                    const int32_t* positions, const fl_kv_cache* kv, const fl_page_lists* pages,
                                    const fl_on* on);
+/* Latent rows: append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe]. */
+fl_status fl_append_paged_mla_kv_cache(const fl_tensor* append_ckv, const fl_tensor* append_kpe,
+                                       const int32_t* batch_indices, const int32_t* positions, const fl_mla_cache* cache,
+                                       const fl_page_lists* pages, const fl_on* on);
 /* slot_mapping [rows of append_key]: row i goes to entry slot % page_size of page slot / page_size; -1: nowhere. */
 fl_status fl_append_paged_kv_cache_by_slots(const fl_tensor* append_key, const fl_tensor* append_value,
                                             const int64_t* slot_mapping, const fl_kv_cache* kv, const fl_on* on);

@@ -78,6 +78,14 @@ KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads) {
   return scales;
 }
 
+PagedMlaCache mla_cache_of(const fl_mla_cache* cache) {
+  const fl_mla_cache given = read(cache, "cache");
+  const Tensor ckv = tensor_of(given.ckv, "cache.ckv");
+  if (given.kpe == nullptr) return paged_mla_cache(ckv, given.head_dim_ckv == 0 ? 512 : given.head_dim_ckv);
+  require(given.head_dim_ckv == 0, "cache.head_dim_ckv", given.head_dim_ckv, "must be 0: kpe is a tensor of its own");
+  return paged_mla_cache(ckv, tensor_of(given.kpe, "cache.kpe"));
+}
+
 api::LogitsConfig logits_of(const fl_logits* logits) {
   api::LogitsConfig config;
   if (logits == nullptr) return config;
@@ -126,6 +134,30 @@ api::AttentionConfig config_of(const fl_attention_config* config) {
   threads = c.threads;
   enable_pdl = flag(c.enable_pdl, "enable_pdl");
   backend = one_of(backends, c.backend, "backend", "must be FL_BACKEND_AUTO, FL_BACKEND_FA2 or FL_BACKEND_FA3");
+  num_sms = c.num_sms;
+  return made;
+}
+
+api::MlaConfig mla_config_of(const fl_mla_config* config) {
+  const fl_mla_config c = read(config, "config");
+  api::MlaConfig made;
+  auto& [num_heads, head_dim_ckv, head_dim_kpe, page_size, causal, sm_scale, kv_dtype, q_dtype, o_dtype, execution] = made;
+  auto& [device, policy, chunk_size, threads, enable_pdl, backend, num_sms] = execution;
+  num_heads = c.num_heads;
+  if (c.head_dim_ckv != 0) head_dim_ckv = c.head_dim_ckv;
+  if (c.head_dim_kpe != 0) head_dim_kpe = c.head_dim_kpe == -1 ? 0 : c.head_dim_kpe;
+  page_size = c.page_size;
+  causal = flag(c.causal, "causal");
+  sm_scale = c.sm_scale;
+  kv_dtype = dtype_of(c.kv_dtype, "kv_dtype");
+  q_dtype = dtype_if_given(c.q_dtype, "q_dtype");
+  o_dtype = dtype_if_given(c.o_dtype, "o_dtype");
+  device = device_of(c.device, "device");
+  policy = one_of(policies, c.policy, "policy", "must be one of FL_SPLIT_...");
+  chunk_size = c.chunk_size;
+  threads = c.threads;
+  enable_pdl = flag(c.enable_pdl, "enable_pdl");
+  backend = api::Backend::automatic;  // there is one
   num_sms = c.num_sms;
   return made;
 }

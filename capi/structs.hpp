@@ -11,11 +11,13 @@
 #include <string>
 
 #include "api/attention_config.hpp"
+#include "api/batch_mla.hpp"
 #include "api/operations.hpp"
 #include "capi/flashladder.h"
 #include "core/error.hpp"
 #include "core/kv_cache.hpp"
 #include "core/kv_scales.hpp"
+#include "core/mla_problem.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::capi {
@@ -34,6 +36,9 @@ template <> inline constexpr std::size_t first_size<fl_batch> = 80;
 template <> inline constexpr std::size_t first_size<fl_attention_arguments> = 80;
 template <> inline constexpr std::size_t first_size<fl_on> = 24;
 template <> inline constexpr std::size_t first_size<fl_serving_call> = 128;
+template <> inline constexpr std::size_t first_size<fl_mla_config> = 72;
+template <> inline constexpr std::size_t first_size<fl_mla_cache> = 32;
+template <> inline constexpr std::size_t first_size<fl_mla_arguments> = 56;
 template <> inline constexpr std::size_t first_size<fl_page_lists> = 48;
 template <> inline constexpr std::size_t first_size<fl_rope> = 24;
 template <> inline constexpr std::size_t first_size<fl_page_copy> = 24;
@@ -112,8 +117,10 @@ Tensor tensor_of(const fl_tensor* tensor, const char* name);
 PagedKvCache paged_cache_of(const fl_kv_cache* cache);   // 5-D, or two of 4-D
 PagedKvCache tokens_of(const fl_kv_cache* cache);        // 3-D each, NHD: a ragged cache
 KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads);
+PagedMlaCache mla_cache_of(const fl_mla_cache* cache);
 api::LogitsConfig logits_of(const fl_logits* logits);    // NULL: the defaults
 api::AttentionConfig config_of(const fl_attention_config* config);
+api::MlaConfig mla_config_of(const fl_mla_config* config);
 api::AttentionLimits limits_of(const fl_attention_limits* limits);
 api::On on_of(const fl_on* on);  // NULL: the CPU
 

@@ -49,9 +49,16 @@ void time_plugins(Results& results, const ladder::Case& c, const std::vector<ben
   }
 }
 
+// The top rung of each ladder that has a case.
+std::vector<std::string> planned_rungs(const std::vector<ladder::CaseSpec>& specs) {
+  const auto is_mla = [](const ladder::CaseSpec& spec) { return spec.op == ladder::Op::mla; };
+  if (std::ranges::any_of(specs, is_mla)) return {"C4", "L3"};
+  return {"C4"};
+}
+
 Results measure(const BenchOptions& o, const std::vector<ladder::CaseSpec>& specs) {
   const ladder::Settings settings = o.threads.settings();
-  const std::vector<const ladder::Rung*> rungs = chosen_rungs(o.rungs.empty() ? std::vector<std::string>{"C4"} : o.rungs);
+  const std::vector<const ladder::Rung*> rungs = chosen_rungs(o.rungs.empty() ? planned_rungs(specs) : o.rungs);
   for (const ladder::Rung* rung : rungs) {
     require(rung->device == Device::cpu, "--rung", rung->name,
             "runs on a GPU, where the L2 cache is flushed between runs: name the family, as in bench decode");

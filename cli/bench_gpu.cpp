@@ -29,7 +29,8 @@ std::vector<Family> families_of(const BenchOptions& o) {
   for (const std::string& name : o.families) {
     const Family family = bench::family_from(name);
     const bool prefill = family == Family::prefill || family == Family::prefill_ladder;
-    const bool has_cases = prefill || family == Family::decode || family == Family::graph || family == Family::plan;
+    const bool has_cases = prefill || family == Family::decode || family == Family::graph || family == Family::plan ||
+                           family == Family::mla;
     require(has_cases || (o.table.empty() && !o.shape.given()), "FAMILY", name, "takes no --cases and no --kv");
     families.push_back(family);
     for (const ladder::CaseSpec& spec : prefill ? asked_cases(o) : std::vector<ladder::CaseSpec>{}) {
@@ -80,6 +81,12 @@ bench::GpuWorkOptions work_options(const BenchOptions& o) {
     if (rung.device != Device::gpu) continue;
     if (o.rungs.empty() && rung.name == usual_rung) options.rungs = {&rung};
     if (named) options.rungs.push_back(&rung), options.ladder_rungs.push_back(&rung);
+  }
+  for (const ladder::Rung& rung : ladder::mla_rungs()) {
+    const bool named = std::find(o.rungs.begin(), o.rungs.end(), rung.name) != o.rungs.end();
+    require(!named || rung.device == Device::gpu, "--rung", rung.name,
+            "runs on the CPU: bench without a FAMILY times it");
+    if (named) options.mla_rungs.push_back(&rung);
   }
   for (const std::string& policy : o.policies) {
     options.settings.push_back({.policy = planner::split_policy_from(policy), .chunk_size = o.chunk_size});

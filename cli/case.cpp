@@ -29,7 +29,7 @@ CaseSpec named_spec(const std::string& name, const std::vector<CaseSpec>& table)
 }
 
 int list(bool as_json) {
-  const std::vector<CaseSpec> table = ladder::case_table();
+  const std::vector<CaseSpec> table = ladder::all_cases();
   if (as_json) {
     print(ladder::case_table_json(table) + "\n");
     return good;
@@ -111,7 +111,7 @@ std::string page_table_text(const Case& c) {
 
 int show(const std::string& what, bool as_json) {
   const Case c = std::filesystem::is_regular_file(what) ? ladder::read_case(what)
-                                                        : draw_case(named_spec(what, ladder::case_table()));
+                                                        : draw_case(named_spec(what, ladder::all_cases()));
   if (as_json) {
     print_json(to_json(c));
     return good;
@@ -121,7 +121,9 @@ int show(const std::string& what, bool as_json) {
   for (const auto& [key, value] : metadata_of(c)) {
     print("  " + shortened(key + ": " + value, output_columns() - 2) + "\n");
   }
-  const std::size_t bytes = c.q.bytes.size() + c.kv_cache.bytes.size() + c.k_cache.bytes.size() + c.v_cache.bytes.size();
+  const std::size_t parts = c.q_nope.bytes.size() + c.q_pe.bytes.size() + c.ckv_cache.bytes.size() + c.kpe_cache.bytes.size();
+  const std::size_t bytes =
+      parts > 0 ? parts : c.q.bytes.size() + c.kv_cache.bytes.size() + c.k_cache.bytes.size() + c.v_cache.bytes.size();
   print("  q [" + std::to_string(c.q.shape[0]) + ", " + std::to_string(c.q.shape[1]) + ", " + std::to_string(c.q.shape[2]) +
         "] " + name_of(c.q.dtype) + ": " + list_text(first_values(problem.q, 0), 6) +
         "\n  k of the first token: " + list_text(first_of_cache(c, false), 6) +
@@ -143,7 +145,7 @@ int make(const MakeOptions& o, const ladder::Command& command) {
   require(!from_table || command.given("NAME"), "--from", ladder::shown(o.table), "wants the NAME of one of its cases");
   o.shape.refuse_idle();
   const CaseSpec spec = o.shape.given() ? o.shape.spec()
-                        : named_spec(o.name, from_table ? ladder::read_case_table(o.table) : ladder::case_table());
+                        : named_spec(o.name, from_table ? ladder::read_case_table(o.table) : ladder::all_cases());
   std::vector<FileOption> inputs = o.shape.inputs();
   inputs.push_back({"--from", o.table});
   check_output({"--out", o.out}, inputs);

@@ -100,7 +100,8 @@ void climb_rungs(Climb& climb, bool quiet, std::size_t name_width) {
   progress.say("the formula in double, for the tolerance");
   ladder::Oracles oracles(c);
   std::map<std::string, ladder::RunResult> results;
-  for (const ladder::Rung& rung : ladder::rungs()) {
+  for (const ladder::Rung* each : chosen_rungs({}, c.spec.op == ladder::Op::mla)) {
+    const ladder::Rung& rung = *each;
     if (const ladder::Support support = rung.supports(c.spec); !support) {
       not_run(climb, support.reason, rung.name);
       continue;

@@ -143,12 +143,16 @@ ladder::Settings ThreadOption::settings() const {
   return {.threads = threads};
 }
 
-std::vector<const ladder::Rung*> chosen_rungs(const std::vector<std::string>& names) {
+std::vector<const ladder::Rung*> chosen_rungs(const std::vector<std::string>& names, bool mla_too) {
   for (const std::string& name : names) ladder::rung(name);
   std::vector<const ladder::Rung*> chosen;
-  for (const ladder::Rung& r : ladder::rungs()) {
-    if (names.empty() || std::find(names.begin(), names.end(), r.name) != names.end()) chosen.push_back(&r);
-  }
+  const auto choose_from = [&](std::span<const ladder::Rung> all, bool wanted) {
+    for (const ladder::Rung& r : all) {
+      if (names.empty() ? wanted : std::find(names.begin(), names.end(), r.name) != names.end()) chosen.push_back(&r);
+    }
+  };
+  choose_from(ladder::rungs(), true);
+  choose_from(ladder::mla_rungs(), mla_too);
   return chosen;
 }
 

@@ -64,7 +64,8 @@ struct ThreadOption {
   ladder::Settings settings() const;
 };
 
-// The named rungs, in the ladder's order, each once; all where none is named. An InputError lists the names.
-std::vector<const ladder::Rung*> chosen_rungs(const std::vector<std::string>& names);
+// The named rungs, in the ladders' order, each once; where none is named, all of attention, and with mla_too those of latent
+// attention. An InputError lists the names.
+std::vector<const ladder::Rung*> chosen_rungs(const std::vector<std::string>& names, bool mla_too = false);
 
 }  // namespace flashladder::cli

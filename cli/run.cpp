@@ -40,11 +40,13 @@ ladder::Json compared_json(bool given, const ladder::Worst& w, const ladder::Und
 }
 
 int run(const RunOptions& o, const ladder::Command& command) {
-  const ladder::Rung& rung = ladder::rung(o.rung);
+  ladder::rung(o.rung);
   const ladder::Settings settings = o.threads.settings();
   refuse_idle(command, "--native", !command.given("--out"), "without --out: it says how o is written");
-  refuse_idle(command, "--threads", !rung.parallel, "on a rung that computes on one thread");
   const ladder::Case c = ladder::read_case(o.in);
+  const bool latent = c.spec.op == ladder::Op::mla && !command.given("--rung");
+  const ladder::Rung& rung = ladder::rung(latent ? "L3" : o.rung);
+  refuse_idle(command, "--threads", !rung.parallel, "on a rung that computes on one thread");
   check_output(command, {"--out", o.out}, {{"--in", o.in}});
   if (const ladder::Support support = rung.supports(c.spec); !support) {
     std::fprintf(stderr, "flashladder: %s can't run %s: %s\n", rung.name.c_str(), printable(o.in).c_str(),
@@ -87,7 +89,7 @@ void add_run(ladder::Program& program) {
   ladder::Command& command = program.command("run", "Run a rung on a case file; compare with what the file expects");
   const auto o = std::make_shared<RunOptions>();
   command.add("--in", &o->in, "The case", {.value = "FILE", .required = true});
-  command.add("--rung", &o->rung, "Who computes it", {.value = "NAME"});
+  command.add("--rung", &o->rung, "Who computes it; of latent attention L3 if none is named", {.value = "NAME"});
   command.add("--out", &o->out, "Where the answer goes: o and lse_log2", {.value = "FILE"});
   command.add("--native", &o->native, "o in the rung's own output dtype; that of every rung there is today is F32");
   command.add("--json", &o->json, "The outcome as JSON");

@@ -1,4 +1,5 @@
 // flashladder verify: do the rungs equal what they must equal, the rung below and the double oracle?
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -89,7 +90,7 @@ std::vector<ladder::CaseSpec> specs_of(const VerifyOptions& o, const ladder::Com
   }
   const bool chosen = command.given("--cases") || o.shape.given() || o.random.has_value() || command.given("--in");
   if (chosen) return specs;
-  specs = ladder::case_table();
+  specs = ladder::all_cases();
   if (command.given("--plugin")) std::erase_if(specs, [](const ladder::CaseSpec& s) { return !ladder::takes_plugin(s); });
   return specs;
 }
@@ -152,11 +153,14 @@ int verify(const VerifyOptions& o, const ladder::Command& command) {
   for (const char* option : {"--time-limit", "--failures"}) refuse_idle(command, option, true, "without --plugin");
   const ladder::Settings settings = o.threads.settings();
   std::vector<Tally> tallies;
-  for (const Rung* rung : chosen_rungs(o.rungs)) tallies.push_back({.rung = rung});
   const std::vector<ladder::CaseSpec> specs = specs_of(o, command);
+  const std::optional<Case> in = command.given("--in") ? std::optional(ladder::read_case(o.file)) : std::nullopt;
+  const auto is_mla = [](const ladder::CaseSpec& spec) { return spec.op == ladder::Op::mla; };
+  const bool mla = std::ranges::any_of(specs, is_mla) || (in && is_mla(in->spec));
+  for (const Rung* rung : chosen_rungs(o.rungs, mla)) tallies.push_back({.rung = rung});
   {
     Progress progress;
-    if (command.given("--in")) verify_case(ladder::read_case(o.file), settings, tallies);
+    if (in) verify_case(*in, settings, tallies);
     for (std::size_t i = 0; i < specs.size(); ++i) {
       progress.say(std::to_string(i + 1) + "/" + std::to_string(specs.size()) + " " + specs[i].name);
       verify_case(draw_case(specs[i]), settings, tallies);

@@ -1,6 +1,7 @@
 // In the place of the Hopper rungs, in a build without their architecture: why_no_hopper() says so before.
 #include "core/error.hpp"
 #include "gpu/decode/decode.hpp"
+#include "gpu/mla/mla.hpp"
 #include "gpu/prefill/prefill.hpp"
 
 namespace flashladder::gpu {
@@ -20,5 +21,6 @@ void p8::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cud
 void p9::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
 void p10::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
 void p11::attend(const AttentionCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
+void l5::attend(const MlaCall&, const PackedShape&, std::byte*, void*, cudaStream_t) { no_code(); }
 
 }  // namespace flashladder::gpu

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "ladder/rung.hpp"
+#include "core/mla_problem.hpp"
 #include "reference/plan_executor.hpp"
 
 namespace flashladder::ladder {
@@ -17,5 +18,11 @@ Rung direct(std::string name, std::string idea, std::string chapter, std::string
 // threads as the settings say; where they say none, as many as the plan is worth.
 Rung planned(std::string name, std::string idea, std::string chapter, std::string must_equal, reference::AttendItem& attend,
              std::int32_t longest_chain = whole_row);
+
+// The same for rungs of op mla.
+using AttendMla = void(const MlaProblem& problem, const AttentionOutput& output);
+Rung direct_mla(std::string name, std::string idea, std::string chapter, std::string must_equal, AttendMla& attend,
+                std::int32_t longest_chain = whole_row);
+Rung planned_mla(std::string name, std::string idea, std::string chapter, std::string must_equal, std::int32_t longest_chain);
 
 }  // namespace flashladder::ladder

@@ -31,7 +31,9 @@ RunResult run_rung(const Rung& rung, const Case& c, const Settings& settings, co
               std::numeric_limits<float>::quiet_NaN());
 
   const AttentionOutput view = output.view();
-  const Runner run = rung.prepare({problem, view, {workspace.data(), workspace.size()}}, c.spec, settings);
+  const Runner run = rung.prepare({problem, view, {workspace.data(), workspace.size()},
+                                    rung.op == Op::mla ? c.mla() : MlaProblem{}},
+                                   c.spec, settings);
   const double milliseconds = stopwatch([&] { run(nullptr); });
 
   const float* o = view.o.data_as<const float>();

@@ -12,6 +12,11 @@ namespace flashladder::ladder {
 // Each is small enough for the double oracle.
 std::vector<CaseSpec> case_table();
 
+// The same for latent attention (op mla), which mla_rungs() compute.
+std::vector<CaseSpec> mla_case_table();
+CaseSpec random_mla_spec(std::uint64_t seed);
+std::vector<CaseSpec> all_cases();  // of both tables
+
 // A random case: anything that the ladder claims to take, in any combination. The same seed is the same case.
 CaseSpec random_spec(std::uint64_t seed);
 

@@ -11,6 +11,7 @@
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/rung_grid.hpp"
 #include "gpu/device.hpp"
+#include "gpu/mla/mla.hpp"
 #include "gpu/prefill/compact_pages.hpp"
 #include "gpu/prefill/prefill.hpp"
 #include "gpu/prefill/rotated_copy.hpp"
@@ -64,5 +65,16 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
 using PlannedAttend = std::function<void(const gpu::AttentionCall&, const gpu::PackedShape&, std::byte* packed,
                                          void* partials, cudaStream_t stream)>;
 Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape, PlannedAttend attend);
+
+// Those of op mla: mla_gpu_adapters.cpp.
+std::vector<Rung> gpu_mla_rungs();
+struct MlaGpuRung {
+  std::string name{}, idea{}, teaches{"19"}, must_equal{};
+  gpu::RungGrid grid;
+  const std::string& (*why_no_device)() = gpu::why_no_device;
+};
+using PlannedMlaAttend = std::function<void(const gpu::MlaCall&, const gpu::PackedShape&, std::byte* packed, void* partials,
+                                            cudaStream_t stream)>;
+Rung planned_mla_on_gpu(const MlaGpuRung& about, PlannedMlaAttend attend);
 
 }  // namespace flashladder::ladder

@@ -1,5 +1,7 @@
 #include "ladder/gpu_run.hpp"
 
+#include <optional>
+
 #include "gpu/check.hpp"
 #include "gpu/poison.hpp"
 
@@ -8,14 +10,20 @@ namespace flashladder::ladder {
 using gpu::DeviceBuffer;
 
 GpuRun::GpuRun(const Rung& rung, const Case& c, const gpu::DeviceProblem& problem, const Settings& settings)
+    : GpuRun(rung, c, Buffers{.problem = problem.view(), .output = {}, .workspace = {}}, settings) {}
+GpuRun::GpuRun(const Rung& rung, const Case& c, const DeviceMlaProblem& problem, const Settings& settings)
+    : GpuRun(rung, c, Buffers{.problem = {}, .output = {}, .workspace = {}, .mla = problem.view()}, settings) {}
+
+GpuRun::GpuRun(const Rung& rung, const Case& c, Buffers buffers, const Settings& settings)
     : rows_(c.spec.nnz_qo()), heads_(c.spec.params.num_qo_heads), dim_(c.spec.params.head_dim_vo),
       o_(static_cast<std::size_t>(rows_ * heads_ * dim_) * sizeof(float), DeviceBuffer::guard_band),
       lse_log2_(static_cast<std::size_t>(rows_ * heads_) * sizeof(float), DeviceBuffer::guard_band),
       workspace_(rung.workspace_bytes(c.spec, settings), DeviceBuffer::guard_band) {
   poison();
-  const AttentionOutput output{.o = contiguous(o_.data(), DType::f32, {rows_, heads_, dim_}),
-                               .lse_log2 = {lse_log2_.as<float>(), lse_log2_.size() / sizeof(float)}};
-  run_ = rung.prepare({problem.view(), output, {workspace_.data(), workspace_.size()}}, c.spec, settings);
+  buffers.output = {.o = contiguous(o_.data(), DType::f32, {rows_, heads_, dim_}),
+                    .lse_log2 = {lse_log2_.as<float>(), lse_log2_.size() / sizeof(float)}};
+  buffers.workspace = {workspace_.data(), workspace_.size()};
+  run_ = rung.prepare(buffers, c.spec, settings);
 }
 
 void GpuRun::poison() {
@@ -36,8 +44,11 @@ RunResult GpuRun::result() const {
 }
 
 RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
-  const gpu::DeviceProblem problem(c.problem());
-  const GpuRun run(rung, c, problem, settings);
+  std::optional<gpu::DeviceProblem> problem;
+  std::optional<DeviceMlaProblem> mla;
+  if (rung.op == Op::mla) mla.emplace(c.mla());
+  else problem.emplace(c.problem());
+  const GpuRun run = mla ? GpuRun(rung, c, *mla, settings) : GpuRun(rung, c, *problem, settings);
   const double milliseconds = stopwatch([&] {
     run.enqueue(nullptr);
     gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here

@@ -7,6 +7,7 @@
 #include "gpu/device_buffer.hpp"
 #include "gpu/device_problem.hpp"
 #include "ladder/agree.hpp"
+#include "ladder/device_mla_problem.hpp"
 #include "ladder/rung.hpp"
 
 namespace flashladder::ladder {
@@ -16,12 +17,15 @@ class GpuRun {
   // Allocates output and workspace, poisoned and between guard bands, and prepares the rung. problem: c's, and it outlives
   // this object; several runs may share it.
   GpuRun(const Rung& rung, const Case& c, const gpu::DeviceProblem& problem, const Settings& settings);
+  GpuRun(const Rung& rung, const Case& c, const DeviceMlaProblem& problem, const Settings& settings);  // rungs of op mla
 
   void enqueue(cudaStream_t stream) const { run_(stream); }
   void poison();             // output and workspace as they were before the first run; returns when they are
   RunResult result() const;  // of a run that has finished: the caller waited for its stream
 
  private:
+  GpuRun(const Rung& rung, const Case& c, Buffers buffers, const Settings& settings);
+
   std::int64_t rows_;  // of o and lse_log2, for each head
   std::int32_t heads_, dim_;
   gpu::DeviceBuffer o_, lse_log2_, workspace_;

@@ -13,6 +13,9 @@
 #include "reference/c2_split_merge.hpp"
 #include "reference/c3_paged.hpp"
 #include "reference/c4_lanes.hpp"
+#include "reference/mla/l0_naive.hpp"
+#include "reference/mla/l1_tiled.hpp"
+#include "reference/mla/l2_split_merge.hpp"
 
 // The CPU rungs' functions: Attend is a function of (problem, output), AttendItem one of a work item (plan_executor.hpp).
 namespace flashladder::reference {
@@ -50,15 +53,38 @@ const std::vector<Rung>& registry() {
   return rungs;
 }
 
+void l2_attend(const MlaProblem& problem, const AttentionOutput& output) { ref::l2::attend(problem, output); }
+
+const std::vector<Rung>& mla_registry() {
+  static const std::vector<Rung> rungs = [] {
+    std::vector<Rung> all{
+        direct_mla("L0", "naive latent attention: q and the cache in two parts, V is C, double", "19", "C0", ref::l0::attend,
+                   in_double),
+        direct_mla("L1", "tiled: a latent row is read once, as key and value of all heads", "19", "L0", ref::l1::attend,
+                   ref::c1::key_tile),
+        direct_mla("L2", "split-K: pieces of the latent rows, merged by their lse", "19", "L1", l2_attend, ref::c1::key_tile),
+        planned_mla("L3", "planned: work items on all cores, all heads packed", "19", "L2", ref::c4::longest_chain),
+    };
+#ifdef FLASHLADDER_CUDA
+    for (Rung& rung : gpu_mla_rungs()) all.push_back(std::move(rung));
+#endif
+    return all;
+  }();
+  return rungs;
+}
+
 }  // namespace
 
 std::span<const Rung> rungs() { return registry(); }
+std::span<const Rung> mla_rungs() { return mla_registry(); }
 
 const Rung& rung(const std::string& name) {
   std::string names;
-  for (const Rung& r : registry()) {
-    if (r.name == name) return r;
-    names += (names.empty() ? "" : ", ") + r.name;
+  for (const auto* ladder : {&registry(), &mla_registry()}) {
+    for (const Rung& r : *ladder) {
+      if (r.name == name) return r;
+      names += (names.empty() ? "" : ", ") + r.name;
+    }
   }
   const bool only_cpu = registry().back().device == Device::cpu;
   throw InputError("rung", name, "is none of " + names + (only_cpu ? "; " + api::why_no_gpu() : ""));

@@ -10,6 +10,7 @@
 
 #include "core/attention_problem.hpp"
 #include "core/device.hpp"
+#include "core/mla_problem.hpp"
 #include "ladder/cases/case_spec.hpp"
 #include "ladder/tolerance.hpp"
 #include "planner/plan_inputs.hpp"
@@ -38,9 +39,10 @@ struct Settings {
 // What the harness allocated, poisoned and guarded, on the rung's device: a GPU rung gets device pointers throughout, the
 // page table's too, and reads lengths from the spec.
 struct Buffers {
-  AttentionProblem problem;
+  AttentionProblem problem;        // of op mla too: as multi-query attention, of one tensor of both parts
   AttentionOutput output;
   std::span<std::byte> workspace;  // at least workspace_bytes(spec, settings)
+  MlaProblem mla{};                // of rungs of op mla; a GPU rung then has no problem, it need not be uploaded twice
 };
 
 // Enqueues one run on a stream (ignored by CPU rungs, which have finished when it returns). Nothing is allocated or planned
@@ -58,6 +60,7 @@ struct Rung {
   bool p_as_kv = false;    // rounds P, and q and K that RoPE rotated, to the dtype of q, as tensor cores want it (K and V
                            // have that too, or are converted to it from fp8): decides its tolerance
   bool one_query = false;  // takes one query of each request alone: a decode rung
+  Op op = Op::attention;   // mla: computes from Buffers::mla, and takes nothing else
   std::function<Support(const CaseSpec&)> supports;
   std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
   std::function<Runner(const Buffers&, const CaseSpec&, const Settings&)> prepare;  // may plan, copy, synchronise
@@ -65,9 +68,12 @@ struct Rung {
   Rounding rounding(const CaseSpec& spec) const { return {p_as_kv ? spec.dtype : DType::f32, longest_chain}; }
 };
 
-// All rungs, from the lowest up: CPU, then GPU, if built with CUDA. Without a GPU those support nothing and say why.
+// The rungs of attention, from the lowest up: CPU, then GPU, if built with CUDA. Without a GPU those support nothing and say
+// why.
 std::span<const Rung> rungs();
-// The rung of that name; an InputError lists the names.
+// Those of latent attention (op mla), of which the lowest stands on C0: attention's CPU rungs compute it too.
+std::span<const Rung> mla_rungs();
+// The rung of that name, of either ladder; an InputError lists the names.
 const Rung& rung(const std::string& name);
 
 // The nearest rung below that supports the case: where the rung it must equal does not, the one that must equal, and so on.

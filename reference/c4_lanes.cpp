@@ -192,33 +192,40 @@ void absorb_keys(const Panel<N>& panel, const AttentionParams& p, const KeyTile&
 }
 
 template <int N>
-void run(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys, ItemBuffers& buffers,
-         Accumulator& acc) {
-  const std::int32_t dqk = problem.params.head_dim_qk, dvo = problem.params.head_dim_vo, panels = div_up(tile.size(), N);
+void run(const AttentionParams& params, const QueryTile& tile, KeyTiles& keys, ItemBuffers& buffers, Accumulator& acc) {
+  const std::int32_t dqk = params.head_dim_qk, dvo = params.head_dim_vo, panels = div_up(tile.size(), N);
   buffers.q.setZero(panels * dqk, N);  // Q^T and O^T, [panels * head_dim, N]
   buffers.o.setZero(panels * dvo, N);
   buffers.s.resize(KeyStream::gathered_tile, N);  // S^T, then P^T, [keys of a tile, N]
   for (std::int32_t r = 0; r < tile.size(); ++r) buffers.q.col(r % N).segment(r / N * dqk, dqk) = tile.q.row(r);
-  KeyStream stream(problem, tile.request, kv_head, intersect(keys, tile.keys), panels == 1, buffers.keys);
-  for (KeyTile now; stream.next(now);) {
+  for (KeyTile now; keys.next(now);) {
     for (std::int32_t i = 0; i < panels; ++i) {
       const std::int32_t first = i * N, rows = std::min(N, tile.size() - first);
       const Panel<N> panel{std::span(tile.rows).subspan(first, rows), std::span(acc.states).subspan(first, rows),
                            buffers.q.row(i * dqk).data(), buffers.o.row(i * dvo).data()};
-      absorb_keys(panel, problem.params, now, buffers);
+      absorb_keys(panel, params, now, buffers);
     }
   }
   for (std::int32_t r = 0; r < tile.size(); ++r) acc.o.row(r) = buffers.o.col(r % N).segment(r / N * dvo, dvo);
 }
 
+constexpr int widest = std::max(16, 2 * native_lanes);
+
 }  // namespace
 
+bool reads_keys_once(const QueryTile& tile) { return tile.size() <= widest; }
+
 // Few rows (decode) get few lanes: a vector of 16 that holds 4 rows would do 4 times the work.
+void attend_tiles(const AttentionParams& params, const QueryTile& tile, KeyTiles& keys, ItemBuffers& buffers,
+                  Accumulator& acc) {
+  const auto go = tile.size() <= 4 ? run<4> : tile.size() <= 8 ? run<8> : tile.size() <= 16 ? run<16> : run<widest>;
+  go(params, tile, keys, buffers, acc);
+}
+
 void attend_item(const AttentionProblem& problem, const QueryTile& tile, std::int32_t kv_head, Range keys,
                  ItemBuffers& buffers, Accumulator& acc) {
-  constexpr int widest = std::max(16, 2 * native_lanes);
-  const auto go = tile.size() <= 4 ? run<4> : tile.size() <= 8 ? run<8> : tile.size() <= 16 ? run<16> : run<widest>;
-  go(problem, tile, kv_head, keys, buffers, acc);
+  KeyStream stream(problem, tile.request, kv_head, intersect(keys, tile.keys), reads_keys_once(tile), buffers.keys);
+  attend_tiles(problem.params, tile, stream, buffers, acc);
 }
 
 }  // namespace flashladder::reference::c4

@@ -38,7 +38,16 @@ struct KeyTile {
   Prefetcher ahead;       // what is used some rows after k[0]; nothing if the tile is gathered
 };
 
-class KeyStream {
+// What the inner loop asks for the next tile.
+class KeyTiles {
+ public:
+  virtual bool next(KeyTile& tile) = 0;  // at most KeyStream::gathered_tile keys; false: there are no more
+
+ protected:
+  ~KeyTiles() = default;
+};
+
+class KeyStream final : public KeyTiles {
  public:
   static constexpr std::int32_t gathered_tile = 128, in_place_tile = 32;  // keys; in place few: 32 KB at head_dim 128
   // Memory that a worker keeps from stream to stream.
@@ -49,7 +58,7 @@ class KeyStream {
 
   KeyStream(const AttentionProblem& problem, std::int32_t request, std::int32_t kv_head, Range keys, bool read_once,
             Buffers& buffers);
-  bool next(KeyTile& tile);  // false: there are no more
+  bool next(KeyTile& tile) override;
 
  private:
   std::int32_t row_floats() const;

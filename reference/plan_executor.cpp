@@ -110,33 +110,33 @@ int workers_worth(const Plan& plan, std::int32_t head_dim_qk, int most) {
   return static_cast<int>(std::clamp(worth, 1.0, static_cast<double>(most)));
 }
 
-struct PlanExecutor::Scratch {
+struct PlanRunner::Scratch {
   std::vector<RowId> rows;
   QueryTile tile;
   Accumulator acc;
   ItemBuffers buffers;
 };
 
-PlanExecutor::PlanExecutor(AttendItem& attend, int threads, Workers workers)
-    : attend_(attend), workers_(workers), pool_(threads), scratch_(static_cast<std::size_t>(threads)) {}
+PlanRunner::PlanRunner(int threads, Workers workers)
+    : workers_(workers), pool_(threads), scratch_(static_cast<std::size_t>(threads)) {}
 
-PlanExecutor::~PlanExecutor() = default;
+PlanRunner::~PlanRunner() = default;
 
-struct PlanExecutor::Call {
+struct PlanRunner::Call {
+  const PlannedItems& items;
   const AttentionProblem& problem;
   const Plan& plan;
   const AttentionOutput& output;
   Workspace workspace;
-  AttendItem& attend;
   std::span<const std::int64_t> mask_offsets;  // empty without a custom mask
 
   std::int64_t mask_offset(std::int32_t request) const { return mask_offsets.empty() ? 0 : mask_offsets[request]; }
 
   void run_item(const WorkItem& item, std::int32_t pack, Scratch& s) const {
     name_rows(item.head, item.rows, pack, s.rows);
-    load_query_tile(problem, item.request, s.rows, mask_offset(item.request), s.tile);
+    items.load(item.request, s.rows, mask_offset(item.request), s.tile);
     s.acc.reset(s.tile.size(), plan.head_dim_vo);
-    attend(problem, s.tile, kv_head_of(item.head, pack, plan.group_size()), item.keys, s.buffers, s.acc);
+    items.attend(s.tile, kv_head_of(item.head, pack, plan.group_size()), item.keys, s.buffers, s.acc);
     if (item.whole()) {
       write_tile(problem, output, s.tile, s.acc);
     } else {
@@ -168,9 +168,9 @@ struct PlanExecutor::Call {
   }
 };
 
-int PlanExecutor::run(const AttentionProblem& problem, const Plan& plan, std::span<std::byte> workspace, Schedule schedule,
-                      const AttentionOutput& output, std::span<std::int64_t> work_ns) {
-  validate(problem, output);
+int PlanRunner::run_items(const PlannedItems& items, const AttentionProblem& problem, const Plan& plan,
+                          std::span<std::byte> workspace, Schedule schedule, const AttentionOutput& output,
+                          std::span<std::int64_t> work_ns) {
   validate_plan(plan, problem);
   require(workspace.size() >= plan.workspace_bytes(), "workspace bytes", workspace.size(),
           "must be at least plan.workspace_bytes()");
@@ -178,7 +178,7 @@ int PlanExecutor::run(const AttentionProblem& problem, const Plan& plan, std::sp
           "must be empty or one for each work of the plan");
   const bool masked = problem.params.mask == MaskMode::custom;
   if (masked) mask_offsets(problem, mask_offsets_);
-  const Call call{problem, plan, output, Workspace(plan, workspace), attend_,
+  const Call call{items, problem, plan, output, Workspace(plan, workspace),
                   masked ? std::span<const std::int64_t>(mask_offsets_) : std::span<const std::int64_t>()};
   const int workers =
       workers_ == Workers::exactly ? pool_.size() : workers_worth(plan, problem.params.head_dim_qk, pool_.size());
@@ -205,6 +205,29 @@ int PlanExecutor::run(const AttentionProblem& problem, const Plan& plan, std::sp
     pool_.claim(part.num_merges(), workers, run_merge);
   }
   return workers;
+}
+
+namespace {
+
+struct AttentionItems final : PlannedItems {
+  const AttentionProblem& problem;
+  AttendItem& attend_item;
+
+  AttentionItems(const AttentionProblem& p, AttendItem& a) : problem(p), attend_item(a) {}
+  void load(std::int32_t request, std::span<const RowId> rows, std::int64_t mask_offset, QueryTile& tile) const override {
+    load_query_tile(problem, request, rows, mask_offset, tile);
+  }
+  void attend(const QueryTile& tile, std::int32_t kv_head, Range keys, ItemBuffers& buffers, Accumulator& acc) const override {
+    attend_item(problem, tile, kv_head, keys, buffers, acc);
+  }
+};
+
+}  // namespace
+
+int PlanExecutor::run(const AttentionProblem& problem, const Plan& plan, std::span<std::byte> workspace, Schedule schedule,
+                      const AttentionOutput& output, std::span<std::int64_t> work_ns) {
+  validate(problem, output);
+  return run_items(AttentionItems(problem, attend_), problem, plan, workspace, schedule, output, work_ns);
 }
 
 }  // namespace flashladder::reference

@@ -36,7 +36,7 @@ QueryRow query_row(const AttentionProblem& problem, std::int32_t request, RowId 
           mask ? mask + std::int64_t{id.query} * kv_len : nullptr, alibi_origin(p, qo_len, kv_len, id.query, mask)};
 }
 
-void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
+void name_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
                      std::int64_t mask_offset, QueryTile& tile) {
   tile.request = request;
   tile.rows.clear();
@@ -46,6 +46,11 @@ void load_query_tile(const AttentionProblem& problem, std::int32_t request, std:
     if (row.visible.empty()) continue;
     tile.keys = {std::min(tile.keys.begin, row.visible.begin), std::max(tile.keys.end, row.visible.end)};
   }
+}
+
+void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
+                     std::int64_t mask_offset, QueryTile& tile) {
+  name_query_tile(problem, request, rows, mask_offset, tile);
   load_queries(problem, request, rows, tile.q);
 }
 

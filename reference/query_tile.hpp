@@ -38,6 +38,9 @@ struct QueryTile {
   std::int32_t size() const { return static_cast<std::int32_t>(rows.size()); }
 };
 
+// All of a tile but q. problem's q and cache are not looked at.
+void name_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
+                     std::int64_t mask_offset, QueryTile& tile);
 void load_query_tile(const AttentionProblem& problem, std::int32_t request, std::span<const RowId> rows,
                      std::int64_t mask_offset, QueryTile& tile);
 
@@ -55,7 +58,8 @@ struct Accumulator {
   void absorb_partial(std::size_t r, Eigen::Ref<const Eigen::RowVectorXf> partial_o, float lse_log2);
 };
 
-// finish_row() of core, and the writing of o and lse: done once per row, by its final writer.
+// finish_row() of core, and the writing of o and lse: done once per row, by its final writer. problem's q and cache are not
+// looked at.
 void write_row(const AttentionProblem& problem, const AttentionOutput& output, std::int32_t request, const QueryRow& row,
                const SoftmaxState<float>& state, Eigen::Ref<const Eigen::RowVectorXf> o);
 void write_tile(const AttentionProblem& problem, const AttentionOutput& output, const QueryTile& tile,

@@ -60,6 +60,16 @@ TEST_CASE("case strings are those of the peers' lines") {
   CHECK(case_strings(Family::cascade) ==
         Names{"prefix 8192 shared by 64 + suffix 256 32/8 p16", "prefix 8192 shared by 4 + suffix 256 32/8 p16",
               "prefix 512 shared by 64 + suffix 2048 32/8 p16"});
+  CHECK(case_strings(Family::mla) ==  // the peers', and two of skewed lengths
+        Names{"B128 kv4096 h16", "B128 kv4096 h64", "B128 kv4096 h128", "B16 kv8192 h128", "B64 lognormal h16",
+              "B64 lognormal h64", "B1 kv8192 h128", "B1 kv16384 h16", "B32 kv8192 h16 q4"});
+  for (const ladder::CaseSpec& spec : mla_cases()) {
+    CHECK_NOTHROW(validate(spec));
+    if (spec.name.find("lognormal") == std::string::npos) CHECK(case_string(spec) == spec.name);
+  }
+  const ladder::CaseSpec mla = mla_cases()[2];
+  CHECK(mla_bytes(mla) == 128.0 * 4096 * 576 * 2);
+  CHECK(mla_flops(mla) == 2.0 * (576 + 512) * 128 * 128 * 4096);
   CHECK(case_strings(Family::plan) ==
         Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal"});
   for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);

@@ -66,6 +66,15 @@ CaseSpec rich_spec() {
   return s;
 }
 
+CaseSpec latent_spec() {
+  CaseSpec s = small_spec();
+  s.op = Op::mla;
+  s.kv_layout = KvLayout::NHD;
+  s.combined_cache = false;
+  s.params = MlaParams{.num_heads = 3, .head_dim_ckv = 4, .head_dim_kpe = 2, .sm_scale = 0.5f}.attention();
+  return s;
+}
+
 // ---- mutations -------------------------------------------------------------------------------------------------------
 
 std::string interesting_number(Random& random) {
@@ -146,8 +155,8 @@ void mutate_problem(AttentionProblem& p, Random& random) {
 
 using Target = std::function<void(Random&)>;
 
-Target case_file_target() {
-  const std::vector<std::byte> bytes = case_bytes(draw_case(rich_spec()), "seed");
+Target case_file_target(const CaseSpec& spec) {
+  const std::vector<std::byte> bytes = case_bytes(draw_case(spec), "seed");
   return [file = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())](Random& random) {
     const std::string input = mutated_file(file, random);
     const Case c = parse_case(std::as_bytes(std::span(input)), "fuzz");
@@ -173,7 +182,7 @@ Target answer_file_target() {
 }
 
 Target case_table_target() {
-  return [table = case_table_json(std::vector<CaseSpec>{small_spec(), rich_spec()})](Random& random) {
+  return [table = case_table_json(std::vector<CaseSpec>{small_spec(), rich_spec(), latent_spec()})](Random& random) {
     const std::string input = mutated(table, random);
     const std::vector<CaseSpec> specs = parse_case_table(input, "fuzz");
     REQUIRE(input.find('\0') == input.npos);
@@ -241,7 +250,8 @@ TEST_CASE("mutated input is refused by name or read to its end") {
   const std::uint64_t seed = setting("FLASHLADDER_FUZZ_SEED", std::random_device()());
   MESSAGE("FLASHLADDER_FUZZ_SEED=" << seed << " repeats these " << inputs << " inputs");
   const std::pair<std::string, Target> targets[] = {
-      {"case file", case_file_target()}, {"answer file", answer_file_target()}, {"case table", case_table_target()},
+      {"case file", case_file_target(rich_spec())}, {"latent case file", case_file_target(latent_spec())},
+      {"answer file", answer_file_target()}, {"case table", case_table_target()},
       {"trace", trace_target()},         {"short form", short_form_target()},   {"problem", problem_target()},
       {"number", number_target()}};
   std::uint64_t accepted[std::size(targets)] = {}, refused[std::size(targets)] = {};

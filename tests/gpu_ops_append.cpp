@@ -2,6 +2,7 @@
 #include "gpu/append/append.hpp"
 #include "gpu/rope/rope.hpp"
 #include "reference/append.hpp"
+#include "reference/mla/append.hpp"
 #include "reference/rope_ops.hpp"
 #include "tests/append_batch.hpp"
 #include "tests/gpu_ops_data.hpp"
@@ -76,6 +77,30 @@ void check_append_case(const AppendCase& c, std::uint64_t seed) {
   const bool slots_equal = by_slots.equal(expected);
   CHECK_MESSAGE(slots_equal, "by slots, seed ", seed);
   if (!equal || !slots_equal) info(c);
+}
+
+// Latent rows, of one pool or of two: as keys and values of one head of other widths.
+void check_latent_case(DType dtype, bool one_tensor, std::int64_t pad, std::uint64_t seed) {
+  constexpr int ckv = 512, kpe = 64;
+  std::mt19937 random(static_cast<unsigned>(seed));
+  const AppendBatch batch({.page_size = 16}, random);
+  Padded rows(dtype, {batch.nnz(), ckv}, pad), pe(dtype, {batch.nnz(), kpe}, pad);
+  rows.fill(random, -2, 2);
+  pe.fill(random, -2, 2);
+  Padded both(dtype, {batch.pages, 16, ckv + kpe}, pad), a(dtype, {batch.pages, 16, ckv}, pad),
+      b(dtype, {batch.pages, 16, kpe}, pad);
+  const OnDevice device_both(both), device_a(a), device_b(b), device_rows(rows), device_pe(pe);
+  const DeviceBatch arrays(batch);
+  gpu::append_paged_mla_kv_cache(device_rows.t(), device_pe.t(), arrays.requests.span(), arrays.positions.span(),
+                                 one_tensor ? paged_mla_cache(device_both.t(), ckv)
+                                            : paged_mla_cache(device_a.t(), device_b.t()),
+                                 arrays.table(), nullptr);
+  reference::append_paged_mla_kv_cache(rows.t(), pe.t(), batch.requests, batch.positions,
+                                       one_tensor ? paged_mla_cache(both.t(), ckv) : paged_mla_cache(a.t(), b.t()),
+                                       batch.indptr, batch.indices, batch.last);
+  CHECK_MESSAGE(device_both.bytes() == both.bytes(), "seed ", seed, " pad ", pad);
+  CHECK_MESSAGE(device_a.bytes() == a.bytes(), "seed ", seed, " pad ", pad);
+  CHECK_MESSAGE(device_b.bytes() == b.bytes(), "seed ", seed, " pad ", pad);
 }
 
 // Fused against the two steps on the same device, which tests of their own hold to the CPU.
@@ -154,6 +179,15 @@ AppendCase random_case(std::mt19937& random) {
 }
 
 }  // namespace
+
+TEST_CASE("append of latent rows on the GPU: the pools are the CPU reference's in every byte") {
+  std::uint64_t seed = test::options().seed;
+  for (const DType dtype : all_dtypes) {
+    for (const bool one_tensor : {false, true}) {
+      for (const int pad : {0, 8, 1}) check_latent_case(dtype, one_tensor, pad, ++seed);
+    }
+  }
+}
 
 TEST_CASE("append on the GPU: the pools are the CPU reference's in every byte") {
   for (const DType dtype : all_dtypes) {

@@ -22,6 +22,7 @@ std::vector<TimedWork> decode_graph_works(const GpuWorkOptions& options, const T
 std::vector<TimedWork> chain_works(const Timer& timer, const Say& say);
 std::vector<TimedWork> prefill_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> prefill_ladder_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
+std::vector<TimedWork> mla_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> cascade_works(const Timer& timer, const Say& say);
 std::vector<TimedWork> append_works(const Timer& timer, const Say& say);
 // in_graph: the short cases, in a graph, cold and warm; else every case by events.

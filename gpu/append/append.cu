@@ -13,6 +13,7 @@
 
 #include "core/checks.hpp"
 #include "core/error.hpp"
+#include "core/mla_append.hpp"
 #include "core/op_checks.hpp"
 #include "core/range.hpp"
 #include "gpu/append/append_params.hpp"
@@ -104,21 +105,37 @@ void launch_append(const AppendParams& p, DType dtype, cudaStream_t stream, bool
   launch_append<std::uint32_t>(p, element, stream, enable_pdl);
 }
 
-}  // namespace
-
-void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
-                           std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
-                           const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
-                           bool enable_pdl) {
-  const PagedKvCache& cache = paged_kv_cache;
-  check_append(append_key, append_value, batch_indices, positions, cache, table);
-  require_int32_shape("append_key", append_key);
+// The arguments have been checked, but for the table.
+void append_by_table(const ConstTensor& append_key, const ConstTensor& append_value,
+                     std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                     const PagedKvCache& cache, const PagedKvTable& table, cudaStream_t stream, bool enable_pdl) {
   check_table(table);
   const AppendParams p{.k = head_rows(append_key), .v = head_rows(append_value),
                        .kv = kv_pages(cache, table.paged_kv_indices.data()), .indptr = table.paged_kv_indptr.data(),
                        .batch_indices = batch_indices.data(), .positions = positions.data(),
                        .nnz = static_cast<std::int32_t>(batch_indices.size())};
   launch_append(p, cache.dtype, stream, enable_pdl);
+}
+
+}  // namespace
+
+void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
+                           std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                           const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
+                           bool enable_pdl) {
+  check_append(append_key, append_value, batch_indices, positions, paged_kv_cache, table);
+  require_int32_shape("append_key", append_key);
+  append_by_table(append_key, append_value, batch_indices, positions, paged_kv_cache, table, stream, enable_pdl);
+}
+
+void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
+                               std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                               const PagedMlaCache& paged_mla_cache, const PagedKvTable& table, cudaStream_t stream,
+                               bool enable_pdl) {
+  check_append_mla(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache, table);
+  require_int32_shape("append_ckv", append_ckv);
+  append_by_table(with_heads(append_ckv), with_heads(append_kpe), batch_indices, positions, as_kv_cache(paged_mla_cache),
+                  table, stream, enable_pdl);
 }
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,

@@ -19,6 +19,7 @@
 #include <span>
 
 #include "core/kv_cache.hpp"
+#include "core/mla_problem.hpp"
 #include "core/op_checks.hpp"
 #include "core/rope.hpp"
 #include "core/tensor.hpp"
@@ -43,6 +44,13 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
                            std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache,
                            cudaStream_t stream, bool enable_pdl = false);
+
+// The same for a cache of latent rows (core/mla_append.hpp): append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe].
+// Compulsory bytes: nnz (2 (head_dim_ckv + head_dim_kpe) e + 8).
+void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
+                               std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
+                               const PagedMlaCache& paged_mla_cache, const PagedKvTable& table, cudaStream_t stream,
+                               bool enable_pdl = false);
 
 // RoPE and append, for f16 and bf16: k is rotated to its position on its way into the page, and q [nnz, num_qo_heads,
 // head_dim_qk] rotated in place; append_key itself keeps its bits. Equals apply_rope_*_inplace(q, append_key) and then

@@ -1,27 +1,11 @@
 #include "gpu/attention/attention_call.hpp"
 
-#include <cstdlib>
-#include <limits>
-
 #include "core/error.hpp"
 #include "gpu/rope/turns.hpp"
+#include "gpu/strides.hpp"
 
 namespace flashladder::gpu {
 namespace {
-
-void require_aligned(const char* argument, const void* data, std::size_t element,
-                     std::initializer_list<std::int64_t> strides) {
-  bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-  for (const std::int64_t stride : strides) aligned = aligned && stride * static_cast<std::int64_t>(element) % 16 == 0;
-  require(aligned, argument, "", "on the GPU its pointer and its strides must be multiples of 16 bytes");
-}
-
-std::int32_t head_stride(const Tensor& t, const char* argument) {
-  const std::int64_t stride = t.shape[1] > 1 ? t.strides[1] : 0;
-  require(std::abs(stride) <= std::numeric_limits<std::int32_t>::max(), argument, stride,
-          "is the stride from head to head and must be less than 2^31 on the GPU");
-  return static_cast<std::int32_t>(stride);
-}
 
 const float* data_of(std::span<const float> per_head) { return per_head.empty() ? nullptr : per_head.data(); }
 

@@ -33,6 +33,16 @@ struct Mbarrier {
         "r"(parity)
         : "memory");
   }
+  // Has it ended? Asked once.
+  __device__ bool ended(std::uint32_t parity) const {
+    std::uint32_t ended;
+    asm volatile(
+        "{\n.reg .pred ended;\nmbarrier.test_wait.parity.shared::cta.b64 ended, [%1], %2;\nselp.u32 %0, 1, 0, ended;\n}"
+        : "=r"(ended)
+        : "r"(address()), "r"(parity)
+        : "memory");
+    return ended != 0;
+  }
 };
 
 // The initialised barriers are visible to the copy engine too.

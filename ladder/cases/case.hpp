@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/attention_problem.hpp"
+#include "core/mla_problem.hpp"
 #include "ladder/cases/case_spec.hpp"
 #include "ladder/cases/memory/owned_tensor.hpp"
 
@@ -18,6 +19,10 @@ struct Case {
   OwnedTensor q;                                     // [nnz_qo, num_qo_heads, head_dim_qk]
   OwnedTensor kv_cache;                              // 5-D (core/kv_cache.hpp), or
   OwnedTensor k_cache, v_cache;                      // 4-D each: spec.one_cache_tensor() says which
+  // Op mla: q [nnz_qo, num_heads, head_dim_ckv + head_dim_kpe] and k_cache [pages, page_size, 1, the same] hold both parts
+  // side by side, there is no other cache; and where spec.combined_cache is off, these hold the parts apart.
+  OwnedTensor q_nope, q_pe;                          // [nnz_qo, num_heads, head_dim_ckv], [..., head_dim_kpe]
+  OwnedTensor ckv_cache, kpe_cache;                  // [pages, page_size, head_dim_ckv], [..., head_dim_kpe]
   std::vector<std::int32_t> qo_indptr;               // [batch + 1]
   // The page lists, always; with spec.block_table the same as a table, which is what problem() then has.
   std::vector<std::int32_t> paged_kv_indptr;         // [batch + 1]
@@ -34,6 +39,8 @@ struct Case {
   // Borrows from this case, which must outlive it and stay where it is. Throws InputError if the cache's shapes contradict
   // each other; anything else is core validate()'s to find.
   AttentionProblem problem() const;
+  // The same of op mla, as latent attention; problem() has it as multi-query attention.
+  MlaProblem mla() const;
 };
 
 }  // namespace flashladder::ladder

@@ -50,6 +50,17 @@ void validate_masks(const CaseSpec& s) {
           "must be given with mask mode custom, and only with it");
 }
 
+void validate_mla(const CaseSpec& s) {
+  if (s.op != Op::mla) return;
+  const AttentionParams& p = s.params;
+  require(p.num_kv_heads == 1, "num_kv_heads", p.num_kv_heads, "must be 1 with op mla: all heads share one latent row");
+  require(p.head_dim_vo <= p.head_dim_qk, "head_dim_kpe", p.head_dim_qk - p.head_dim_vo, "must be 0 or more");
+  const bool plain = p.mask != MaskMode::custom && p.window_left == -1 && p.logits_soft_cap == 0 && !p.sinks &&
+                     p.pos_encoding_mode == PosEncodingMode::NONE && s.kv_layout == KvLayout::NHD;
+  require(plain, "op", name_of(s.op),
+          "takes no custom_mask, window_left, logits_soft_cap, pos_encoding_mode, sinks or kv_layout HND");
+}
+
 void validate_values(const CaseSpec& s) {
   const bool peak = s.values == Values::first_max || s.values == Values::last_max;
   const double amplitude = s.values == Values::large ? large_amplitude(s.params) : peak ? peak_amplitude(s.params) : 0;
@@ -114,7 +125,8 @@ std::size_t CaseSpec::bytes_estimate() const {
   const double table = block_table ? static_cast<double>(batch()) * static_cast<double>(max_pages()) : 0;
   const double indices = 4.0 * (2.0 * static_cast<double>(total_pages()) + 5.0 * batch() + table);
   const double inputs = rows * params.head_dim_qk * element + slots * params.num_kv_heads * dims * cached + mask + indices;
-  const double bytes = inputs + scores + answers;
+  const double parts = op == Op::mla && !combined_cache ? inputs : 0;  // held apart too
+  const double bytes = inputs + parts + scores + answers;
   constexpr double most = 0x1p63;
   return bytes < most ? static_cast<std::size_t>(bytes) : std::numeric_limits<std::size_t>::max();
 }
@@ -134,6 +146,7 @@ double peak_amplitude(const AttentionParams& p) {
 void validate(const CaseSpec& spec) {
   validate_lengths(spec);
   validate_masks(spec);
+  validate_mla(spec);
   flashladder::validate(spec.params);
   require(is_attention_dtype(spec.dtype), "dtype", name_of(spec.dtype), "must be f32, f16 or bf16");
   require(spec.cache_dtype() == spec.dtype || is_fp8(spec.cache_dtype()), "kv_dtype", name_of(spec.cache_dtype()),

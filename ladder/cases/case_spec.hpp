@@ -10,9 +10,15 @@
 
 #include "core/attention_params.hpp"
 #include "core/kv_cache.hpp"
+#include "core/mla_params.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::ladder {
+
+// mla: multi-head latent attention (core/mla_params.hpp). Its spec has attention's params, as multi-query attention: one KV
+// head, head_dim_qk = head_dim_ckv + head_dim_kpe, head_dim_vo = head_dim_ckv; so every rung that computes attention computes
+// it too, from one tensor of both parts.
+enum class Op : std::uint8_t { attention, mla };
 
 // given: the mask came in a case file, so that it can't be drawn again.
 enum class CustomMask : std::uint8_t { none, causal, tree, random, empty_rows, given };
@@ -23,6 +29,7 @@ enum class KvScaling : std::uint8_t { none, number, per_head };
 // first_max, last_max: one key in the first, last tile takes nearly all the weight. given: as above.
 enum class Values : std::uint8_t { normal, equal, large, first_max, last_max, given };
 
+constexpr const char* name_of(Op op) { return op == Op::attention ? "attention" : "mla"; }
 constexpr const char* name_of(CustomMask m) {
   constexpr const char* names[] = {"none", "causal", "tree", "random", "empty_rows", "given"};
   return names[static_cast<int>(m)];
@@ -39,6 +46,7 @@ constexpr KvScaling usual_scaling(DType cache) { return is_fp8(cache) ? KvScalin
 
 struct CaseSpec {
   std::string name;
+  Op op = Op::attention;
   std::uint64_t seed = 1;
   std::vector<std::int32_t> qo_lens;  // [batch]
   std::vector<std::int32_t> kv_lens;  // [batch]
@@ -48,7 +56,8 @@ struct CaseSpec {
   std::optional<DType> kv_dtype{};    // f8_e4m3, f8_e5m2
   KvScaling kv_scales = KvScaling::none;
   KvLayout kv_layout = KvLayout::NHD;
-  bool combined_cache = true;         // one 5-D tensor; false, or head_dim_qk != head_dim_vo: two 4-D ones
+  bool combined_cache = true;         // one 5-D tensor; false, or head_dim_qk != head_dim_vo: two 4-D ones. mla: q_nope and
+                                      // q_pe are slices of one tensor, and so are ckv and kpe; false: four tensors
   bool block_table = false;           // page ids as a dense table [batch, max_pages] instead of lists
   CustomMask custom_mask = CustomMask::none;
   Values values = Values::normal;
@@ -56,6 +65,9 @@ struct CaseSpec {
   // All of these want a spec that validate() accepts.
   std::int32_t batch() const { return static_cast<std::int32_t>(kv_lens.size()); }
   DType cache_dtype() const { return kv_dtype.value_or(dtype); }
+  MlaParams mla_params() const {
+    return {params.num_qo_heads, params.head_dim_vo, params.head_dim_qk - params.head_dim_vo, params.sm_scale, params.mask};
+  }
   bool one_cache_tensor() const { return combined_cache && params.head_dim_qk == params.head_dim_vo; }
   std::int64_t nnz_qo() const;
   std::int64_t total_kv() const;

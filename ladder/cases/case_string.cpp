@@ -60,7 +60,30 @@ std::string mask_text(const CaseSpec& s, bool decode) {
 
 }  // namespace
 
+namespace {
+
+// "B128 kv4096 h16", "B32 kv8192 h16 q4": as the peers' tables call them. What is usual is left out: DeepSeek's head dims,
+// pages of 64, f16, and causal where a request has several queries.
+std::string mla_case_string(const CaseSpec& s) {
+  const MlaParams p = s.mla_params();
+  const bool decode = std::all_of(s.qo_lens.begin(), s.qo_lens.end(), [](std::int32_t n) { return n == 1; });
+  const bool alike = !s.kv_lens.empty() && uniform(s.kv_lens) && uniform(s.qo_lens);
+  std::string text = lengths_text(s, decode || alike) + " h" + std::to_string(p.num_heads);
+  if (alike && !decode) text.append(" q").append(std::to_string(s.qo_lens[0]));
+  if (!decode && p.mask != MaskMode::causal) text += " full";
+  if (s.page_size != 64) text.append(" p").append(std::to_string(s.page_size));
+  if (p.head_dim_ckv != 512 || p.head_dim_kpe != 64) {
+    text.append(" d").append(std::to_string(p.head_dim_ckv)).append("+").append(std::to_string(p.head_dim_kpe));
+  }
+  if (s.block_table) text += " block table";
+  if (s.dtype != DType::f16) text += std::string(" ") + name_of(s.dtype);
+  return text;
+}
+
+}  // namespace
+
 std::string case_string(const CaseSpec& s) {
+  if (s.op == Op::mla) return mla_case_string(s);
   const AttentionParams& p = s.params;
   const bool decode = std::all_of(s.qo_lens.begin(), s.qo_lens.end(), [](std::int32_t n) { return n == 1; });
   std::string text = lengths_text(s, decode) + " " + std::to_string(p.num_qo_heads) + "/" + std::to_string(p.num_kv_heads) +

@@ -8,6 +8,7 @@
 #include "ladder/cases/drawn/random.hpp"
 #include "ladder/cases/input/text.hpp"
 #include "ladder/cases/memory/memory.hpp"
+#include "ladder/cases/mla_parts.hpp"
 
 namespace flashladder::ladder {
 namespace {
@@ -46,7 +47,9 @@ void allocate_cache(Case& c, std::int64_t pool) {
   const bool nhd = spec.kv_layout == KvLayout::NHD;
   const std::int64_t heads = spec.params.num_kv_heads, entries = spec.page_size;
   const std::int64_t a = nhd ? entries : heads, b = nhd ? heads : entries;
-  if (spec.one_cache_tensor()) {
+  if (spec.op == Op::mla) {
+    c.k_cache = OwnedTensor(spec.cache_dtype(), {pool, entries, 1, spec.params.head_dim_qk});
+  } else if (spec.one_cache_tensor()) {
     c.kv_cache = OwnedTensor(spec.cache_dtype(), {pool, 2, a, b, spec.params.head_dim_qk});
   } else {
     c.k_cache = OwnedTensor(spec.cache_dtype(), {pool, a, b, spec.params.head_dim_qk});
@@ -70,6 +73,7 @@ Case draw_case(const CaseSpec& spec) {
   allocate_cache(c, pool);
   c.q = OwnedTensor(spec.dtype, {spec.nnz_qo(), spec.params.num_qo_heads, spec.params.head_dim_qk});
   draw_values(c);
+  if (spec.op == Op::mla && !spec.combined_cache) split_parts(c);
   if (spec.custom_mask != CustomMask::none) c.custom_mask = draw_mask(spec);
   if (spec.params.sinks) {
     Random random(spec.seed, static_cast<std::uint64_t>(Stream::sinks));

@@ -1,6 +1,7 @@
 // q, K and V. Everything is N(0, 1) (random.hpp) but for what Values asks of q and K: each KV head then has a direction u,
 // a vector of signs, and q and k lie along it.
-//   equal      every k is one and the same random vector
+//   equal      every k is one and the same random vector. Of op mla, where v is a part of k, that part of q is 0 instead,
+//              and only the rest of k is one and the same
 //   large      q and k are +-large_amplitude * u, a coin for each, plus noise that moves the logit by about 2
 //   first_max  q's elements have the signs of u and are at least 1/2; among the first 16 keys of a request one is
 //              peak_amplitude * u, so that every query meets its maximum there. last_max: among the last 16
@@ -40,6 +41,9 @@ struct Large {
         noise(std::min(amplitude / 8, 2 / (double{p.sm_scale} * amplitude * std::sqrt(double(p.head_dim_qk))))) {}
 };
 
+// Whether feature d of a key is also one of its value.
+bool is_value(const CaseSpec& spec, std::int32_t d) { return spec.op == Op::mla && d < spec.params.head_dim_vo; }
+
 template <class T>
 void draw_q(Case& c, const Directions& directions) {
   const AttentionParams& p = c.spec.params;
@@ -53,6 +57,7 @@ void draw_q(Case& c, const Directions& directions) {
       for (std::int32_t d = 0; d < p.head_dim_qk; ++d) {
         double x = random.normal();
         if (c.spec.values == Values::large) x = sign * large.amplitude * u[d] + large.noise * x;
+        if (c.spec.values == Values::equal && is_value(c.spec, d)) x = 0;
         if (c.spec.values == Values::first_max || c.spec.values == Values::last_max) x = (0.5 + std::abs(x)) * u[d];
         *q++ = static_cast<T>(static_cast<float>(x));
       }
@@ -85,7 +90,7 @@ void each_key(const CaseSpec& spec, const AttentionProblem& problem, const Direc
         const double sign = random.sign();
         for (std::size_t d = 0; d < k.size(); ++d) {
           double x = random.normal();
-          if (spec.values == Values::equal) x = directions.same[at + d];
+          if (spec.values == Values::equal && !is_value(spec, static_cast<std::int32_t>(d))) x = directions.same[at + d];
           if (spec.values == Values::large) x = sign * large.amplitude * directions.u[at + d] + large.noise * x;
           if (key == peak_key) x = peak * directions.u[at + d];
           k[d] = static_cast<float>(x);
@@ -149,7 +154,7 @@ void draw_cache(Case& c, const Directions& directions) {
   c.k_scale = calibrated(c.spec, keys);
   c.v_scale = calibrated(c.spec, values);
   store<T>(keys, problem.kv.k, problem.kv.k_strides, c.k_scale);
-  store<T>(values, problem.kv.v, problem.kv.v_strides, c.v_scale);
+  if (c.spec.op != Op::mla) store<T>(values, problem.kv.v, problem.kv.v_strides, c.v_scale);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "core/validate.hpp"
 #include "core/write_file.hpp"
 #include "ladder/cases/files/file_tensors.hpp"
+#include "ladder/cases/files/mla_file.hpp"
 #include "ladder/cases/input/read_file.hpp"
 #include "ladder/cases/input/text.hpp"
 #include "ladder/cases/memory/memory.hpp"
@@ -134,20 +135,45 @@ void read_expected(const Safetensors& file, Case& c) {
   }
 }
 
+// What op mla has not, and what attention has not.
+void require_one_op(const Safetensors& file, Op op) {
+  constexpr const char *of_attention[] = {"q", "kv_cache", "k_cache", "v_cache", "custom_mask", "sinks"},
+                       *of_mla[] = {"q_pe", "ckv_cache", "kpe_cache", "ckv_kpe_cache"};
+  for (const char* name : of_attention) {
+    const bool other = op == Op::mla && file.tensors.contains(name);
+    require(!other, name, "", "is no tensor of latent attention, which q_nope makes this file");
+  }
+  for (const char* name : of_mla) {
+    require(op == Op::mla || !file.tensors.contains(name), name, "", "is of latent attention, and wants q_nope beside it");
+  }
+}
+
+void read_inputs(const Safetensors& file, Case& c) {
+  c.spec.op = is_mla_file(file) ? Op::mla : Op::attention;
+  require_one_op(file, c.spec.op);
+  if (c.spec.op == Op::mla) {
+    read_mla_tensors(file, c);
+    read_metadata(file.metadata, c);
+  } else {
+    read_q(file, c);
+    read_metadata(file.metadata, c);
+    read_cache(file, c);
+  }
+}
+
 Case case_from(const Safetensors& file) {
-  require_known_tensors(file, {"q", "kv_cache", "k_cache", "v_cache", "qo_indptr", "paged_kv_indptr", "paged_kv_indices",
+  require_known_tensors(file, {"q", "kv_cache", "k_cache", "v_cache", "q_nope", "q_pe", "ckv_cache", "kpe_cache",
+                               "ckv_kpe_cache", "qo_indptr", "paged_kv_indptr", "paged_kv_indices",
                                "paged_kv_last_page_len", "block_tables", "seq_lens", "custom_mask", "sinks", "k_scale",
-                               "v_scale", "expected_o",
-                               "expected_lse_log2"});
+                               "v_scale", "expected_o", "expected_lse_log2"});
   Case c;
   c.spec.values = Values::given;
-  read_q(file, c);
-  read_metadata(file.metadata, c);
-  read_cache(file, c);
-  read_scales(file, c);
+  read_inputs(file, c);
+  if (c.spec.op == Op::attention) read_scales(file, c);
   read_page_table(file, c);
   read_extras(file, c);
   read_expected(file, c);
+  if (c.spec.op == Op::mla) validate(c.mla());
   const AttentionProblem problem = c.problem();
   validate(problem);
   c.spec.kv_lens.clear();
@@ -178,10 +204,15 @@ std::vector<std::byte> case_bytes(const Case& c, const std::string& what) {
   const auto add = [&](const char* name, const OwnedTensor& tensor) {
     if (tensor.exists()) file.tensors[name] = lend(tensor);
   };
-  add("q", c.q);
-  add("kv_cache", c.kv_cache);
-  add("k_cache", c.k_cache);
-  add("v_cache", c.v_cache);
+  Parts cut_q;
+  if (c.spec.op == Op::mla) {
+    add_mla_tensors(c, cut_q, file);
+  } else {
+    add("q", c.q);
+    add("kv_cache", c.kv_cache);
+    add("k_cache", c.k_cache);
+    add("v_cache", c.v_cache);
+  }
   add("expected_o", c.expected_o);
   add("expected_lse_log2", c.expected_lse_log2);
   file.tensors["qo_indptr"] = lend(c.qo_indptr, FileDType::I32);

@@ -28,6 +28,8 @@ void read_entry(const std::string& key, const std::string& text, Case& c) {
     c.spec.name = text;
   } else if (key.starts_with("x-")) {
     c.notes[key] = text;
+  } else if (c.spec.op == Op::mla && key != "causal" && key != "sm_scale") {
+    throw InputError(shown(key), shown(text), "is no key of a case of latent attention: causal and sm_scale are");
   } else if (key == "kv_layout") {
     c.spec.kv_layout = parse_kv_layout(key, text);
   } else if (key == "causal") {
@@ -57,7 +59,7 @@ void read_entry(const std::string& key, const std::string& text, Case& c) {
 }  // namespace
 
 void read_metadata(const Metadata& metadata, Case& c) {
-  c.spec.params.sm_scale = default_sm_scale(c.spec.params.head_dim_qk);
+  c.spec.params.sm_scale = c.spec.op == Op::mla ? 0 : default_sm_scale(c.spec.params.head_dim_qk);  // 0: must be given
   for (const auto& entry : metadata) within("metadata", [&] { read_entry(entry.first, entry.second, c); });
 }
 
@@ -65,9 +67,10 @@ Metadata metadata_of(const Case& c) {
   const AttentionParams& p = c.spec.params;
   Metadata metadata = c.notes;
   if (!c.spec.name.empty()) metadata["x-name"] = c.spec.name;
-  metadata["kv_layout"] = name_of(c.spec.kv_layout);
   metadata["causal"] = std::to_string(static_cast<int>(p.mask == MaskMode::causal));
   metadata["sm_scale"] = shortest(p.sm_scale);
+  if (c.spec.op == Op::mla) return metadata;
+  metadata["kv_layout"] = name_of(c.spec.kv_layout);
   metadata["window_left"] = std::to_string(p.window_left);
   metadata["logits_soft_cap"] = shortest(p.logits_soft_cap);
   metadata["pos_encoding_mode"] = name_of(p.pos_encoding_mode);

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "core/error.hpp"
+#include "core/mla_problem.hpp"
 #include "ladder/cases/input/json.hpp"
 #include "ladder/cases/input/read_file.hpp"
 #include "ladder/cases/input/text.hpp"
@@ -23,8 +24,8 @@ constexpr int table_depth = 3;  // list of cases, case, list of lengths
 constexpr std::string_view known_keys[] = {
     "name", "seed", "qo_lens", "kv_lens", "num_qo_heads", "num_kv_heads", "head_dim", "head_dim_qk", "head_dim_vo",
     "page_size", "dtype", "kv_dtype", "kv_scales", "kv_layout", "causal", "sm_scale", "window_left", "logits_soft_cap",
-    "pos_encoding_mode",
-    "rope_scale", "rope_theta", "sinks", "custom_mask", "values", "block_table"};
+    "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask", "values", "block_table", "op", "head_dim_ckv",
+    "head_dim_kpe", "combined_cache"};
 
 bool is_known(std::string_view key) {
   return std::find(std::begin(known_keys), std::end(known_keys), key) != std::end(known_keys);
@@ -137,7 +138,29 @@ void read_head_dims(Fields& fields, CaseSpec& spec) {
   require(spec.params.head_dim_qk >= 1, "head_dim", spec.params.head_dim_qk, "must be at least 1");
 }
 
+// Op mla has dims of its own, and no others' options.
+void read_mla_params(Fields& fields, CaseSpec& spec) {
+  for (const char* key : {"num_kv_heads", "head_dim", "head_dim_qk", "head_dim_vo", "kv_layout", "window_left",
+                          "logits_soft_cap", "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask"}) {
+    require(!fields.has(key), key, "", "is no key of a case of op mla");
+  }
+  for (const char* key : {"num_qo_heads", "sm_scale"}) require_key(fields, key);
+  const MlaParams mla{.num_heads = fields.integer<std::int32_t>("num_qo_heads", 0),
+                      .head_dim_ckv = fields.integer<std::int32_t>("head_dim_ckv", 512),
+                      .head_dim_kpe = fields.integer<std::int32_t>("head_dim_kpe", 64),
+                      .sm_scale = fields.number("sm_scale", 0),
+                      .mask = fields.boolean("causal") ? MaskMode::causal : MaskMode::none};
+  flashladder::validate(mla);
+  spec.params = mla.attention();
+  spec.combined_cache = fields.boolean("combined_cache");
+}
+
 void read_params(Fields& fields, CaseSpec& spec) {
+  spec.op = fields.one_of("op", {Op::attention, Op::mla});
+  if (spec.op == Op::mla) return read_mla_params(fields, spec);
+  for (const char* key : {"head_dim_ckv", "head_dim_kpe", "combined_cache"}) {
+    require(!fields.has(key), key, "", "is a key of cases of op mla alone");
+  }
   AttentionParams& p = spec.params;
   require_key(fields, "num_qo_heads");
   p.num_qo_heads = fields.integer<std::int32_t>("num_qo_heads", 0);
@@ -188,7 +211,28 @@ CaseSpec spec_from(const Json& object) {
 // A float as the double of the same shortest decimal: 0.05f is written 0.05, and reads back as 0.05f.
 double decimal(float x) { return number_from<double>(shortest(x)).value(); }
 
+Json mla_object_from(const CaseSpec& s) {
+  const MlaParams p = s.mla_params();
+  Json object = Json::Object{{"name", s.name},
+                             {"op", name_of(s.op)},
+                             {"seed", s.seed},
+                             {"qo_lens", s.qo_lens},
+                             {"kv_lens", s.kv_lens},
+                             {"num_qo_heads", p.num_heads},
+                             {"head_dim_ckv", p.head_dim_ckv},
+                             {"head_dim_kpe", p.head_dim_kpe},
+                             {"page_size", s.page_size},
+                             {"dtype", name_of(s.dtype)},
+                             {"combined_cache", s.combined_cache},
+                             {"causal", p.mask == MaskMode::causal},
+                             {"sm_scale", decimal(p.sm_scale)},
+                             {"values", name_of(s.values)}};
+  if (s.block_table) object["block_table"] = true;
+  return object;
+}
+
 Json object_from(const CaseSpec& s) {
+  if (s.op == Op::mla) return mla_object_from(s);
   const AttentionParams& p = s.params;
   Json object = Json::Object{{"name", s.name},
                              {"seed", s.seed},
