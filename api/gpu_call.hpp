@@ -61,6 +61,7 @@ AttentionParams params_behind(const GpuChoice& choice, const AttentionParams& pa
 // What plans are made for: the SMs, and D7's clusters.
 struct GpuRoom {
   std::int32_t num_sms = 0, clusters = 0;
+  DType kv_dtype = DType::f16;  // of what decode reads
 };
 AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, const BatchSize& size, const GpuRoom& room);
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,

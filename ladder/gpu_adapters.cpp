@@ -27,7 +27,9 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
     }
   }
   const bool behind = about.rotate != nullptr;
-  std::string reason = about.why_not(behind ? gpu::behind_rotation(spec.params) : spec.params, {spec.dtype, spec.dtype});
+  std::string reason =
+      about.why_not(behind ? gpu::behind_rotation(spec.params) : spec.params, {.q = spec.dtype, .kv = spec.cache_dtype()});
+  if (reason.empty() && spec.kv_scales != KvScaling::none) reason = "scales of K and V";
   if (reason.empty() && about.why_not_pages != nullptr && about.compact == nullptr) {
     reason = about.why_not_pages(spec.page_size);
   }

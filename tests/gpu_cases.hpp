@@ -3,6 +3,7 @@
 // not take; the tests count what it took.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "core/range.hpp"
@@ -11,10 +12,16 @@
 
 namespace flashladder::test {
 
+// The spec with q, K and V in one dtype.
+inline ladder::CaseSpec in_one_dtype(ladder::CaseSpec spec, DType dtype) {
+  spec.dtype = dtype, spec.kv_dtype = {}, spec.kv_scales = ladder::KvScaling::none;
+  return spec;
+}
+
 // The spec with one query for each request, and head dims to the next of 64, 128, 256.
 inline ladder::CaseSpec as_decode(ladder::CaseSpec spec, DType dtype) {
+  spec = in_one_dtype(std::move(spec), dtype);
   AttentionParams& p = spec.params;
-  spec.dtype = dtype;
   spec.qo_lens.assign(spec.kv_lens.size(), 1);
   p.head_dim_qk = p.head_dim_vo = p.head_dim_qk <= 64 ? 64 : p.head_dim_qk <= 128 ? 128 : 256;
   spec.name += std::string(" as decode ") + name_of(dtype);
@@ -61,8 +68,8 @@ inline ladder::CaseSpec decidable(ladder::CaseSpec spec) {
 inline constexpr std::uint64_t f16_and_128 = 3;
 inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) {
   constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {256, 256}, {192, 128}};
+  spec = in_one_dtype(std::move(spec), choice % 2 ? DType::f16 : DType::bf16);
   AttentionParams& p = spec.params;
-  spec.dtype = choice % 2 ? DType::f16 : DType::bf16;
   p.head_dim_qk = dims[choice / 2 % 4][0], p.head_dim_vo = dims[choice / 2 % 4][1];
   spec.name += " as prefill " + std::to_string(choice % 8);
   return decidable(spec);
@@ -123,7 +130,7 @@ inline ladder::CaseSpec random_fast_prefill(std::uint64_t seed) {
   constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {128, 128}, {192, 128}, {256, 256}};
   const auto [qk, vo] = dims[below(5)];
   p.head_dim_qk = qk, p.head_dim_vo = vo;
-  spec.dtype = below(3) == 0 ? DType::bf16 : DType::f16;
+  spec = in_one_dtype(spec, below(3) == 0 ? DType::bf16 : DType::f16);
   if (spec.values == ladder::Values::large) spec.values = ladder::Values::normal;
   if (below(5) != 0) spec.page_size = (1 + below(4)) << (3 + below(4));
   for (std::size_t b = 0; b < spec.qo_lens.size(); ++b) {

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <map>
 
 #include "gpu/check.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
@@ -40,8 +41,8 @@ struct Checked {
 
 // All, or the first --cases of them.
 std::deque<Checked>& cases_of(Cases kind) {
-  static std::deque<Checked> lists[7];
-  std::deque<Checked>& list = lists[static_cast<int>(kind)];
+  static std::map<Cases, std::deque<Checked>> lists;
+  std::deque<Checked>& list = lists[kind];
   if (!list.empty()) return list;
   std::vector<CaseSpec> specs = test::specs_for(kind);
   if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));

@@ -81,10 +81,7 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
     return decidable(spec);
   }
   if (cases == Cases::general_prefill) return as_prefill(spec, f16_and_128);
-  if (cases == Cases::prefill) {
-    spec.dtype = DType::f16;
-    return spec;
-  }
+  if (cases == Cases::prefill) return in_one_dtype(spec, DType::f16);
   spec = cases == Cases::plain ? as_plain_decode(spec, DType::f16) : as_decode(spec, DType::f16);
   spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
   PosEncodingMode& mode = spec.params.pos_encoding_mode;
@@ -96,7 +93,8 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
 bool fits_one_instance(const CaseSpec& spec, Cases cases) {
   const CaseSpec taken = for_one_instance(spec, cases);
   const AttentionParams &p = spec.params, &q = taken.params;
-  return spec.dtype == taken.dtype && spec.qo_lens == taken.qo_lens && spec.page_size == taken.page_size &&
+  return spec.dtype == taken.dtype && spec.kv_dtype == taken.kv_dtype && spec.kv_scales == taken.kv_scales &&
+         spec.qo_lens == taken.qo_lens && spec.page_size == taken.page_size &&
          p.head_dim_qk == q.head_dim_qk && p.head_dim_vo == q.head_dim_vo && p.mask == q.mask &&
          p.pos_encoding_mode == q.pos_encoding_mode && p.logits_soft_cap == q.logits_soft_cap;
 }
