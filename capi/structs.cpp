@@ -67,6 +67,14 @@ PagedKvCache tokens_of(const fl_kv_cache* cache) {
   return api::token_cache(tensor_of(given.k, "kv.k"), tensor_of(given.v, "kv.v"), KvLayout::NHD);
 }
 
+PagedMlaCache mla_cache_of(const fl_mla_cache* cache) {
+  const fl_mla_cache given = read(cache, "cache");
+  const Tensor ckv = tensor_of(given.ckv, "cache.ckv");
+  if (given.kpe == nullptr) return paged_mla_cache(ckv, given.head_dim_ckv == 0 ? 512 : given.head_dim_ckv);
+  require(given.head_dim_ckv == 0, "cache.head_dim_ckv", given.head_dim_ckv, "must be 0: kpe is a tensor of its own");
+  return paged_mla_cache(ckv, tensor_of(given.kpe, "cache.kpe"));
+}
+
 KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads) {
   const fl_kv_cache given = read(cache, "kv");
   KvScales scales;
@@ -76,14 +84,6 @@ KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads) {
   k_per_head = if_given(given.k_scale_per_head, num_kv_heads);
   v_per_head = if_given(given.v_scale_per_head, num_kv_heads);
   return scales;
-}
-
-PagedMlaCache mla_cache_of(const fl_mla_cache* cache) {
-  const fl_mla_cache given = read(cache, "cache");
-  const Tensor ckv = tensor_of(given.ckv, "cache.ckv");
-  if (given.kpe == nullptr) return paged_mla_cache(ckv, given.head_dim_ckv == 0 ? 512 : given.head_dim_ckv);
-  require(given.head_dim_ckv == 0, "cache.head_dim_ckv", given.head_dim_ckv, "must be 0: kpe is a tensor of its own");
-  return paged_mla_cache(ckv, tensor_of(given.kpe, "cache.kpe"));
 }
 
 api::LogitsConfig logits_of(const fl_logits* logits) {

@@ -42,7 +42,7 @@ struct Large {
 };
 
 // Whether feature d of a key is also one of its value.
-bool is_value(const CaseSpec& spec, std::int32_t d) { return spec.op == Op::mla && d < spec.params.head_dim_vo; }
+bool is_value(const CaseSpec& spec, std::int64_t d) { return spec.op == Op::mla && d < spec.params.head_dim_vo; }
 
 template <class T>
 void draw_q(Case& c, const Directions& directions) {
@@ -90,7 +90,7 @@ void each_key(const CaseSpec& spec, const AttentionProblem& problem, const Direc
         const double sign = random.sign();
         for (std::size_t d = 0; d < k.size(); ++d) {
           double x = random.normal();
-          if (spec.values == Values::equal && !is_value(spec, static_cast<std::int32_t>(d))) x = directions.same[at + d];
+          if (spec.values == Values::equal && !is_value(spec, static_cast<std::int64_t>(d))) x = directions.same[at + d];
           if (spec.values == Values::large) x = sign * large.amplitude * directions.u[at + d] + large.noise * x;
           if (key == peak_key) x = peak * directions.u[at + d];
           k[d] = static_cast<float>(x);
@@ -151,10 +151,11 @@ void draw_cache(Case& c, const Directions& directions) {
   const AttentionProblem problem = c.problem();
   const auto keys = [&](auto&& row) { each_key(c.spec, problem, directions, row); };
   const auto values = [&](auto&& row) { each_value(c.spec, problem, row); };
+  if (c.spec.op == Op::mla) return store<T>(keys, problem.kv.k, problem.kv.k_strides, {});  // a value is a part of its key
   c.k_scale = calibrated(c.spec, keys);
   c.v_scale = calibrated(c.spec, values);
   store<T>(keys, problem.kv.k, problem.kv.k_strides, c.k_scale);
-  if (c.spec.op != Op::mla) store<T>(values, problem.kv.v, problem.kv.v_strides, c.v_scale);
+  store<T>(values, problem.kv.v, problem.kv.v_strides, c.v_scale);
 }
 
 }  // namespace

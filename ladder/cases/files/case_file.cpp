@@ -137,7 +137,7 @@ void read_expected(const Safetensors& file, Case& c) {
 
 // What op mla has not, and what attention has not.
 void require_one_op(const Safetensors& file, Op op) {
-  constexpr const char *of_attention[] = {"q", "kv_cache", "k_cache", "v_cache", "custom_mask", "sinks"},
+  constexpr const char *of_attention[] = {"q", "kv_cache", "k_cache", "v_cache", "custom_mask", "sinks", "k_scale", "v_scale"},
                        *of_mla[] = {"q_pe", "ckv_cache", "kpe_cache", "ckv_kpe_cache"};
   for (const char* name : of_attention) {
     const bool other = op == Op::mla && file.tensors.contains(name);
@@ -158,6 +158,7 @@ void read_inputs(const Safetensors& file, Case& c) {
     read_q(file, c);
     read_metadata(file.metadata, c);
     read_cache(file, c);
+    read_scales(file, c);
   }
 }
 
@@ -169,7 +170,6 @@ Case case_from(const Safetensors& file) {
   Case c;
   c.spec.values = Values::given;
   read_inputs(file, c);
-  if (c.spec.op == Op::attention) read_scales(file, c);
   read_page_table(file, c);
   read_extras(file, c);
   read_expected(file, c);

@@ -24,8 +24,8 @@ constexpr int table_depth = 3;  // list of cases, case, list of lengths
 constexpr std::string_view known_keys[] = {
     "name", "seed", "qo_lens", "kv_lens", "num_qo_heads", "num_kv_heads", "head_dim", "head_dim_qk", "head_dim_vo",
     "page_size", "dtype", "kv_dtype", "kv_scales", "kv_layout", "causal", "sm_scale", "window_left", "logits_soft_cap",
-    "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask", "values", "block_table", "op", "head_dim_ckv",
-    "head_dim_kpe", "combined_cache"};
+    "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask", "values", "block_table", "op",
+    "head_dim_ckv", "head_dim_kpe", "combined_cache"};
 
 bool is_known(std::string_view key) {
   return std::find(std::begin(known_keys), std::end(known_keys), key) != std::end(known_keys);
@@ -100,7 +100,6 @@ class Fields {
     return lens;
   }
 
-
  private:
   const Json* find(const char* key) const {
     if (!is_known(key)) throw std::logic_error(std::string(key) + " is missing among known_keys");
@@ -141,7 +140,8 @@ void read_head_dims(Fields& fields, CaseSpec& spec) {
 // Op mla has dims of its own, and no others' options.
 void read_mla_params(Fields& fields, CaseSpec& spec) {
   for (const char* key : {"num_kv_heads", "head_dim", "head_dim_qk", "head_dim_vo", "kv_layout", "window_left",
-                          "logits_soft_cap", "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask"}) {
+                          "logits_soft_cap", "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask",
+                          "kv_dtype", "kv_scales"}) {
     require(!fields.has(key), key, "", "is no key of a case of op mla");
   }
   for (const char* key : {"num_qo_heads", "sm_scale"}) require_key(fields, key);
