@@ -73,6 +73,7 @@ struct AttentionArguments {
   AttentionOutput output;
   std::span<const float> sinks;
   std::span<const std::uint8_t> custom_mask{};
+  KvScales scales{};
   std::optional<LatentTensors> latent{};   // of latent attention: q is q_nope then, and kv is nothing
 };
 

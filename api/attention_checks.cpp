@@ -1,5 +1,6 @@
 #include "api/attention_checks.hpp"
 
+#include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
@@ -59,6 +60,11 @@ void check_memory(const AttentionArguments& a) {
   check_apart(name, written, "q", a.q);
   check_apart(name, written, "the k cache", k);
   check_apart(name, written, "the v cache", v);
+  for (const auto& [scale_name, scales] : {std::pair("k_scale_per_head", a.scales.k_per_head),
+                                           std::pair("v_scale_per_head", a.scales.v_per_head)}) {
+    check_apart("o", a.output.o, scale_name, scales);
+    check_apart(name, written, scale_name, scales);
+  }
 }
 
 // Latent attention's: of head_dim_qk features head_dim_vo are those of q_nope and ckv.
@@ -135,6 +141,13 @@ void check_sinks(std::span<const float> sinks, const AttentionConfig& c) {
   require_data(sinks.data(), !sinks.empty(), "sinks");
 }
 
+// What lies per head is read by kernels alone.
+void check_scales(const KvScales& scales, const AttentionConfig& c) {
+  validate(scales, c.heads.num_kv_heads);
+  const float logits = c.params().sm_scale * scales.k;
+  require(std::isfinite(logits) && logits > 0, "sm_scale * k_scale", logits, "must be finite and greater than 0");
+}
+
 // A graph's limits against one batch.
 void require_within(const AttentionLimits& limits, const BatchLengths& lengths, bool decode) {
   const auto within = [](const char* what, std::int64_t has, std::int64_t most, const char* limit, int request = -1) {
@@ -195,8 +208,13 @@ void validate_config(const AttentionConfig& config, const AttentionSession::Kind
           "must be at least 1, or 0 for head_dim_qk");
   flashladder::validate(config.params());
   require(config.cache.page_size >= 1, "page_size", config.cache.page_size, "must be at least 1");
-  require(is_attention_dtype(config.cache.dtype), "dtype", dtype_name(config.cache.dtype), "must be f32, f16 or bf16");
-  require_dtype(config.dtype_of_q(), config.cache.dtype, "q_dtype", "the cache's dtype");
+  require(is_cache_dtype(config.cache.dtype), "dtype", dtype_name(config.cache.dtype), cache_dtype_rule);
+  if (is_fp8(config.cache.dtype)) {
+    require(is_attention_dtype(config.dtype_of_q()), "q_dtype", dtype_name(config.dtype_of_q()),
+            "must be f32, f16 or bf16, and be given, since the cache is fp8");
+  } else {
+    require_dtype(config.dtype_of_q(), config.cache.dtype, "q_dtype", "the cache's dtype");
+  }
   const DType o = config.dtype_of_o();
   if (o != DType::f32) require_dtype(o, config.dtype_of_q(), "o_dtype", "f32 or q's dtype");
   constexpr std::int32_t align = planner::PlanInputs{}.chunk_align;
@@ -251,6 +269,7 @@ void check(const AttentionArguments& a, const AttentionConfig& config, const Att
   check_rows(a, config, kind, planned);
   check_mask(a.custom_mask, config, mask_bytes);
   check_sinks(a.sinks, config);
+  check_scales(a.scales, config);
 }
 
 }  // namespace flashladder::api

@@ -27,7 +27,7 @@ struct HeadShape {
 
 struct CacheConfig {
   std::int32_t page_size = 0;  // tokens; of a ragged cache 1
-  DType dtype = DType::f16;    // of K and V
+  DType dtype = DType::f16;    // of K and V: f32, f16, bf16, f8_e4m3 or f8_e5m2
   friend bool operator==(const CacheConfig&, const CacheConfig&) = default;
 };
 
@@ -76,7 +76,7 @@ struct AttentionConfig {
   CacheConfig cache;
   LogitsConfig logits{};
   ExecutionConfig execution{};
-  std::optional<DType> q_dtype{};  // cache.dtype if not given; no other yet
+  std::optional<DType> q_dtype{};  // cache.dtype if not given, and no other; with an fp8 cache f32, f16 or bf16, to be given
   std::optional<DType> o_dtype{};  // that of q if not given, or f32
 
   DType dtype_of_q() const { return q_dtype.value_or(cache.dtype); }

@@ -70,7 +70,8 @@ PageUse AttentionSession::best_use() const {
   if (copies == PageCopies::never) return PageUse::in_place;
   const bool asked = copies == PageCopies::always, too_many = copied_rows() > most_copied_rows;
   require(!asked || !too_many, "tokens", copied_rows(),
-          "of all requests must be at most 2^31 - 1, to be copied: for backend fa3 on such pages, or RoPE inside attention");
+          "of all requests must be at most 2^31 - 1, to be copied: for backend fa3 on such pages, an fp8 cache, or RoPE "
+          "inside attention");
   if (asked) return PageUse::copied;
   if (machine(std::nullopt).one_query) return PageUse::in_place;
   if (too_many) return PageUse::too_many_tokens;

@@ -47,7 +47,8 @@ class BatchAttention {
   // As of the prefill classes; q and o have max_nnz_qo rows. sinks: with logits.sinks (FlashInfer has a class of its own
   // for that, BatchAttentionWithAttentionSinkWrapper).
   void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
-           std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+           std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
+           const KvScales& scales = {});
 
   const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes, and why no faster one
@@ -73,8 +74,8 @@ class BatchAttentionWithAttentionSink {
   }
   // sink [num_qo_heads], on the device: natural units, already scaled.
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const float> sink, const AttentionOutput& output,
-           Stream stream = nullptr) {
-    attention_.run(q, kv, output, stream, sink);
+           Stream stream = nullptr, const KvScales& scales = {}) {
+    attention_.run(q, kv, output, stream, sink, {}, scales);
   }
 
   const Plan& current_plan() const { return attention_.current_plan(); }

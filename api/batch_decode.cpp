@@ -76,8 +76,9 @@ void BatchDecodeWithPagedKVCache::plan(const DevicePageListLengths& lengths, Str
 
 void BatchDecodeWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,
                                       const AttentionOutput& output, Stream stream, std::span<const float> sinks,
-                                      std::span<const std::uint8_t> custom_mask) {
-  session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask},
+                                      std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
+  session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask,
+                 .scales = scales},
                 stream);
 }
 
@@ -108,8 +109,8 @@ void CUDAGraphBatchDecodeWithPagedKVCache::plan(const BlockTableLengths& lengths
 }
 
 void CUDAGraphBatchDecodeWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output,
-                                               Stream stream, std::span<const float> sinks) {
-  session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks}, stream);
+                                               Stream stream, std::span<const float> sinks, const KvScales& scales) {
+  session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .scales = scales}, stream);
 }
 
 const Plan& CUDAGraphBatchDecodeWithPagedKVCache::current_plan() const { return session_->current_plan(); }

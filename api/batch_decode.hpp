@@ -74,12 +74,13 @@ class BatchDecodeWithPagedKVCache {
   //   lse_log2   [batch, num_qo_heads] f32, base 2, or empty; or, as {.o = o, .lse_natural = lse}, a natural logarithm
   //   sinks      [num_qo_heads] on the device with logits.sinks, else empty
   //   custom_mask [sum of kv_len] bytes on the device with logits.mask = custom, else empty
+  //   scales     what a stored k and v stand for (core/kv_scales.hpp): numbers, or [num_kv_heads] on the device
   // On plan()'s stream. On the GPU: no allocation, no synchronisation, one kernel launch. q, o and the tokens of K and V
   // begin at multiples of 16 bytes there. It may be captured into a graph, which then replays this very plan. On the CPU a
   // thread allocates only when it first works on so much.
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
-           std::span<const std::uint8_t> custom_mask = {});
+           std::span<const std::uint8_t> custom_mask = {}, const KvScales& scales = {});
 
   // What plan() has made (core/plan.hpp): for pictures and predictions. InputError where it was made on the device.
   const Plan& current_plan() const;
@@ -121,7 +122,7 @@ class CUDAGraphBatchDecodeWithPagedKVCache {
   // As above with q and o [max_batch, num_qo_heads, head_dim], lse_log2 [max_batch, num_qo_heads]. For the capturing stream;
   // on any other it must be plan()'s.
   void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
-           std::span<const float> sinks = {});
+           std::span<const float> sinks = {}, const KvScales& scales = {});
 
   const Plan& current_plan() const;
 

@@ -54,8 +54,9 @@ void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockTableLengt
 
 void BatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,
                                        const AttentionOutput& output, Stream stream, std::span<const float> sinks,
-                                       std::span<const std::uint8_t> custom_mask) {
-  session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask},
+                                       std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
+  session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask,
+                 .scales = scales},
                 stream);
 }
 
@@ -88,8 +89,10 @@ void CUDAGraphBatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockT
 
 void CUDAGraphBatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output,
                                                 Stream stream, std::span<const float> sinks,
-                                                std::span<const std::uint8_t> custom_mask) {
-  session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .custom_mask = custom_mask}, stream);
+                                                std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
+  session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .custom_mask = custom_mask,
+                 .scales = scales},
+                stream);
 }
 
 const Plan& CUDAGraphBatchPrefillWithPagedKVCache::current_plan() const { return session_->current_plan(); }
@@ -115,9 +118,9 @@ void BatchPrefillWithRaggedKVCache::plan(Indices qo_indptr, Indices kv_indptr, S
 
 void BatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
                                         const AttentionOutput& output, Stream stream, std::span<const float> sinks,
-                                        std::span<const std::uint8_t> custom_mask) {
+                                        std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
   session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
-                 .sinks = sinks, .custom_mask = custom_mask},
+                 .sinks = sinks, .custom_mask = custom_mask, .scales = scales},
                 stream);
 }
 

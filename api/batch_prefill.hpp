@@ -52,13 +52,13 @@ class BatchPrefillWithPagedKVCache {
   void plan(std::span<const std::int32_t> qo_indptr, const BlockTableLengths& lengths, Stream stream = nullptr);
 
   //   q           [qo_indptr[batch], num_qo_heads, head_dim_qk]  dense along head_dim; strides of tokens and heads are free
-  //   kv, page_ids, sinks   as in BatchDecodeWithPagedKVCache::run
+  //   kv, page_ids, sinks, scales   as in BatchDecodeWithPagedKVCache::run
   //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2, or lse_natural, [qo_indptr[batch], num_qo_heads]
   //               or empty
   //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
-           std::span<const std::uint8_t> custom_mask = {});
+           std::span<const std::uint8_t> custom_mask = {}, const KvScales& scales = {});
 
   const Plan& current_plan() const;  // on the GPU without a prediction: work is claimed, and plan() has no time to lose
   std::string explain() const;  // which kernel computes, and why no faster one
@@ -87,7 +87,8 @@ class CUDAGraphBatchPrefillWithPagedKVCache {
             std::span<const std::int32_t> block_tables, Stream stream = nullptr, Device indices_on = Device::cpu);
 
   void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
-           std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+           std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
+           const KvScales& scales = {});
 
   const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes, and why no faster one
@@ -114,7 +115,8 @@ class BatchPrefillWithRaggedKVCache {
 
   //   k  [kv_indptr[batch], num_kv_heads, head_dim_qk], v [kv_indptr[batch], num_kv_heads, head_dim_vo]; strided as q may be
   void run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
-           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {});
+           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
+           const KvScales& scales = {});
 
   const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes, and why no faster one

@@ -83,6 +83,7 @@ class CpuAttention final : public AttentionBackend {
     problem.qo_indptr = lengths.qo_indptr;
     problem.custom_mask = a.custom_mask;
     problem.sinks = a.sinks;
+    problem.scales = a.scales;
     problem.identity_pages = a.identity_pages;
     if (lengths.block_table) {
       problem.block_tables = page_ids;

@@ -42,6 +42,7 @@ class GpuAttention final : public AttentionBackend {
     choice_ = choose_kernel(config, kind);
     room_.num_sms = sms_to_use(config.execution);
     room_.clusters = clusters_to_use(config, room_.num_sms);
+    room_.kv_dtype = config.cache.dtype;
   }
 
   AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
@@ -157,6 +158,7 @@ class GpuAttention final : public AttentionBackend {
   }
   void run_attention(const AttentionArguments& a, const std::int32_t* page_ids, bool programmatic, Stream stream) {
     std::byte* device = workspace_.device.data();
+    require_scales(kernel_, config_, a.scales);
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = programmatic;
     if (compacted_) {
@@ -193,7 +195,7 @@ class GpuAttention final : public AttentionBackend {
     at.copy = at.end = at.partials + gpu::partial_bytes(shape, params_.head_dim_vo);
     if (!compacted) return at;
     at.copy = (at.copy + 127) / 128 * 128;  // rows are whole cache lines, if the workspace begins with one
-    at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.cache.dtype);
+    at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.dtype_of_q());
     return at;
   }
   GpuKernel kernel_of(const AttentionMachine& machine) const {

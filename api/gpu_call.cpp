@@ -38,10 +38,19 @@ namespace {
 gpu::AttentionDTypes dtypes_of(const AttentionConfig& config) {
   return {.q = config.dtype_of_q(), .kv = config.cache.dtype};
 }
+// Do P5 and P11 compute on a copy of K and V in q's dtype? RoPE's copy is of 16-bit caches alone.
+bool widens(const AttentionConfig& config) {
+  return config.cache.dtype == DType::f8_e4m3 && config.dtype_of_q() != DType::f32 &&
+         config.logits.pos_encoding_mode != PosEncodingMode::ROPE_LLAMA;
+}
+gpu::AttentionDTypes dtypes_in_prefill(const AttentionConfig& config) {
+  const DType q = config.dtype_of_q();
+  return {.q = q, .kv = widens(config) ? q : config.cache.dtype};
+}
 
 // "" if P11 computes this here, if need be on a copy; else why not.
 std::string why_not_fa3(const AttentionConfig& config, const AttentionParams& params) {
-  const std::string reason = gpu::p11::why_not(params, dtypes_of(config));
+  const std::string reason = gpu::p11::why_not(params, dtypes_in_prefill(config));
   return reason.empty() ? gpu::why_no_hopper() : reason;
 }
 
@@ -101,18 +110,20 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
   }
   const bool rotates = params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA;
   const AttentionParams behind = gpu::behind_rotation(params);
-  const std::string rotated = rotates ? ", on copies of q and K that are rotated first: pos_encoding_mode ROPE_LLAMA" : "";
+  const bool copied = rotates || widens(config);
+  const std::string of_copy = rotates ? ", on copies of q and K that are rotated first: pos_encoding_mode ROPE_LLAMA"
+                              : copied ? ", on a copy of K and V in q's dtype: an fp8 cache" : "";
   const auto choice = [&](GpuKernel kernel, const std::string& why) {
-    return GpuChoice{.kernel = kernel, .why = why, .copies = rotates ? PageCopies::always : PageCopies::never, .why_copied = why,
-                     .rotates = rotates};
+    return GpuChoice{.kernel = kernel, .why = why, .copies = copied ? PageCopies::always : PageCopies::never,
+                     .why_copied = why, .rotates = rotates};
   };
   const std::string no_fa3 = why_not_fa3(config, behind);
   require(asked != Backend::fa3 || no_fa3.empty(), "backend", "fa3", ("can't be taken: " + no_fa3).c_str());
   const std::string fa3 = "fa3: P11, for Hopper GPUs", fa2 = "fa2: P5, for Ampere and newer GPUs";
   if (asked != Backend::fa2 && no_fa3.empty()) {
-    const bool any_pages = kind.ragged || rotates;
+    const bool any_pages = kind.ragged || copied;
     const std::string no_boxes = any_pages ? "" : gpu::p11::why_not_pages(config.cache.page_size);
-    if (no_boxes.empty()) return choice(GpuKernel::p11, fa3 + rotated);
+    if (no_boxes.empty()) return choice(GpuKernel::p11, fa3 + of_copy);
     const std::string on_copy = fa3 + ", on K and V that are copied together first: " + no_boxes;
     if (asked == Backend::fa3) {
       return {.kernel = GpuKernel::p11, .why = on_copy, .copies = PageCopies::always, .why_copied = on_copy};
@@ -120,10 +131,10 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     return {.kernel = GpuKernel::p5, .why = fa2 + "; not fa3: " + no_boxes,  // what P11 takes, P5 does
             .copies = PageCopies::where_it_pays, .why_copied = on_copy};
   }
-  const std::string no_fa2 = gpu::p5::why_not(behind, dtypes_of(config));
+  const std::string no_fa2 = gpu::p5::why_not(behind, dtypes_in_prefill(config));
   require(asked != Backend::fa2 || no_fa2.empty(), "backend", "fa2", ("can't be taken: " + no_fa2).c_str());
   const std::string not_fa3 = asked == Backend::fa2 ? "fa2 was asked for" : "not fa3: " + no_fa3;
-  if (no_fa2.empty()) return choice(GpuKernel::p5, fa2 + rotated + "; " + not_fa3);
+  if (no_fa2.empty()) return choice(GpuKernel::p5, fa2 + of_copy + "; " + not_fa3);
   const std::string reason = gpu::p1::why_not(params, dtypes_of(config));
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
   return {.kernel = GpuKernel::p1, .why = "P1, which takes everything; " + not_fa3 + "; not fa2: " + no_fa2};
@@ -172,15 +183,16 @@ AttentionMachine decode_machine(const AttentionParams& params, const BatchSize& 
   AttentionMachine m{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm},
                      .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
   m.one_query = true;
-  m.cost = {.per_item = gpu::d6::keys_per_item(head_dim), .per_many = gpu::d6::keys_per_grouped_item(head_dim)};
+  const std::int32_t dim = gpu::cost_dim(head_dim, room.kv_dtype);
+  m.cost = {.per_item = gpu::d6::keys_per_item(dim), .per_many = gpu::d6::keys_per_grouped_item(dim)};
   const std::int32_t rows = m.query_tile(true, params.group_size());
   if (!size.most_kv_len) return m;
   const std::int64_t tiles = size.with_queries() * params.num_kv_heads * div_up(params.group_size(), rows);
   const std::int64_t seen = params.window_left < 0 ? *size.most_kv_len : std::int64_t{params.window_left} + 1;
-  m.clusters = gpu::d7::worth_clusters({tiles, std::min(*size.most_kv_len, seen), rows, head_dim}, room.clusters);
+  m.clusters = gpu::d7::worth_clusters({tiles, std::min(*size.most_kv_len, seen), rows, dim}, room.clusters);
   if (m.clusters > 0) {
     m.shape = {.num_sms = m.clusters, .ctas_per_sm = 1};
-    m.cost = {.per_item = gpu::d7::keys_per_item(head_dim)};
+    m.cost = {.per_item = gpu::d7::keys_per_item(dim)};
   }
   return m;
 }
@@ -251,6 +263,14 @@ void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::
   gpu::p11::attend(call, capacity, packed, partials, cuda_stream(stream));
 }
 
+void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvScales& scales) {
+  if (scales.k_per_head.empty() || kernel == GpuKernel::p1) return;
+  const gpu::AttentionDTypes dtypes{.q = config.dtype_of_q(), .kv = config.cache.dtype, .k_per_head = true};
+  const bool decode = kernel == GpuKernel::d6 || kernel == GpuKernel::d7;
+  const std::string reason = decode ? gpu::d6::why_not(config.params(), dtypes) : gpu::p11::why_not(config.params(), dtypes);
+  require(reason.empty(), "k_scale_per_head size", scales.k_per_head.size(), ("can't be taken on the GPU: " + reason).c_str());
+}
+
 void attend_latent(GpuKernel kernel, const gpu::MlaCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream) {
   if (kernel == GpuKernel::l4) return gpu::l4::attend(call, capacity, packed, partials, cuda_stream(stream));
@@ -276,6 +296,7 @@ gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const Atten
   problem.q = without_const(a.q);
   problem.kv = a.kv;
   problem.sinks = a.sinks;
+  problem.scales = a.scales;
   problem.custom_mask = a.custom_mask;
   gpu::AttentionCall call = gpu::attention_call(problem, a.output);
   call.kv.pages.indices = page_ids;  // where each request's begin is in the packed plan

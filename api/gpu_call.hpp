@@ -63,6 +63,7 @@ AttentionParams params_behind(const GpuChoice& choice, const AttentionParams& pa
 // What plans are made for: the SMs, and D7's clusters.
 struct GpuRoom {
   std::int32_t num_sms = 0, clusters = 0;
+  DType kv_dtype = DType::f16;  // of what decode reads
 };
 AttentionMachine gpu_machine(GpuKernel kernel, const AttentionParams& params, const BatchSize& size, const GpuRoom& room);
 void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::PackedShape& capacity, std::byte* packed,
@@ -71,6 +72,9 @@ void attend_on_gpu(GpuKernel kernel, const gpu::AttentionCall& call, const gpu::
 // The same of latent attention.
 void attend_latent(GpuKernel kernel, const gpu::MlaCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream);
+
+// InputError if the kernel, on what a copy has made of the cache, doesn't take such scales.
+void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvScales& scales);
 
 // page_ids: on the device; nullptr: identity pages. The arguments have been checked.
 gpu::MlaCall gpu_mla_call(const AttentionParams& params, const AttentionArguments& arguments, const std::int32_t* page_ids);

@@ -169,16 +169,16 @@ AttentionOutput MultiLevelCascadeAttention::partial(std::size_t level) const {
 
 void MultiLevelCascadeAttention::run(const ConstTensor& q, const PagedKvCache& kv,
                                      std::span<const std::span<const std::int32_t>> page_ids, const AttentionOutput& output,
-                                     Stream stream, std::span<const float> sinks) {
+                                     Stream stream, std::span<const float> sinks, const KvScales& scales) {
   require(planned_, "run()", "", "must come after plan(); none is in force, or the last one was refused");
   require_equal(std::ssize(page_ids), std::ssize(sessions_), "page_ids size", "num_levels");
-  check({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks}, config_, paged,
+  check({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .scales = scales}, config_, paged,
         {.qo_indptr = {&nnz_qo_, 1}}, 0);
   for (std::size_t l = 0; l < sessions_.size(); ++l) {
     const bool last = l + 1 == sessions_.size();
     at_level(l, [&] {
       sessions_[l].run({.q = q, .kv = kv, .page_ids = page_ids[l], .output = sessions_.size() == 1 ? output : partial(l),
-                        .sinks = last ? sinks : std::span<const float>{}}, stream);
+                        .sinks = last ? sinks : std::span<const float>{}, .scales = scales}, stream);
     });
   }
   if (sessions_.size() > 1) merge(output, stream);

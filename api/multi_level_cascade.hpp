@@ -64,8 +64,10 @@ class MultiLevelCascadeAttention {
   //   o          [nnz_qo, num_qo_heads, head_dim_vo]; may be q itself. lse_log2, or lse_natural, [nnz_qo, num_qo_heads] or
   //              empty
   //   sinks      [num_qo_heads] with logits.sinks
+  //   scales     of the pool, and so of every level
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::span<const std::int32_t>> page_ids,
-           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {});
+           const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
+           const KvScales& scales = {});
 
   std::int32_t num_levels() const;
   const Plan& current_plan(std::int32_t level) const;

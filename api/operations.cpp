@@ -1,5 +1,6 @@
 #include "api/operations.hpp"
 
+#include "api/scales_on.hpp"
 #include "core/error.hpp"
 #include "reference/append.hpp"
 #include "reference/layernorm.hpp"
@@ -29,6 +30,8 @@ bool on_cpu(const On& on) {
 #ifdef FLASHLADDER_CUDA
 cudaStream_t stream_of(const On& on) { return static_cast<cudaStream_t>(on.stream); }
 #endif
+
+void refuse_quantised_norm() { require(false, "device", "gpu", "does not write fp8, cpu does"); }
 
 }  // namespace
 
@@ -65,9 +68,11 @@ void variable_length_merge_states(const ConstTensor& v, const ConstTensor& s, In
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value, Indices batch_indices,
                            Indices positions, const PagedKvCache& paged_kv_cache, Indices paged_kv_indptr,
-                           Indices paged_kv_indices, Indices paged_kv_last_page_len, const On& on) {
+                           Indices paged_kv_indices, Indices paged_kv_last_page_len, const On& on,
+                           const KvScales& scales) {
+  require_scales_on(on, scales);
   if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, batch_indices, positions, paged_kv_cache,
-                                            paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len);
+                                            paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, scales);
 #ifdef FLASHLADDER_CUDA
   gpu::append_paged_kv_cache(append_key, append_value, batch_indices, positions, paged_kv_cache,
                              {paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len}, stream_of(on), on.enable_pdl);
@@ -75,8 +80,10 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 }
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
-                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache, const On& on) {
-  if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache);
+                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache, const On& on,
+                           const KvScales& scales) {
+  require_scales_on(on, scales);
+  if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, scales);
 #ifdef FLASHLADDER_CUDA
   gpu::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, stream_of(on), on.enable_pdl);
 #endif
@@ -123,6 +130,18 @@ void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstT
 #ifdef FLASHLADDER_CUDA
   gpu::fused_add_rmsnorm(input, residual, weight, eps, stream_of(on), on.enable_pdl);
 #endif
+}
+
+void rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale, float eps,
+                   const On& on) {
+  if (on_cpu(on)) return reference::rmsnorm_quant(input, weight, out, scale, eps);
+  refuse_quantised_norm();
+}
+
+void fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight, const Tensor& out,
+                             const QuantScale& scale, float eps, const On& on) {
+  if (on_cpu(on)) return reference::fused_add_rmsnorm_quant(input, residual, weight, out, scale, eps);
+  refuse_quantised_norm();
 }
 
 void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, const On& on) {

@@ -7,8 +7,8 @@
 // k of a fused QKV tensor. On the CPU calls allocate nothing, but where one is larger than all before it on its thread.
 // On the CPU every argument is checked, index arrays too. On the GPU a call only enqueues a kernel on on.stream, can be
 // captured, and checks shapes, dtypes and strides; what lies on the device can't be looked at: indptr, positions, batch
-// indices, slots, page tables, masks. Dtypes: f32, f16, bf16; norm and RoPE on the GPU f16 and bf16. InputError says what is
-// wrong, before anything is written.
+// indices, slots, page tables, masks, scales. Dtypes: f32, f16, bf16; norm and RoPE on the GPU f16 and bf16; what is
+// quantised to fp8 on the CPU alone. InputError says what is wrong, before anything is written.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@
 
 #include "api/placement.hpp"
 #include "core/kv_cache.hpp"
+#include "core/kv_scales.hpp"
 #include "core/mla_problem.hpp"
 #include "core/rope.hpp"
 #include "core/tensor.hpp"
@@ -43,16 +44,18 @@ void variable_length_merge_states(const ConstTensor& v, const ConstTensor& s, st
 // Row i goes to position positions[i] of request batch_indices[i]; -1: nowhere. The table already includes the new tokens.
 // A page that two requests hold is read only: on the CPU a row for it is refused (on the GPU it can't be seen).
 //   append_key, append_value [nnz, num_kv_heads, head_dim]; batch_indices, positions [nnz]
+// An fp8 cache also takes rows of f32, f16 or bf16: what is stored is then x / scale, rounded to nearest even and saturated.
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
                            std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                            const PagedKvCache& paged_kv_cache, std::span<const std::int32_t> paged_kv_indptr,
                            std::span<const std::int32_t> paged_kv_indices,
-                           std::span<const std::int32_t> paged_kv_last_page_len, const On& on = {});
+                           std::span<const std::int32_t> paged_kv_last_page_len, const On& on = {},
+                           const KvScales& scales = {});
 // By slots, as vLLM has them: slot_mapping [nnz], page * page_size + entry of each row; -1: nowhere. Without a table nobody
 // sees which pages are shared: that none of them is written is the caller's word.
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
                            std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache,
-                           const On& on = {});
+                           const On& on = {}, const KvScales& scales = {});
 // Latent rows (core/mla_problem.hpp): append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe].
 void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
                                std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
@@ -73,7 +76,13 @@ void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& 
 // In place on input and residual [n, d]: residual += input, input = rmsnorm(that sum, before it was rounded).
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f,
                        const On& on = {});
-// The same with 1 + weight in weight's place, as Gemma's models have it.
+// To fp8: out = norm / scale, rounded to nearest even and saturated; scale is a number, or {.stored = p}, one that lies on
+// on.device. input keeps its bits.
+void rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale = {},
+                   float eps = 1e-6f, const On& on = {});
+void fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight, const Tensor& out,
+                             const QuantScale& scale = {}, float eps = 1e-6f, const On& on = {});
+// rmsnorm and fused_add_rmsnorm with 1 + weight in weight's place, as Gemma's models have it.
 void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps = 1e-6f,
                    const On& on = {});
 void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f,
@@ -113,7 +122,7 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
                                         const PagedKvCache& paged_kv_cache, std::span<const std::int32_t> paged_kv_indptr,
                                         std::span<const std::int32_t> paged_kv_indices,
                                         std::span<const std::int32_t> paged_kv_last_page_len,
-                                        const RopeOptions& options = {}, const On& on = {});
+                                        const RopeOptions& options = {}, const On& on = {}, const KvScales& scales = {});
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
                                                    const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
                                                    std::span<const std::int32_t> batch_indices,
@@ -122,17 +131,17 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
                                                    std::span<const std::int32_t> paged_kv_indptr,
                                                    std::span<const std::int32_t> paged_kv_indices,
                                                    std::span<const std::int32_t> paged_kv_last_page_len,
-                                                   bool is_neox = true, const On& on = {});
+                                                   bool is_neox = true, const On& on = {}, const KvScales& scales = {});
 // By slots: positions [nnz] are angles alone, slot_mapping [nnz] is where rows go; a row with slot -1 goes nowhere.
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::span<const std::int32_t> positions, std::span<const std::int64_t> slot_mapping,
                                         const PagedKvCache& paged_kv_cache, const RopeOptions& options = {},
-                                        const On& on = {});
+                                        const On& on = {}, const KvScales& scales = {});
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
                                                    const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
                                                    std::span<const std::int32_t> positions,
                                                    std::span<const std::int64_t> slot_mapping,
                                                    const PagedKvCache& paged_kv_cache, bool is_neox = true,
-                                                   const On& on = {});
+                                                   const On& on = {}, const KvScales& scales = {});
 
 }  // namespace flashladder::api

@@ -19,7 +19,7 @@ namespace flashladder::api {
 enum class PageCopies : std::uint8_t {
   never,        // reads them where they lie
   where_it_pays,
-  always,       // backend fa3, asked for, or RoPE inside attention, also of a ragged cache: it computes in no other way
+  always,       // backend fa3, asked for; RoPE inside attention or an 8-bit cache, also a ragged one: there is no other way
 };
 
 // What is done with the pages of one batch, or of a graph; and why.

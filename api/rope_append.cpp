@@ -1,5 +1,6 @@
 // RoPE and append in one call: reference/rope_append.cpp on the CPU, gpu/append/rope_append.cu on the GPU.
 #include "api/operations.hpp"
+#include "api/scales_on.hpp"
 #include "reference/rope_append.hpp"
 #ifdef FLASHLADDER_CUDA
 #include "gpu/append/append.hpp"
@@ -16,13 +17,14 @@ using Slots = std::span<const std::int64_t>;
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         Indices batch_indices, Indices positions, const PagedKvCache& paged_kv_cache,
                                         Indices paged_kv_indptr, Indices paged_kv_indices, Indices paged_kv_last_page_len,
-                                        const RopeOptions& o, const On& on) {
+                                        const RopeOptions& o, const On& on, const KvScales& scales) {
   require_device(on.device);
+  require_scales_on(on, scales);
   const PagedKvTable table{paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len};
   if (on.device == Device::cpu) {
     return reference::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave,
                                                          o.rope_scale, o.rope_theta, batch_indices, positions,
-                                                         paged_kv_cache, table, o.llama31);
+                                                         paged_kv_cache, table, o.llama31, scales);
   }
 #ifdef FLASHLADDER_CUDA
   gpu::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave, o.rope_scale,
@@ -36,12 +38,13 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
                                                    Indices batch_indices, Indices positions,
                                                    const PagedKvCache& paged_kv_cache, Indices paged_kv_indptr,
                                                    Indices paged_kv_indices, Indices paged_kv_last_page_len, bool is_neox,
-                                                   const On& on) {
+                                                   const On& on, const KvScales& scales) {
   require_device(on.device);
+  require_scales_on(on, scales);
   const PagedKvTable table{paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len};
   if (on.device == Device::cpu) {
     return reference::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox,
-                                                                    batch_indices, positions, paged_kv_cache, table);
+                                                                    batch_indices, positions, paged_kv_cache, table, scales);
   }
 #ifdef FLASHLADDER_CUDA
   gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox, batch_indices,
@@ -52,12 +55,13 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
 
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         Indices positions, Slots slot_mapping, const PagedKvCache& paged_kv_cache,
-                                        const RopeOptions& o, const On& on) {
+                                        const RopeOptions& o, const On& on, const KvScales& scales) {
   require_device(on.device);
+  require_scales_on(on, scales);
   if (on.device == Device::cpu) {
     return reference::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave,
                                                          o.rope_scale, o.rope_theta, positions, slot_mapping,
-                                                         paged_kv_cache, o.llama31);
+                                                         paged_kv_cache, o.llama31, scales);
   }
 #ifdef FLASHLADDER_CUDA
   gpu::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave, o.rope_scale,
@@ -69,11 +73,13 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
                                                    const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
                                                    Indices positions, Slots slot_mapping,
-                                                   const PagedKvCache& paged_kv_cache, bool is_neox, const On& on) {
+                                                   const PagedKvCache& paged_kv_cache, bool is_neox, const On& on,
+                                                   const KvScales& scales) {
   require_device(on.device);
+  require_scales_on(on, scales);
   if (on.device == Device::cpu) {
     return reference::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox,
-                                                                    positions, slot_mapping, paged_kv_cache);
+                                                                    positions, slot_mapping, paged_kv_cache, scales);
   }
 #ifdef FLASHLADDER_CUDA
   gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox, positions,

@@ -30,9 +30,6 @@ struct Call {
   std::vector<std::int32_t> qo_indptr{};  // of a prefill whose call has other numbers
 };
 
-void require_no_scale(float scale, const char* argument) {
-  require(scale == 1, argument, scale, "must be 1: it is the scale of fp8 keys and values, which are not taken");
-}
 void require_scale(float scale, const char* argument) {
   require(scale > 0 && std::isfinite(scale), argument, scale, "must be finite and greater than 0");
 }
@@ -77,12 +74,13 @@ void require_at_most(Ints lens, std::int32_t most, const char* argument, const c
 Call call_of(const TrtllmBatchDecode& c, const On& on) {
   require(c.q_len_per_req == 1, "q_len_per_req", c.q_len_per_req, "must be 1: several queries a request are a prefill's");
   require_scale(c.bmm1_scale, "bmm1_scale");
-  require_no_scale(c.bmm2_scale, "bmm2_scale");
+  require_scale(c.bmm2_scale, "bmm2_scale");
   const LogitsConfig logits{.sm_scale = c.bmm1_scale, .window_left = c.window_left, .sinks = !c.sinks.empty()};
   const BlockTableLengths table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens");
   return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
           .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_seq_len)},
-          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks}};
+          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
+                        .scales = {.v = c.bmm2_scale}}};
 }
 
 Call call_of(const CudnnBatchDecode& c, const On& on) {
@@ -108,7 +106,7 @@ AnyTensor without_beam(const AnyTensor& t, const char* argument) {
 
 Call call_of(const Xqa& c, const On& on) {
   require_scale(c.q_scale, "q_scale");
-  require_no_scale(c.kv_scale, "kv_scale");
+  require_scale(c.kv_scale, "kv_scale");
   require(c.sliding_win_size >= 0, "sliding_win_size", c.sliding_win_size, "must be at least 1, or 0 for no window");
   // The same bits: a length beyond 2^31 - 1 is a negative one, which counts as 0.
   const Ints seq_lens(reinterpret_cast<const std::int32_t*>(c.seq_lens.data()), c.seq_lens.size());
@@ -120,7 +118,8 @@ Call call_of(const Xqa& c, const On& on) {
   const ConstTensor q = without_beam(c.q, "q.shape[1]");
   return {.config = config_for(q, c.kv_cache, output, logits, on),
           .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache)},
-          .arguments = {.q = q, .kv = c.kv_cache, .page_ids = c.page_table, .output = output, .sinks = c.sinks}};
+          .arguments = {.q = q, .kv = c.kv_cache, .page_ids = c.page_table, .output = output, .sinks = c.sinks,
+                        .scales = {.k = c.kv_scale, .v = c.kv_scale}}};
 }
 
 // cum_seq_lens_kv [batch + 1], or left out.
@@ -141,7 +140,7 @@ void require_sums(Ints cum_seq_lens_kv, Ints seq_lens) {
 
 Call call_of(const TrtllmBatchContext& c, const On& on) {
   require_scale(c.bmm1_scale, "bmm1_scale");
-  require_no_scale(c.bmm2_scale, "bmm2_scale");
+  require_scale(c.bmm2_scale, "bmm2_scale");
   const auto batch = static_cast<std::int64_t>(c.seq_lens.size());
   require_equal(batch, c.batch_size, "seq_lens size", "batch_size");
   require_equal(static_cast<std::int64_t>(c.cum_seq_lens_q.size()), batch + 1, "cum_seq_lens_q size", "batch_size + 1");
@@ -157,7 +156,8 @@ Call call_of(const TrtllmBatchContext& c, const On& on) {
   return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
           .lengths = {.qo_indptr = c.cum_seq_lens_q,
                       .block_table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens")},
-          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks}};
+          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
+                        .scales = {.v = c.bmm2_scale}}};
 }
 
 // Offsets in elements that are where rows of `row` elements, one request after the other, begin.

@@ -9,7 +9,7 @@
 // Decode takes lengths that lie on the device, and may be captured: the plan is made there, in every replay anew. Prefill
 // takes lengths on the host, and refuses a capturing stream. How things lie is said by the cache (FlashInfer's default is HND
 // for the trtllm and cudnn calls, NHD for xqa) and by the strides of q and o, which take the place of element offsets.
-// What we don't have is refused: scales of fp8 (bmm2_scale, kv_scale), several queries a request in the decode calls.
+// What we don't have is refused: several queries a request in the decode calls. Caches may be fp8, with q in 16 bits.
 //
 // Tensors, tables, lengths of decode and sinks lie on on.device. workspace_buffer: as large as workspace_bytes() of the same
 // call says, which looks at shapes and max_..., and of a prefill at its lengths. It is the call's own until the stream has
@@ -33,7 +33,7 @@ struct TrtllmBatchDecode {
   std::int32_t max_seq_len = 0;                 // a bound of the lengths, for memory and the choice of a kernel; the table's
                                                 // width is another
   float bmm1_scale = 1;                         // q_scale * k_scale * sm_scale: what multiplies q . k
-  float bmm2_scale = 1;                         // v_scale: 1
+  float bmm2_scale = 1;                         // v_scale: what multiplies o
   std::int32_t window_left = -1;
   AttentionOutput out;                          // as of run(); lse if it is wanted
   std::span<const float> sinks{};               // [num_qo_heads], or none
@@ -91,7 +91,7 @@ struct Xqa {
   Workspace workspace_buffer;
   std::span<const float> sinks{};
   float q_scale = 1;                            // with 1 / sqrt(head_dim) what multiplies q . k
-  float kv_scale = 1;                           // 1
+  float kv_scale = 1;                           // what a stored k and a stored v stand for, alike
   std::int32_t sliding_win_size = 0;            // keys of the window, the diagonal one included; 0: no window
 };
 

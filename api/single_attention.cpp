@@ -39,10 +39,10 @@ struct Single {
   Single(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
          const SingleAttentionOptions& options, const On& on)
       : arguments{.q = q, .kv = token_cache(k, v, options.kv_layout), .page_ids = {}, .identity_pages = true,
-                  .output = output, .sinks = options.sinks, .custom_mask = options.custom_mask},
+                  .output = output, .sinks = options.sinks, .custom_mask = options.custom_mask, .scales = options.scales},
         qo_indptr{0, narrow(q.shape[0], "qo_len")}, kv_indptr{0, arguments.kv.num_pages} {
     const PagedKvCache& kv = arguments.kv;
-    require(q.dtype == kv.dtype, "q dtype", name_of(q.dtype), "must be that of k");
+    require(q.dtype == kv.dtype || is_fp8(kv.dtype), "q dtype", name_of(q.dtype), "must be that of k, unless that is fp8");
     config = {.heads = {.num_qo_heads = narrow(q.shape[1], "num_qo_heads"), .num_kv_heads = kv.num_kv_heads,
                         .head_dim_qk = narrow(q.shape[2], "head_dim_qk"), .head_dim_vo = kv.head_dim_vo},
               .cache = {.page_size = 1, .dtype = kv.dtype},

@@ -17,10 +17,12 @@ struct SingleAttentionOptions {
   KvLayout kv_layout = KvLayout::NHD;
   std::span<const float> sinks{};               // [num_qo_heads], or empty: none
   std::span<const std::uint8_t> custom_mask{};  // [qo_len, kv_len] bytes, 1 = visible; with logits.mask = custom only
+  KvScales scales{};                            // what a stored k and v stand for; per head on the device
 };
 
 //   q     [num_qo_heads, head_dim_qk]            dense along head_dim
-//   k, v  [kv_len, num_kv_heads, head_dim]       NHD; HND: [num_kv_heads, kv_len, head_dim]. v's head_dim may differ
+//   k, v  [kv_len, num_kv_heads, head_dim]       NHD; HND: [num_kv_heads, kv_len, head_dim]. v's head_dim may differ; of
+//                                                q's dtype, or fp8
 //   o     [num_qo_heads, head_dim_vo]            of q's dtype or f32;  lse_log2 [num_qo_heads] f32, base 2, or empty;
 //                                                or, as {.o = o, .lse_natural = lse}, a natural logarithm
 // On the GPU: memory from the stream's pool (cudaMallocAsync), one copy, one kernel, all enqueued on on.stream. A capturing

@@ -44,8 +44,9 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   GpuKernel kernel = choice.kernel_for(qo_len);
   require(!is_capturing(stream), "stream", "capturing", "can't plan, which is host work: use the CUDAGraph classes");
   std::optional<gpu::CompactedShape> copied;
-  if (choice.rotates && !choice.as_decode(qo_len)) {
-    copied = {.requests = 1, .tokens = kv_len, .queries = qo_len, .values = false};
+  if (choice.copies == PageCopies::always && !choice.as_decode(qo_len)) {
+    copied = {.requests = 1, .tokens = kv_len};
+    if (choice.rotates) copied->queries = qo_len, copied->values = false;
   }
 
   thread_local Plan plan;
@@ -54,7 +55,7 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   const std::int32_t sms = sms_to_use(config.execution);
   const BatchSize size{.nnz_qo = qo_len, .batch = 1, .most_qo_len = qo_len, .most_kv_len = kv_len};
   const AttentionMachine machine = gpu_machine(kernel, copied ? gpu::behind_rotation(params) : params, size,
-                                               {.num_sms = sms, .clusters = clusters_to_use(config, sms)});
+                                               {sms, clusters_to_use(config, sms), config.cache.dtype});
   planner::make_plan(plan_inputs(config, machine, decode, qo_lens, std::span(&kv_len, 1)), plan);
   gpu::PackedShape shape = gpu::shape_of(plan);
   if (machine.clusters > 0) kernel = GpuKernel::d7, shape.counters = shape.query_tile;
@@ -62,7 +63,7 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   Layout at{.list = gpu::packed_bytes(shape)};
   at.partials = at.list + (copied ? gpu::compaction_list_bytes(*copied) : 0);
   at.copy = (at.partials + gpu::partial_bytes(shape, params.head_dim_vo) + 127) / 128 * 128;
-  at.end = at.copy + (copied ? gpu::compacted_bytes(*copied, params, config.cache.dtype) : 0);
+  at.end = at.copy + (copied ? gpu::compacted_bytes(*copied, params, config.dtype_of_q()) : 0);
   packed.resize(at.partials);
   const gpu::PageRows rows{config.cache.page_size};
   gpu::pack(plan, rows, shape, packed);
@@ -72,11 +73,12 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   // From pageable memory: the call returns when the driver has taken its own copy (CUDA Runtime API, "API synchronization
   // behavior"), so that the next call may pack again.
   gpu::check(cudaMemcpyAsync(memory.data(), packed.data(), packed.size(), cudaMemcpyHostToDevice, cuda_stream(stream)));
+  require_scales(kernel, config, arguments.scales);
   gpu::AttentionCall call = gpu_attention_call(params, arguments, nullptr);
   call.programmatic = config.execution.enable_pdl;
   if (copied) {
     const gpu::Compaction to{*copied, memory.data() + at.list, memory.data() + at.copy, sms};
-    call = gpu::rotated::copy(call, to, cuda_stream(stream));
+    call = (choice.rotates ? gpu::rotated::copy : gpu::p11::compact_pages)(call, to, cuda_stream(stream));
   }
   attend_on_gpu(kernel, call, shape, memory.data(), memory.data() + at.partials, stream);
 }

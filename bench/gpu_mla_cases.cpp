@@ -12,7 +12,9 @@ using ladder::CaseSpec;
 
 // Causal where a request has several queries, as drafts are.
 CaseSpec mla_case(std::string name, Lengths kv_lens, std::int32_t heads, std::int32_t qo_len = 1) {
-  CaseSpec s{.name = std::move(name) + " h" + std::to_string(heads), .op = ladder::Op::mla};
+  CaseSpec s;
+  s.name = std::move(name) + " h" + std::to_string(heads);
+  s.op = ladder::Op::mla;
   if (qo_len > 1) s.name += " q" + std::to_string(qo_len);
   s.qo_lens = uniform(static_cast<std::int32_t>(kv_lens.size()), qo_len);
   s.kv_lens = std::move(kv_lens);

@@ -72,7 +72,7 @@ std::string refusal(const Plugin& plugin, std::size_t refused, const std::string
 
 double kv_bytes(const CaseSpec& s) {
   return static_cast<double>(s.total_kv()) * s.params.num_kv_heads * (s.params.head_dim_qk + s.params.head_dim_vo) *
-         static_cast<double>(size_of(s.dtype));
+         static_cast<double>(size_of(s.cache_dtype()));
 }
 
 // What remains of a case that was drawn: a comparison needs its lengths alone.

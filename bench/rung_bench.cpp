@@ -53,7 +53,7 @@ Measurement cpu_line(const CaseSpec& s, const std::string& backend, double ms, i
   const AttentionParams& p = s.params;
   const double dims = p.head_dim_qk + p.head_dim_vo;
   const double token = s.op == ladder::Op::mla ? p.head_dim_qk : p.num_kv_heads * dims;
-  const double bytes = static_cast<double>(s.total_kv()) * token * static_cast<double>(size_of(s.dtype));
+  const double bytes = static_cast<double>(s.total_kv()) * token * static_cast<double>(size_of(s.cache_dtype()));
   const double flops = 2 * static_cast<double>(s.visible_pairs()) * dims * p.num_qo_heads;
   const std::string layout = s.op == ladder::Op::mla ? "" : name_of(s.kv_layout) + std::string(" ");
   const std::string pages = ", " + layout + "p" + std::to_string(s.page_size);

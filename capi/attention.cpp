@@ -60,9 +60,12 @@ fl_status single(const fl_attention_arguments* arguments, const fl_logits* logit
     require(given.num_page_ids == 0, "num_page_ids", given.num_page_ids, "must be 0: the cache has no pages");
     const fl_kv_cache kv = read(given.kv, "kv");
     const api::AttentionArguments a = arguments_of(given, heads_of(tensor_of(given.q, "q")));
-    call(a.q, tensor_of(kv.k, "kv.k"), tensor_of(kv.v, "kv.v"), a.output,
-         {.logits = logits_of(logits), .kv_layout = layout_of(kv.layout, "kv.layout"), .sinks = a.sinks,
-          .custom_mask = a.custom_mask},
+    const KvLayout layout = layout_of(kv.layout, "kv.layout");
+    const Tensor k = tensor_of(kv.k, "kv.k");
+    const std::int64_t kv_heads = k.shape[layout == KvLayout::NHD ? 1 : 0];
+    call(a.q, k, tensor_of(kv.v, "kv.v"), a.output,
+         {.logits = logits_of(logits), .kv_layout = layout, .sinks = a.sinks,
+          .custom_mask = a.custom_mask, .scales = scales_of(given.kv, kv_heads)},
          on_of(on));
   });
 }
@@ -133,6 +136,7 @@ fl_status fl_attention_run(fl_attention* attention, const fl_attention_arguments
     api::AttentionArguments made = arguments_of(given, a.num_qo_heads);
     made.kv = a.kind.ragged ? tokens_of(given.kv) : paged_cache_of(given.kv);
     made.identity_pages = a.kind.ragged;
+    made.scales = scales_of(given.kv, made.kv.num_kv_heads);
     a.session.run(made, stream);
   });
 }

@@ -112,7 +112,8 @@ fl_status fl_cascade_run(fl_cascade* cascade, const fl_attention_arguments* argu
       levels.push_back(array(ids[l], counts[l], element("page_ids", static_cast<std::int64_t>(l)).c_str()));
     }
     const api::AttentionArguments a = arguments_of(given, c.num_qo_heads);
-    c.attention.run(a.q, paged_cache_of(given.kv), levels, a.output, stream, a.sinks);
+    const PagedKvCache kv = paged_cache_of(given.kv);
+    c.attention.run(a.q, kv, levels, a.output, stream, a.sinks, scales_of(given.kv, kv.num_kv_heads));
   });
 }
 

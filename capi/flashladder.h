@@ -42,8 +42,9 @@ const char* fl_why_no_gpu(void);    /* "" if this machine has a GPU that the lib
 int32_t fl_best_device(void);       /* FL_GPU where there is one */
 
 /* --- Tensors ------------------------------------------------------------------------------------------------------ */
-enum { FL_DTYPE_DEFAULT = 0, FL_F32 = 1, FL_F16 = 2, FL_BF16 = 3 }; /* dtype */
-enum { FL_NHD = 0, FL_HND = 1 };                                    /* layout of a cache */
+enum { FL_DTYPE_DEFAULT = 0, FL_F32 = 1, FL_F16 = 2, FL_BF16 = 3, /* dtype */
+       FL_F8_E4M3 = 4, FL_F8_E5M2 = 5 }; /* of K and V, and of what fl_rmsnorm_quant writes */
+enum { FL_NHD = 0, FL_HND = 1 };         /* layout of a cache */
 
 typedef struct fl_tensor {
   size_t size;
@@ -69,11 +70,14 @@ static inline fl_tensor fl_contiguous(const void* data, int32_t dtype, int32_t r
   fl_contiguous(data, dtype, (int32_t)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
 #endif
 
-/* Paged: k alone, 5-D with K at index 0 and V at 1, or k and v, 4-D each. Without pages (ragged, fl_single_*): 3-D each. */
+/* Scales: of fp8 caches, and of any other; read by attention and by appending.
+   Paged: k alone, 5-D with K at index 0 and V at 1, or k and v, 4-D each. Without pages (ragged, fl_single_*): 3-D each. */
 typedef struct fl_kv_cache {
   size_t size;
   const fl_tensor *k, *v;
   int32_t layout, reserved;
+  float k_scale, v_scale;          /* a stored k stands for k * k_scale, a stored v for v * v_scale; 0: 1 */
+  const float *k_scale_per_head, *v_scale_per_head; /* [num_kv_heads] where K and V lie, in their place; or NULL */
 } fl_kv_cache;
 
 /* --- Attention by plan and run ------------------------------------------------------------------------------------ */
@@ -97,7 +101,7 @@ typedef struct fl_attention_config {
   size_t size;
   int32_t num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo; /* head_dim_vo 0: head_dim_qk */
   int32_t page_size;                   /* FL_RAGGED_PREFILL: 1 */
-  int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of K and V, o's that of q */
+  int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of K and V (not of fp8), o's that of q */
   int32_t sinks, device, policy, chunk_size, threads, enable_pdl, backend, reserved;
   const fl_logits* logits;             /* NULL: the defaults */
   int32_t num_sms, reserved2;          /* num_sms: of the GPU at most; 0: all */
@@ -256,7 +260,7 @@ typedef struct fl_serving_call {
   const float* sinks;                            /* [num_qo_heads], or NULL; not cuDNN's */
   float *lse_log2, *lse_natural;                 /* one of them, or NULL */
   int32_t batch, max_pages, max_q_len, max_kv_len; /* max_q_len: of a prefill. FL_XQA: max_kv_len 0 */
-  float bmm1_scale, bmm2_scale;                  /* 0: 1. bmm1_scale is cuDNN's scale and xqa's q_scale */
+  float bmm1_scale, bmm2_scale;                  /* 0: 1. cuDNN's scale, none; xqa's q_scale, kv_scale. kv has none here */
   int32_t use_window, window_left;               /* as in fl_logits; not cuDNN's */
   int32_t causal, reserved;                      /* causal: of FL_CUDNN_BATCH_PREFILL */
 } fl_serving_call;

@@ -1,4 +1,4 @@
-// Merging, appending, RMSNorm and RoPE: each call of the C++ interface, with its arrays as long as the tensors say.
+// Appending, norms and RoPE: each call of the C++ interface, with its arrays as long as the tensors say.
 #include <algorithm>
 
 #include "api/operations.hpp"
@@ -48,49 +48,17 @@ api::RopeOptions rope_of(const fl_rope* rope) {
 
 }  // namespace
 
-fl_status fl_merge_state(const fl_tensor* v_a, const fl_tensor* s_a, const fl_tensor* v_b, const fl_tensor* s_b,
-                         const fl_tensor* v_out, const fl_tensor* s_out, const fl_on* on) {
-  return guarded([&] {
-    api::merge_state(tensor_of(v_a, "v_a"), tensor_of(s_a, "s_a"), tensor_of(v_b, "v_b"), tensor_of(s_b, "s_b"),
-                     tensor_of(v_out, "v_out"), tensor_of(s_out, "s_out"), on_of(on));
-  });
-}
-
-fl_status fl_merge_state_in_place(const fl_tensor* v, const fl_tensor* s, const fl_tensor* v_other, const fl_tensor* s_other,
-                                  const std::uint8_t* mask, const fl_on* on) {
-  return guarded([&] {
-    const Tensor state = tensor_of(v, "v");
-    api::merge_state_in_place(state, tensor_of(s, "s"), tensor_of(v_other, "v_other"), tensor_of(s_other, "s_other"),
-                              if_given(mask, rows_of(state)), on_of(on));
-  });
-}
-
-fl_status fl_merge_states(const fl_tensor* v, const fl_tensor* s, const fl_tensor* v_out, const fl_tensor* s_out,
-                          const fl_on* on) {
-  return guarded([&] {
-    api::merge_states(tensor_of(v, "v"), tensor_of(s, "s"), tensor_of(v_out, "v_out"), tensor_of(s_out, "s_out"), on_of(on));
-  });
-}
-
-fl_status fl_variable_length_merge_states(const fl_tensor* v, const fl_tensor* s, const std::int32_t* indptr,
-                                          const fl_tensor* v_out, const fl_tensor* s_out, const fl_on* on) {
-  return guarded([&] {
-    const Tensor merged = tensor_of(v_out, "v_out");
-    api::variable_length_merge_states(tensor_of(v, "v"), tensor_of(s, "s"), array(indptr, rows_of(merged) + 1, "indptr"),
-                                      merged, tensor_of(s_out, "s_out"), on_of(on));
-  });
-}
-
 fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor* append_value,
                                    const std::int32_t* batch_indices, const std::int32_t* positions, const fl_kv_cache* kv,
                                    const fl_page_lists* pages, const fl_on* on) {
   return guarded([&] {
     const Tensor key = tensor_of(append_key, "append_key");
+    const PagedKvCache cache = paged_cache_of(kv);
     const PageLists p = page_lists_of(pages);
     api::append_paged_kv_cache(key, tensor_of(append_value, "append_value"),
                                array(batch_indices, rows_of(key), "batch_indices"),
-                               array(positions, rows_of(key), "positions"), paged_cache_of(kv), p.indptr, p.indices,
-                               p.last_page_len, on_of(on));
+                               array(positions, rows_of(key), "positions"), cache, p.indptr, p.indices, p.last_page_len,
+                               on_of(on), scales_of(kv, cache.num_kv_heads));
   });
 }
 
@@ -111,8 +79,10 @@ fl_status fl_append_paged_kv_cache_by_slots(const fl_tensor* append_key, const f
                                             const std::int64_t* slot_mapping, const fl_kv_cache* kv, const fl_on* on) {
   return guarded([&] {
     const Tensor key = tensor_of(append_key, "append_key");
+    const PagedKvCache cache = paged_cache_of(kv);
     api::append_paged_kv_cache(key, tensor_of(append_value, "append_value"),
-                               array(slot_mapping, rows_of(key), "slot_mapping"), paged_cache_of(kv), on_of(on));
+                               array(slot_mapping, rows_of(key), "slot_mapping"), cache, on_of(on),
+                               scales_of(kv, cache.num_kv_heads));
   });
 }
 
@@ -168,6 +138,24 @@ fl_status fl_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* residual
   return guarded([&] {
     api::fused_add_rmsnorm(tensor_of(input, "input"), tensor_of(residual, "residual"), tensor_of(weight, "weight"), eps,
                            on_of(on));
+  });
+}
+
+fl_status fl_rmsnorm_quant(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float scale,
+                           const float* stored_scale, float eps, const fl_on* on) {
+  return guarded([&] {
+    api::rmsnorm_quant(tensor_of(input, "input"), tensor_of(weight, "weight"), tensor_of(out, "out"),
+                       {.number = or_default(scale, 1), .stored = stored_scale}, eps, on_of(on));
+  });
+}
+
+fl_status fl_fused_add_rmsnorm_quant(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight,
+                                     const fl_tensor* out, float scale, const float* stored_scale, float eps,
+                                     const fl_on* on) {
+  return guarded([&] {
+    api::fused_add_rmsnorm_quant(tensor_of(input, "input"), tensor_of(residual, "residual"), tensor_of(weight, "weight"),
+                                 tensor_of(out, "out"), {.number = or_default(scale, 1), .stored = stored_scale}, eps,
+                                 on_of(on));
   });
 }
 
@@ -241,11 +229,12 @@ fl_status fl_rope_pos_ids_append_paged_kv_cache(const fl_tensor* q, const fl_ten
                                                 const fl_page_lists* pages, const fl_rope* rope, const fl_on* on) {
   return guarded([&] {
     const Tensor key = tensor_of(append_key, "append_key");
+    const PagedKvCache cache = paged_cache_of(kv);
     const PageLists p = page_lists_of(pages);
     api::rope_pos_ids_append_paged_kv_cache(tensor_of(q, "q"), key, tensor_of(append_value, "append_value"),
                                             array(batch_indices, rows_of(key), "batch_indices"),
-                                            array(positions, rows_of(key), "positions"), paged_cache_of(kv), p.indptr,
-                                            p.indices, p.last_page_len, rope_of(rope), on_of(on));
+                                            array(positions, rows_of(key), "positions"), cache, p.indptr, p.indices,
+                                            p.last_page_len, rope_of(rope), on_of(on), scales_of(kv, cache.num_kv_heads));
   });
 }
 
@@ -256,11 +245,12 @@ fl_status fl_rope_with_cos_sin_cache_append_paged_kv_cache(const fl_tensor* q, c
                                                            std::int32_t is_neox, const fl_on* on) {
   return guarded([&] {
     const Tensor key = tensor_of(append_key, "append_key");
+    const PagedKvCache cache = paged_cache_of(kv);
     const PageLists p = page_lists_of(pages);
     api::rope_with_cos_sin_cache_append_paged_kv_cache(
         tensor_of(q, "q"), key, tensor_of(append_value, "append_value"), tensor_of(cos_sin_cache, "cos_sin_cache"),
         array(batch_indices, rows_of(key), "batch_indices"), array(positions, rows_of(key), "positions"),
-        paged_cache_of(kv), p.indptr, p.indices, p.last_page_len, flag(is_neox, "is_neox"), on_of(on));
+        cache, p.indptr, p.indices, p.last_page_len, flag(is_neox, "is_neox"), on_of(on), scales_of(kv, cache.num_kv_heads));
   });
 }
 
@@ -270,10 +260,11 @@ fl_status fl_rope_pos_ids_append_paged_kv_cache_by_slots(const fl_tensor* q, con
                                                          const fl_rope* rope, const fl_on* on) {
   return guarded([&] {
     const Tensor key = tensor_of(append_key, "append_key");
+    const PagedKvCache cache = paged_cache_of(kv);
     api::rope_pos_ids_append_paged_kv_cache(tensor_of(q, "q"), key, tensor_of(append_value, "append_value"),
                                             array(positions, rows_of(key), "positions"),
-                                            array(slot_mapping, rows_of(key), "slot_mapping"), paged_cache_of(kv),
-                                            rope_of(rope), on_of(on));
+                                            array(slot_mapping, rows_of(key), "slot_mapping"), cache, rope_of(rope),
+                                            on_of(on), scales_of(kv, cache.num_kv_heads));
   });
 }
 
@@ -283,9 +274,10 @@ fl_status fl_rope_with_cos_sin_cache_append_paged_kv_cache_by_slots(
     const fl_on* on) {
   return guarded([&] {
     const Tensor key = tensor_of(append_key, "append_key");
+    const PagedKvCache cache = paged_cache_of(kv);
     api::rope_with_cos_sin_cache_append_paged_kv_cache(
         tensor_of(q, "q"), key, tensor_of(append_value, "append_value"), tensor_of(cos_sin_cache, "cos_sin_cache"),
-        array(positions, rows_of(key), "positions"), array(slot_mapping, rows_of(key), "slot_mapping"), paged_cache_of(kv),
-        flag(is_neox, "is_neox"), on_of(on));
+        array(positions, rows_of(key), "positions"), array(slot_mapping, rows_of(key), "slot_mapping"), cache,
+        flag(is_neox, "is_neox"), on_of(on), scales_of(kv, cache.num_kv_heads));
   });
 }

@@ -28,7 +28,8 @@ typedef struct fl_page_lists {
   int32_t batch, reserved;
 } fl_page_lists;
 
-/* batch_indices, positions: [rows of append_key]. pages: with the new tokens in them. */
+/* batch_indices, positions: [rows of append_key]. pages: with the new tokens in them. An fp8 cache also takes rows of FL_F32,
+   FL_F16 or FL_BF16: each number over the scale that kv says. */
 fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor* append_value, const int32_t* batch_indices,
                                    const int32_t* positions, const fl_kv_cache* kv, const fl_page_lists* pages,
                                    const fl_on* on);
@@ -53,6 +54,14 @@ fl_status fl_validate_block_ids(const int32_t* block_tables, const int32_t* seq_
 fl_status fl_rmsnorm(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float eps, const fl_on* on);
 fl_status fl_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight, float eps,
                                const fl_on* on);
+
+/* out: FL_F8_E4M3 or FL_F8_E5M2, the norm over a scale: a number (0: 1), or *stored_scale, which lies where the tensors lie.
+   input keeps its bits. */
+fl_status fl_rmsnorm_quant(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float scale,
+                           const float* stored_scale, float eps, const fl_on* on);
+fl_status fl_fused_add_rmsnorm_quant(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight,
+                                     const fl_tensor* out, float scale, const float* stored_scale, float eps,
+                                     const fl_on* on);
 
 /* with 1 + weight in weight's place */
 fl_status fl_gemma_rmsnorm(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float eps,

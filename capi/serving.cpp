@@ -41,6 +41,12 @@ struct Given {
         seq_lens(array(c.seq_lens, c.batch, "seq_lens")), sinks(if_given(c.sinks, heads_of(q))),
         scale(c.bmm1_scale == 0 ? 1 : c.bmm1_scale), other_scale(c.bmm2_scale == 0 ? 1 : c.bmm2_scale),
         out{o, if_given(c.lse_log2, rows_and_heads(q)), if_given(c.lse_natural, rows_and_heads(q))} {
+    const KvScales scales = scales_of(c.kv, kv.num_kv_heads);
+    constexpr const char* rule = "must be 0 here: bmm1_scale and bmm2_scale are the scales of these calls";
+    require(scales.k == 1, "kv.k_scale", scales.k, rule);
+    require(scales.v == 1, "kv.v_scale", scales.v, rule);
+    require_null(scales.k_per_head.data(), "kv.k_scale_per_head", "must be NULL here: these calls have no scales per head");
+    require_null(scales.v_per_head.data(), "kv.v_scale_per_head", "must be NULL here: these calls have no scales per head");
     if (with_workspace) workspace = workspace_of(c.workspace_buffer);
     if (prefill) cum_seq_lens_q = array(c.cum_seq_lens_q, std::int64_t{c.batch} + 1, "cum_seq_lens_q");
     require(prefill || c.cum_seq_lens_q == nullptr, "cum_seq_lens_q", "a pointer", "must be NULL: it is a prefill's");

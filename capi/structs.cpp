@@ -15,7 +15,7 @@ Kind one_of(const Kind (&kinds)[n], std::int32_t value, const char* name, const 
   return kinds[value];
 }
 
-constexpr DType dtypes[] = {DType::f32, DType::f16, DType::bf16};  // FL_F32 is 1
+constexpr DType dtypes[] = {DType::f32, DType::f16, DType::bf16, DType::f8_e4m3, DType::f8_e5m2};  // FL_F32 is 1
 constexpr MaskMode masks[] = {MaskMode::none, MaskMode::causal, MaskMode::custom};
 constexpr PosEncodingMode pos_encodings[] = {PosEncodingMode::NONE, PosEncodingMode::ROPE_LLAMA, PosEncodingMode::ALIBI};
 constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none, SplitPolicy::count,
@@ -34,7 +34,7 @@ bool flag(std::int32_t value, const char* name) {
   return value == 1;
 }
 DType dtype_of(std::int32_t dtype, const char* name) {
-  return one_of(dtypes, dtype - 1, name, "must be FL_F32, FL_F16 or FL_BF16");
+  return one_of(dtypes, dtype - 1, name, "must be FL_F32, FL_F16, FL_BF16, FL_F8_E4M3 or FL_F8_E5M2");
 }
 Device device_of(std::int32_t device, const char* name) {
   require(device == FL_CPU || device == FL_GPU, name, device, "must be FL_CPU or FL_GPU");
@@ -65,6 +65,17 @@ PagedKvCache tokens_of(const fl_kv_cache* cache) {
   const fl_kv_cache given = read(cache, "kv");
   require(given.layout == FL_NHD, "kv.layout", given.layout, "must be FL_NHD: a ragged cache has no other");
   return api::token_cache(tensor_of(given.k, "kv.k"), tensor_of(given.v, "kv.v"), KvLayout::NHD);
+}
+
+KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads) {
+  const fl_kv_cache given = read(cache, "kv");
+  KvScales scales;
+  auto& [k, v, k_per_head, v_per_head] = scales;  // a name for each field: none is forgotten
+  if (given.k_scale != 0) k = given.k_scale;
+  if (given.v_scale != 0) v = given.v_scale;
+  k_per_head = if_given(given.k_scale_per_head, num_kv_heads);
+  v_per_head = if_given(given.v_scale_per_head, num_kv_heads);
+  return scales;
 }
 
 PagedMlaCache mla_cache_of(const fl_mla_cache* cache) {

@@ -16,6 +16,7 @@
 #include "capi/flashladder.h"
 #include "core/error.hpp"
 #include "core/kv_cache.hpp"
+#include "core/kv_scales.hpp"
 #include "core/mla_problem.hpp"
 #include "core/tensor.hpp"
 
@@ -115,6 +116,7 @@ KvLayout layout_of(std::int32_t layout, const char* name);
 Tensor tensor_of(const fl_tensor* tensor, const char* name);
 PagedKvCache paged_cache_of(const fl_kv_cache* cache);   // 5-D, or two of 4-D
 PagedKvCache tokens_of(const fl_kv_cache* cache);        // 3-D each, NHD: a ragged cache
+KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads);
 PagedMlaCache mla_cache_of(const fl_mla_cache* cache);
 api::LogitsConfig logits_of(const fl_logits* logits);    // NULL: the defaults
 api::AttentionConfig config_of(const fl_attention_config* config);

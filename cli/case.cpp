@@ -44,6 +44,8 @@ double element(const Tensor& t, std::int64_t i) {
   switch (t.dtype) {
     case DType::f16: return static_cast<float>(t.data_as<const Half>()[i]);
     case DType::bf16: return static_cast<float>(t.data_as<const BFloat16>()[i]);
+    case DType::f8_e4m3: return static_cast<float>(t.data_as<const Float8E4M3>()[i]);
+    case DType::f8_e5m2: return static_cast<float>(t.data_as<const Float8E5M2>()[i]);
     case DType::f64: return t.data_as<const double>()[i];
     default: return t.data_as<const float>()[i];
   }
@@ -76,10 +78,17 @@ std::vector<double> first_of_cache(const Case& c, bool values) {
   return {};
 }
 
+std::string scales_text(const Case& c) {
+  const std::string k = c.k_scale.empty() ? "" : "\n  k_scale: " + list_text(c.k_scale, 6);
+  return k + (c.v_scale.empty() ? "" : "\n  v_scale: " + list_text(c.v_scale, 6));
+}
+
 ladder::Json to_json(const Case& c) {
   return ladder::Json::Object{
       {"name", c.spec.name}, {"case", case_string(c.spec)}, {"q_shape", c.q.shape},
-      {"kv_layout", name_of(c.spec.kv_layout)}, {"dtype", name_of(c.q.dtype)}, {"metadata", metadata_of(c)},
+      {"kv_layout", name_of(c.spec.kv_layout)}, {"dtype", name_of(c.q.dtype)},
+      {"kv_dtype", name_of(c.spec.cache_dtype())}, {"k_scale", c.k_scale}, {"v_scale", c.v_scale},
+      {"metadata", metadata_of(c)},
       {"qo_lens", c.spec.qo_lens}, {"kv_lens", c.spec.kv_lens}, {"pages_in_pool", c.problem().kv.num_pages},
       {"page_size", c.problem().kv.page_size}, {"qo_indptr", c.qo_indptr}, {"paged_kv_indptr", c.paged_kv_indptr},
       {"paged_kv_indices", c.paged_kv_indices}, {"paged_kv_last_page_len", c.paged_kv_last_page_len},
@@ -118,7 +127,7 @@ int show(const std::string& what, bool as_json) {
   print("  q [" + std::to_string(c.q.shape[0]) + ", " + std::to_string(c.q.shape[1]) + ", " + std::to_string(c.q.shape[2]) +
         "] " + name_of(c.q.dtype) + ": " + list_text(first_values(problem.q, 0), 6) +
         "\n  k of the first token: " + list_text(first_of_cache(c, false), 6) +
-        "\n  v of the first token: " + list_text(first_of_cache(c, true), 6) + "\n  " +
+        "\n  v of the first token: " + list_text(first_of_cache(c, true), 6) + scales_text(c) + "\n  " +
         counted(problem.kv.num_pages, "page") + " of " + counted(problem.kv.page_size, "token") + " in the pool, " +
         ladder::bytes_text(bytes) + " in all" + (c.expected_o.exists() ? ", with the expected answer" : "") + "\n\n");
   print(page_table_text(c));

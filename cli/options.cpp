@@ -43,6 +43,9 @@ void CaseOptions::add_to(ladder::Command& command) {
   add("--dim", &dim, "Head dim, or that of q and k / of v", {.value = "N/N"});
   add("--page", &page_size, "Tokens in a page", {.least = 1});
   add("--dtype", &dtype, "f32, f16 or bf16", {.value = "NAME"});
+  add("--kv-dtype", &kv_dtype, "Of K and V: f8_e4m3 or f8_e5m2; else that of q", {.value = "NAME", .shows_default = false});
+  add("--kv-scales", &kv_scales, "Scales of K and V: none, number or per_head; fp8 has a number, others none",
+      {.value = "NAME", .shows_default = false});
   add("--layout", &layout, "NHD or HND", {.value = "NAME"});
   add("--block-table", &block_table, "Page ids as a dense table with room to spare");
   add("--causal", &causal, "A query sees no later key");
@@ -66,7 +69,8 @@ std::string option_of(const std::string& argument) {
   constexpr std::pair<const char*, const char*> names[] = {
       {"kv_lens", "--kv"}, {"qo_lens", "--qo"}, {"num_qo_heads", "--heads"}, {"num_kv_heads", "--heads"},
       {"head_dim", "--dim"}, {"head_dim_qk", "--dim"}, {"head_dim_vo", "--dim"}, {"page_size", "--page"},
-      {"dtype", "--dtype"}, {"window_left", "--window"}, {"logits_soft_cap", "--soft-cap"}, {"sm_scale", "--sm-scale"},
+      {"dtype", "--dtype"}, {"kv_dtype", "--kv-dtype"},
+      {"window_left", "--window"}, {"logits_soft_cap", "--soft-cap"}, {"sm_scale", "--sm-scale"},
       {"pos_encoding_mode", "--pos"}, {"custom_mask", "--mask"}, {"block_table", "--block-table"},
       {"values", "--values"}, {"chunk_size", "--chunk"},
       {"target_units", "--target"}, {"query_tile", "--tile"}, {"num_sms", "--sms"}, {"ctas_per_sm", "--ctas-per-sm"}};
@@ -98,7 +102,7 @@ std::vector<FileOption> CaseOptions::inputs() const {
 }
 
 ladder::CaseSpec CaseOptions::spec() const {
-  using ladder::CustomMask, ladder::Values;
+  using ladder::CustomMask, ladder::KvScaling, ladder::Values;
   require(given(), "--kv", "", "is missing: the keys of each request");
   refuse_idle();
   const ladder::LengthSources sources{data_dir, trace, seed};
@@ -119,6 +123,11 @@ ladder::CaseSpec CaseOptions::spec() const {
                                                      PosEncodingMode::ALIBI});
   s.page_size = page_size;
   s.dtype = ladder::parse_dtype("--dtype", dtype);
+  s.kv_dtype = ladder::parse_kv_dtype("--kv-dtype", kv_dtype, s.dtype);
+  s.kv_scales = ladder::usual_scaling(s.cache_dtype());
+  if (!kv_scales.empty()) {
+    s.kv_scales = choose("--kv-scales", kv_scales, {KvScaling::none, KvScaling::number, KvScaling::per_head});
+  }
   s.kv_layout = ladder::parse_kv_layout("--layout", layout);
   s.block_table = block_table;
   named_by_options([&] { ladder::validate(s); });

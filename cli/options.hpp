@@ -23,7 +23,7 @@ std::string option_of(const std::string& argument);  // "page_size" -> "--page";
 
 // A case in its short form.
 struct CaseOptions {
-  std::string kv, qo = "1", heads = "32/8", dim = "64", dtype = "f16", layout = "NHD";
+  std::string kv, qo = "1", heads = "32/8", dim = "64", dtype = "f16", kv_dtype, kv_scales, layout = "NHD";
   std::string pos = "NONE", mask = "none", values = "normal";
   std::string trace, data_dir = default_data_dir();
   std::int32_t page_size = 16, window_left = -1;

@@ -17,6 +17,7 @@
 #include "ladder/cases/files/case_file.hpp"
 #include "ladder/cases/input/text.hpp"
 #include "ladder/cases/specs/case_json.hpp"
+#include "ladder/plugin/load.hpp"
 
 namespace flashladder::cli {
 namespace {
@@ -88,7 +89,10 @@ std::vector<ladder::CaseSpec> specs_of(const VerifyOptions& o, const ladder::Com
     specs.push_back(ladder::random_spec(o.shape.seed + static_cast<std::uint64_t>(i)));
   }
   const bool chosen = command.given("--cases") || o.shape.given() || o.random.has_value() || command.given("--in");
-  return chosen ? specs : ladder::all_cases();
+  if (chosen) return specs;
+  specs = ladder::all_cases();
+  if (command.given("--plugin")) std::erase_if(specs, [](const ladder::CaseSpec& s) { return !ladder::takes_plugin(s); });
+  return specs;
 }
 
 void print_tallies(const std::vector<Tally>& tallies) {

@@ -111,7 +111,8 @@ std::string element(const char* argument, std::int64_t index) {
   return std::string(argument) + "[" + std::to_string(index) + "]";
 }
 
-void check_tensor(const char* argument, const ConstTensor& t, const char* form, std::initializer_list<std::int64_t> shape) {
+void check_tensor(const char* argument, const ConstTensor& t, const char* form, std::initializer_list<std::int64_t> shape,
+                  Floats floats) {
   require(t.rank >= 0 && t.rank <= Tensor::max_rank, argument, t.rank, "must have a rank of at most 5");
   bool fits = rank_of(t) == shape.size();
   for (std::size_t i = 0; fits && i < shape.size(); ++i) {
@@ -119,7 +120,9 @@ void check_tensor(const char* argument, const ConstTensor& t, const char* form, 
     fits = wanted == any_size ? t.shape[i] >= (i + 1 == shape.size() ? 1 : 0) : t.shape[i] == wanted;
   }
   if (!fits) throw InputError(argument, sizes_text(t.shape.data(), rank_of(t)), shape_rule(t, form, shape));
-  if (!is_attention_dtype(t.dtype)) throw InputError(argument, dtype_text(t.dtype), "must be f32, f16 or bf16");
+  if (floats == Floats::wide ? !is_attention_dtype(t.dtype) : !is_cache_dtype(t.dtype)) {
+    throw InputError(argument, dtype_text(t.dtype), floats == Floats::wide ? "must be f32, f16 or bf16" : cache_dtype_rule);
+  }
   if (!has_elements(t)) return;
   require(t.data != nullptr, argument, "null", "must point to its elements");
   const std::size_t last = shape.size() - 1;
@@ -128,8 +131,9 @@ void check_tensor(const char* argument, const ConstTensor& t, const char* form, 
   throw InputError(argument, sizes_text(t.shape.data(), shape.size()), "reaches further than any memory");
 }
 
-void check_output(const char* argument, const Tensor& t, const char* form, std::initializer_list<std::int64_t> shape) {
-  check_tensor(argument, t, form, shape);
+void check_output(const char* argument, const Tensor& t, const char* form, std::initializer_list<std::int64_t> shape,
+                  Floats floats) {
+  check_tensor(argument, t, form, shape, floats);
   if (!has_elements(t) || !elements_overlap(t)) return;
   throw InputError(argument, "strides " + sizes_text(t.strides.data(), shape.size()),
                    "is written, so its elements must not share memory");

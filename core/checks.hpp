@@ -13,6 +13,7 @@
 namespace flashladder {
 
 inline constexpr std::int64_t any_size = -1;
+enum class Floats : std::uint8_t { wide, fp8_too };  // f32, f16 and bf16; f8_e4m3 and f8_e5m2 too
 
 // "positions[3]": which element of an argument is wrong.
 std::string element(const char* argument, std::int64_t index);
@@ -33,12 +34,14 @@ inline void require_element(bool ok, const char* argument, std::int64_t index, s
   if (!ok) throw InputError(element(argument, index), std::to_string(value), rule, request);
 }
 
-// A tensor to read: f32, f16 or bf16, of this shape (any_size: >= 0; the innermost at least 1), dense along its innermost
+// A tensor to read: of these floats, of this shape (any_size: >= 0; the innermost at least 1), dense along its innermost
 // dimension, not null. `form` names the dimensions in the message: "[n, num_heads, head_dim]".
-void check_tensor(const char* argument, const ConstTensor& t, const char* form, std::initializer_list<std::int64_t> shape);
+void check_tensor(const char* argument, const ConstTensor& t, const char* form, std::initializer_list<std::int64_t> shape,
+                  Floats floats = Floats::wide);
 
 // A tensor to write: also, no two of its elements may share memory.
-void check_output(const char* argument, const Tensor& t, const char* form, std::initializer_list<std::int64_t> shape);
+void check_output(const char* argument, const Tensor& t, const char* form, std::initializer_list<std::int64_t> shape,
+                  Floats floats = Floats::wide);
 
 void check_dtype(const char* argument, const ConstTensor& t, DType wanted, const char* rule);
 

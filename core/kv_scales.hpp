@@ -19,4 +19,13 @@ struct KvScales {
   float v_of(std::int32_t kv_head) const { return v_per_head.empty() ? v : v_per_head[static_cast<std::size_t>(kv_head)]; }
 };
 
+// The scale of one output that is quantised: out = saturate(y / scale), rounded to nearest even. A number, or one that lies
+// where the data lie.
+struct QuantScale {
+  float number = 1;
+  const float* stored = nullptr;
+
+  float value() const { return stored == nullptr ? number : *stored; }  // of what the host can read
+};
+
 }  // namespace flashladder

@@ -9,7 +9,6 @@ namespace flashladder {
 namespace {
 
 using Indices = std::span<const std::int32_t>;
-using Slots = std::span<const std::int64_t>;
 
 std::int64_t innermost(const ConstTensor& t) { return t.shape[static_cast<std::size_t>(t.rank) - 1]; }
 
@@ -22,33 +21,30 @@ void check_weight(const ConstTensor& weight, const ConstTensor& input, float eps
 }
 
 // Rows that are normalised, and where they go.
-void check_rows(const ConstTensor& input, const Tensor& out) {
+void check_rows(const ConstTensor& input, const Tensor& out, Floats of_out) {
   if (input.rank == 3) {
     check_tensor("input", input, "[n, num_heads, d]", {any_size, any_size, any_size});
-    check_output("out", out, "[n, num_heads, d]", {input.shape[0], input.shape[1], input.shape[2]});
+    check_output("out", out, "[n, num_heads, d]", {input.shape[0], input.shape[1], input.shape[2]}, of_out);
   } else {
     check_tensor("input", input, "[n, d]", {any_size, any_size});
-    check_output("out", out, "[n, d]", {input.shape[0], input.shape[1]});
+    check_output("out", out, "[n, d]", {input.shape[0], input.shape[1]}, of_out);
   }
+}
+
+void check_rows(const ConstTensor& input, const Tensor& out) {
+  check_rows(input, out, Floats::wide);
   check_dtype("out", out, input.dtype, "must have the dtype of input");
 }
 
-constexpr const char* k_pool_name = "paged_kv_cache.k";
-constexpr const char* v_pool_name = "paged_kv_cache.v";
-
-Tensor pool(const PagedKvCache& c, void* data, const KvStrides& s, std::int32_t head_dim) {
-  return {.data = data, .dtype = c.dtype, .rank = 4, .shape = {c.num_pages, c.page_size, c.num_kv_heads, head_dim},
-          .strides = {s.page, s.entry, s.head, 1}};
+void check_quantised(const Tensor& out, const QuantScale& scale) {
+  if (!is_fp8(out.dtype)) check_dtype("out", out, DType::f8_e4m3, "must be f8_e4m3 or f8_e5m2");
+  require(std::isfinite(scale.number) && scale.number > 0, "scale", scale.number, "must be finite and greater than 0");
+  require(scale.stored == nullptr || scale.number == 1, "scale", scale.number,
+          "must be 1 where a stored scale is given: they are not multiplied");
 }
 
-void check_cache(const PagedKvCache& c) {
-  require(c.num_pages >= 0, "paged_kv_cache.num_pages", c.num_pages, "must not be negative");
-  require(c.page_size >= 1, "paged_kv_cache.page_size", c.page_size, "must be at least 1");
-  require(c.num_kv_heads >= 1, "paged_kv_cache.num_kv_heads", c.num_kv_heads, "must be at least 1");
-  constexpr const char* form = "[num_pages, page_size, num_kv_heads, head_dim]";
-  check_output(k_pool_name, k_pool(c), form, {any_size, any_size, any_size, any_size});
-  check_output(v_pool_name, v_pool(c), form, {any_size, any_size, any_size, any_size});
-  check_apart(v_pool_name, v_pool(c), k_pool_name, k_pool(c));
+void check_apart_from(const QuantScale& scale, const char* argument, const Tensor& written) {
+  if (scale.stored != nullptr) check_apart(argument, written, "scale", contiguous(scale.stored, DType::f32, {1}));
 }
 
 constexpr const char* v_form = "[n, num_heads, head_dim]";
@@ -87,45 +83,6 @@ void check_apart_from_states(const ConstTensor& v, const ConstTensor& s, const T
   check_apart("s_out", s_out, "s", s);
 }
 
-// Everything that an append reads, against one tensor that it writes.
-void check_append_apart(const char* name, const Tensor& written, const ConstTensor& append_key,
-                        const ConstTensor& append_value, Indices batch_indices, Indices positions,
-                        const PagedKvTable& table) {
-  check_apart(name, written, "append_key", append_key);
-  check_apart(name, written, "append_value", append_value);
-  check_apart(name, written, "batch_indices", batch_indices);
-  check_apart(name, written, "positions", positions);
-  check_apart(name, written, "paged_kv_indptr", table.paged_kv_indptr);
-  check_apart(name, written, "paged_kv_indices", table.paged_kv_indices);
-  check_apart(name, written, "paged_kv_last_page_len", table.paged_kv_last_page_len);
-}
-void check_append_apart(const char* name, const Tensor& written, const ConstTensor& append_key,
-                        const ConstTensor& append_value, Slots slot_mapping) {
-  check_apart(name, written, "append_key", append_key);
-  check_apart(name, written, "append_value", append_value);
-  check_apart(name, written, "slot_mapping", slot_mapping);
-}
-
-// The new keys and values against the cache. Returns how many there are.
-std::int64_t check_appended(const ConstTensor& append_key, const ConstTensor& append_value, const PagedKvCache& cache) {
-  check_cache(cache);
-  const std::int64_t heads = cache.num_kv_heads;
-  check_tensor("append_key", append_key, "[nnz, num_kv_heads, head_dim_qk]", {any_size, heads, cache.head_dim_qk});
-  const std::int64_t nnz = append_key.shape[0];
-  check_tensor("append_value", append_value, "[nnz, num_kv_heads, head_dim_vo]", {nnz, heads, cache.head_dim_vo});
-  check_dtype("append_key", append_key, cache.dtype, "must have the dtype of paged_kv_cache");
-  check_dtype("append_value", append_value, cache.dtype, "must have the dtype of paged_kv_cache");
-  return nnz;
-}
-
-// q, which is rotated beside them.
-void check_appended_q(const Tensor& q, const ConstTensor& append_key, const PagedKvCache& cache) {
-  check_output("q", q, "[nnz, num_qo_heads, head_dim_qk]", {append_key.shape[0], any_size, cache.head_dim_qk});
-  check_dtype("q", q, cache.dtype, "must have the dtype of paged_kv_cache");
-  check_apart("q", q, k_pool_name, k_pool(cache));
-  check_apart("q", q, v_pool_name, v_pool(cache));
-}
-
 }  // namespace
 
 void check_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {
@@ -143,6 +100,28 @@ void check_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const 
   check_apart("residual", residual, "input", input);
   check_apart("input", input, "weight", weight);
   check_apart("residual", residual, "weight", weight);
+}
+
+void check_rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale,
+                         float eps) {
+  check_rows(input, out, Floats::fp8_too);
+  check_quantised(out, scale);
+  check_weight(weight, input, eps);
+  check_apart("out", out, "input", input);
+  check_apart("out", out, "weight", weight);
+  check_apart_from(scale, "out", out);
+}
+
+void check_fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight,
+                                   const Tensor& out, const QuantScale& scale, float eps) {
+  check_tensor("input", input, "[n, d]", {any_size, any_size});
+  check_output("residual", residual, "[n, d]", {input.shape[0], input.shape[1]});
+  check_dtype("residual", residual, input.dtype, "must have the dtype of input");
+  check_rmsnorm_quant(input, weight, out, scale, eps);
+  check_apart("residual", residual, "input", input);
+  check_apart("residual", residual, "weight", weight);
+  check_apart("out", out, "residual", residual);
+  check_apart_from(scale, "residual", residual);
 }
 
 void check_layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
@@ -198,46 +177,6 @@ void check_cos_sin_cache(const ConstTensor& cos_sin_cache, std::int64_t head_dim
   check_rotary_dim("cos_sin_cache rotary_dim", rotary_dim);
   require(rotary_dim <= head_dim, "cos_sin_cache rotary_dim", rotary_dim, "must be at most head_dim");
   for (const Written& w : written) check_apart(w.name, w.tensor, "cos_sin_cache", cos_sin_cache);
-}
-
-Tensor k_pool(const PagedKvCache& c) { return pool(c, c.k, c.k_strides, c.head_dim_qk); }
-Tensor v_pool(const PagedKvCache& c) { return pool(c, c.v, c.v_strides, c.head_dim_vo); }
-
-void check_append(const ConstTensor& append_key, const ConstTensor& append_value, Indices batch_indices, Indices positions,
-                  const PagedKvCache& paged_kv_cache, const PagedKvTable& table) {
-  const PagedKvCache& cache = paged_kv_cache;
-  const std::int64_t nnz = check_appended(append_key, append_value, cache);
-  check_span("batch_indices", batch_indices, nnz);
-  check_span("positions", positions, nnz);
-  check_append_apart(k_pool_name, k_pool(cache), append_key, append_value, batch_indices, positions, table);
-  check_append_apart(v_pool_name, v_pool(cache), append_key, append_value, batch_indices, positions, table);
-}
-
-void check_append(const ConstTensor& append_key, const ConstTensor& append_value, Slots slot_mapping,
-                  const PagedKvCache& paged_kv_cache) {
-  check_span("slot_mapping", slot_mapping, check_appended(append_key, append_value, paged_kv_cache));
-  check_append_apart(k_pool_name, k_pool(paged_kv_cache), append_key, append_value, slot_mapping);
-  check_append_apart(v_pool_name, v_pool(paged_kv_cache), append_key, append_value, slot_mapping);
-}
-
-void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
-                       Indices batch_indices, Indices positions, const PagedKvCache& paged_kv_cache,
-                       const PagedKvTable& table) {
-  const PagedKvCache& cache = paged_kv_cache;
-  check_append(append_key, append_value, batch_indices, positions, cache, table);
-  check_appended_q(q, append_key, cache);
-  check_append_apart("q", q, append_key, append_value, batch_indices, positions, table);
-}
-
-void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value, Indices positions,
-                       Slots slot_mapping, const PagedKvCache& paged_kv_cache) {
-  check_append(append_key, append_value, slot_mapping, paged_kv_cache);
-  check_appended_q(q, append_key, paged_kv_cache);
-  check_append_apart("q", q, append_key, append_value, slot_mapping);
-  check_span("positions", positions, append_key.shape[0]);
-  for (const Written& w : {Written{"q", q}, {k_pool_name, k_pool(paged_kv_cache)}, {v_pool_name, v_pool(paged_kv_cache)}}) {
-    check_apart(w.name, w.tensor, "positions", positions);
-  }
 }
 
 void check_merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "core/kv_cache.hpp"
+#include "core/kv_scales.hpp"
 #include "core/rope.hpp"
 #include "core/tensor.hpp"
 
@@ -19,6 +20,11 @@ namespace flashladder {
 // the input itself (share_memory and check_same_or_apart in core/checks.hpp).
 void check_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps);
 void check_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps);
+// ... with an fp8 out, which is never the input itself. What a stored scale is, is not looked at.
+void check_rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale,
+                         float eps);
+void check_fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight,
+                                   const Tensor& out, const QuantScale& scale, float eps);
 void check_layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
                      float eps);
 
@@ -50,20 +56,21 @@ struct PagedKvTable {
   std::span<const std::int32_t> paged_kv_indices;        // [paged_kv_indptr[batch]]; on a device it may be longer
   std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
 };
-// append_key and append_value against the cache; both index arrays must have an entry for each row.
+// append_key and append_value against the cache; both index arrays must have an entry for each row. scales: of a caller that
+// quantises rows for an fp8 cache; without, rows and cache have one dtype, which is not fp8.
 void check_append(const ConstTensor& append_key, const ConstTensor& append_value,
                   std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
-                  const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+                  const PagedKvCache& paged_kv_cache, const PagedKvTable& table, const KvScales* scales = nullptr);
 // ... by slots, of which there must be one for each row.
 void check_append(const ConstTensor& append_key, const ConstTensor& append_value, std::span<const std::int64_t> slot_mapping,
-                  const PagedKvCache& paged_kv_cache);
+                  const PagedKvCache& paged_kv_cache, const KvScales* scales = nullptr);
 // ... and q, which is rotated in place.
 void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                        std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
-                       const PagedKvCache& paged_kv_cache, const PagedKvTable& table);
+                       const PagedKvCache& paged_kv_cache, const PagedKvTable& table, const KvScales* scales = nullptr);
 void check_rope_append(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                        std::span<const std::int32_t> positions, std::span<const std::int64_t> slot_mapping,
-                       const PagedKvCache& paged_kv_cache);
+                       const PagedKvCache& paged_kv_cache, const KvScales* scales = nullptr);
 Tensor k_pool(const PagedKvCache& cache);  // [num_pages, page_size, num_kv_heads, head_dim_qk], whatever the layout
 Tensor v_pool(const PagedKvCache& cache);  // [num_pages, page_size, num_kv_heads, head_dim_vo]
 

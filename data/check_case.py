@@ -29,6 +29,9 @@ def attention(t, meta):
     """-> o, lse_log2, error bound in units of u, max|v|: [nnz_qo, heads, head_dim] and [nnz_qo, heads, 1], float64"""
     k, v = (t["k_cache"], t["v_cache"]) if "k_cache" in t else (t["kv_cache"][:, 0], t["kv_cache"][:, 1])
     k, v = (x.swapaxes(1, 2) if meta.get("kv_layout") == "HND" else x for x in (k, v))
+    # A stored k stands for k * k_scale: a number, or one of each KV head.
+    k, v = (x * np.broadcast_to(t.get(name, np.float64(meta.get(name, 1))), x.shape[2])[:, None]
+            for x, name in ((k, "k_scale"), (v, "v_scale")))
     (_, heads, d), page_size = t["q"].shape, k.shape[1]
     scale, cap = float(meta.get("sm_scale", d**-0.5)), float(meta.get("logits_soft_cap", 0))
     window, causal = int(meta.get("window_left", -1)), int(meta.get("causal", 0))

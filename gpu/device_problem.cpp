@@ -38,6 +38,8 @@ DeviceProblem::DeviceProblem(const AttentionProblem& host) : view_(host) {
   view_.seq_lens = upload(host.seq_lens, seq_lens_);
   view_.custom_mask = upload(host.custom_mask, mask_);
   view_.sinks = upload(host.sinks, sinks_);
+  view_.scales.k_per_head = upload(host.scales.k_per_head, k_scales_);
+  view_.scales.v_per_head = upload(host.scales.v_per_head, v_scales_);
 }
 
 // One 5-D tensor holds K and V page by page, so that their bytes interleave: it is copied as a whole, once.

@@ -21,7 +21,7 @@ class DeviceProblem {
   void upload_cache(const PagedKvCache& host);
 
   DeviceBuffer q_, k_, v_, qo_indptr_, kv_indptr_, kv_indices_, last_page_len_, block_tables_, seq_lens_, mask_,
-      sinks_;
+      sinks_, k_scales_, v_scales_;
   AttentionProblem view_;
 };
 

@@ -3,9 +3,11 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 
+#include "core/float8.hpp"
 #include "core/half.hpp"
 
 namespace flashladder::gpu {
@@ -13,6 +15,9 @@ namespace flashladder::gpu {
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(Half x) { return __half2float(__ushort_as_half(x.bits)); }
 __device__ inline float to_float(BFloat16 x) { return __uint_as_float(std::uint32_t{x.bits} << 16); }
+
+__device__ inline float to_float(Float8E4M3 x) { return static_cast<float>(x); }
+__device__ inline float to_float(Float8E5M2 x) { return static_cast<float>(x); }
 
 // Rounded to nearest, ties to even.
 template <class Element>
@@ -44,6 +49,23 @@ __device__ inline float2 to_floats<Half>(std::uint32_t pair) {
 template <>
 __device__ inline float2 to_floats<BFloat16>(std::uint32_t pair) {
   return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};  // bf16 is the upper half of an f32
+}
+
+// Four E4M3 bytes as f16, which every E4M3 number is: x holds the lower two, the lowest in its low half, y the upper two.
+// By PTX (sm_89 and newer), since of two 16-bit halves of a register the compiler would shift the upper one down first.
+__device__ inline uint2 e4m3_to_f16(std::uint32_t bytes) {
+#if __CUDA_ARCH__ >= 890
+  uint2 four;
+  asm("{\n.reg .b16 lower, upper;\nmov.b32 {lower, upper}, %2;\n"
+      "cvt.rn.f16x2.e4m3x2 %0, lower;\ncvt.rn.f16x2.e4m3x2 %1, upper;\n}" : "=r"(four.x), "=r"(four.y) : "r"(bytes));
+  return four;
+#else
+  const auto pair = [](std::uint32_t two) {
+    const __half2_raw raw = __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(two), __NV_E4M3);
+    return std::uint32_t{raw.x} | std::uint32_t{raw.y} << 16;
+  };
+  return {pair(bytes & 0xffffu), pair(bytes >> 16)};
+#endif
 }
 
 struct Float8 {

@@ -12,8 +12,10 @@ struct KvPages {
   void* k = nullptr;  // slot (page, entry) of KV head h begins at element k_strides.offset(slot, h); attention only reads it
   void* v = nullptr;
   KvStrides k_strides, v_strides;
-  PageList pages;  // of all requests
+  PageList pages;                   // of all requests
+  const float* k_scales = nullptr;  // [num_kv_heads] what a stored k is multiplied by, or nullptr: no scales per head
 
+  FL_HD constexpr float k_scale_of(std::int32_t kv_head) const { return k_scales == nullptr ? 1.0f : k_scales[kv_head]; }
   bool identity() const { return pages.indices == nullptr; }  // position n of the list is page n of the pool
 };
 

@@ -125,6 +125,40 @@ void add_block_tables(std::vector<CaseSpec>& t) {
   t.push_back(make("block table page size 1", {1, 20}, {33, 130}, 4, 1, 64, 1, blocks(window(50, MaskMode::causal))));
 }
 
+// Scales are what is drawn, so that a lost one is far off; head dims and lengths of every kind.
+void add_fp8(std::vector<CaseSpec>& t) {
+  const auto fp8 = [](DType q, DType kv = DType::f8_e4m3, KvScaling scales = KvScaling::number, const Change& change = {}) {
+    return [=](CaseSpec& s) {
+      s.dtype = q, s.kv_dtype = kv, s.kv_scales = scales;
+      if (change) change(s);
+    };
+  };
+  constexpr DType f16 = DType::f16, bf16 = DType::bf16, e4m3 = DType::f8_e4m3, e5m2 = DType::f8_e5m2;
+  t.push_back(make("fp8 decode", {1, 1, 1, 1}, {300, 0, 77, 1}, 8, 2, 128, 16, fp8(f16)));
+  t.push_back(make("fp8 decode HND block table", {1, 1}, {700, 16}, 8, 2, 64, 16, blocks(fp8(bf16, e4m3, KvScaling::per_head,
+    [](CaseSpec& s) { s.kv_layout = KvLayout::HND; }))));
+  t.push_back(make("fp8 append scales per head", {9, 1, 30}, {100, 40, 300}, 6, 3, 64, 5,
+                   fp8(f16, e4m3, KvScaling::per_head, causal)));
+  t.push_back(make("fp8 E5M2", {1, 33}, {130, 90}, 4, 2, 128, 16, fp8(f16, e5m2)));
+  t.push_back(make("fp8 as stored and q in f32", {3, 1}, {60, 130}, 4, 2, 64, 16, fp8(DType::f32, e4m3, KvScaling::none)));
+  t.push_back(make("fp8 and logits near 1e5", {1, 20}, {300, 40}, 4, 2, 64, 16, fp8(f16, e4m3, KvScaling::number,
+                                                                                    values(Values::large))));
+  t.push_back(make("fp8 maximum in the last tile", {1, 20}, {700, 400}, 4, 2, 64, 16, fp8(f16, e4m3, KvScaling::number,
+                                                                                          values(Values::last_max))));
+  t.push_back(make("fp8 soft cap sinks window", {1, 33, 4}, {120, 70, 300}, 4, 2, 64, 16,
+                   fp8(bf16, e4m3, KvScaling::number, [](CaseSpec& s) {
+                     s.params.logits_soft_cap = 5, s.params.sinks = true, window(100, MaskMode::causal)(s);
+                   })));
+  t.push_back(make("fp8 rope", {1, 33, 4}, {120, 70, 300}, 4, 2, 64, 16, fp8(f16, e4m3, KvScaling::per_head, [](CaseSpec& s) {
+    s.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA, causal(s);
+  })));
+  t.push_back(make("fp8 head dims 192 and 128", {1, 9}, {60, 140}, 4, 4, 192, 16, fp8(f16, e4m3, KvScaling::number,
+    [](CaseSpec& s) { s.params.head_dim_vo = 128; })));
+  t.push_back(make("scales of a 16-bit cache", {1, 20}, {77, 130}, 4, 2, 64, 16, [](CaseSpec& s) {
+    s.dtype = DType::f16, s.kv_scales = KvScaling::per_head, causal(s);
+  }));
+}
+
 }  // namespace
 
 std::vector<CaseSpec> case_table() {
@@ -134,6 +168,7 @@ std::vector<CaseSpec> case_table() {
   add_values(table);
   add_features(table);
   add_block_tables(table);
+  add_fp8(table);
   for (std::size_t i = 0; i < table.size(); ++i) table[i].seed = i + 1;
   return table;
 }
@@ -168,6 +203,8 @@ CaseSpec random_spec(std::uint64_t seed) {
   p.sinks = one_in(4);
   if (one_in(4)) s.values = static_cast<Values>(pick(0, s.dtype == DType::f32 ? 4 : 1));
   s.block_table = one_in(4);
+  if (one_in(4)) s.kv_dtype = one_in(4) ? DType::f8_e5m2 : DType::f8_e4m3;
+  if (s.kv_dtype || one_in(8)) s.kv_scales = static_cast<KvScaling>(pick(0, 2));
   return s;
 }
 

@@ -19,6 +19,12 @@ namespace {
 using gpu::AttentionCall;
 using gpu::DeviceBuffer;
 
+// Is the cache copied into q's dtype first? Not with RoPE inside attention, whose copy is of 16-bit caches.
+bool widens(const GpuRung& about, const CaseSpec& spec) {
+  return about.widen != nullptr && spec.cache_dtype() == DType::f8_e4m3 && spec.dtype != DType::f32 &&
+         spec.params.pos_encoding_mode != PosEncodingMode::ROPE_LLAMA;
+}
+
 Support supports(const GpuRung& about, const CaseSpec& spec) {
   for (std::int32_t b = 0; about.one_query && b < spec.batch(); ++b) {
     if (spec.qo_lens[b] != 1) {
@@ -26,8 +32,9 @@ Support supports(const GpuRung& about, const CaseSpec& spec) {
               " queries, a decode rung takes one of each"};
     }
   }
-  const bool behind = about.rotate != nullptr;
-  std::string reason = about.why_not(behind ? gpu::behind_rotation(spec.params) : spec.params, {spec.dtype, spec.dtype});
+  const gpu::AttentionDTypes dtypes{.q = spec.dtype, .kv = widens(about, spec) ? spec.dtype : spec.cache_dtype(),
+                                    .k_per_head = spec.kv_scales == KvScaling::per_head};
+  std::string reason = about.why_not(about.rotate != nullptr ? gpu::behind_rotation(spec.params) : spec.params, dtypes);
   if (reason.empty() && about.why_not_pages != nullptr && about.compact == nullptr) {
     reason = about.why_not_pages(spec.page_size);
   }
@@ -66,6 +73,7 @@ std::optional<Copied> copied(const GpuRung& about, const CaseSpec& spec) {
   if (about.rotate != nullptr && spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA) {
     return Copied{{shape.requests, shape.tokens, spec.nnz_qo()}, about.rotate};
   }
+  if (widens(about, spec)) return Copied{shape, about.widen};
   if (about.compact == nullptr || about.why_not_pages(spec.page_size).empty()) return {};
   return Copied{shape, about.compact};
 }
@@ -114,7 +122,8 @@ GpuPlanShape d7_plan_shape(const CaseSpec& spec) {
   const std::int32_t resident = gpu::d7::clusters(head_dim);
   const std::int32_t most_keys = spec.kv_lens.empty() ? 0 : std::ranges::max(spec.kv_lens);
   const gpu::d7::BatchShape batch{.tiles = std::int64_t{spec.batch()} * spec.params.num_kv_heads * row_tiles,
-                                  .most_keys = most_keys, .rows = div_up(group, row_tiles), .head_dim = head_dim};
+                                  .most_keys = most_keys, .rows = div_up(group, row_tiles),
+                                  .head_dim = gpu::cost_dim(head_dim, spec.cache_dtype())};
   const std::int32_t paying = gpu::d7::expected_times(batch, resident).clusters;  // 0: more tiles than clusters
   return {.grid = {rows, 1}, .queues = true, .clusters = paying > 0 ? paying : resident};
 }
@@ -158,7 +167,8 @@ planner::PlanInputs gpu_plan_inputs(const CaseSpec& spec, const Settings& settin
                              .machine = machine_of(settings, shape)};
   if (!decode) inputs.qo_lens = spec.qo_lens;
   inputs.claimed = !shape.queues;
-  if (shape.queues) inputs.cost = shape.clusters > 0 ? d7_cost(p.head_dim_qk) : d6_cost(p.head_dim_qk);
+  const std::int32_t dim = gpu::cost_dim(p.head_dim_qk, spec.cache_dtype());
+  if (shape.queues) inputs.cost = shape.clusters > 0 ? d7_cost(dim) : d6_cost(dim);
   if (settings.policy == planner::SplitPolicy::balanced && !shape.queues) {
     inputs.chunk_size = quickest_chunk(inputs);
     inputs.policy = inputs.chunk_size == 0 ? planner::SplitPolicy::none : planner::SplitPolicy::fixed;
@@ -246,7 +256,7 @@ std::vector<Rung> gpu_rungs() {
                      lower_prefill_plan_shape, gpu::p4::attend),
       planned_on_gpu({.name = "P5", .idea = "copies under way while tensor cores compute: FlashAttention-2's class",
                       .teaches = "12", .must_equal = "P4", .why_not = gpu::p5::why_not, .rotate = gpu::rotated::copy,
-                      .one_query = false, .p_as_kv = true},
+                      .widen = gpu::p11::compact_pages, .one_query = false, .p_as_kv = true},
                      p5_plan_shape, gpu::p5::attend),
       hopper_rung("P6", "Hopper: pages arrive as boxes (TMA), wgmma reads them from shared memory", "14", "P5",
                   gpu::p6::attend),
@@ -257,8 +267,9 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "P11", .idea = "Q in registers, P in halves, all features: FlashAttention-3's class",
                       .teaches = "13", .must_equal = "P10", .why_not = gpu::p11::why_not,
                       .why_not_pages = gpu::p11::why_not_pages, .compact = gpu::p11::compact_pages,
-                      .rotate = gpu::rotated::copy, .why_no_device = gpu::why_no_hopper, .one_query = false,
-                      .p_as_kv = true}, p11_plan_shape, gpu::p11::attend),
+                      .rotate = gpu::rotated::copy, .widen = gpu::p11::compact_pages,
+                      .why_no_device = gpu::why_no_hopper, .one_query = false, .p_as_kv = true},
+                     p11_plan_shape, gpu::p11::attend),
       mixed_on_gpu({.name = "P12", .idea = "mixed batches: some CTAs decode first, the others prefill meanwhile",
                     .teaches = "18", .must_equal = "P11", .why_not = gpu::p12::why_not,
                     .why_not_pages = gpu::p11::why_not_pages, .why_no_device = gpu::why_no_hopper, .one_query = false,

@@ -29,9 +29,10 @@ struct GpuRung {
   std::string (*why_not_pages)(std::int32_t page_size) = nullptr;  // the same of pages; null: any
   gpu::CompactPages compact = nullptr;  // such pages it takes behind this, on a copy of K and V in the workspace
   gpu::CompactPages rotate = nullptr;   // ROPE_LLAMA it computes behind this, on copies of q, K and V
+  gpu::CompactPages widen = nullptr;    // a cache of E4M3 beside 16-bit q it takes behind this, on a copy in q's dtype
   const std::string& (*why_no_device)() = gpu::why_no_device;
   bool one_query = true;   // of each request: a decode rung
-  bool p_as_kv = false;    // rounds P to the dtype of K and V
+  bool p_as_kv = false;    // rounds P to q's dtype
   std::int32_t longest_chain = whole_row;  // Rounding::chain: most add to one sum from a lane's first key to its last
 };
 

@@ -23,11 +23,12 @@ double worse(double a, double b) { return a > b || std::isnan(a) ? a : b; }  // 
 double moved(double r) { return std::exp(2 * r) - std::exp(r); }
 
 // What row i loses where its weights, and p v, are added in float, in chains of so many keys (tolerance.hpp).
-// v [kv_len, head_dim_vo]
+// v [kv_len, head_dim_vo], as it is stored
 struct Lost {
   double o, lse_log2;
 };
-Lost lost_in_chains(const HeadResult<double>& exact, Eigen::Index i, const reference::Matrix<float>& v, std::int32_t chain) {
+Lost lost_in_chains(const HeadResult<double>& exact, Eigen::Index i, const reference::Matrix<float>& v, double v_scale,
+                    std::int32_t chain) {
   const auto p = exact.p.row(i);
   const Eigen::Index keys = p.size();
   Eigen::Index heaviest = 0;
@@ -48,7 +49,8 @@ Lost lost_in_chains(const HeadResult<double>& exact, Eigen::Index i, const refer
     o += sum;
   }
   const double share = exact.scale[i], lost = share * std::abs(d - p.sum());
-  const Eigen::RowVectorXd off = (o.cast<double>() * share - exact.o.row(i)).cwiseAbs() + lost * exact.o.row(i).cwiseAbs();
+  const Eigen::RowVectorXd off =
+      (o.cast<double>() * (share * v_scale) - exact.o.row(i)).cwiseAbs() + lost * exact.o.row(i).cwiseAbs();
   return {off.maxCoeff(), lost * log2_e};
 }
 
@@ -100,7 +102,7 @@ class Maker {
     const reference::Matrix<double> squares = q.cwiseAbs2() * k.cwiseAbs2().transpose();  // sum q^2 k^2  [qo_len, kv_len]
     // A key that a row does not see may be NaN.
     const auto weighted = (exact.p.array() > 0).select(exact.p.array() * squares.array(), 0).rowwise().sum();
-    return p_.sm_scale * (weighted * exact.scale.array()).sqrt().matrix();
+    return double{p_.sm_scale} * problem_.scales.k_of(h / p_.group_size()) * (weighted * exact.scale.array()).sqrt().matrix();
   }
 
   RowTolerance floor(std::int32_t b, reference::RowId id, const Seen& seen, KnownRow known) const {
@@ -134,7 +136,8 @@ class Maker {
     // A row that sees a value that is not finite has no tolerance anyway; for the others it has to be out of the way.
     v = v.unaryExpr([](float x) { return std::isfinite(x) ? x : 0; });
     reference::Matrix<double> rounding;
-    const reference::Matrix<double> v_squared = v.cast<double>().cwiseAbs2();
+    const double v_scale = problem_.scales.v_of(h / p_.group_size());
+    const reference::Matrix<double> v_squared = (v.cast<double>() * v_scale).cwiseAbs2();
     const reference::Matrix<double> squares = exact.p * v_squared;                  // sum p v^2    [qo_len, head_dim_vo]
     if (rounding_.p != DType::f32) rounding = exact.p.cwiseAbs2() * v_squared;      // sum p^2 v^2  [qo_len, head_dim_vo]
     for (std::int32_t i = 0; i < problem_.qo_len(b); ++i) {
@@ -152,7 +155,7 @@ class Maker {
       error = worse(error, std::hypot(rounded_p, r == 0 ? 0 : moved(r) * deviation));
       double lse_error = worse(2 * distance(naive.lse_log2[i], lse), log2_e * r);
       if (rounding_.chain > 0 && exact.scale[i] > 0) {
-        const Lost lost = lost_in_chains(exact, i, v, rounding_.chain);
+        const Lost lost = lost_in_chains(exact, i, v, v_scale, rounding_.chain);
         error = worse(error, 2 * lost.o);
         lse_error = worse(lse_error, 2 * lost.lse_log2);
       }

@@ -57,8 +57,8 @@ struct Rung {
   std::string must_equal;  // the rung below; "" for the oracle
   std::int32_t longest_chain = whole_row;  // Rounding::chain: decides its tolerance (tolerance.hpp)
   bool parallel = false;   // uses Settings::threads; the others use one
-  bool p_as_kv = false;    // rounds P, and q and K that RoPE rotated, to the dtype of K and V, as tensor cores want it:
-                           // decides its tolerance too
+  bool p_as_kv = false;    // rounds P, and q and K that RoPE rotated, to the dtype of q, as tensor cores want it (K and V
+                           // have that too, or are converted to it from fp8): decides its tolerance
   bool one_query = false;  // takes one query of each request alone: a decode rung
   Op op = Op::attention;   // mla: computes from Buffers::mla, and takes nothing else
   std::function<Support(const CaseSpec&)> supports;

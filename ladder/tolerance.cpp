@@ -41,13 +41,13 @@ struct Hull {
   }
 
   // With a sink, 0 is a value too.
-  Seen seen(bool zero_too) const {
+  Seen seen(bool zero_too, double v_scale) const {
     if (first < 0) return {};
     if (!finite) return {nan, nan, nan, last - first + 1};
     const double largest = std::max(std::abs(double{low.minCoeff()}), std::abs(double{high.maxCoeff()}));
     const Eigen::RowVectorXd below = low.cast<double>(), above = high.cast<double>();
     const double spread = zero_too ? (above.cwiseMax(0) - below.cwiseMin(0)).maxCoeff() : (above - below).maxCoeff();
-    return {key_norm, largest, spread, last - first + 1};
+    return {key_norm, v_scale * largest, v_scale * spread, last - first + 1};
   }
 };
 
@@ -79,7 +79,7 @@ std::vector<Seen> seen_by_rows(const AttentionProblem& problem, std::int32_t req
       if (mask == nullptr || mask[std::int64_t{i} * kv_len + j] != 0) hull.add(v, norms[j - keys.begin], j - keys.begin);
     }
     absorbed = seen;
-    rows.push_back(hull.seen(p.sinks));
+    rows.push_back(hull.seen(p.sinks, problem.scales.v_of(kv_head)));
   }
   return rows;
 }
@@ -87,7 +87,8 @@ std::vector<Seen> seen_by_rows(const AttentionProblem& problem, std::int32_t req
 double score_bound(const AttentionProblem& problem, std::int32_t request, reference::RowId id, const Seen& seen) {
   Matrix<float> q;
   reference::load_queries(problem, request, {&id, 1}, q);
-  return problem.params.sm_scale * norm(q, 0) * seen.key_norm;
+  const float k_scale = problem.scales.k_of(id.head / problem.params.group_size());
+  return double{problem.params.sm_scale} * k_scale * norm(q, 0) * seen.key_norm;
 }
 
 RowTolerance floor_of_row(const AttentionProblem& problem, std::int32_t request, reference::RowId id, const Seen& seen,
@@ -105,7 +106,9 @@ RowTolerance floor_of_row(const AttentionProblem& problem, std::int32_t request,
   const double logits = log2_e * (n + std::min(transform.slope * (seen.keys - 1.0), 2 * capped + 1));
   const double lse = std::isfinite(known.lse_log2) ? std::abs(known.lse_log2 - constant) : logits + std::log2(seen.keys);
 
-  const double ku = (4 + 4.0 / 3 * std::sqrt(p.head_dim_qk)) * u;
+  const KvScales& s = problem.scales;
+  const int of_scales = s.k != 1 || s.v != 1 || !s.k_per_head.empty() || !s.v_per_head.empty() ? 1 : 0;
+  const double ku = (4 + of_scales + 4.0 / 3 * std::sqrt(p.head_dim_qk)) * u;
   double weights = ku * (1 + logits) + 3 * u * std::max(0.0, lse - logits);  // how far they may be off, relatively
   RowTolerance row;
   row.lse_log2 = weights + 4 * u * std::abs(constant);

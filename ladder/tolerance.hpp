@@ -16,6 +16,10 @@
 //   S: when weights p_j are off by at most e, relatively, o is off by at most e * sum p_j |v_j - o|, which is no more than e
 // times the standard deviation of the values under the weights, S^2 = sum p_j v_j^2 - o^2. (Where e is not small, logits off
 // by e change weights by 2^e at either end: 4^e - 2^e in its place.) Sum and division round o itself.
+//   K and V in fp8 are no error: what is stored, times its scale, is the case, and double computes from that. Both 16-bit
+// dtypes and float hold every number of fp8, so converting it rounds nothing. A scale of K is one rounding more of a logit
+// (sm_scale and it are multiplied in float), a scale of V one more of o: k is then 5 + 4/3 sqrt(head_dim_qk). N has K's scale
+// as a factor, max|v|, S and the spread V's. P is rounded to the dtype of q, whose unit roundoff is the w of below.
 //   ALiBi adds y = slope * (distance to the last visible key) to a logit's size, but with scores of at most A = min(N, soft
 // cap) a key so far away weighs at most e^(2 A - y), and y e^(2 A - y) never exceeds max(2 A, 1) where that is below 1: so
 // L = log2 e * (N + min(y, 2 A + 1)) with the largest y.
@@ -78,7 +82,7 @@ struct RowTolerance {
 
 // What the rows of one (request, KV head) see, the same for all query heads of the group.
 struct Seen {
-  double key_norm = 0, value_max = 0;  // max |k|, max |v|; NaN if something that the row sees is not finite
+  double key_norm = 0, value_max = 0;  // max |k| as stored, max |v| times its scale; NaN if the row sees what is not finite
   double spread = 0;                   // the largest max v - min v of a feature
   std::int32_t keys = 0;               // from the first key that it sees to the last; 0: it sees none
 };

@@ -9,6 +9,7 @@
 #include "core/error.hpp"
 #include "core/validate.hpp"
 #include "reference/append_rows.hpp"
+#include "reference/element_io.hpp"
 #include "reference/kept.hpp"
 
 namespace flashladder::reference {
@@ -105,7 +106,30 @@ std::span<const AppendedRow> checked_rows(std::span<const std::int64_t> slot_map
   return rows.first(count);
 }
 
-void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, std::int64_t first_feature) {
+void store_scaled(std::span<float> values, float scale, const Tensor& pool, std::int64_t offset) {
+  for (float& x : values) x /= scale;
+  visit_cache_dtype(pool.dtype, [&]<class Element>(Element) {
+    store_row(values.data(), static_cast<std::int64_t>(values.size()), pool.data_as<Element>() + offset);
+  });
+}
+
+namespace {
+
+void quantise_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, const PoolScales& scales,
+                  std::int64_t first_feature) {
+  const std::int64_t n = rows.shape[2] - first_feature;
+  const std::span<float> values = kept<float, struct Quantised>(n);
+  for (std::int64_t head = 0; head < rows.shape[1]; ++head) {
+    load_row(rows, head_offset(rows, to.row, head) + first_feature, n, values.data());
+    store_scaled(values, scales.of(head), pool, pool_offset(pool, to.slot, head) + first_feature);
+  }
+}
+
+}  // namespace
+
+void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, const PoolScales& scales,
+              std::int64_t first_feature) {
+  if (rows.dtype != pool.dtype) return quantise_row(rows, to, pool, scales, first_feature);
   const auto bytes = static_cast<std::int64_t>(size_of(rows.dtype));
   const auto length = static_cast<std::size_t>((rows.shape[2] - first_feature) * bytes);
   for (std::int64_t head = 0; head < rows.shape[1]; ++head) {
@@ -117,24 +141,27 @@ void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value, Indices batch_indices,
                            Indices positions, const PagedKvCache& paged_kv_cache, Indices paged_kv_indptr,
-                           Indices paged_kv_indices, Indices paged_kv_last_page_len) {
+                           Indices paged_kv_indices, Indices paged_kv_last_page_len, const KvScales& scales) {
   const PagedKvTable arrays{paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len};
-  check_append(append_key, append_value, batch_indices, positions, paged_kv_cache, arrays);
+  check_append(append_key, append_value, batch_indices, positions, paged_kv_cache, arrays, &scales);
+  validate_on_host(scales);
   const PageTable table = checked_table(arrays, paged_kv_cache);
   const Tensor k = k_pool(paged_kv_cache), v = v_pool(paged_kv_cache);
   for (const AppendedRow& row : checked_rows(table, batch_indices, positions)) {
-    copy_row(append_key, row, k);
-    copy_row(append_value, row, v);
+    copy_row(append_key, row, k, of_k(scales));
+    copy_row(append_value, row, v, of_v(scales));
   }
 }
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
-                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache) {
-  check_append(append_key, append_value, slot_mapping, paged_kv_cache);
+                           std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache,
+                           const KvScales& scales) {
+  check_append(append_key, append_value, slot_mapping, paged_kv_cache, &scales);
+  validate_on_host(scales);
   const Tensor k = k_pool(paged_kv_cache), v = v_pool(paged_kv_cache);
   for (const AppendedRow& row : checked_rows(slot_mapping, paged_kv_cache)) {
-    copy_row(append_key, row, k);
-    copy_row(append_value, row, v);
+    copy_row(append_key, row, k, of_k(scales));
+    copy_row(append_value, row, v, of_v(scales));
   }
 }
 

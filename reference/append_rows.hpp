@@ -31,9 +31,22 @@ std::span<const AppendedRow> checked_rows(const PageTable& table, std::span<cons
 // and for two rows of one slot.
 std::span<const AppendedRow> checked_rows(std::span<const std::int64_t> slot_mapping, const PagedKvCache& cache);
 
+// The scales of K, or of V.
+struct PoolScales {
+  float number = 1;
+  std::span<const float> per_head{};
+  float of(std::int64_t head) const { return per_head.empty() ? number : per_head[static_cast<std::size_t>(head)]; }
+};
+inline PoolScales of_k(const KvScales& s) { return {s.k, s.k_per_head}; }
+inline PoolScales of_v(const KvScales& s) { return {s.v, s.v_per_head}; }
+
+// values[0 .. n) / scale to a pool of fp8 or wider elements, from `offset` on. They are overwritten.
+void store_scaled(std::span<float> values, float scale, const Tensor& pool, std::int64_t offset);
+
 // All heads of rows [nnz, num_kv_heads, head_dim] to a pool [num_pages, page_size, num_kv_heads, head_dim], features from
-// first_feature on.
-void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, std::int64_t first_feature = 0);
+// first_feature on: copied, or, where the dtypes differ, quantised.
+void copy_row(const ConstTensor& rows, const AppendedRow& to, const Tensor& pool, const PoolScales& scales,
+              std::int64_t first_feature = 0);
 
 // The head's first element in the pool, or in the rows.
 inline std::int64_t pool_offset(const Tensor& pool, const KvSlot& slot, std::int64_t head) {

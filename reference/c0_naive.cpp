@@ -70,9 +70,8 @@ HeadResult<T> softmax_qk_v(const Matrix<T>& q, const Matrix<T>& k, const Matrix<
     s.row(i) = s.row(i).unaryExpr([&](T x) { return SoftmaxState<T>::weight(x, state.m); });
     state.d = s.row(i).sum();
     s.row(i) = s.row(i).unaryExpr([&](T x) { return round_to(p_dtype, x); });
-    const auto [one_by_d, lse_log2] = finish_row(state, sink_log2, row.constant());       // with the sink
-    const T scale = one_by_d * v_scale;
-    result.o.row(i) = weighted_values(s.row(i), v, v_is_finite, row) * scale;
+    const auto [scale, lse_log2] = finish_row(state, sink_log2, row.constant());          // scale = 1 / d, with the sink
+    result.o.row(i) = weighted_values(s.row(i), v, v_is_finite, row) * (scale * v_scale);
     result.lse_log2[i] = lse_log2;
     result.scale[i] = scale;
   }

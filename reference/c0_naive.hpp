@@ -14,7 +14,7 @@ struct HeadResult {
   Matrix<T> o;         // [qo_len, head_dim_vo]
   Vector<T> lse_log2;  // [qo_len]
   Matrix<T> p;         // [qo_len, kv_len]  2^(logit - m), rounded to operands
-  Vector<T> scale;     // [qo_len]  o = P V * scale
+  Vector<T> scale;     // [qo_len]  o = P V * scale, times the scale of V
 };
 
 // The ladder's function for one head, T = double. T = float is the yardstick of every tolerance: the error that the plain

@@ -1,5 +1,5 @@
-// Between stored elements (f32, f16, bf16; of caches fp8 too) and the float or double that the CPU code computes in. A dtype is looked at once
-// per call of visit_dtype, never per element, so that the loops below it stay vector code.
+// Between stored elements (f32, f16, bf16; of caches fp8 too) and the float or double that the CPU code computes in. A dtype
+// is looked at once per call of visit_dtype, never per element, so that the loops below it stay vector code.
 #pragma once
 
 #if defined(__F16C__)

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/error.hpp"
 #include "core/op_checks.hpp"
 #include "reference/element_io.hpp"
 #include "reference/kept.hpp"
@@ -29,24 +30,54 @@ Row load_weight(const ConstTensor& weight) {
   return w;
 }
 
-void norm(const ConstTensor& input, const ConstTensor& weight, double added, const Tensor& out, float eps) {
-  check_rmsnorm(input, weight, out, eps);
-  if (out.size() == 0) return;  // any number of rows without heads
+// Calls row(i, h) of each row that is normalised, all of them [n, num_heads, d].
+template <class F>
+void each_row(const ConstTensor& rows, F&& row) {
+  if (rows.size() == 0) return;  // any number of rows without heads
+  for (std::int64_t i = 0; i < rows.shape[0]; ++i) {
+    for (std::int64_t h = 0; h < rows.shape[1]; ++h) row(i, h);
+  }
+}
+
+// x / scale to fp8.
+void store_quantised(Row x, float scale, const Tensor& out, std::int64_t offset) {
+  for (float& value : x) value /= scale;
+  visit_cache_dtype(out.dtype, [&]<class Element>(Element) {
+    store_row(x.data(), static_cast<std::int64_t>(x.size()), out.data_as<Element>() + offset);
+  });
+}
+
+float checked_scale(const QuantScale& scale) {
+  const float value = scale.value();
+  require(std::isfinite(value) && value > 0, "scale", value, "must be finite and greater than 0");
+  return value;
+}
+
+// All rows of input, normalised, to store(x, offset in out).
+template <class Store>
+void norm(const ConstTensor& input, const ConstTensor& weight, double added, const Tensor& out, float eps, Store&& store) {
   const ConstTensor from = with_heads(input);
   const Tensor to = with_heads(out);
   const std::int64_t d = from.shape[2];
   const Row w = load_weight(weight), x = kept<float, struct Normalised>(d);
-  for (std::int64_t i = 0; i < from.shape[0]; ++i) {
-    for (std::int64_t h = 0; h < from.shape[1]; ++h) {
-      load_row(from, i * from.strides[0] + h * from.strides[1], d, x.data());
-      normalise(x, w, added, eps);
-      store_row(x.data(), d, to, i * to.strides[0] + h * to.strides[1]);
-    }
-  }
+  each_row(from, [&](std::int64_t i, std::int64_t h) {
+    load_row(from, i * from.strides[0] + h * from.strides[1], d, x.data());
+    normalise(x, w, added, eps);
+    store(x, to, i * to.strides[0] + h * to.strides[1]);
+  });
 }
 
-void fused_add_norm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, double added, float eps) {
-  check_fused_add_rmsnorm(input, residual, weight, eps);
+void norm(const ConstTensor& input, const ConstTensor& weight, double added, const Tensor& out, float eps) {
+  check_rmsnorm(input, weight, out, eps);
+  norm(input, weight, added, out, eps, [](Row x, const Tensor& to, std::int64_t offset) {
+    store_row(x.data(), static_cast<std::int64_t>(x.size()), to, offset);
+  });
+}
+
+// residual becomes the sum; its norm, of the sum before it was rounded, goes to store(x, row).
+template <class Store>
+void add_and_norm(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight, double added, float eps,
+                  Store&& store) {
   const std::int64_t d = input.shape[1];
   const Row w = load_weight(weight), t = kept<float, struct Sum>(d), r = kept<float, struct Residual>(d);
   for (std::int64_t i = 0; i < input.shape[0]; ++i) {
@@ -55,8 +86,15 @@ void fused_add_norm(const Tensor& input, const Tensor& residual, const ConstTens
     for (std::size_t x = 0; x < t.size(); ++x) t[x] += r[x];
     store_row(t.data(), d, residual, i * residual.strides[0]);
     normalise(t, w, added, eps);
-    store_row(t.data(), d, input, i * input.strides[0]);
+    store(t, i);
   }
+}
+
+void fused_add_norm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, double added, float eps) {
+  check_fused_add_rmsnorm(input, residual, weight, eps);
+  add_and_norm(input, residual, weight, added, eps, [&](Row x, std::int64_t i) {
+    store_row(x.data(), static_cast<std::int64_t>(x.size()), input, i * input.strides[0]);
+  });
 }
 
 }  // namespace
@@ -66,6 +104,21 @@ void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& 
 }
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps) {
   fused_add_norm(input, residual, weight, nothing, eps);
+}
+
+void rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale,
+                   float eps) {
+  check_rmsnorm_quant(input, weight, out, scale, eps);
+  norm(input, weight, nothing, out, eps, [s = checked_scale(scale)](Row x, const Tensor& to, std::int64_t offset) {
+    store_quantised(x, s, to, offset);
+  });
+}
+void fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight, const Tensor& out,
+                             const QuantScale& scale, float eps) {
+  check_fused_add_rmsnorm_quant(input, residual, weight, out, scale, eps);
+  add_and_norm(input, residual, weight, nothing, eps, [&, s = checked_scale(scale)](Row x, std::int64_t i) {
+    store_quantised(x, s, out, i * out.strides[0]);
+  });
 }
 
 void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps) {

@@ -13,6 +13,7 @@
 //   NaN          every element of that row is NaN; other rows never see it
 #pragma once
 
+#include "core/kv_scales.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::reference {
@@ -25,7 +26,15 @@ void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& 
 // A t that overflows float is infinite.
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f);
 
-// The same with 1 + weight, as Gemma's models store it.
+// The same to fp8: out = y / scale, divided in float, rounded to nearest even and saturated. input keeps its bits.
+// (FlashInfer's rmsnorm_quant and fused_add_rmsnorm_quant.) A NaN becomes NaN, an infinite y the largest number. InputError
+// for a scale that is not finite and greater than 0.
+void rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale,
+                   float eps = 1e-6f);
+void fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight, const Tensor& out,
+                             const QuantScale& scale, float eps = 1e-6f);
+
+// rmsnorm and fused_add_rmsnorm with 1 + weight, as Gemma's models store it.
 void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps = 1e-6f);
 void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f);
 

@@ -31,7 +31,8 @@ QueryRow query_row(const AttentionProblem& problem, std::int32_t request, RowId 
   const AttentionParams& p = problem.params;
   const std::int32_t qo_len = problem.qo_len(request), kv_len = problem.kv_len(request);
   const std::uint8_t* mask = p.mask == MaskMode::custom ? problem.custom_mask.data() + mask_offset : nullptr;
-  return {id, ScoreTransform<float>(p, id.head, problem.scales.k_of(id.head / p.group_size())), visible_keys(p, qo_len, kv_len, id.query),
+  const ScoreTransform<float> transform(p, id.head, problem.scales.k_of(id.head / p.group_size()));
+  return {id, transform, visible_keys(p, qo_len, kv_len, id.query),
           mask ? mask + std::int64_t{id.query} * kv_len : nullptr, alibi_origin(p, qo_len, kv_len, id.query, mask)};
 }
 

@@ -1,6 +1,7 @@
 #include "reference/rope_append.hpp"
 
 #include "core/checks.hpp"
+#include "core/validate.hpp"
 #include "reference/append_rows.hpp"
 #include "reference/rotate_head.hpp"
 
@@ -16,6 +17,7 @@ struct Rows {
   const ConstTensor &key, &value;
   Indices positions;
   const PagedKvCache& cache;
+  const KvScales& scales;
 };
 
 // Where they go, by requests or by slots: whether row i goes anywhere, and, checked, where each of those goes that do.
@@ -46,10 +48,11 @@ void rotate_and_append(const Rows& a, const Places& places, const Angles& angles
       rotate_head(a.q, offset, a.q, offset, angles.style, rotations);
     }
     for (std::int64_t head = 0; head < a.key.shape[1]; ++head) {
-      rotate_head(a.key, head_offset(a.key, row.row, head), k, pool_offset(k, row.slot, head), angles.style, rotations);
+      const std::span<float> rotated = rotated_head(a.key, head_offset(a.key, row.row, head), angles.style, rotations);
+      store_scaled(rotated, of_k(a.scales).of(head), k, pool_offset(k, row.slot, head));
     }
-    copy_row(a.key, row, k, angles.rotary_dim);  // features that do not rotate
-    copy_row(a.value, row, v);
+    copy_row(a.key, row, k, of_k(a.scales), angles.rotary_dim);  // features that do not rotate
+    copy_row(a.value, row, v, of_v(a.scales));
   }
 }
 
@@ -66,38 +69,44 @@ void with_cache(const Rows& a, const Places& places, const ConstTensor& cos_sin_
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         Indices batch_indices, Indices positions, const PagedKvCache& paged_kv_cache,
-                                        const PagedKvTable& table, const std::optional<Llama31Scaling>& llama31) {
-  check_rope_append(q, append_key, append_value, batch_indices, positions, paged_kv_cache, table);
+                                        const PagedKvTable& table, const std::optional<Llama31Scaling>& llama31,
+                                        const KvScales& scales) {
+  check_rope_append(q, append_key, append_value, batch_indices, positions, paged_kv_cache, table, &scales);
+  validate_on_host(scales);
   const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta, llama31);
-  rotate_and_append({q, append_key, append_value, positions, paged_kv_cache},
+  rotate_and_append({q, append_key, append_value, positions, paged_kv_cache, scales},
                     ByRequests{batch_indices, positions, paged_kv_cache, table},
                     ComputedAngles{rotated, style_of(interleave), rope_scale, rope_theta, llama31});
 }
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         Indices positions, Slots slot_mapping, const PagedKvCache& paged_kv_cache,
-                                        const std::optional<Llama31Scaling>& llama31) {
-  check_rope_append(q, append_key, append_value, positions, slot_mapping, paged_kv_cache);
+                                        const std::optional<Llama31Scaling>& llama31, const KvScales& scales) {
+  check_rope_append(q, append_key, append_value, positions, slot_mapping, paged_kv_cache, &scales);
+  validate_on_host(scales);
   const std::int32_t rotated = checked_rotary_dim(rotary_dim, q.shape[2], rope_scale, rope_theta, llama31);
-  rotate_and_append({q, append_key, append_value, positions, paged_kv_cache}, BySlots{slot_mapping, paged_kv_cache},
+  rotate_and_append({q, append_key, append_value, positions, paged_kv_cache, scales}, BySlots{slot_mapping, paged_kv_cache},
                     ComputedAngles{rotated, style_of(interleave), rope_scale, rope_theta, llama31});
 }
 
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
                                                    const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
                                                    bool is_neox, Indices batch_indices, Indices positions,
-                                                   const PagedKvCache& paged_kv_cache, const PagedKvTable& table) {
-  check_rope_append(q, append_key, append_value, batch_indices, positions, paged_kv_cache, table);
-  with_cache({q, append_key, append_value, positions, paged_kv_cache},
+                                                   const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
+                                                   const KvScales& scales) {
+  check_rope_append(q, append_key, append_value, batch_indices, positions, paged_kv_cache, table, &scales);
+  validate_on_host(scales);
+  with_cache({q, append_key, append_value, positions, paged_kv_cache, scales},
              ByRequests{batch_indices, positions, paged_kv_cache, table}, cos_sin_cache, is_neox);
 }
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
                                                    const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
                                                    bool is_neox, Indices positions, Slots slot_mapping,
-                                                   const PagedKvCache& paged_kv_cache) {
-  check_rope_append(q, append_key, append_value, positions, slot_mapping, paged_kv_cache);
-  with_cache({q, append_key, append_value, positions, paged_kv_cache}, BySlots{slot_mapping, paged_kv_cache}, cos_sin_cache,
-             is_neox);
+                                                   const PagedKvCache& paged_kv_cache, const KvScales& scales) {
+  check_rope_append(q, append_key, append_value, positions, slot_mapping, paged_kv_cache, &scales);
+  validate_on_host(scales);
+  with_cache({q, append_key, append_value, positions, paged_kv_cache, scales}, BySlots{slot_mapping, paged_kv_cache},
+             cos_sin_cache, is_neox);
 }
 
 }  // namespace flashladder::reference

@@ -52,9 +52,9 @@ struct CachedAngles {
   }
 };
 
-// The first rotary_dim features, dense elements from the offsets on. `to` may be `from`.
-inline void rotate_head(const ConstTensor& from, std::int64_t from_offset, const Tensor& to, std::int64_t to_offset,
-                        RopeStyle style, Rotations rotations) {
+// The first rotary_dim features, dense elements from the offset on, rotated: valid until the thread asks again.
+inline std::span<float> rotated_head(const ConstTensor& from, std::int64_t from_offset, RopeStyle style,
+                                     Rotations rotations) {
   const auto rotary_dim = static_cast<std::int32_t>(2 * rotations.size());
   const std::span<float> features = kept<float, struct Features>(rotary_dim);
   load_row(from, from_offset, rotary_dim, features.data());
@@ -63,7 +63,14 @@ inline void rotate_head(const ConstTensor& from, std::int64_t from_offset, const
     rotations[static_cast<std::size_t>(pair)].apply(features[static_cast<std::size_t>(f.x)],
                                                     features[static_cast<std::size_t>(f.y)]);
   }
-  store_row(features.data(), rotary_dim, to, to_offset);
+  return features;
+}
+
+// ... stored: `to` may be `from`.
+inline void rotate_head(const ConstTensor& from, std::int64_t from_offset, const Tensor& to, std::int64_t to_offset,
+                        RopeStyle style, Rotations rotations) {
+  const std::span<float> features = rotated_head(from, from_offset, style, rotations);
+  store_row(features.data(), static_cast<std::int64_t>(features.size()), to, to_offset);
 }
 
 }  // namespace flashladder::reference

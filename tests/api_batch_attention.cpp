@@ -26,7 +26,7 @@ Result by_batch_attention(const Case& c, DType o_dtype) {
   BatchAttention attention(config, limits_of(c), memory.view());
   attention.plan(c.qo_indptr, c.paged_kv_indptr, c.paged_kv_indices, c.spec.kv_lens);
   return written(c, o_dtype, [&](const AttentionOutput& out) {
-    attention.run(c.q.view(), c.problem().kv, out, nullptr, c.sinks, c.custom_mask);
+    attention.run(c.q.view(), c.problem().kv, out, nullptr, c.sinks, c.custom_mask, c.problem().scales);
   });
 }
 

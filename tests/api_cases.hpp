@@ -13,8 +13,9 @@
 namespace flashladder::test {
 
 inline api::AttentionConfig config_of(const ladder::CaseSpec& spec, Device device, DType o_dtype) {
-  api::AttentionConfig config = api::config_for(spec.params, {.page_size = spec.page_size, .dtype = spec.dtype},
+  api::AttentionConfig config = api::config_for(spec.params, {.page_size = spec.page_size, .dtype = spec.cache_dtype()},
                                                 {.device = device, .threads = 2});
+  if (spec.kv_dtype) config.q_dtype = spec.dtype;
   config.o_dtype = o_dtype;
   return config;
 }

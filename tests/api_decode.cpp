@@ -44,7 +44,7 @@ Decoded plan_and_run(const Case& c, AttentionConfig config) {
   decode.plan(c.paged_kv_indptr, c.paged_kv_last_page_len);
   GuardedOutput out(c.spec.batch(), config.heads.num_qo_heads, config.heads.dim_vo(), config.dtype_of_o());
   const AttentionOutput view = out.view();
-  decode.run(c.q.view(), c.problem().kv, c.paged_kv_indices, view, nullptr, c.sinks);
+  decode.run(c.q.view(), c.problem().kv, c.paged_kv_indices, view, nullptr, c.sinks, {}, c.problem().scales);
   CHECK(workspace.guards_intact());
   CHECK(out.guards_intact());
   Decoded result{.o = std::vector<float>(static_cast<std::size_t>(view.o.size())),

@@ -38,7 +38,7 @@ TEST_CASE("lengths on the device give the bits of lengths on the host, in memory
     const PagedKvCache kv = c.problem().kv;
     const auto run = [&](BatchDecodeWithPagedKVCache& decode, std::span<const std::int32_t> page_ids) {
       return written(c, DType::f32, [&](const AttentionOutput& out) {
-        decode.run(c.q.view(), kv, page_ids, out, nullptr, c.sinks);
+        decode.run(c.q.view(), kv, page_ids, out, nullptr, c.sinks, {}, c.problem().scales);
       });
     };
     host.plan(dense.lengths);

@@ -96,33 +96,33 @@ Case rotated_case(const std::vector<std::int32_t>& qo_lens, MaskMode mask) {
   return draw_case(spec);
 }
 
-Result by_decode(const Case& c, const AttentionConfig& config) {
+Result by_decode(const Case& c, const AttentionConfig& config, const KvScales& scales) {
   Memory memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, c.paged_kv_indptr, c.paged_kv_last_page_len));
   BatchDecodeWithPagedKVCache decode(config, memory.view());
   decode.plan(c.paged_kv_indptr, c.paged_kv_last_page_len);
   return written(c, DType::f32, [&](const AttentionOutput& out) {
-    decode.run(c.q.view(), c.problem().kv, c.paged_kv_indices, out, nullptr, c.sinks);
+    decode.run(c.q.view(), c.problem().kv, c.paged_kv_indices, out, nullptr, c.sinks, {}, scales);
   });
 }
 
-Result by_prefill(const Case& c, const AttentionConfig& config) {
+Result by_prefill(const Case& c, const AttentionConfig& config, const KvScales& scales) {
   using Prefill = BatchPrefillWithPagedKVCache;
   Memory memory(Prefill::workspace_bytes(config, c.qo_indptr, c.paged_kv_indptr, c.paged_kv_last_page_len));
   Prefill prefill(config, memory.view());
   prefill.plan(c.qo_indptr, c.paged_kv_indptr, c.paged_kv_last_page_len);
   return written(c, DType::f32, [&](const AttentionOutput& out) {
-    prefill.run(c.q.view(), c.problem().kv, c.paged_kv_indices, out, nullptr, c.sinks);
+    prefill.run(c.q.view(), c.problem().kv, c.paged_kv_indices, out, nullptr, c.sinks, {}, scales);
   });
 }
 
-void check_configs(const Case& c, const std::function<Result(const Case&, const AttentionConfig&)>& run) {
+void check_configs(const Case& c, Result (*run)(const Case&, const AttentionConfig&, const KvScales&)) {
   const AttentionConfig base = config_of(c.spec, Device::cpu, DType::f32);
-  const Answer expected = answer([&] { return run(c, base); });
+  const Answer expected = answer([&] { return run(c, base, {}); });
   for (const ConfigChange& change : config_changes()) {
     AttentionConfig config = base;
     change.change(config);
     REQUIRE_MESSAGE(config != base, change.name);
-    check_change(change.name, expected, answer([&] { return run(c, config); }), change.becomes);
+    check_change(change.name, expected, answer([&] { return run(c, config, {}); }), change.becomes);
   }
 }
 
@@ -165,7 +165,9 @@ TEST_CASE("every option of a single call has an effect or is refused") {
     return bytes;
   }();
   const SingleAttentionOptions base_options;
-  [[maybe_unused]] const auto& [logits, kv_layout, sink_values, mask_bytes] = base_options;
+  [[maybe_unused]] const auto& [logits, kv_layout, sink_values, mask_bytes, scales] = base_options;
+  [[maybe_unused]] const auto& [k_scale, v_scale, k_scale_per_head, v_scale_per_head] = scales;
+  const std::vector<float> per_head{2.0f, 0.5f};
   const Answer base = run({});
   using O = SingleAttentionOptions;
   const std::vector<std::pair<const char*, std::function<void(O&)>>> changes = {
@@ -179,6 +181,10 @@ TEST_CASE("every option of a single call has an effect or is refused") {
       {"sinks without values", [](O& o) { o.logits.sinks = true; }},
       {"kv_layout", [](O& o) { o.kv_layout = KvLayout::HND; }},
       {"sinks", [&](O& o) { o.sinks = sinks; }},
+      {"k_scale", [](O& o) { o.scales.k = 2; }},
+      {"v_scale", [](O& o) { o.scales.v = 2; }},
+      {"k_scale_per_head", [&](O& o) { o.scales.k_per_head = per_head; }},
+      {"v_scale_per_head", [&](O& o) { o.scales.v_per_head = per_head; }},
       {"custom_mask without the mode", [&](O& o) { o.custom_mask = every_other; }},
       {"custom_mask", [&](O& o) { o.custom_mask = every_other, o.logits.mask = MaskMode::custom; }},
   };
@@ -186,6 +192,23 @@ TEST_CASE("every option of a single call has an effect or is refused") {
     SingleAttentionOptions options;
     change(options);
     check_change(name, base, run(options), Becomes::another);
+  }
+}
+
+TEST_CASE("every scale of K and V has an effect on decode and prefill or is refused") {
+  const std::vector<float> per_head{2.0f, 0.5f}, three(3, 1.0f);
+  const Case decoded = rotated_case({1, 1, 1}, MaskMode::none), prompt = rotated_case({20, 3, 9}, MaskMode::causal);
+  const std::pair<const Case&, Result (*)(const Case&, const AttentionConfig&, const KvScales&)> runs[] = {
+      {decoded, by_decode}, {prompt, by_prefill}};
+  for (const auto& [c, run] : runs) {
+    const AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+    const auto scaled = [&](const KvScales& scales) { return answer([&] { return run(c, config, scales); }); };
+    const Answer base = scaled({});
+    check_change("k_scale", base, scaled({.k = 2}), Becomes::another);
+    check_change("v_scale", base, scaled({.v = 2}), Becomes::another);
+    check_change("k_scale_per_head", base, scaled({.k_per_head = per_head}), Becomes::another);
+    check_change("v_scale_per_head", base, scaled({.v_per_head = per_head}), Becomes::another);
+    check_change("too many", base, scaled({.v_per_head = three}), Becomes::another);
   }
 }
 

@@ -71,13 +71,13 @@ TEST_CASE("decode takes block tables, in a graph's object too") {
     decode.plan(dense.lengths);
     graph.plan(dense.lengths, dense.block_tables);
     const Result expected = written(c, DType::f32, [&](const AttentionOutput& out) {
-      lists.run(c.q.view(), kv, c.paged_kv_indices, out, nullptr, c.sinks);
+      lists.run(c.q.view(), kv, c.paged_kv_indices, out, nullptr, c.sinks, {}, c.problem().scales);
     });
     CHECK(expected == written(c, DType::f32, [&](const AttentionOutput& out) {
-            decode.run(c.q.view(), kv, dense.block_tables, out, nullptr, c.sinks);
+            decode.run(c.q.view(), kv, dense.block_tables, out, nullptr, c.sinks, {}, c.problem().scales);
           }));
     CHECK(expected == written(c, DType::f32, [&](const AttentionOutput& out) {
-            graph.run(c.q.view(), kv, out, nullptr, c.sinks);
+            graph.run(c.q.view(), kv, out, nullptr, c.sinks, c.problem().scales);
           }));
   }
 }

@@ -48,7 +48,7 @@ void check_decode(const CaseSpec& spec, SplitPolicy policy) {
     GpuOutput out(spec.batch(), config);
     BatchDecodeWithPagedKVCache decode(config, memory.view());
     decode.plan(c.paged_kv_indptr, c.paged_kv_last_page_len);
-    decode.run(view.q, view.kv, view.paged_kv_indices, out.view(), nullptr, view.sinks);
+    decode.run(view.q, view.kv, view.paged_kv_indices, out.view(), nullptr, view.sinks, {}, view.scales);
     Result result = out.result(nullptr);
     CHECK(memory.guards_intact());
     return result;
@@ -90,7 +90,10 @@ TEST_CASE("plan and run equal the oracle on the decode cases of the case table")
   for (const CaseSpec& spec : ladder::case_table()) {
     for (const DType dtype : {DType::f16, DType::bf16}) {
       const CaseSpec decode = for_decode_class(as_decode(spec, dtype));
-      for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) check_decode(decode, policy);
+      for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed}) {
+        check_decode(decode, policy);
+        check_decode(on_fp8(without_rope(decode), spec.seed), policy);
+      }
     }
   }
 }
@@ -99,7 +102,8 @@ TEST_CASE("plan and run equal the oracle on random decode cases") {
   const int cases = options().cases_or(200);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
-    check_decode(for_decode_class(random_decode(options().seed + static_cast<std::uint64_t>(i))), policies[i % 4]);
+    const CaseSpec spec = for_decode_class(random_decode(options().seed + static_cast<std::uint64_t>(i)));
+    check_decode(i % 8 < 2 ? on_fp8(without_rope(spec), static_cast<std::uint64_t>(i / 8)) : spec, policies[i % 4]);
   }
 }
 

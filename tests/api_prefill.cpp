@@ -21,7 +21,8 @@ Result by_block_table(const Case& c, DType o_dtype) {
   BatchPrefillWithPagedKVCache prefill(config, memory.view());
   prefill.plan(c.qo_indptr, dense.lengths);
   return written(c, o_dtype, [&](const AttentionOutput& out) {
-    prefill.run(c.q.view(), c.problem().kv, dense.block_tables, out, nullptr, c.sinks, c.custom_mask);
+    prefill.run(c.q.view(), c.problem().kv, dense.block_tables, out, nullptr, c.sinks, c.custom_mask,
+                c.problem().scales);
   });
 }
 
@@ -33,7 +34,8 @@ Result by_tokens(const Case& c, DType o_dtype, bool single) {
   if (single) {
     return written(c, o_dtype, [&](const AttentionOutput& out) {
       single_prefill_with_kv_cache(c.q.view(), k.tensor(), v.tensor(), out,
-                                   {.logits = config.logits, .sinks = c.sinks, .custom_mask = c.custom_mask});
+                                   {.logits = config.logits, .sinks = c.sinks, .custom_mask = c.custom_mask,
+                                    .scales = c.problem().scales});
     });
   }
   std::vector<std::int32_t> kv_indptr{0};
@@ -42,7 +44,7 @@ Result by_tokens(const Case& c, DType o_dtype, bool single) {
   BatchPrefillWithRaggedKVCache prefill(config, memory.view());
   prefill.plan(c.qo_indptr, kv_indptr);
   return written(c, o_dtype, [&](const AttentionOutput& out) {
-    prefill.run(c.q.view(), k.tensor(), v.tensor(), out, nullptr, c.sinks, c.custom_mask);
+    prefill.run(c.q.view(), k.tensor(), v.tensor(), out, nullptr, c.sinks, c.custom_mask, c.problem().scales);
   });
 }
 

@@ -64,7 +64,8 @@ inline Result by_page_lists(const ladder::Case& c, DType o_dtype) {
   Prefill prefill(config, memory.view());
   prefill.plan(c.qo_indptr, c.paged_kv_indptr, c.paged_kv_last_page_len);
   return written(c, o_dtype, [&](const AttentionOutput& out) {
-    prefill.run(c.q.view(), c.problem().kv, c.paged_kv_indices, out, nullptr, c.sinks, c.custom_mask);
+    prefill.run(c.q.view(), c.problem().kv, c.paged_kv_indices, out, nullptr, c.sinks, c.custom_mask,
+                c.problem().scales);
   });
 }
 
@@ -92,7 +93,7 @@ struct Tokens {
   DType dtype;
 
   Tokens(const ladder::Case& c, const void* base, const KvStrides& strides, std::int32_t head_dim)
-      : heads(c.spec.params.num_kv_heads), dim(head_dim), dtype(c.spec.dtype) {
+      : heads(c.spec.params.num_kv_heads), dim(head_dim), dtype(c.spec.cache_dtype()) {
     const std::size_t row = static_cast<std::size_t>(dim) * size_of(dtype);
     for (std::int32_t b = 0; b < c.spec.batch(); ++b) {
       for (std::int32_t t = 0; t < c.spec.kv_lens[b]; ++t, ++count) {

@@ -50,7 +50,7 @@ const Refusal refusals[] = {
     {[](Valid& c) { c.config.heads.num_kv_heads = 4; }, "num_qo_heads = 6: must be a multiple of num_kv_heads (4)"},
     {[](Valid& c) { c.config.heads.head_dim_qk = 0; }, "head_dim_qk = 0: must be 1 .. 16384"},
     {[](Valid& c) { c.config.cache.page_size = 0; }, "page_size = 0: must be at least 1"},
-    {[](Valid& c) { c.config.cache.dtype = DType::u8; }, "dtype = u8: must be f32, f16 or bf16"},
+    {[](Valid& c) { c.config.cache.dtype = DType::u8; }, "dtype = u8: must be f32, f16, bf16, f8_e4m3 or f8_e5m2"},
     {[](Valid& c) { c.config.o_dtype = DType::f16; }, "o_dtype = f16: must be f32 or q's dtype (f32)"},
     {[](Valid& c) { c.config.logits.sm_scale = 0.0f; }, "sm_scale = 0: must be finite and greater than 0"},
     {[](Valid& c) { c.config.logits.logits_soft_cap = nan; },

@@ -157,8 +157,8 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   using D = TrtllmBatchDecode;
   CHECK(decode([](D&) {}) == "accepted");
   CHECK(decode([](D& d) { d.max_seq_len = 1 << 20; }) == "accepted");  // more than the table has room for
-  CHECK(decode([](D& d) { d.bmm2_scale = 0.5f; }) ==
-        "bmm2_scale = 0.5: must be 1: it is the scale of fp8 keys and values, which are not taken");
+  CHECK(decode([](D& d) { d.bmm2_scale = 0.5f; }) == "accepted");
+  CHECK(decode([](D& d) { d.bmm2_scale = -1; }) == "bmm2_scale = -1: must be finite and greater than 0");
   CHECK(decode([](D& d) { d.bmm1_scale = 0; }) == "bmm1_scale = 0: must be finite and greater than 0");
   CHECK(decode([](D& d) { d.q_len_per_req = 2; }) ==
         "q_len_per_req = 2: must be 1: several queries a request are a prefill's");
@@ -170,8 +170,8 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
         "workspace.device: must be aligned to 16 bytes");
   std::vector<std::uint32_t> lens(c.spec.kv_lens.begin(), c.spec.kv_lens.end());
   Xqa call{.q = c.q.view(), .kv_cache = c.problem().kv, .page_table = dense.block_tables, .seq_lens = lens,
-           .output = out.view(), .workspace_buffer = {.device = memory}, .kv_scale = 2};
-  CHECK(refusal([&] { xqa(call); }).starts_with("kv_scale = 2: must be 1"));
+           .output = out.view(), .workspace_buffer = {.device = memory}, .kv_scale = 0};
+  CHECK(refusal([&] { xqa(call); }).starts_with("kv_scale = 0: must be finite"));
   call.kv_scale = 1, call.sliding_win_size = -1;
   CHECK(refusal([&] { xqa(call); }) == "sliding_win_size = -1: must be at least 1, or 0 for no window");
 
@@ -204,8 +204,8 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   CHECK(prefill([&](T& t, N& n) { t.cum_seq_lens_kv = wrong_sums, n.batch_offsets_q = gap; }) ==
         "cum_seq_lens_kv[2] = 306 (request 2): must be the sum of the seq_lens before (305) | "
         "batch_offsets_q[1] = 27264 (request 1): must be where the request before ends, in elements (26880)");
-  CHECK(prefill([](T& t, N& n) { t.bmm2_scale = 2, n.scale = -1; }) ==
-        "bmm2_scale = 2: must be 1: it is the scale of fp8 keys and values, which are not taken | "
+  CHECK(prefill([](T& t, N& n) { t.bmm2_scale = INFINITY, n.scale = -1; }) ==
+        "bmm2_scale = inf: must be finite and greater than 0 | "
         "scale = -1: must be finite and greater than 0");
   CHECK(prefill([](T& t, N& n) { t.batch_size = 3, n.actual_seq_lens_q = n.actual_seq_lens_q.first(3); }) ==
         "seq_lens size = 4: must be batch_size (3) | actual_seq_lens_q size = 3: must be that of actual_seq_lens_kv (4)");

@@ -75,6 +75,10 @@ void check_same(const Case& a, const Case& b) {
   CHECK(a.spec.params.head_dim_vo == b.spec.params.head_dim_vo);
   CHECK(a.spec.page_size == b.spec.page_size);
   CHECK(a.spec.dtype == b.spec.dtype);
+  CHECK(a.spec.kv_dtype == b.spec.kv_dtype);
+  CHECK(a.spec.kv_scales == b.spec.kv_scales);
+  CHECK(a.k_scale == b.k_scale);
+  CHECK(a.v_scale == b.v_scale);
   CHECK(a.spec.kv_layout == b.spec.kv_layout);
   CHECK(a.spec.one_cache_tensor() == b.spec.one_cache_tensor());
 }
@@ -130,6 +134,14 @@ TEST_CASE("case file: round trips bit by bit for all dtypes and layouts") {
         const Case c = draw_case(s);
         check_same(c, parse_case(case_bytes(c, "f"), "f"));
       }
+    }
+  }
+  for (const DType kv_dtype : {DType::f8_e4m3, DType::f8_e5m2}) {
+    for (const KvScaling scales : {KvScaling::none, KvScaling::number, KvScaling::per_head}) {
+      CaseSpec s = small_spec();
+      s.dtype = DType::bf16, s.kv_dtype = kv_dtype, s.kv_scales = scales;
+      const Case c = draw_case(s);
+      check_same(c, parse_case(case_bytes(c, "f"), "f"));
     }
   }
   const TemporaryFile file("case.safetensors");
@@ -230,7 +242,8 @@ TEST_CASE("safetensors: truncated and lying files are refused") {
   check_refused(refused(bytes_of(R"({"t": 1, "t": 1})", "")), {"\"t\"", "twice"});
   check_refused(refused(bytes_of(R"({"__metadata__": {"a": 1}})", "")), {"__metadata__ \"a\"", "string"});
   check_refused(with("[]"), {"f: tensor \"t\"", "dtype, shape and data_offsets"});
-  check_refused(with(R"({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]})"), {"fp8 tensors are not supported"});
+  CHECK(with(R"({"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]})") == "");
+  check_refused(with(R"({"dtype": "F8_E8M0", "shape": [8], "data_offsets": [0, 8]})"), {"F8_E8M0", "F8_E4M3, F8_E5M2"});
   check_refused(with(R"({"dtype": "C64", "shape": [1], "data_offsets": [0, 8]})"), {"\"C64\"", "one of F64"});
   check_refused(with(R"({"dtype": "U8", "shape": [-8], "data_offsets": [0, 8]})"), {"shape = -8"});
   check_refused(with(R"({"dtype": "U8", "shape": [8.0], "data_offsets": [0, 8]})"), {"shape = 8.0"});

@@ -149,6 +149,12 @@ TEST_CASE("JSON case table: refusals name the case and the key") {
   check_refused(with(R"(, "sm_scale": 0)"), {"sm_scale"});
   check_refused(with(R"(, "causal": 1)"), {"causal = 1", "true or false"});
   check_refused(with(R"(, "dtype": "fp8")"), {"dtype = \"fp8\"", "f32, f16, bf16"});
+  check_refused(with(R"(, "kv_dtype": "f16")"), {"kv_dtype = \"f16\"", "f32, f8_e4m3, f8_e5m2"});
+  check_refused(with(R"(, "dtype": "f8_e4m3")"), {"dtype = \"f8_e4m3\"", "f32, f16, bf16"});
+  check_refused(with(R"(, "kv_scales": "both")"), {"kv_scales = \"both\"", "none, number, per_head"});
+  check_refused(with(R"(, "kv_dtype": "f8_e4m3", "kv_scales": "none", "values": "large", "sm_scale": 1e-4)"),
+                {"values = large", "larger than the dtype can hold"});
+  CHECK(with(R"(, "kv_dtype": "f8_e4m3", "values": "large", "sm_scale": 1e-4)") == "");
   check_refused(with(R"(, "custom_mask": "given")"), {"custom_mask"});
   check_refused(with(R"(, "qo_lens": 4)"), {"qo_lens = 4", "list"});
   check_refused(with(R"(, "qo_lens": [1, 2])"), {"qo_lens = 2"});

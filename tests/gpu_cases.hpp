@@ -3,6 +3,7 @@
 // not take; the tests count what it took.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "core/range.hpp"
@@ -11,10 +12,16 @@
 
 namespace flashladder::test {
 
+// The spec with q, K and V in one dtype.
+inline ladder::CaseSpec in_one_dtype(ladder::CaseSpec spec, DType dtype) {
+  spec.dtype = dtype, spec.kv_dtype = {}, spec.kv_scales = ladder::KvScaling::none;
+  return spec;
+}
+
 // The spec with one query for each request, and head dims to the next of 64, 128, 256.
 inline ladder::CaseSpec as_decode(ladder::CaseSpec spec, DType dtype) {
+  spec = in_one_dtype(std::move(spec), dtype);
   AttentionParams& p = spec.params;
-  spec.dtype = dtype;
   spec.qo_lens.assign(spec.kv_lens.size(), 1);
   p.head_dim_qk = p.head_dim_vo = p.head_dim_qk <= 64 ? 64 : p.head_dim_qk <= 128 ? 128 : 256;
   spec.name += std::string(" as decode ") + name_of(dtype);
@@ -57,12 +64,29 @@ inline ladder::CaseSpec decidable(ladder::CaseSpec spec) {
   return spec;
 }
 
+// D6 rotates 16-bit keys alone.
+inline ladder::CaseSpec without_rope(ladder::CaseSpec spec) {
+  PosEncodingMode& mode = spec.params.pos_encoding_mode;
+  if (mode == PosEncodingMode::ROPE_LLAMA) mode = PosEncodingMode::NONE;
+  return spec;
+}
+
+// The spec on a cache of E4M3, without a scale, with one, or with one for each head: choice 0 .. 2.
+inline ladder::CaseSpec on_fp8(ladder::CaseSpec spec, std::uint64_t choice) {
+  if (spec.dtype == DType::f32) spec.dtype = DType::f16;
+  if (spec.values == ladder::Values::large) spec.values = ladder::Values::normal;
+  spec.kv_dtype = DType::f8_e4m3;
+  spec.kv_scales = static_cast<ladder::KvScaling>(choice % 3);
+  spec.name += std::string(" on fp8, scales ") + ladder::name_of(spec.kv_scales);
+  return spec;
+}
+
 // The spec with all its features, in one of the dtypes and pairs of head dims that P5 takes: choice 0 .. 7.
 inline constexpr std::uint64_t f16_and_128 = 3;
 inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) {
   constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {256, 256}, {192, 128}};
+  spec = in_one_dtype(std::move(spec), choice % 2 ? DType::f16 : DType::bf16);
   AttentionParams& p = spec.params;
-  spec.dtype = choice % 2 ? DType::f16 : DType::bf16;
   p.head_dim_qk = dims[choice / 2 % 4][0], p.head_dim_vo = dims[choice / 2 % 4][1];
   spec.name += " as prefill " + std::to_string(choice % 8);
   return decidable(spec);
@@ -89,6 +113,10 @@ inline std::vector<ladder::CaseSpec> gpu_table() {
     table.push_back(as_plain_prefill(spec));
     table.push_back(in_boxes(as_plain_prefill(spec)));
     table.push_back(as_prefill(spec, table.size() / 6));
+    const std::size_t fp8 = table.size() / 10;
+    table.push_back(on_fp8(as_decode(spec, fp8 % 2 ? DType::f16 : DType::bf16), fp8));
+    table.push_back(on_fp8(as_plain_prefill(spec), fp8));
+    table.push_back(on_fp8(as_prefill(spec, fp8), fp8 + 1));
   }
   for (const DType dtype : {DType::f16, DType::bf16}) table.push_back(long_rope(dtype));
   return table;
@@ -123,7 +151,7 @@ inline ladder::CaseSpec random_fast_prefill(std::uint64_t seed) {
   constexpr std::int32_t dims[][2] = {{64, 64}, {128, 128}, {128, 128}, {192, 128}, {256, 256}};
   const auto [qk, vo] = dims[below(5)];
   p.head_dim_qk = qk, p.head_dim_vo = vo;
-  spec.dtype = below(3) == 0 ? DType::bf16 : DType::f16;
+  spec = in_one_dtype(spec, below(3) == 0 ? DType::bf16 : DType::f16);
   if (spec.values == ladder::Values::large) spec.values = ladder::Values::normal;
   if (below(5) != 0) spec.page_size = (1 + below(4)) << (3 + below(4));
   for (std::size_t b = 0; b < spec.qo_lens.size(); ++b) {
@@ -151,8 +179,9 @@ inline ladder::CaseSpec random_prefill(std::uint64_t seed, bool plain) {
 }
 
 // In turn: anything that the ladder takes; decode with features, and without; prefill with features, and without, and
-// on pages and in head dims that the fast rungs take.
+// on pages and in head dims that the fast rungs take. A fourth of them on fp8 caches.
 inline ladder::CaseSpec random_gpu_case(std::uint64_t seed) {
+  if (seed / 6 % 4 == 0) return on_fp8(random_gpu_case(seed + 6), seed / 24);
   switch (seed % 6) {
     case 0: return ladder::random_spec(seed);
     case 1: return as_plain_decode(random_decode(seed), DType::f16);

@@ -16,6 +16,7 @@
 #include "tests/behind_one.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
+#include "tests/uneven_heads.hpp"
 #include "tests/skip_without_device.hpp"
 
 using namespace flashladder;
@@ -109,7 +110,7 @@ TEST_CASE("every GPU rung equals the rung below on the case table") {
 }
 
 // For compute-sanitizer, which sees few cases: all rungs are among these.
-TEST_CASE("every GPU rung runs on one of four small cases") {
+TEST_CASE("every GPU rung runs on one of six small cases") {
   CaseSpec decode{.name = "small decode", .seed = 1, .qo_lens = {1, 1}, .kv_lens = {33, 200}, .dtype = DType::f16};
   decode.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::causal};
   CaseSpec prefill = decode;
@@ -121,8 +122,9 @@ TEST_CASE("every GPU rung runs on one of four small cases") {
   CaseSpec rotated = small_pages;  // which P5 and P11 take behind another kernel
   rotated.name = "small prefill with RoPE";
   rotated.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
-  const CaseSpec* const specs[] = {&decode, &prefill, &small_pages, &rotated};
-  check_all(4, [&](int i) { return Trial{*specs[i], {.threads = 1, .num_sms = 2}}; });
+  const CaseSpec narrow = test::on_fp8(decode, 2), widened = test::on_fp8(small_pages, 1);
+  const CaseSpec* const specs[] = {&decode, &prefill, &small_pages, &rotated, &narrow, &widened};
+  check_all(6, [&](int i) { return Trial{*specs[i], {.threads = 1, .num_sms = 2}}; });
   CHECK(rung("D6").supports(decode));  // there is a GPU, or the test is skipped
   for (const auto& [name, runs] : runs_of_rungs()) {
     const Rung& r = rung(name);
@@ -139,6 +141,18 @@ TEST_CASE("every GPU rung equals the rung below on random cases") {
                             .num_sms = i % 5 == 0 ? 0 : 1 + i % 7};
     return Trial{test::random_gpu_case(test::options().seed + i), settings};
   });
+}
+
+TEST_CASE("query heads of any size on fp8 caches") {
+  std::vector<Trial> trials;
+  for (const std::uint64_t seed : {1, 2, 3, 4}) {
+    for (const DType dtype : {DType::f16, DType::bf16}) {
+      CaseSpec spec = test::as_decode(test::random_decode(seed), dtype);
+      spec.values = Values::normal;
+      trials.push_back({test::on_fp8(spec, seed), {.threads = 1}, [](const CaseSpec& s) { return test::uneven_heads(s); }});
+    }
+  }
+  check_all(static_cast<int>(trials.size()), [&](int i) { return trials[i]; });
 }
 
 TEST_CASE("no GPU rung loses more of the weights behind a weight of 1 than its chains explain") {

@@ -45,6 +45,8 @@ class Padded {
     const std::int64_t o = offset(i);
     if (tensor_.dtype == DType::f32) return tensor_.data_as<float>()[o];
     if (tensor_.dtype == DType::f16) return static_cast<float>(tensor_.data_as<flashladder::Half>()[o]);
+    if (tensor_.dtype == DType::f8_e4m3) return static_cast<float>(tensor_.data_as<flashladder::Float8E4M3>()[o]);
+    if (tensor_.dtype == DType::f8_e5m2) return static_cast<float>(tensor_.data_as<flashladder::Float8E5M2>()[o]);
     return static_cast<float>(tensor_.data_as<flashladder::BFloat16>()[o]);
   }
   void set(std::int64_t i, double value) {
@@ -52,6 +54,8 @@ class Padded {
     const auto x = static_cast<float>(value);
     if (tensor_.dtype == DType::f32) tensor_.data_as<float>()[o] = x;
     if (tensor_.dtype == DType::f16) tensor_.data_as<flashladder::Half>()[o] = flashladder::Half(x);
+    if (tensor_.dtype == DType::f8_e4m3) tensor_.data_as<flashladder::Float8E4M3>()[o] = flashladder::Float8E4M3(x);
+    if (tensor_.dtype == DType::f8_e5m2) tensor_.data_as<flashladder::Float8E5M2>()[o] = flashladder::Float8E5M2(x);
     if (tensor_.dtype == DType::bf16) tensor_.data_as<flashladder::BFloat16>()[o] = flashladder::BFloat16(x);
   }
   void fill(std::mt19937& random, double low, double high) {

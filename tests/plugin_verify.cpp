@@ -161,7 +161,7 @@ TEST_CASE("a file that is no plug-in of this version is refused with the reason"
 TEST_CASE("every known mistake as a plug-in is rejected and named") {
   const auto bytes = read_file(FLASHLADDER_SOURCE_ROOT "/docs/bring-your-own-kernel.md", most_text_bytes);
   const std::string_view page = as_text(bytes);
-  for (const FaultInfo& f : faults()) {
+  for (const FaultInfo& f : plugin_faults()) {
     CAPTURE(std::string(f.name));
     const Examination found = examined("mutant", f.name, case_table(), {.leak_seconds = 0});
     REQUIRE_FALSE(found.smallest.empty());

@@ -24,6 +24,8 @@ VALUES = {"ncu": {"--clock-control", "--launch-count", "--launch-skip", "--kill"
           "nsys": {"--trace", "--cuda-graph-trace", "--force-overwrite", "-o", "--report", "--force-export"}}
 FLAGS = {"ncu": {"--csv", "-f"}, "nsys": set()}
 PROFILED = re.compile(r'==PROF== Profiling "(\w+)')
+# With --csv there are no other lines: id, process, program, host, kernel.
+CSV_LINE = re.compile(r'"\d+",(?:"[^"]*",){3}"[^"]*?(\w+_kernel)\b')
 ASSIGNMENT = re.compile(r"\w+=\S")
 
 
@@ -152,13 +154,18 @@ def run_recipe(setup, code, build, folder, env, options="-euo"):
   return ran.returncode, ran.stdout
 
 
+def profiled(output):
+  """The kernels that ncu says it has profiled."""
+  return PROFILED.findall(output) or [m[1] for m in map(CSV_LINE.match, output.splitlines()) if m]
+
+
 def judge(calls, rc, output):
   """Why a recipe that starts ncu so many times failed, or None. A program that --kill ended has any exit code."""
   if "No kernels were profiled" in output:
     return "a filter finds no kernel: no kernels were profiled"
   if calls > 0:
-    profiled = len(PROFILED.findall(output))
-    return None if profiled >= calls else f"ncu was started {calls} times and profiled {profiled} kernels"
+    found = len(profiled(output))
+    return None if found >= calls else f"ncu was started {calls} times and profiled {found} kernels"
   return None if rc == 0 else f"exit code {rc}: no kernel matches the filter, or the program failed"
 
 
@@ -210,7 +217,7 @@ def perform(page, build, only, calls, env):
       untried.add("this user may not read the GPU's counters (ERR_NVGPUCTRPERM)")
       continue
     why = judge(calls[where], rc, output)
-    names = sorted(set(PROFILED.findall(output)))
+    names = sorted(set(profiled(output)))
     print(f"{'FAIL' if why else 'ok'}  {time.monotonic() - begin:5.0f} s  {where}: {why or ', '.join(names)}", flush=True)
     if why:
       wrong.append(f"{where}: {why}\n  " + "\n  ".join(output.splitlines()[-12:]))
@@ -280,7 +287,9 @@ def selftest(root, build):
   assert rehearse("# no recipe\n", build, names)[0]
   recipe = ("**A**\n```sh\nNCU=\"ncu --clock-control none\"\n```\n**B**\n```sh\n$NCU x\n```\n**C**\n```sh\n"
             "nsys profile x | grep kernel\n```\n")
-  outcomes = {"==PROF== Profiling \"decode_d6_kernel\" - 0": (0, 0), "==PROF== Profiling": (2, 0), "nothing": (2, 0),
+  of_csv = '"0","1","flashladder","localhost","void flashladder::gpu::d6::<unnamed>::decode_d6_kernel<int>(float)","1"'
+  outcomes = {"==PROF== Profiling \"decode_d6_kernel\" - 0": (0, 0), of_csv: (0, 0), "==PROF== Profiling": (2, 0),
+              '"ID","Process ID","Process Name","Host Name","Kernel Name"': (2, 0), "nothing": (2, 0),
               "==WARNING== No kernels were profiled.": (2, 0), "==ERROR== ERR_NVGPUCTRPERM, of a kernel": (0, 1)}
   for said, (wrong, untried) in outcomes.items():
     with tempfile.TemporaryDirectory() as folder:

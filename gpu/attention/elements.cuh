@@ -1,18 +1,27 @@
-// The element types of the rungs that take all of them: f.operator()<Element>() for the call's dtype.
+// The element types of the rungs that take all of them: f.operator()<Element, Stored>(), of q and of the cache.
 #pragma once
 
 #include "core/error.hpp"
+#include "core/float8.hpp"
 #include "core/half.hpp"
 #include "gpu/attention/attention_call.hpp"
 
 namespace flashladder::gpu {
 
+template <class Element, class F>
+void with_stored(const AttentionCall& call, F&& f) {
+  if (call.kv_dtype == DType::f8_e4m3) return f.template operator()<Element, Float8E4M3>();
+  if (call.kv_dtype == DType::f8_e5m2) return f.template operator()<Element, Float8E5M2>();
+  f.template operator()<Element, Element>();
+}
+
 template <class F>
-void with_element(const AttentionCall& call, F&& f) {
-  require(is_attention_dtype(call.dtype), "dtype", static_cast<int>(call.dtype), "is none of f32, f16, bf16");
-  if (call.dtype == DType::f32) return f.template operator()<float>();
-  if (call.dtype == DType::f16) return f.template operator()<Half>();
-  f.template operator()<BFloat16>();
+void with_elements(const AttentionCall& call, F&& f) {
+  const std::string reason = why_not_any_dtypes({call.dtype, call.kv_dtype});
+  require(reason.empty(), "dtype", name_of(call.dtype), reason.c_str());
+  if (call.dtype == DType::f32) return with_stored<float>(call, f);
+  if (call.dtype == DType::f16) return with_stored<Half>(call, f);
+  with_stored<BFloat16>(call, f);
 }
 
 }  // namespace flashladder::gpu

@@ -11,12 +11,14 @@
 
 namespace flashladder::gpu {
 
-// What scales a row of o, and its lse_log2: its sink merged.
+// What scales a row of o, the scale of its values too, and its lse_log2: its sink merged.
 __device__ inline FinishedRow<float> finished_row(const QueryRows& rows, RowPlace at, SoftmaxState<float> state,
                                                   float row_constant) {
   using State = SoftmaxState<float>;
   const float sink_log2 = rows.sinks == nullptr ? State::nothing : State::from_sink(rows.sinks[at.qo_head]).m;
-  return flashladder::finish_row(state, sink_log2, row_constant);
+  FinishedRow<float> row = flashladder::finish_row(state, sink_log2, row_constant);
+  row.scale *= rows.v_scale_of(at.qo_head);
+  return row;
 }
 // Returns what scales a row of o; lse is written by the one who has feature 0.
 __device__ inline float finish_row(const QueryRows& rows, RowPlace at, int feature, SoftmaxState<float> state,

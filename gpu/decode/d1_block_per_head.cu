@@ -46,7 +46,7 @@ __device__ void load_query(const RopeInAttention& rope, const Element* from, std
   __syncthreads();  // q is rotated
 }
 
-template <class Element>
+template <class Element, class Stored>
 __global__ void __launch_bounds__(threads)
 decode_d1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
                  const __grid_constant__ PageTable table, const __grid_constant__ General::Params params,
@@ -74,9 +74,9 @@ decode_d1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
     if (t < keys) {
       const auto j = static_cast<std::int32_t>(tile + t);
       const KvSlot slot = table.locate(request, j);
-      const Element* key = static_cast<const Element*>(kv.k) + kv.k_strides.offset(slot, kv_head);
+      const Stored* key = static_cast<const Stored*>(kv.k) + kv.k_strides.offset(slot, kv_head);
       const bool seen = !variant.every_tile_is_edge() || variant.sees(query, j);
-      const float dot = key_dot(rope, p.head_dim_qk, [&](std::int32_t d) { return q[d]; }, key, j);
+      const float dot = kv.k_scale_of(kv_head) * key_dot(rope, p.head_dim_qk, [&](std::int32_t d) { return q[d]; }, key, j);
       logit[t] = seen ? variant.logit(dot, query, head, j) : SoftmaxState<float>::nothing;
       v_row[t] = kv.v_strides.offset(slot, kv_head);
     }
@@ -92,7 +92,7 @@ decode_d1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
       for (int j = 0; j < keys; ++j) {
         if (logit[j] == SoftmaxState<float>::nothing) continue;  // a masked key's value is not looked at: it may be NaN
         const float weight = SoftmaxState<float>::weight(logit[j], tile_m);
-        tile_o += weight * to_float(static_cast<const Element*>(kv.v)[v_row[j] + d]);
+        tile_o += weight * to_float(static_cast<const Stored*>(kv.v)[v_row[j] + d]);
       }
       o[d] = o[d] * weights.a + tile_o * weights.b;
     }
@@ -117,8 +117,8 @@ void attend(const AttentionCall& call, cudaStream_t stream) {
   const LaunchShape shape{.grid = std::int64_t{call.batch} * p.num_qo_heads, .block = threads,
                           .shared_bytes = shared_bytes(p.head_dim_qk + p.head_dim_vo),
                           .most_shared_bytes = shared_bytes(most_head_dims)};
-  with_element(call, [&]<class Element>() {
-    launch(decode_d1_kernel<Element>, shape, stream, call.rows, call.kv, call.table, General::params(call),
+  with_elements(call, [&]<class Element, class Stored>() {
+    launch(decode_d1_kernel<Element, Stored>, shape, stream, call.rows, call.kv, call.table, General::params(call),
            rope_in_attention(p));
   });
 }

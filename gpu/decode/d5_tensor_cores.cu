@@ -50,7 +50,7 @@ decode_d5_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
     cp_async_commit();  // also an empty group: the count of groups says what has arrived
   }
 
-  const QueryTiles<S> q(static_cast<const Element*>(rows.q) + rows.q_offset(first_row), rows.q_head, height);
+  const QueryTiles<S> q(rows, first_row, height);
   HeadTiles<S> heads;
   for (std::uint32_t step = 0; step < tiles; ++step) {
     if (step + S::stages - 1 < tiles) copy(step + S::stages - 1);

@@ -43,8 +43,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   require_16_bytes(call);
   PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo, cta_times);
   plan.programmatic = call.programmatic;
-  with_d6_instance(call, capacity.query_tile, [&]<class Element, int head_dim, int head_tiles, class Variant>() {
-    using S = TileShape<Element, head_dim, head_tiles, queue_stages<head_dim>>;
+  with_d6_instance(call, capacity.query_tile, [&]<class Element, class Stored, int head_dim, int head_tiles, class Variant>() {
+    using S = TileShape<Element, head_dim, head_tiles, queue_stages<Stored, head_dim>, Stored>;
     // What an SM must not hold more of than the plan counts with, where registers and shared memory would allow it: when
     // kernels follow each other, some SMs would have three CTAs and others one.
     constexpr std::size_t of_sm = 228 * 1024, least = of_sm / (grid(head_dim, false).ctas_per_sm + 1);

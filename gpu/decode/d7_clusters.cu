@@ -21,8 +21,8 @@
 namespace flashladder::gpu::d7 {
 namespace {
 
-template <int head_dim>
-constexpr int stages = head_dim == 64 ? 4 : 2;
+template <class Stored, int head_dim>
+constexpr int stages = (head_dim == 64 ? 4 : 2) * (2 / static_cast<int>(sizeof(Stored)));  // as a queue of D6 has
 
 // Begins with what a rotation needs, which mostly is nothing.
 template <class S, class Rotation>
@@ -36,7 +36,6 @@ template <class S, class Variant>
 __global__ void __launch_bounds__(tile_warps * 32, 2)
 decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
                  const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
-  using Element = typename S::Element;
   using Lanes = RowLanes<S::head_dim>;
   extern __shared__ __align__(128) unsigned char bytes[];
   using Rotation = RotationOf<S, ClusterWarps, Variant>;
@@ -66,8 +65,8 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   int stage = 0, place = 0;
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
-    QueryTiles<S> q(static_cast<const Element*>(rows.q) + rows.q_offset(row_place(item, 0)), rows.q_head,
-                          item.rows.size());
+    QueryTiles<S> q(rows, row_place(item, 0), item.rows.size());
+    q.prepare(rows, kv, item.kv_head);
     Rotation rotation(params, shared);
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
     const ItemLogits<S, Variant> logits(variant, item, plan.pack);
@@ -124,8 +123,8 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
 
 template <class F>
 void with_kernel(const AttentionCall& call, std::int32_t query_tile, F&& f) {
-  with_d6_instance(call, query_tile, [&]<class Element, int head_dim, int head_tiles, class Variant>() {
-    using S = TileShape<Element, head_dim, head_tiles, stages<head_dim>>;
+  with_d6_instance(call, query_tile, [&]<class Element, class Stored, int head_dim, int head_tiles, class Variant>() {
+    using S = TileShape<Element, head_dim, head_tiles, stages<Stored, head_dim>, Stored>;
     f(decode_d7_kernel<S, Variant>, sizeof(Shared<S, RotationOf<S, ClusterWarps, Variant>>), Variant::params(call));
   });
 }
@@ -133,7 +132,7 @@ void with_kernel(const AttentionCall& call, std::int32_t query_tile, F&& f) {
 // One instance speaks for those of its head_dim: shared memory decides. (The steps of a rotation are too few to matter.)
 template <int head_dim>
 std::int32_t clusters_of() {
-  using S = TileShape<Half, head_dim, 1, stages<head_dim>>;
+  using S = TileShape<Half, head_dim, 1, stages<Half, head_dim>>;
   const LaunchShape shape{.grid = cluster_ctas, .block = tile_warps * 32, .shared_bytes = sizeof(Shared<S, NoRotation>),
                           .cluster = cluster_ctas};
   return resident_clusters(decode_d7_kernel<S, Scaled>, shape);

@@ -6,7 +6,15 @@
 #include <cmath>
 #include <cstdint>
 
+#include "core/tensor.hpp"
+
 namespace flashladder::gpu {
+
+// The head_dim of 16-bit keys that a warp reads and computes as fast: shorter ones are as many more in the same time. (Of 256
+// features an SM holds one CTA, which reads at twice the rate.)
+constexpr std::int32_t cost_dim(std::int32_t head_dim, DType kv_dtype) {
+  return size_of(kv_dtype) > 1 ? head_dim : std::min(head_dim, 128) / 2;
+}
 
 namespace d6 {
 // For the planner's cost model, timed: what starting and ending an item costs a CTA, in keys of 512 bytes; and what it costs

@@ -3,6 +3,7 @@
 //   S^T [16 tokens, 8 heads]  = K [16, head_dim] Q^T            K by ldmatrix from the warp's ring, Q^T in registers
 //   O^T [head_dim, 8 heads]  += V^T [head_dim, 16] P^T          V by ldmatrix.trans, P^T by movmatrix from S^T
 //
+// How Q, K and V become operands: tile_operands.cuh, and narrow_operands.cuh for caches of 8-bit elements.
 // In both accumulators a lane's two columns are the same two heads, so that the softmax's rescale needs no exchange. Which
 // lane holds what: core/fragment_map.hpp. Used by D5 and D6, which differ in who computes which tile when.
 #pragma once
@@ -11,32 +12,15 @@
 
 #include "core/softmax_state.hpp"
 #include "gpu/attention/thread_group.cuh"
+#include "gpu/decode/narrow_operands.cuh"
+#include "gpu/decode/tile_operands.cuh"
 #include "gpu/decode/tile_ring.cuh"
 #include "gpu/element.cuh"
+#include "gpu/ptx/ex2.cuh"
 #include "gpu/ptx/mma.cuh"
 #include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
-
-// Q^T as B fragments: a lane holds features lane % 4 * 2 + {0, 1} (+ 8) of head lane / 4.
-template <class S>
-struct QueryTiles {
-  std::uint32_t at[S::steps][S::head_tiles][2];
-
-  // first: the item's first row of q; its heads lie head_stride elements apart. Heads beyond the item's rows are 0.
-  __device__ QueryTiles(const typename S::Element* first, std::int32_t head_stride, int rows) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int n = 0; n < S::head_tiles; ++n) {
-      const int head = n * heads_in_tile + lane / 4;
-      const auto* from = first + std::int64_t{head} * head_stride + lane % 4 * 2;
-#pragma unroll
-      for (int i = 0; i < S::steps * 2; ++i) {
-        at[i / 2][n][i % 2] = head < rows ? *reinterpret_cast<const std::uint32_t*>(from + i * 8) : 0;
-      }
-    }
-  }
-};
 
 // Where the warps of a block leave what they found for one tile of heads. In shared memory; rows are padded, so that the
 // eight lanes that write one feature of different heads meet different banks.
@@ -75,31 +59,32 @@ struct HeadTiles {
   // One tile of 16 tokens that has arrived in the ring. seen: this lane's two tokens, lane / 4 and lane / 4 + 8.
   // score(dot, n, j, half): the logit, in log2 units, of head n * 8 + lane % 4 * 2 + j and token lane / 4 + 8 * half.
   template <class Score>
-  __device__ void absorb(const uint4 (&k)[tile_tokens][S::chunks], const uint4 (&v)[tile_tokens][S::chunks],
-                         const QueryTiles<S>& q, const bool (&seen)[2], const Score& score) {
-    const int lane = threadIdx.x % 32;
-    std::uint32_t a[4];
+  __device__ void absorb(const StoredTile<S>& k, const StoredTile<S>& v, const QueryTiles<S>& q, const bool (&seen)[2],
+                         const Score& score) {
+    std::uint32_t a[2][4];
     // Four sums, joined in f32: tensor cores cut off where f32 would round, so that one chain of steps drifts downwards.
     float sum[4][S::head_tiles][4] = {}, s[S::head_tiles][4];
 #pragma unroll
-    for (int i = 0; i < S::steps; ++i) {  // blocks of A: tokens 0-7, 8-15, then the same of the next 8 features
-      ldmatrix_x4(a, &k[lane % 16][stored_chunk(lane % 16, 2 * i + lane / 16)]);
+    for (int i = 0; i < S::steps; ++i) {
+      if (i % 2 == 0) load_key_steps<S>(a, k, i);
 #pragma unroll
-      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(sum[i % 4][n], a, q.at[i][n]);
+      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(sum[i % 4][n], a[i % 2], q.at[i][n]);
     }
 #pragma unroll
     for (int n = 0; n < S::head_tiles; ++n) {
 #pragma unroll
-      for (int c = 0; c < 4; ++c) s[n][c] = (sum[0][n][c] + sum[1][n][c]) + (sum[2][n][c] + sum[3][n][c]);
+      for (int c = 0; c < 4; ++c) {
+        s[n][c] = (sum[0][n][c] + sum[1][n][c]) + (sum[2][n][c] + sum[3][n][c]);
+        if constexpr (S::narrow) s[n][c] *= q.factor[n][c % 2];
+      }
     }
     std::uint32_t weights[S::head_tiles][2];
     softmax(s, seen, score, weights);
 #pragma unroll
-    for (int i = 0; i < S::steps; ++i) {  // blocks of A: features 0-7, 8-15 of tokens 0-7, then of tokens 8-15
-      const int token = lane % 8 + lane / 16 * 8;
-      ldmatrix_x4_trans(a, &v[token][stored_chunk(token, 2 * i + lane / 8 % 2)]);
+    for (int i = 0; i < S::steps; ++i) {
+      if (i % 2 == 0) load_value_steps<S>(a, v, i);
 #pragma unroll
-      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(o[i][n], a, weights[n]);
+      for (int n = 0; n < S::head_tiles; ++n) mma_16x8x16<typename S::Element>(o[i][n], a[i % 2], weights[n]);
     }
   }
 
@@ -114,17 +99,29 @@ struct HeadTiles {
       if (row == 0) partials.m[warp][col + j] = m[n][j], partials.d[warp][col + j] = sum;
 #pragma unroll
       for (int i = 0; i < S::steps; ++i) {
-        partials.o[warp][col + j][i * 16 + row] = o[i][n][j];
-        partials.o[warp][col + j][i * 16 + row + 8] = o[i][n][j + 2];
+        float* const to = &partials.o[warp][col + j][i * 16];
+        if constexpr (S::narrow) {  // a lane's two features are neighbours
+          reinterpret_cast<float2*>(to)[row] = {o[i][n][j], o[i][n][j + 2]};
+        } else {
+          to[row] = o[i][n][j], to[row + 8] = o[i][n][j + 2];
+        }
       }
     }
   }
 
  private:
-  // s: C fragments of S^T, 16 tokens x 8 heads. They become P^T as B fragments; o is rescaled to the new maximum.
+  // 2^(from - to), where "nothing" weighs nothing, also against itself (SoftmaxState::weight, in one instruction).
+  static __device__ float weight(float from, float to) {
+    return exp2_approx(from - (to == SoftmaxState<float>::nothing ? 0 : to));
+  }
+
+  // s: C fragments of S^T, 16 tokens x 8 heads. They become P^T as B fragments; o is rescaled to the new maximum, if that is
+  // another one in some column of the warp.
   template <class Score>
   __device__ void softmax(float (&s)[S::head_tiles][4], const bool (&seen)[2], const Score& score,
                           std::uint32_t (&p)[S::head_tiles][2]) {
+    float rescale[S::head_tiles][2];
+    bool moved = false;
 #pragma unroll
     for (int n = 0; n < S::head_tiles; ++n) {
 #pragma unroll
@@ -136,16 +133,25 @@ struct HeadTiles {
         float most = fmaxf(m[n][j], fmaxf(upper, lower));
 #pragma unroll
         for (int offset = 4; offset < 32; offset *= 2) most = fmaxf(most, __shfl_xor_sync(all_lanes, most, offset));
-        const float rescale = SoftmaxState<float>::weight(m[n][j], most);
+        rescale[n][j] = weight(m[n][j], most);
+        moved = moved || rescale[n][j] != 1;
         m[n][j] = most;
-        upper = SoftmaxState<float>::weight(upper, most);
-        lower = SoftmaxState<float>::weight(lower, most);
-        d[n][j] = d[n][j] * rescale + upper + lower;
-#pragma unroll
-        for (int i = 0; i < S::steps; ++i) o[i][n][j] *= rescale, o[i][n][j + 2] *= rescale;
+        upper = weight(upper, most);
+        lower = weight(lower, most);
+        d[n][j] = d[n][j] * rescale[n][j] + upper + lower;
       }
       p[n][0] = movmatrix_trans(pack<typename S::Element>(s[n][0], s[n][1]));
       p[n][1] = movmatrix_trans(pack<typename S::Element>(s[n][2], s[n][3]));
+    }
+    if (!__any_sync(all_lanes, moved)) return;
+#pragma unroll
+    for (int n = 0; n < S::head_tiles; ++n) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const float by = rescale[n][j];
+#pragma unroll
+        for (int i = 0; i < S::steps; ++i) o[i][n][j] *= by, o[i][n][j + 2] *= by;
+      }
     }
   }
 };

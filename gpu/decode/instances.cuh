@@ -6,10 +6,13 @@
 //   D6         f16, bf16       64, 128, 256        Scaled, SoftCapped: up to 16 heads    what models use
 //                                                  General: up to 8, for its registers   the rest
 //                                                  Rotated: the same                     RoPE inside attention
+//              q either, K    64, 128, 256        Scaled, SoftCapped: up to 16 heads    fp8 caches, which become f16
+//              and V f8_e4m3                      General: up to 8
 //   D7         the same        the same              the same                              few requests
 #pragma once
 
 #include "core/error.hpp"
+#include "core/float8.hpp"
 #include "core/half.hpp"
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/variants.cuh"
@@ -44,35 +47,36 @@ void with_d5_instance(const AttentionCall& call, std::int32_t query_tile, F&& f)
   });
 }
 
-// D6 and D7: f.operator()<Element, head_dim, head_tiles, Variant>().
+// D6 and D7: f.operator()<Element, Stored, head_dim, head_tiles, Variant>(), as of TileShape.
 template <class F>
 void with_d6_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {
   const bool general = needs_general(call.params);
   require(query_tile <= d6::grid(call.params.head_dim_qk, general).query_tile, "plan.query_tile", query_tile,
           "is more than this variant's instance has rows");
-  const auto with_tiles = [&]<class Element, int head_dim>() {
+  const auto with_tiles = [&]<class Element, class Stored, int head_dim>() {
+    const auto with_one_tile = [&]<class Variant>() { f.template operator()<Element, Stored, head_dim, 1, Variant>(); };
     if (general) {
-      return with_variant<Rotated, General>(call.params, [&]<class Variant>() {
-        f.template operator()<Element, head_dim, 1, Variant>();
-      });
+      if constexpr (sizeof(Stored) == 1) return with_variant<General>(call.params, with_one_tile);
+      else return with_variant<Rotated, General>(call.params, with_one_tile);
     }
     with_variant<Scaled, SoftCapped>(call.params, [&]<class Variant>() {
       if constexpr (d6::grid(head_dim, false).query_tile > 8) {
-        if (query_tile > 8) return f.template operator()<Element, head_dim, 2, Variant>();
+        if (query_tile > 8) return f.template operator()<Element, Stored, head_dim, 2, Variant>();
       }
-      f.template operator()<Element, head_dim, 1, Variant>();
+      with_one_tile.template operator()<Variant>();
     });
   };
-  const auto with_dim = [&]<class Element>() {
+  const auto with_dim = [&]<class Element, class Stored>() {
     const std::int32_t head_dim = call.params.head_dim_qk;
     require(head_dim == 64 || head_dim == 128 || head_dim == 256, "head_dim", head_dim, "is none of 64, 128, 256");
-    if (head_dim == 64) return with_tiles.template operator()<Element, 64>();
-    if (head_dim == 128) return with_tiles.template operator()<Element, 128>();
-    return with_tiles.template operator()<Element, 256>();
+    if (head_dim == 64) return with_tiles.template operator()<Element, Stored, 64>();
+    if (head_dim == 128) return with_tiles.template operator()<Element, Stored, 128>();
+    return with_tiles.template operator()<Element, Stored, 256>();
   };
   require(call.dtype == DType::f16 || call.dtype == DType::bf16, "dtype", name_of(call.dtype), "is neither f16 nor bf16");
-  if (call.dtype == DType::f16) return with_dim.template operator()<Half>();
-  return with_dim.template operator()<BFloat16>();
+  if (call.kv_dtype == DType::f8_e4m3) return with_dim.template operator()<Half, Float8E4M3>();
+  if (call.dtype == DType::f16) return with_dim.template operator()<Half, Half>();
+  return with_dim.template operator()<BFloat16, BFloat16>();
 }
 
 }  // namespace flashladder::gpu

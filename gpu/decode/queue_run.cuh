@@ -17,10 +17,11 @@
 
 namespace flashladder::gpu {
 
-// Two are enough: 64 KB of an SM are under way while as much is computed. More would only make everything else wait for
-// longer: page ids, queries, counters.
-template <int head_dim>
-constexpr int queue_stages = head_dim == 64 ? 4 : 2;
+// Two tiles of 128 16-bit features are enough: 64 KB of an SM are under way while as much is computed. More would only make
+// everything else wait for longer: page ids, queries, counters. A tile of 8-bit elements is half of one, so that there are
+// twice as many.
+template <class Stored, int head_dim>
+constexpr int queue_stages = (head_dim == 64 ? 4 : 2) * (2 / static_cast<int>(sizeof(Stored)));
 
 // Begins with what a rotation needs, which mostly is nothing.
 template <class S, class Rotation = NoRotation>
@@ -47,7 +48,6 @@ template <class S, class Group, class Variant>
 __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typename Variant::Params& params,
                           const PackedParams& plan, const PackedQueue& queue,
                           QueueMemory<S, RotationOf<S, GroupWarps<Group>, Variant>>& shared) {
-  using Element = typename S::Element;
   using Warps = GroupWarps<Group>;
   using Rotation = RotationOf<S, Warps, Variant>;
   const int lane = threadIdx.x % 32;
@@ -71,15 +71,14 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typena
   // Registers do not hold two queries of 16 heads, nor two of 256 features beside their rotations.
   constexpr bool holds_two = S::head_tiles == 1 && !(Variant::rotates && S::head_dim == 256);
   int stage = 0;
-  const auto query_of = [&](const PackedItem& of) {
-    return QueryTiles<S>(static_cast<const Element*>(rows.q) + rows.q_offset(row_place(of, 0)), rows.q_head, of.rows.size());
-  };
+  const auto query_of = [&](const PackedItem& of) { return QueryTiles<S>(rows, row_place(of, 0), of.rows.size()); };
   QueryTiles<S> q = query_of(item);
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
     const QueryTiles<S> upcoming_q = query_of(upcoming);  // under way while this item is computed
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
     const ItemLogits<S, Variant> logits(variant, item, plan.pack);
+    q.prepare(rows, kv, item.kv_head);
     Rotation rotation(params, shared);
     HeadTiles<S> heads;
     const std::uint32_t end = item.keys.end;  // unsigned: a token behind the last of 2^31 - 1 must not wrap

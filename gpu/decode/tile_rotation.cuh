@@ -82,8 +82,8 @@ class TileRotation {
     for (int u = 0; u < Place::steps; ++u) {
       if (u > 0) walk(step, at);
       const int token = Place::token(threadIdx.x % 32) + u * Place::at_once;
-      uint4& low = k[token][stored_chunk(token, chunk)];
-      uint4& high = k[token][stored_chunk(token, chunk + S::chunks / 2)];
+      uint4& low = k[token][S::stored_chunk(token, chunk)];
+      uint4& high = k[token][S::stored_chunk(token, chunk + S::chunks / 2)];
       Float8 x = to_floats<Element>(low), y = to_floats<Element>(high);
 #pragma unroll
       for (int i = 0; i < 8; ++i) rotate({at.cos[i], at.sin[i]}, x.at[i], y.at[i]);

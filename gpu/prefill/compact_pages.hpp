@@ -8,7 +8,9 @@
 // Every token of the batch has its row, so that a token's row follows from the lengths alone. What is copied are the tokens
 // that some query sees: with a window the first ones are left out, and nobody looks at their rows.
 //
-// RoPE inside attention takes the same copy, with K rotated on the way and a copy of q beside it: rotated_copy.hpp.
+// Of a cache of 8-bit elements P5 and P11 take the same copy in q's 16-bit dtype, whatever the pages are: numbers of 8 bits
+// are numbers of 16 bits, scales stay where they are. RoPE inside attention takes it too, with K rotated on the way and a copy of q
+// beside it: rotated_copy.hpp.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -46,7 +48,7 @@ struct CompactedShape {
 };
 std::size_t compaction_list_bytes(const CompactedShape& shape);  // a multiple of 16
 
-// Where K [tokens, num_kv_heads, head_dim_qk], V and q begin in the memory of the copy, in bytes.
+// Where K [tokens, num_kv_heads, head_dim_qk], V and q begin in the memory of the copy, in bytes. dtype: of q.
 struct CopyLayout {
   std::size_t k = 0, v = 0, q = 0, end = 0;
 };

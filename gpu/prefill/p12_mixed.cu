@@ -38,12 +38,15 @@ __device__ void run_queues(HopperShared<S>& shared, const QueryRows& rows, const
     const PackedQueue queue = part.plan.view.queues[blockIdx.x * MixedShape::queues_per_cta + group];
     if (!queue.first.rows.empty()) run_queue<D, WarpGroup, Scaled>(rows, part.kv, params, part.plan, queue, memory[group]);
     give_registers_back<registers>();
+    fence_proxy_async();  // what this thread did in shared memory comes before the copies of prefill
+    __syncthreads();      // the registers are back, and what every thread did is done
   } else {
     give_registers_back<S::producer_registers>();
-    take_registers<registers>();  // when the others have given theirs back
+    // Registers are taken warp by warp: one that took its own again before the others had theirs would leave some of them
+    // without, and their neighbours waiting for them.
+    __syncthreads();
+    take_registers<registers>();
   }
-  fence_proxy_async();  // what this thread did in shared memory comes before the copies of prefill
-  __syncthreads();      // and what every thread did
 }
 
 template <class S, class D>
@@ -69,7 +72,7 @@ template <class Element>
 void launch_p12(const AttentionCall& call, const MixedShape& capacity, const PackedParams& plan, const PackedParams& decode,
                 cudaStream_t stream) {
   using S = HopperShape<Element, MixedShape::head_dim, MixedShape::head_dim, 128, true>;
-  using D = TileShape<Element, MixedShape::head_dim, 1, queue_stages<MixedShape::head_dim>>;
+  using D = TileShape<Element, MixedShape::head_dim, 1, queue_stages<Element, MixedShape::head_dim>>;
   const LaunchShape shape{.grid = capacity.prefill.num_ctas, .block = S::threads, .shared_bytes = sizeof(HopperShared<S>),
                           .programmatic = call.programmatic};
   const DecodePart part{call.kv, decode, capacity.decode.num_ctas / MixedShape::queues_per_cta};

@@ -39,7 +39,7 @@ __device__ void load_query(const RopeInAttention& rope, const Element* from, std
 }
 
 // The row's softmax over the item's keys; o [head_dim_vo] is not normalised.
-template <class Element>
+template <class Stored>
 __device__ SoftmaxState<float> attend_row(const KvPages& kv, const General& variant, const RopeInAttention& rope,
                                           const PackedItem& item, const General::Query& query, const General::Head& head,
                                           Column q, Column o) {
@@ -48,16 +48,16 @@ __device__ SoftmaxState<float> attend_row(const KvPages& kv, const General& vari
   for (std::int32_t j = item.keys.begin; j < item.keys.end; ++j) {
     if (!variant.sees(query, j)) continue;
     const KvSlot slot = kv.pages.locate_from(item.first_page, j);
-    const Element* key = static_cast<const Element*>(kv.k) + kv.k_strides.offset(slot, item.kv_head);
-    const Element* value = static_cast<const Element*>(kv.v) + kv.v_strides.offset(slot, item.kv_head);
-    const float dot = key_dot(rope, p.head_dim_qk, q, key, j);
+    const Stored* key = static_cast<const Stored*>(kv.k) + kv.k_strides.offset(slot, item.kv_head);
+    const Stored* value = static_cast<const Stored*>(kv.v) + kv.v_strides.offset(slot, item.kv_head);
+    const float dot = kv.k_scale_of(item.kv_head) * key_dot(rope, p.head_dim_qk, q, key, j);
     const MergeWeights<float> weights = merge(state, {variant.logit(dot, query, head, j), 1.0f});
     for (std::int32_t d = 0; d < p.head_dim_vo; ++d) o(d) = o(d) * weights.a + weights.b * to_float(value[d]);
   }
   return state;
 }
 
-template <class Element>
+template <class Element, class Stored>
 __global__ void prefill_p1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
                                   const __grid_constant__ General::Params params,
                                   const __grid_constant__ RopeInAttention rope, const __grid_constant__ PackedParams plan,
@@ -83,7 +83,7 @@ __global__ void prefill_p1_kernel(const __grid_constant__ QueryRows rows, const 
     const auto* from = static_cast<const Element*>(rows.q) + rows.q_offset(place);
     load_query(rope, from, p.head_dim_qk, item.request.diagonal + query.i, q);
     for (std::int32_t d = 0; d < p.head_dim_vo; ++d) o(d) = 0;
-    const SoftmaxState<float> state = attend_row<Element>(kv, variant, rope, item, query, head, q, o);
+    const SoftmaxState<float> state = attend_row<Stored>(kv, variant, rope, item, query, head, q, o);
     const float row_constant = variant.row_constant(query, head);
     for (std::int32_t d = 0; d < p.head_dim_vo; ++d) {
       if (item.merge < 0) {
@@ -103,10 +103,8 @@ std::int32_t row_bytes(const AttentionParams& p) {
 }  // namespace
 
 std::string why_not(const AttentionParams& p, AttentionDTypes dtypes) {
-  const DType dtype = dtypes.q;
-  const std::string mixed = why_no_mixed_dtypes(dtypes);
-  if (!mixed.empty()) return mixed;
-  if (!is_attention_dtype(dtype)) return std::string("dtype ") + name_of(dtype) + " is none of f32, f16, bf16";
+  const std::string other = why_not_any_dtypes(dtypes);
+  if (!other.empty()) return other;
   const std::string rope = why_no_rope(p);
   if (!rope.empty()) return rope;
   if (row_bytes(p) > most_shared_bytes) {
@@ -128,8 +126,8 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   const LaunchShape shape{.grid = capacity.num_ctas, .block = static_cast<unsigned>(div_up(tile, 32) * 32),
                           .shared_bytes = static_cast<std::size_t>(tile) * row_bytes(call.params),
                           .most_shared_bytes = most_shared_bytes};
-  with_element(call, [&]<class Element>() {
-    launch(prefill_p1_kernel<Element>, shape, stream, call.rows, call.kv, General::params(call),
+  with_elements(call, [&]<class Element, class Stored>() {
+    launch(prefill_p1_kernel<Element, Stored>, shape, stream, call.rows, call.kv, General::params(call),
            rope_in_attention(call.params), plan, tile);
   });
   merge_partials(call, capacity, plan, stream);

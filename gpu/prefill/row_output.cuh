@@ -106,7 +106,7 @@ __device__ RowEnds finish_softmax(const Softmax& softmax, const Variant& variant
                                   : variant.row_constant(mine.variant_query[1], mine.head[1]);
     const RowPlace place = mine.place(item, row);
     end.lse_log2 += constant;
-    if (rows.sinks != nullptr) end = finished_row(rows, place, state, constant);  // the long way: exponents of differences
+    if (!rows.plain_ends) end = finished_row(rows, place, state, constant);  // the long way: exponents of differences
     lse = end.lse_log2 * rows.lse_factor;
     if (rows.lse != nullptr) to = rows.lse + rows.lse_offset(place);
   }

@@ -30,6 +30,18 @@ PagedKvCache cache_of(const Case& c) {
 
 }  // namespace
 
+namespace {
+
+void set_scale(std::span<const float> given, float& number, std::span<const float>& per_head) {
+  if (given.size() == 1) {
+    number = given[0];
+  } else {
+    per_head = given;
+  }
+}
+
+}  // namespace
+
 AttentionProblem Case::problem() const {
   AttentionProblem problem;
   problem.params = spec.params;
@@ -38,6 +50,8 @@ AttentionProblem Case::problem() const {
   problem.qo_indptr = qo_indptr;
   problem.custom_mask = custom_mask;
   problem.sinks = sinks;
+  set_scale(k_scale, problem.scales.k, problem.scales.k_per_head);
+  set_scale(v_scale, problem.scales.v, problem.scales.v_per_head);
   if (spec.block_table && spec.batch() > 0) {
     problem.block_tables = block_tables;
     problem.seq_lens = spec.kv_lens;

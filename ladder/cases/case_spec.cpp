@@ -23,6 +23,7 @@ std::int64_t sum_over_diagonals(std::int64_t qo_len, std::int64_t kv_len, std::i
 }
 
 double largest_finite(DType t) {
+  if (is_fp8(t)) return t == DType::f8_e4m3 ? 448 : 57344;
   return t == DType::f16 ? 65504.0 : t == DType::bf16 ? 0x1.fep127 : static_cast<double>(std::numeric_limits<float>::max());
 }
 
@@ -63,7 +64,9 @@ void validate_mla(const CaseSpec& s) {
 void validate_values(const CaseSpec& s) {
   const bool peak = s.values == Values::first_max || s.values == Values::last_max;
   const double amplitude = s.values == Values::large ? large_amplitude(s.params) : peak ? peak_amplitude(s.params) : 0;
-  require(amplitude <= largest_finite(s.dtype) / 2, "values", name_of(s.values),
+  const bool fits = amplitude <= largest_finite(s.dtype) / 2 &&
+                    (s.kv_scales != KvScaling::none || amplitude <= largest_finite(s.cache_dtype()) / 2);
+  require(fits, "values", name_of(s.values),
           "needs elements larger than the dtype can hold: use a larger sm_scale or head_dim, or dtype f32");
 }
 
@@ -111,7 +114,7 @@ std::int64_t CaseSpec::visible_pairs() const {
 
 // In double: exact far beyond any machine's memory, and it can't overflow.
 std::size_t CaseSpec::bytes_estimate() const {
-  const double element = static_cast<double>(size_of(dtype));
+  const double element = static_cast<double>(size_of(dtype)), cached = static_cast<double>(size_of(cache_dtype()));
   const double rows = static_cast<double>(nnz_qo()) * params.num_qo_heads;
   const double dims = static_cast<double>(params.head_dim_qk) + params.head_dim_vo;
   const double slots = 2.0 * static_cast<double>(total_pages()) * page_size;  // the pool is twice too large
@@ -121,7 +124,7 @@ std::size_t CaseSpec::bytes_estimate() const {
   const double mask = custom_mask == CustomMask::none ? 0 : static_cast<double>(mask_bytes());
   const double table = block_table ? static_cast<double>(batch()) * static_cast<double>(max_pages()) : 0;
   const double indices = 4.0 * (2.0 * static_cast<double>(total_pages()) + 5.0 * batch() + table);
-  const double inputs = (rows * params.head_dim_qk + slots * params.num_kv_heads * dims) * element + mask + indices;
+  const double inputs = rows * params.head_dim_qk * element + slots * params.num_kv_heads * dims * cached + mask + indices;
   const double parts = op == Op::mla && !combined_cache ? inputs : 0;  // held apart too
   const double bytes = inputs + parts + scores + answers;
   constexpr double most = 0x1p63;
@@ -146,6 +149,8 @@ void validate(const CaseSpec& spec) {
   validate_mla(spec);
   flashladder::validate(spec.params);
   require(is_attention_dtype(spec.dtype), "dtype", name_of(spec.dtype), "must be f32, f16 or bf16");
+  require(spec.cache_dtype() == spec.dtype || is_fp8(spec.cache_dtype()), "kv_dtype", name_of(spec.cache_dtype()),
+          "must be f8_e4m3, f8_e5m2 or dtype");
   validate_values(spec);
 }
 

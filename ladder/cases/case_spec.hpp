@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ enum class Op : std::uint8_t { attention, mla };
 
 // given: the mask came in a case file, so that it can't be drawn again.
 enum class CustomMask : std::uint8_t { none, causal, tree, random, empty_rows, given };
+// Scales of K and V, calibrated to what is drawn: the largest number of K becomes the largest that fp8 holds. number: one for
+// all heads; per_head: each head its own.
+enum class KvScaling : std::uint8_t { none, number, per_head };
 // normal: N(0, 1). equal: all keys alike, so all logits are. large: logits near +-1e5.
 // first_max, last_max: one key in the first, last tile takes nearly all the weight. given: as above.
 enum class Values : std::uint8_t { normal, equal, large, first_max, last_max, given };
@@ -34,6 +38,11 @@ constexpr const char* name_of(Values v) {
   constexpr const char* names[] = {"normal", "equal", "large", "first_max", "last_max", "given"};
   return names[static_cast<int>(v)];
 }
+constexpr const char* name_of(KvScaling s) {
+  constexpr const char* names[] = {"none", "number", "per_head"};
+  return names[static_cast<int>(s)];
+}
+constexpr KvScaling usual_scaling(DType cache) { return is_fp8(cache) ? KvScaling::number : KvScaling::none; }
 
 struct CaseSpec {
   std::string name;
@@ -43,7 +52,9 @@ struct CaseSpec {
   std::vector<std::int32_t> kv_lens;  // [batch]
   AttentionParams params{};           // params.mask is custom iff custom_mask is not none
   std::int32_t page_size = 16;
-  DType dtype = DType::f32;           // q's and the cache's
+  DType dtype = DType::f32;           // q's, and the cache's unless that has one of its own:
+  std::optional<DType> kv_dtype{};    // f8_e4m3, f8_e5m2
+  KvScaling kv_scales = KvScaling::none;
   KvLayout kv_layout = KvLayout::NHD;
   bool combined_cache = true;         // one 5-D tensor; false, or head_dim_qk != head_dim_vo: two 4-D ones. mla: q_nope and
                                       // q_pe are slices of one tensor, and so are ckv and kpe; false: four tensors
@@ -53,6 +64,7 @@ struct CaseSpec {
 
   // All of these want a spec that validate() accepts.
   std::int32_t batch() const { return static_cast<std::int32_t>(kv_lens.size()); }
+  DType cache_dtype() const { return kv_dtype.value_or(dtype); }
   MlaParams mla_params() const {
     return {params.num_qo_heads, params.head_dim_vo, params.head_dim_qk - params.head_dim_vo, params.sm_scale, params.mask};
   }
@@ -71,7 +83,8 @@ struct CaseSpec {
 void validate(const CaseSpec& spec);
 
 // One line that names the work, the same whoever measures it: "B32 kv2048 32/8 p16", "B2 S8192 32/8 p16 causal",
-// "1 x 65536 + 31 x 4096 32/8 p16". What is usual is left out: f16, head dim 128, NHD, no extras.
+// "1 x 65536 + 31 x 4096 32/8 p16". What is usual is left out: f16, head dim 128, NHD, no extras, a scale for fp8 and for it
+// alone. Caches of fp8 have the names that torch gives them, as measurements of other libraries do.
 std::string case_string(const CaseSpec& spec);
 
 // Amplitudes of the drawn keys, such that the logits are what `values` promises (draw_values.cpp); for the range check too.

@@ -98,6 +98,8 @@ std::string case_string(const CaseSpec& s) {
   if (s.block_table) text += " block table";
   if (s.kv_layout != KvLayout::NHD) text += std::string(" ") + name_of(s.kv_layout);
   if (s.dtype != DType::f16) text += std::string(" ") + name_of(s.dtype);
+  if (is_fp8(s.cache_dtype())) text += s.cache_dtype() == DType::f8_e4m3 ? " float8_e4m3fn" : " float8_e5m2";
+  if (s.kv_scales != usual_scaling(s.cache_dtype())) text += std::string(" kv_scales ") + name_of(s.kv_scales);
   return text;
 }
 

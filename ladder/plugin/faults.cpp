@@ -34,11 +34,21 @@ constexpr FaultInfo all[] = {
     {Fault::custom_and_causal, "custom_and_causal", "causal is applied besides the custom mask"},
     {Fault::empty_row_not_written, "empty_row_not_written", "a row that sees no key is not written"},
     {Fault::one_row_too_far, "one_row_too_far", "a row is written behind the end of o"},
+    {Fault::k_scale_lost, "k_scale_lost", "the scale of K is not applied"},
+    {Fault::k_scale_twice, "k_scale_twice", "the scale of K is applied twice"},
+    {Fault::k_scale_instead, "k_scale_instead", "the scale of K is applied in the place of sm_scale"},
+    {Fault::v_scale_lost, "v_scale_lost", "the scale of V is not applied"},
+    {Fault::v_scale_twice, "v_scale_twice", "the scale of V is applied twice"},
+    {Fault::scales_of_next_head, "scales_of_next_head", "a KV head is read with the scales of the next one"},
+    {Fault::fp8_formats_swapped, "fp8_formats_swapped", "E4M3 is read as E5M2, or E5M2 as E4M3"},
 };
 
 }  // namespace
 
 std::span<const FaultInfo> faults() { return all; }
+
+// Those of scales are the last ones.
+std::span<const FaultInfo> plugin_faults() { return std::span(all).first(static_cast<std::size_t>(Fault::k_scale_lost) - 1); }
 
 const FaultInfo& info(Fault fault) { return all[static_cast<std::size_t>(fault) - 1]; }
 

@@ -44,11 +44,29 @@ struct Attention {
     if (is(Fault::identity_pages)) slot.page = (problem.page_table().first_page(b) + j / p_size()) % problem.kv.num_pages;
     if (is(Fault::packed_block_rows) && problem.has_block_table()) slot.page = page_in_packed_rows(j);
     const std::int32_t kv_head = is(Fault::strided_heads) ? h % p.num_kv_heads : h / p.group_size();
-    return load(problem.kv.dtype, base, strides.offset(slot, kv_head), dim);
+    return load(cache_dtype(), base, strides.offset(slot, kv_head), dim);
+  }
+  DType cache_dtype() const {
+    const DType t = problem.kv.dtype;
+    if (!is(Fault::fp8_formats_swapped) || !is_fp8(t)) return t;
+    return t == DType::f8_e4m3 ? DType::f8_e5m2 : DType::f8_e4m3;
+  }
+  std::int32_t scaled_head() const {
+    return (h / p.group_size() + (is(Fault::scales_of_next_head) ? 1 : 0)) % p.num_kv_heads;
+  }
+  float k_scale() const {
+    const float scale = problem.scales.k_of(scaled_head());
+    if (is(Fault::k_scale_lost)) return 1;
+    if (is(Fault::k_scale_instead) && scale != 1) return scale / p.sm_scale;
+    return is(Fault::k_scale_twice) ? scale * scale : scale;
+  }
+  float v_scale() const {
+    const float scale = problem.scales.v_of(scaled_head());
+    return is(Fault::v_scale_lost) ? 1 : is(Fault::v_scale_twice) ? scale * scale : scale;
   }
   static std::vector<float> load(DType dtype, const void* base, std::int64_t offset, std::int32_t dim) {
     std::vector<float> out(dim);
-    reference::visit_dtype(dtype, [&]<class Element>(Element) {
+    reference::visit_cache_dtype(dtype, [&]<class Element>(Element) {
       reference::load_row(static_cast<const Element*>(base) + offset, dim, out.data());
     });
     return out;
@@ -83,10 +101,11 @@ struct Attention {
     if (is(Fault::scale_lost)) dot /= p.sm_scale;
     if (is(Fault::scale_twice) && p.logits_soft_cap > 0) dot *= p.sm_scale;
     if (is(Fault::cap_before_scale) && p.logits_soft_cap > 0) {
-      return p.logits_soft_cap * std::tanh(dot / p.logits_soft_cap) * p.sm_scale * static_cast<float>(log2_e);
+      return p.logits_soft_cap * std::tanh(dot / p.logits_soft_cap) * p.sm_scale * k_scale() *
+             static_cast<float>(log2_e);
     }
     const std::int32_t origin = is(Fault::alibi_constant_lost) ? alibi_origin(p, qo_len(), problem.kv_len(b), i, mask) : i;
-    return ScoreTransform<float>(p, h)(dot, origin, j);
+    return ScoreTransform<float>(p, h, k_scale())(dot, origin, j);
   }
 
   void absorb_tile(const std::vector<float>& q, Range keys, SoftmaxState<float>& state, std::vector<float>& o,
@@ -164,7 +183,7 @@ struct Attention {
     if (is(Fault::empty_row_not_written) && all.d == 0) return;
     const std::int64_t row = problem.qo_indptr[b] + i;
     float* out = output.o.data_as<float>() + row * output.o.strides[0] + h * output.o.strides[1];
-    for (std::int32_t c = 0; c < p.head_dim_vo; ++c) out[c] = o[c] * keep * all.inverse_d();
+    for (std::int32_t c = 0; c < p.head_dim_vo; ++c) out[c] = o[c] * keep * all.inverse_d() * v_scale();
     output.lse_log2[row * p.num_qo_heads + h] =
         is(Fault::natural_lse) ? lse_natural_from_log2(all.lse_log2()) : all.lse_log2();
     if (is(Fault::one_row_too_far)) out[output.o.strides[1]] = out[0];  // behind the very last row lies a guard band

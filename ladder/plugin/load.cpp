@@ -153,6 +153,12 @@ Calls opened(const std::string& path, const OnCall& on_call) {
 
 }  // namespace
 
+Support takes_plugin(const CaseSpec& spec) {
+  if (spec.op != Op::attention) return {plugins_attend};
+  if (is_fp8(spec.cache_dtype())) return {std::string("kv_dtype ") + name_of(spec.cache_dtype()) + " is not given to plug-ins"};
+  return {spec.kv_scales == KvScaling::none ? "" : "scales of K and V are not given to plug-ins"};
+}
+
 Rung load_plugin(const std::string& path, const OnCall& on_call) {
   if (is_python(path)) return load_python_plugin(path, on_call);
   const auto calls = std::make_shared<const Calls>(opened(path, on_call));
@@ -162,7 +168,8 @@ Rung load_plugin(const std::string& path, const OnCall& on_call) {
             .longest_chain = plugin->longest_chain == 0 ? whole_row : plugin->longest_chain,
             .p_as_kv = plugin->p_as_kv != 0, .supports = {}, .workspace_bytes = {}, .prepare = {}};
   rung.supports = [calls](const CaseSpec& spec) {
-    if (spec.op != Op::attention) return Support{plugins_attend};
+    const Support takes = takes_plugin(spec);
+    if (!takes) return takes;
     const fl_plugin_shape shape = shape_in_c(spec);
     const char* reason = calls->call("supports", [&] { return calls->plugin->supports(&shape); });
     return Support{reason == nullptr ? "" : *reason == '\0' ? "supports() gave no reason" : reason};

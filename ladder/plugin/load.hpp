@@ -18,4 +18,7 @@ inline constexpr const char* plugins_attend = "op mla: a plug-in computes attent
 // of this version; the rung's functions throw std::runtime_error with what the plug-in said.
 Rung load_plugin(const std::string& path, const OnCall& on_call = {});
 
+// Whether a plug-in can be told this case: neither plugin.h nor Python's attention() has words for fp8 or scales.
+Support takes_plugin(const CaseSpec& spec);
+
 }  // namespace flashladder::ladder

@@ -70,7 +70,7 @@ Suspects::Suspects() {
   }
   for (const std::int32_t piece : {8, 16, 32, 48, 64, 96, 100, 128, 192, 256, 512, 1024}) pieces.push_back({.piece = piece});
   for (const std::int32_t n : {2, 3, 4, 5, 6, 8, 16, 32}) pieces.push_back({.pieces = n});
-  for (const FaultInfo& f : faults()) {
+  for (const FaultInfo& f : plugin_faults()) {
     suspects_.push_back({f.fault, f.depends == Depends::on_tiles ? tiles
                                   : f.depends == Depends::on_pieces ? pieces : std::vector<Cuts>{{}}});
   }

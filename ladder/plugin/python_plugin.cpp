@@ -223,7 +223,8 @@ Rung load_python_plugin(const std::string& path, const OnCall& on_call) {
   return {.name = loaded->text("name"), .idea = loaded->text("idea"), .teaches = "", .device = Device::cpu,
           .must_equal = "C4", .longest_chain = chain == 0 ? whole_row : chain, .p_as_kv = loaded->flag("p_as_kv"),
           .supports = [loaded](const CaseSpec& spec) {
-            if (spec.op != Op::attention) return Support{plugins_attend};
+            const Support takes = takes_plugin(spec);
+            if (!takes) return takes;
             const Json answer = loaded->call("supports", Json::Object{{"ask", "supports"}, {"shape", shape_of(spec)}});
             return Support{*answer.find("reason")->text()};
           },

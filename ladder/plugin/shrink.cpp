@@ -96,6 +96,8 @@ void fewer_features(Specs& list, const CaseSpec& s) {
   without(s.block_table, [](CaseSpec& c) { c.block_table = false; });
   without(!s.combined_cache, [](CaseSpec& c) { c.combined_cache = true; });
   without(s.kv_layout != KvLayout::NHD, [](CaseSpec& c) { c.kv_layout = KvLayout::NHD; });
+  without(s.kv_scales == KvScaling::per_head, [](CaseSpec& c) { c.kv_scales = KvScaling::number; });
+  without(s.kv_dtype.has_value(), [](CaseSpec& c) { c.kv_dtype = {}, c.kv_scales = KvScaling::none; });
   without(s.dtype != DType::f32, [](CaseSpec& c) { c.dtype = DType::f32; });
   without(s.values != Values::normal, [](CaseSpec& c) { c.values = Values::normal; });
 }

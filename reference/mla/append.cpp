@@ -15,8 +15,8 @@ void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor&
   const PagedKvCache cache = as_kv_cache(paged_mla_cache);
   const Tensor ckv = k_pool(cache), kpe = v_pool(cache);
   for (const AppendedRow& row : checked_rows(checked_table(arrays, cache), batch_indices, positions)) {
-    copy_row(with_heads(append_ckv), row, ckv);
-    copy_row(with_heads(append_kpe), row, kpe);
+    copy_row(with_heads(append_ckv), row, ckv, {});
+    copy_row(with_heads(append_kpe), row, kpe, {});
   }
 }
 

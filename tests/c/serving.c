@@ -82,9 +82,17 @@ int main(void) {
   call.workspace_buffer = &workspace;
   REFUSED(fl_serving_run(5, &call, NULL), "which = 5: must be one of FL_TRTLLM_BATCH_DECODE .. FL_XQA");
   call.bmm2_scale = 0.5f;
-  REFUSED(fl_serving_run(FL_TRTLLM_BATCH_DECODE, &call, NULL), "bmm2_scale = 0.5: must be 1");
+  for (int i = 0; i < BATCH * HEADS * DIM; ++i) wanted_o[i] *= 0.5f; /* bmm2_scale multiplies o, exactly where it is 1/2 */
+  same(FL_TRTLLM_BATCH_DECODE, call, BATCH);
   REFUSED(fl_serving_run(FL_CUDNN_BATCH_DECODE, &call, NULL), "bmm2_scale = 0.5: must be 1, or 0 for 1");
+  call.bmm2_scale = -1;
+  REFUSED(fl_serving_run(FL_TRTLLM_BATCH_DECODE, &call, NULL), "bmm2_scale = -1: must be finite and greater than 0");
   call.bmm2_scale = 0;
+  fl_kv_cache scaled = kv;
+  scaled.k_scale = 2;
+  call.kv = &scaled;
+  REFUSED(fl_serving_run(FL_XQA, &call, NULL), "kv.k_scale = 2: must be 0 here: bmm1_scale and bmm2_scale");
+  call.kv = &kv;
   call.causal = 1;
   REFUSED(fl_serving_run(FL_XQA, &call, NULL), "causal = 1: must be 0: it is cuDNN's prefill's");
   call.causal = 0;

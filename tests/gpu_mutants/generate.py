@@ -74,7 +74,8 @@ class Sources:
   def mutated(self):
     """Everything of the kernel, in the mutant's namespace."""
     body = "".join(self.expand(path) for path in self.files)
-    body = body.replace("MUTANT_VARIANT", KERNELS[self.mutant.kernel].variant)
+    kernel = KERNELS[self.mutant.kernel]
+    body = body.replace("MUTANT_VARIANT", kernel.variant).replace("MUTANT_STORED", kernel.stored)
     for file, find, _ in self.mutant.patches:
       if file not in self.seen:
         sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} patches {file}, which its kernel does not "

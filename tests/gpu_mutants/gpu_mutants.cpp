@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <map>
 
 #include "gpu/check.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
@@ -13,6 +14,7 @@
 #include "tests/gpu_mutants/mutant_rungs.hpp"
 #include "tests/listener.hpp"
 #include "tests/options.hpp"
+#include "tests/uneven_heads.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
@@ -35,17 +37,18 @@ struct Checked {
   Case c;
   Oracles oracles;
   gpu::DeviceProblem problem;
-  explicit Checked(const CaseSpec& spec) : c(draw_case(spec)), oracles(c), problem(c.problem()) {}
+  Checked(const CaseSpec& spec, Cases kind)
+      : c(kind == Cases::narrow ? test::uneven_heads(spec) : draw_case(spec)), oracles(c), problem(c.problem()) {}
 };
 
 // All, or the first --cases of them.
 std::deque<Checked>& cases_of(Cases kind) {
-  static std::deque<Checked> lists[7];
-  std::deque<Checked>& list = lists[static_cast<int>(kind)];
+  static std::map<Cases, std::deque<Checked>> lists;
+  std::deque<Checked>& list = lists[kind];
   if (!list.empty()) return list;
   std::vector<CaseSpec> specs = test::specs_for(kind);
   if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));
-  for (const CaseSpec& spec : specs) list.emplace_back(spec);
+  for (const CaseSpec& spec : specs) list.emplace_back(spec, kind);
   return list;
 }
 
@@ -96,7 +99,7 @@ TEST_CASE("agree rejects every mutant") {
 TEST_CASE("mutants without a barrier run for racecheck") {
   for (const MutantRung& m : test::mutant_rungs()) {
     if (m.noticed_by != Notice::racecheck) continue;
-    const Checked checked(test::specs_for(m.cases).front());  // cut often
+    const Checked checked(test::specs_for(m.cases).front(), m.cases);  // cut often
     std::printf("racecheck must report mutant_%s\n", m.name.c_str());
     std::fflush(stdout);
     for (const Settings& settings : test::small_plans) second_run(m.rung, checked, settings);

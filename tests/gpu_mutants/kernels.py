@@ -2,8 +2,8 @@
 import collections
 
 # A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
-# entry: another name than attend, of a kernel that runs before the rung's.
-Kernel = collections.namedtuple("Kernel", "files rung variant entry", defaults=["attend"])
+# entry: another name than attend, of a kernel that runs before the rung's. stored: the elements of K and V, of D6.
+Kernel = collections.namedtuple("Kernel", "files rung variant entry stored", defaults=["attend", "Half"])
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
 P1 = "gpu/prefill/p1_row_per_thread.cu"
@@ -17,6 +17,7 @@ KERNELS = {
   "d6": Kernel([D6], "d6", "Scaled"),
   "d6_general": Kernel([D6], "d6", "General"),
   "d6_rotated": Kernel([D6], "d6", "Rotated"),
+  "d6_narrow": Kernel([D6], "d6", "Scaled", stored="Float8E4M3"),
   "d7": Kernel([D7], "d7", "Scaled"),
   "p1": Kernel([MERGE, P1], "p1", "General"),
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),
@@ -38,6 +39,7 @@ Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistak
 
 QUEUE, CONSUMER = "gpu/decode/queue_run.cuh", "gpu/prefill/hopper_consumer.cuh"
 TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
+OPERANDS = "gpu/decode/tile_operands.cuh"
 CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
 WORK, VARIANTS, WRITE = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh", "gpu/attention/write_row.cuh"

@@ -15,7 +15,7 @@ using namespace ladder;
 
 namespace {
 
-bool of_decode(Cases cases) { return cases == Cases::plain || cases == Cases::general || cases == Cases::rotated; }
+bool of_decode(Cases cases) { return cases <= Cases::narrow; }
 
 // Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
 GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
@@ -48,6 +48,7 @@ const std::vector<MutantRung>& mutant_rungs() {
     add(d6_mutants(), Cases::plain, queues_shape, true);
     add(d6_general_mutants(), Cases::general, queues_shape, true);
     add(d6_rotated_mutants(), Cases::rotated, queues_shape, true);
+    add(d6_narrow_mutants(), Cases::narrow, queues_shape, true);
     add(p1_mutants(), Cases::prefill, p1_shape, false);
     add(p4_mutants(), Cases::plain_prefill, p4_shape, true);
     add(p5_mutants(), Cases::plain_prefill, p5_shape, true);
@@ -81,11 +82,11 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
     return decidable(spec);
   }
   if (cases == Cases::general_prefill) return as_prefill(spec, f16_and_128);
-  if (cases == Cases::prefill) {
-    spec.dtype = DType::f16;
-    return spec;
-  }
-  spec = cases == Cases::plain ? as_plain_decode(spec, DType::f16) : as_decode(spec, DType::f16);
+  if (cases == Cases::prefill) return in_one_dtype(spec, DType::f16);
+  const bool plain = cases == Cases::plain || cases == Cases::narrow;
+  const DType dtype = cases == Cases::narrow && spec.seed % 2 == 0 ? DType::bf16 : DType::f16;
+  spec = plain ? as_plain_decode(spec, dtype) : as_decode(spec, dtype);
+  if (cases == Cases::narrow) spec = on_fp8(spec, 2);
   spec.params.head_dim_qk = spec.params.head_dim_vo = 128;
   PosEncodingMode& mode = spec.params.pos_encoding_mode;
   if (cases == Cases::rotated) mode = PosEncodingMode::ROPE_LLAMA;
@@ -96,7 +97,8 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
 bool fits_one_instance(const CaseSpec& spec, Cases cases) {
   const CaseSpec taken = for_one_instance(spec, cases);
   const AttentionParams &p = spec.params, &q = taken.params;
-  return spec.dtype == taken.dtype && spec.qo_lens == taken.qo_lens && spec.page_size == taken.page_size &&
+  return spec.cache_dtype() == taken.cache_dtype() && spec.dtype == taken.dtype && spec.kv_dtype == taken.kv_dtype && spec.kv_scales == taken.kv_scales &&
+         spec.qo_lens == taken.qo_lens && spec.page_size == taken.page_size &&
          p.head_dim_qk == q.head_dim_qk && p.head_dim_vo == q.head_dim_vo && p.mask == q.mask &&
          p.pos_encoding_mode == q.pos_encoding_mode && p.logits_soft_cap == q.logits_soft_cap;
 }

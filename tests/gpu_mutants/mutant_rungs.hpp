@@ -13,7 +13,8 @@ namespace flashladder::test {
 
 // What a mutant's one instance computes.
 enum class Cases {
-  plain, general, rotated, prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill
+  plain, general, rotated, narrow,  // of decode
+  prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill
 };
 
 struct MutantRung {

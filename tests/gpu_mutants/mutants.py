@@ -2,6 +2,7 @@
 that no mutant quietly stops being one. A mutant may be wrong, but must not read or write where it could end the process."""
 from kernels import *
 from mutants_hopper import HOPPER_MUTANTS
+from narrow_mutants import NARROW_MUTANTS
 from rotated_mutants import ROTATED
 
 MUTANTS = [
@@ -17,10 +18,10 @@ MUTANTS = [
           (D5, "  merge_partials(call, shape", "  gpu::merge_partials(call, shape")],  # the mutant's, not the library's
          "agree", "what was merged so far keeps its old weight"),
   Mutant("d5_no_rescale", "d5",
-         [(TILES, "o[i][n][j] *= rescale, o[i][n][j + 2] *= rescale;", "o[i][n][j] *= 1, o[i][n][j + 2] *= 1;")],
+         [(TILES, "o[i][n][j] *= by, o[i][n][j + 2] *= by;", "o[i][n][j] *= 1, o[i][n][j + 2] *= 1;")],
          "agree", "o keeps its scale when the maximum grows"),
   Mutant("d5_half_rescaled", "d5",
-         [(TILES, "o[i][n][j] *= rescale, o[i][n][j + 2] *= rescale;", "o[i][n][j] *= rescale;")],
+         [(TILES, "o[i][n][j] *= by, o[i][n][j + 2] *= by;", "o[i][n][j] *= by;")],
          "agree", "half of the accumulators are rescaled"),
   Mutant("d5_lanes_not_summed", "d5",
          [(TILES, "for (int offset = 4; offset < 32; offset *= 2) sum +=",
@@ -33,7 +34,8 @@ MUTANTS = [
                   "      p[n][0] = movmatrix_trans(pack<typename S::Element>(s[n][2], s[n][3]));")],
          "agree", "P of tokens 0-7 meets V of tokens 8-15"),
   Mutant("d5_no_swizzle", "d5",
-         [(TILES, "&v[token][stored_chunk(token, 2 * i + lane / 8 % 2)]", "&v[token][2 * i + lane / 8 % 2]")],
+         [(OPERANDS, "&v[token][S::stored_chunk(token, 2 * (step + i) + lane / 8 % 2)]",
+           "&v[token][2 * (step + i) + lane / 8 % 2]")],
          "agree", "V is read as if it lay unswizzled"),
   Mutant("d5_tail_read", "d5",
          [(SLOTS, "seen(token < end)",
@@ -172,3 +174,4 @@ MUTANTS = [
   *HOPPER_MUTANTS,
 ]
 MUTANTS += [Mutant(name, "d6_rotated", patches, "agree", mistake) for name, patches, mistake in ROTATED]
+MUTANTS += [Mutant(name, "d6_narrow", patches, "agree", mistake) for name, patches, mistake in NARROW_MUTANTS]

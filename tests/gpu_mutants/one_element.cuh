@@ -8,9 +8,9 @@
 namespace flashladder::gpu {
 
 template <class F>
-void with_element(const AttentionCall& call, F&& f) {
+void with_elements(const AttentionCall& call, F&& f) {
   require(call.dtype == DType::f16, "dtype", name_of(call.dtype), "mutants take f16");
-  f.template operator()<Half>();
+  f.template operator()<Half, Half>();
 }
 
 }  // namespace flashladder::gpu

@@ -1,8 +1,9 @@
 // The one instance that mutants are built for, in the place of gpu/decode/instances.cuh: f16, head_dim 128, up to 8 rows,
-// the variant that generate.py names (Scaled, General or Rotated).
+// the variant and the stored elements that generate.py names (Scaled, General or Rotated; Half or Float8E4M3).
 #pragma once
 
 #include "core/error.hpp"
+#include "core/float8.hpp"
 #include "core/half.hpp"
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/variants.cuh"
@@ -10,8 +11,8 @@
 namespace flashladder::gpu {
 
 inline void require_one_instance(const AttentionCall& call, std::int32_t query_tile) {
-  require(call.dtype == DType::f16 && call.params.head_dim_qk == 128 && query_tile <= 8, "head_dim", call.params.head_dim_qk,
-          "mutants take f16, head_dim 128, 8 rows");
+  require(call.params.head_dim_qk == 128 && query_tile <= 8, "head_dim", call.params.head_dim_qk,
+          "mutants take head_dim 128, 8 rows");
 }
 
 template <class F>
@@ -23,7 +24,7 @@ void with_d5_instance(const AttentionCall& call, std::int32_t query_tile, F&& f)
 template <class F>
 void with_d6_instance(const AttentionCall& call, std::int32_t query_tile, F&& f) {
   require_one_instance(call, query_tile);
-  f.template operator()<Half, 128, 1, MUTANT_VARIANT>();
+  f.template operator()<Half, MUTANT_STORED, 128, 1, MUTANT_VARIANT>();
 }
 
 }  // namespace flashladder::gpu

@@ -48,12 +48,12 @@ void allocate_cache(Case& c, std::int64_t pool) {
   const std::int64_t heads = spec.params.num_kv_heads, entries = spec.page_size;
   const std::int64_t a = nhd ? entries : heads, b = nhd ? heads : entries;
   if (spec.op == Op::mla) {
-    c.k_cache = OwnedTensor(spec.dtype, {pool, entries, 1, spec.params.head_dim_qk});
+    c.k_cache = OwnedTensor(spec.cache_dtype(), {pool, entries, 1, spec.params.head_dim_qk});
   } else if (spec.one_cache_tensor()) {
-    c.kv_cache = OwnedTensor(spec.dtype, {pool, 2, a, b, spec.params.head_dim_qk});
+    c.kv_cache = OwnedTensor(spec.cache_dtype(), {pool, 2, a, b, spec.params.head_dim_qk});
   } else {
-    c.k_cache = OwnedTensor(spec.dtype, {pool, a, b, spec.params.head_dim_qk});
-    c.v_cache = OwnedTensor(spec.dtype, {pool, a, b, spec.params.head_dim_vo});
+    c.k_cache = OwnedTensor(spec.cache_dtype(), {pool, a, b, spec.params.head_dim_qk});
+    c.v_cache = OwnedTensor(spec.cache_dtype(), {pool, a, b, spec.params.head_dim_vo});
   }
 }
 

@@ -5,12 +5,14 @@
 //   large      q and k are +-large_amplitude * u, a coin for each, plus noise that moves the logit by about 2
 //   first_max  q's elements have the signs of u and are at least 1/2; among the first 16 keys of a request one is
 //              peak_amplitude * u, so that every query meets its maximum there. last_max: among the last 16
+// K and V that have scales are drawn twice: once to find these, and once to be stored.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "ladder/cases/drawn/draw_parts.hpp"
 #include "ladder/cases/drawn/random.hpp"
+#include "reference/element_io.hpp"
 
 namespace flashladder::ladder {
 namespace {
@@ -71,46 +73,71 @@ std::int32_t draw_peak(const CaseSpec& spec, std::int32_t b, Random& random) {
   return spec.values == Values::first_max ? from_the_end : len - 1 - from_the_end;
 }
 
-template <class T>
-void draw_keys(const Case& c, const AttentionProblem& problem, const Directions& directions) {
-  const AttentionParams& p = c.spec.params;
+// Calls row(slot, KV head, values) for each key, in the order of the stream.
+template <class F>
+void each_key(const CaseSpec& spec, const AttentionProblem& problem, const Directions& directions, F&& row) {
+  const AttentionParams& p = spec.params;
   const Large large(p);
   const double peak = peak_amplitude(p);
-  Random random = stream(c.spec, Stream::k), peaks = stream(c.spec, Stream::peaks);
+  Random random = stream(spec, Stream::k), peaks = stream(spec, Stream::peaks);
   const PageTable table = problem.page_table();
+  std::vector<float> k(static_cast<std::size_t>(p.head_dim_qk));
   for (std::int32_t b = 0; b < problem.batch(); ++b) {
-    const std::int32_t peak_key = draw_peak(c.spec, b, peaks);
+    const std::int32_t peak_key = draw_peak(spec, b, peaks);
     for (std::int32_t key = 0; key < table.length(b); ++key) {
-      const KvSlot slot = table.locate(b, key);
       for (std::int32_t head = 0; head < p.num_kv_heads; ++head) {
-        T* k = static_cast<T*>(problem.kv.k) + problem.kv.k_strides.offset(slot, head);
         const std::size_t at = static_cast<std::size_t>(head) * p.head_dim_qk;
         const double sign = random.sign();
-        for (std::int32_t d = 0; d < p.head_dim_qk; ++d) {
+        for (std::size_t d = 0; d < k.size(); ++d) {
           double x = random.normal();
-          if (c.spec.values == Values::equal && !is_value(c.spec, d)) x = directions.same[at + d];
-          if (c.spec.values == Values::large) x = sign * large.amplitude * directions.u[at + d] + large.noise * x;
+          if (spec.values == Values::equal && !is_value(spec, static_cast<std::int32_t>(d))) x = directions.same[at + d];
+          if (spec.values == Values::large) x = sign * large.amplitude * directions.u[at + d] + large.noise * x;
           if (key == peak_key) x = peak * directions.u[at + d];
-          k[d] = static_cast<T>(static_cast<float>(x));
+          k[d] = static_cast<float>(x);
         }
+        row(table.locate(b, key), head, k);
       }
     }
   }
 }
 
-template <class T>
-void draw_v(const Case& c, const AttentionProblem& problem) {
-  Random random = stream(c.spec, Stream::v);
+template <class F>
+void each_value(const CaseSpec& spec, const AttentionProblem& problem, F&& row) {
+  Random random = stream(spec, Stream::v);
   const PageTable table = problem.page_table();
+  std::vector<float> v(static_cast<std::size_t>(spec.params.head_dim_vo));
   for (std::int32_t b = 0; b < problem.batch(); ++b) {
     for (std::int32_t key = 0; key < table.length(b); ++key) {
-      const KvSlot slot = table.locate(b, key);
-      for (std::int32_t head = 0; head < problem.kv.num_kv_heads; ++head) {
-        T* v = static_cast<T*>(problem.kv.v) + problem.kv.v_strides.offset(slot, head);
-        for (std::int32_t d = 0; d < problem.kv.head_dim_vo; ++d) v[d] = static_cast<T>(static_cast<float>(random.normal()));
+      for (std::int32_t head = 0; head < spec.params.num_kv_heads; ++head) {
+        for (float& x : v) x = static_cast<float>(random.normal());
+        row(table.locate(b, key), head, v);
       }
     }
   }
+}
+
+// The scales with which the largest number of all rows, or of each head's, is stored as the largest of fp8.
+template <class Each>
+std::vector<float> calibrated(const CaseSpec& spec, Each&& each) {
+  if (spec.kv_scales == KvScaling::none) return {};
+  const float largest = spec.cache_dtype() == DType::f8_e5m2 ? 57344.0f : 448.0f;
+  std::vector<float> scales(static_cast<std::size_t>(spec.params.num_kv_heads), 0.0f);
+  each([&](KvSlot, std::int32_t head, const std::vector<float>& row) {
+    for (const float x : row) scales[head] = std::max(scales[head], std::abs(x));
+  });
+  if (spec.kv_scales == KvScaling::number) scales = {*std::max_element(scales.begin(), scales.end())};
+  for (float& s : scales) s = s > 0 ? s / largest : 1;
+  return scales;
+}
+
+// Draws all rows of K, or of V, and stores each divided by its scale.
+template <class T, class Each>
+void store(const Each& each, void* base, const KvStrides& strides, const std::vector<float>& scales) {
+  each([&](KvSlot slot, std::int32_t head, const std::vector<float>& row) {
+    const float scale = scales.empty() ? 1 : scales.size() == 1 ? scales[0] : scales[head];
+    T* to = static_cast<T*>(base) + strides.offset(slot, head);
+    for (const float x : row) *to++ = static_cast<T>(x / scale);
+  });
 }
 
 template <class T>
@@ -119,21 +146,23 @@ void fill_with_nan(OwnedTensor& t) {
 }
 
 template <class T>
-void draw(Case& c) {
+void draw_cache(Case& c, const Directions& directions) {
   for (OwnedTensor* cache : {&c.kv_cache, &c.k_cache, &c.v_cache}) fill_with_nan<T>(*cache);
-  const Directions directions(c.spec);
   const AttentionProblem problem = c.problem();
-  draw_q<T>(c, directions);
-  draw_keys<T>(c, problem, directions);
-  if (c.spec.op != Op::mla) draw_v<T>(c, problem);
+  const auto keys = [&](auto&& row) { each_key(c.spec, problem, directions, row); };
+  const auto values = [&](auto&& row) { each_value(c.spec, problem, row); };
+  c.k_scale = calibrated(c.spec, keys);
+  c.v_scale = calibrated(c.spec, values);
+  store<T>(keys, problem.kv.k, problem.kv.k_strides, c.k_scale);
+  if (c.spec.op != Op::mla) store<T>(values, problem.kv.v, problem.kv.v_strides, c.v_scale);
 }
 
 }  // namespace
 
 void draw_values(Case& c) {
-  if (c.spec.dtype == DType::f16) return draw<Half>(c);
-  if (c.spec.dtype == DType::bf16) return draw<BFloat16>(c);
-  draw<float>(c);
+  const Directions directions(c.spec);
+  reference::visit_dtype(c.spec.dtype, [&]<class T>(T) { draw_q<T>(c, directions); });
+  reference::visit_cache_dtype(c.spec.cache_dtype(), [&]<class T>(T) { draw_cache<T>(c, directions); });
 }
 
 }  // namespace flashladder::ladder

@@ -17,6 +17,7 @@ namespace flashladder::ladder {
 namespace {
 
 constexpr auto floats = {FileDType::F32, FileDType::F16, FileDType::BF16};
+constexpr auto cache_floats = {FileDType::F32, FileDType::F16, FileDType::BF16, FileDType::F8_E4M3, FileDType::F8_E5M2};
 constexpr auto wide_floats = {FileDType::F32, FileDType::F64};
 
 std::int32_t extent(const FileTensor& tensor, const char* name, int dim) {
@@ -42,13 +43,14 @@ void read_cache(const Safetensors& file, Case& c) {
   if (c.spec.combined_cache) {
     require(!file.tensors.contains("k_cache") && !file.tensors.contains("v_cache"), "kv_cache", "",
             "contradicts k_cache and v_cache: give one tensor or two");
-    c.kv_cache = copy_of(find_tensor(file, "kv_cache", floats, 5));
+    c.kv_cache = copy_of(find_tensor(file, "kv_cache", cache_floats, 5));
   } else {
     require(file.tensors.contains("k_cache"), "kv_cache", "", "is missing, and so is k_cache");
-    c.k_cache = copy_of(find_tensor(file, "k_cache", floats, 4));
-    c.v_cache = copy_of(find_tensor(file, "v_cache", floats, 4));
+    c.k_cache = copy_of(find_tensor(file, "k_cache", cache_floats, 4));
+    c.v_cache = copy_of(find_tensor(file, "v_cache", cache_floats, 4));
   }
   const PagedKvCache cache = c.problem().kv;
+  if (cache.dtype != c.spec.dtype) c.spec.kv_dtype = cache.dtype;
   require(cache.head_dim_qk == c.spec.params.head_dim_qk, c.spec.combined_cache ? "kv_cache head_dim" : "k_cache head_dim",
           cache.head_dim_qk, "must be that of q");
   c.spec.params.head_dim_vo = cache.head_dim_vo;
@@ -86,6 +88,22 @@ void read_page_table(const Safetensors& file, Case& c) {
   c.paged_kv_indptr = read("paged_kv_indptr");
   c.paged_kv_indices = read("paged_kv_indices");
   c.paged_kv_last_page_len = read("paged_kv_last_page_len");
+}
+
+// A number in the metadata was read before.
+void read_scale(const Safetensors& file, const char* name, std::int32_t num_kv_heads, std::vector<float>& scale) {
+  if (!file.tensors.contains(name)) return;
+  require(scale.empty(), name, "", "is there twice: as a tensor, and as a number of the metadata");
+  scale = values_of<float>(find_tensor(file, name, {FileDType::F32}, 1));
+  const auto size = static_cast<std::int64_t>(scale.size());
+  require(size == 1 || size == num_kv_heads, (std::string(name) + " shape[0]").c_str(), size, "must be 1 or num_kv_heads");
+}
+
+void read_scales(const Safetensors& file, Case& c) {
+  read_scale(file, "k_scale", c.spec.params.num_kv_heads, c.k_scale);
+  read_scale(file, "v_scale", c.spec.params.num_kv_heads, c.v_scale);
+  const std::size_t most = std::max(c.k_scale.size(), c.v_scale.size());
+  c.spec.kv_scales = most == 0 ? KvScaling::none : most == 1 ? KvScaling::number : KvScaling::per_head;
 }
 
 void read_extras(const Safetensors& file, Case& c) {
@@ -146,11 +164,12 @@ void read_inputs(const Safetensors& file, Case& c) {
 Case case_from(const Safetensors& file) {
   require_known_tensors(file, {"q", "kv_cache", "k_cache", "v_cache", "q_nope", "q_pe", "ckv_cache", "kpe_cache",
                                "ckv_kpe_cache", "qo_indptr", "paged_kv_indptr", "paged_kv_indices",
-                               "paged_kv_last_page_len", "block_tables", "seq_lens", "custom_mask", "sinks", "expected_o",
-                               "expected_lse_log2"});
+                               "paged_kv_last_page_len", "block_tables", "seq_lens", "custom_mask", "sinks", "k_scale",
+                               "v_scale", "expected_o", "expected_lse_log2"});
   Case c;
   c.spec.values = Values::given;
   read_inputs(file, c);
+  if (c.spec.op == Op::attention) read_scales(file, c);
   read_page_table(file, c);
   read_extras(file, c);
   read_expected(file, c);
@@ -208,6 +227,8 @@ std::vector<std::byte> case_bytes(const Case& c, const std::string& what) {
   }
   if (c.spec.params.mask == MaskMode::custom) file.tensors["custom_mask"] = lend(c.custom_mask, FileDType::U8);
   if (c.spec.params.sinks) file.tensors["sinks"] = lend(c.sinks, FileDType::F32);
+  if (c.k_scale.size() > 1) file.tensors["k_scale"] = lend(c.k_scale, FileDType::F32);
+  if (c.v_scale.size() > 1) file.tensors["v_scale"] = lend(c.v_scale, FileDType::F32);
   return safetensors_bytes(file, what);
 }
 

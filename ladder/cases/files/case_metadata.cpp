@@ -47,6 +47,10 @@ void read_entry(const std::string& key, const std::string& text, Case& c) {
     p.rope_scale = number<float>(key, text, real);
   } else if (key == "rope_theta") {
     p.rope_theta = number<float>(key, text, real);
+  } else if (key == "k_scale") {
+    c.k_scale = {number<float>(key, text, real)};
+  } else if (key == "v_scale") {
+    c.v_scale = {number<float>(key, text, real)};
   } else {
     throw InputError(shown(key), shown(text), "is not a key of a case file; a note's key begins with x-");
   }
@@ -72,6 +76,8 @@ Metadata metadata_of(const Case& c) {
   metadata["pos_encoding_mode"] = name_of(p.pos_encoding_mode);
   metadata["rope_scale"] = shortest(p.rope_scale);
   metadata["rope_theta"] = shortest(p.rope_theta);
+  if (c.k_scale.size() == 1) metadata["k_scale"] = shortest(c.k_scale[0]);
+  if (c.v_scale.size() == 1) metadata["v_scale"] = shortest(c.v_scale[0]);
   return metadata;
 }
 

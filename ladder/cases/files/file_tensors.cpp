@@ -17,6 +17,8 @@ DType core_dtype(FileDType t) {
     case FileDType::I32: return DType::i32;
     case FileDType::U8:
     case FileDType::BOOL: return DType::u8;
+    case FileDType::F8_E4M3: return DType::f8_e4m3;
+    case FileDType::F8_E5M2: return DType::f8_e5m2;
     case FileDType::I64: break;
   }
   throw InputError("dtype", name_of(t), "has no counterpart in memory");
@@ -32,7 +34,7 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 FileDType file_dtype(DType dtype) {
   constexpr FileDType types[] = {FileDType::F32, FileDType::F16, FileDType::BF16,
-                                 FileDType::F64, FileDType::I32, FileDType::U8};
+                                 FileDType::F64, FileDType::I32, FileDType::U8, FileDType::F8_E4M3, FileDType::F8_E5M2};
   return types[static_cast<int>(dtype)];
 }
 

@@ -19,7 +19,8 @@ static_assert(std::endian::native == std::endian::little, "the file's numbers ar
 constexpr std::uint64_t most_header_bytes = 100'000'000;  // the format's own limit
 constexpr int header_depth = 3;                           // header, tensor, shape
 constexpr auto dtypes = {FileDType::F64, FileDType::F32, FileDType::F16, FileDType::BF16,
-                         FileDType::I64, FileDType::I32, FileDType::U8,  FileDType::BOOL};
+                         FileDType::I64, FileDType::I32, FileDType::U8,  FileDType::BOOL,
+                         FileDType::F8_E4M3, FileDType::F8_E5M2};
 
 std::string_view header_of(std::span<const std::byte> file, const std::string& what) {
   require(file.size() >= 8, (what + " size").c_str(), file.size(), "must be at least 8 bytes: those of the header length");
@@ -42,11 +43,7 @@ FileDType dtype_from(const Json& value, const std::string& where) {
   for (FileDType t : dtypes) {
     if (name == name_of(t)) return t;
   }
-  if (name.starts_with("F8_")) {
-    throw InputError(where + " dtype", shown(name),
-                     "fp8 tensors are not supported: store them as F16 or BF16, with their scales multiplied in");
-  }
-  throw InputError(where + " dtype", shown(name), "must be one of F64, F32, F16, BF16, I64, I32, U8, BOOL");
+  throw InputError(where + " dtype", shown(name), "must be one of F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, U8, BOOL");
 }
 
 std::vector<std::int64_t> whole_numbers(const Json& value, const std::string& where) {

@@ -12,14 +12,14 @@
 
 namespace flashladder::ladder {
 
-enum class FileDType : std::uint8_t { F64, F32, F16, BF16, I64, I32, U8, BOOL };
+enum class FileDType : std::uint8_t { F64, F32, F16, BF16, I64, I32, U8, BOOL, F8_E4M3, F8_E5M2 };
 
 constexpr const char* name_of(FileDType t) {
-  constexpr const char* names[] = {"F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL"};
+  constexpr const char* names[] = {"F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3", "F8_E5M2"};
   return names[static_cast<int>(t)];
 }
 constexpr std::size_t size_of(FileDType t) {
-  constexpr std::size_t bytes[] = {8, 4, 2, 2, 8, 4, 1, 1};
+  constexpr std::size_t bytes[] = {8, 4, 2, 2, 8, 4, 1, 1, 1, 1};
   return bytes[static_cast<int>(t)];
 }
 
@@ -36,7 +36,7 @@ struct Safetensors {
 
 // The tensors borrow from `file`. Throws InputError that names `what`, the tensor and the rule: a header length beyond the
 // file or 100 MB, a header that is no JSON object, a key given twice, metadata that are no strings, a dtype that is not
-// listed above (fp8 among them), a shape that is no list of whole numbers or overflows, offsets that leave a gap, overlap,
+// listed above, a shape that is no list of whole numbers or overflows, offsets that leave a gap, overlap,
 // leave the file or contradict dtype * shape, bytes that belong to no tensor.
 Safetensors parse_safetensors(std::span<const std::byte> file, const std::string& what);
 

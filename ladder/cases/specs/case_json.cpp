@@ -23,9 +23,9 @@ constexpr int table_depth = 3;  // list of cases, case, list of lengths
 
 constexpr std::string_view known_keys[] = {
     "name", "seed", "qo_lens", "kv_lens", "num_qo_heads", "num_kv_heads", "head_dim", "head_dim_qk", "head_dim_vo",
-    "page_size", "dtype", "kv_layout", "causal", "sm_scale", "window_left", "logits_soft_cap", "pos_encoding_mode",
-    "rope_scale", "rope_theta", "sinks", "custom_mask", "values", "block_table", "op", "head_dim_ckv", "head_dim_kpe",
-    "combined_cache"};
+    "page_size", "dtype", "kv_dtype", "kv_scales", "kv_layout", "causal", "sm_scale", "window_left", "logits_soft_cap",
+    "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask", "values", "block_table", "op", "head_dim_ckv",
+    "head_dim_kpe", "combined_cache"};
 
 bool is_known(std::string_view key) {
   return std::find(std::begin(known_keys), std::end(known_keys), key) != std::end(known_keys);
@@ -191,6 +191,14 @@ CaseSpec spec_from(const Json& object) {
   read_params(fields, spec);
   spec.page_size = fields.integer<std::int32_t>("page_size", spec.page_size);
   spec.dtype = fields.one_of("dtype", {DType::f32, DType::f16, DType::bf16});
+  if (fields.has("kv_dtype")) {
+    const DType kv = fields.one_of("kv_dtype", {spec.dtype, DType::f8_e4m3, DType::f8_e5m2});
+    if (kv != spec.dtype) spec.kv_dtype = kv;
+  }
+  spec.kv_scales = usual_scaling(spec.cache_dtype());
+  if (fields.has("kv_scales")) {
+    spec.kv_scales = fields.one_of("kv_scales", {KvScaling::none, KvScaling::number, KvScaling::per_head});
+  }
   spec.kv_layout = fields.one_of("kv_layout", {KvLayout::NHD, KvLayout::HND});
   spec.block_table = fields.boolean("block_table");
   spec.values =
@@ -240,6 +248,8 @@ Json object_from(const CaseSpec& s) {
   }
   object["page_size"] = s.page_size;
   object["dtype"] = name_of(s.dtype);
+  if (s.kv_dtype) object["kv_dtype"] = name_of(*s.kv_dtype);
+  if (s.kv_scales != usual_scaling(s.cache_dtype())) object["kv_scales"] = name_of(s.kv_scales);
   object["kv_layout"] = name_of(s.kv_layout);
   if (s.block_table) object["block_table"] = true;
   object["causal"] = p.mask == MaskMode::causal;

@@ -149,6 +149,14 @@ DType parse_dtype(const std::string& option, std::string_view text) {
   refuse(option, text, "must be f32, f16 or bf16");
 }
 
+std::optional<DType> parse_kv_dtype(const std::string& option, std::string_view text, DType dtype) {
+  if (text.empty() || text == name_of(dtype)) return std::nullopt;
+  for (DType t : {DType::f8_e4m3, DType::f8_e5m2}) {
+    if (text == name_of(t)) return t;
+  }
+  refuse(option, text, std::string("must be f8_e4m3, f8_e5m2 or that of q, ") + name_of(dtype));
+}
+
 KvLayout parse_kv_layout(const std::string& option, std::string_view text) {
   for (KvLayout l : {KvLayout::NHD, KvLayout::HND}) {
     if (text == name_of(l)) return l;

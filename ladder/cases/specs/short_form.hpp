@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,7 +43,9 @@ struct HeadDims {
 };
 HeadDims parse_head_dims(const std::string& option, std::string_view text);  // "128"; "192/128" is qk/vo
 
-DType parse_dtype(const std::string& option, std::string_view text);         // f32, f16, bf16
+DType parse_dtype(const std::string& option, std::string_view text);
+// Nothing where K and V have q's; "" is that too.
+std::optional<DType> parse_kv_dtype(const std::string& option, std::string_view text, DType dtype);         // f32, f16, bf16
 KvLayout parse_kv_layout(const std::string& option, std::string_view text);  // NHD, HND
 
 }  // namespace flashladder::ladder

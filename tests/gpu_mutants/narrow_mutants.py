@@ -1,0 +1,30 @@
+"""The mutants of D6 on caches of 8-bit elements: (name, patches, mistake), as mutants.py has them. All are for the comparison."""
+NARROW, TILES, WRITE = "gpu/decode/narrow_operands.cuh", "gpu/decode/head_tiles.cuh", "gpu/attention/write_row.cuh"
+
+NARROW_MUTANTS = [
+  ("d6_narrow_keys_exchanged",
+   [(NARROW, "a[block / 2][block % 2] = four.x, a[block / 2][block % 2 + 2] = four.y;",
+     "a[block / 2][block % 2] = four.y, a[block / 2][block % 2 + 2] = four.x;")],
+   "a lane's four features of K meet those of q in another order"),
+  ("d6_narrow_bytes_as_they_lie", [(NARROW, "__byte_perm(bytes[block], 0, 0x3120)", "bytes[block]")],
+   "two features of one token of V are taken for one feature of two"),
+  ("d6_narrow_rows_exchanged",
+   [(TILES, "{o[i][n][j], o[i][n][j + 2]}", "{o[i][n][j + 2], o[i][n][j]}")], "neighbouring features of o are exchanged"),
+  ("d6_narrow_rows_apart",
+   [(TILES, "reinterpret_cast<float2*>(to)[row] = {o[i][n][j], o[i][n][j + 2]};",
+     "to[row] = o[i][n][j], to[row + 8] = o[i][n][j + 2];")], "o is written as if V had 16-bit elements"),
+  ("d6_narrow_no_swizzle",
+   [(NARROW, "ldmatrix_x4_trans(bytes, &v[lane % 16][S::stored_chunk(lane % 16, step + lane / 16)]);",
+     "ldmatrix_x4_trans(bytes, &v[lane % 16][step + lane / 16]);")], "V is read as if it lay unswizzled"),
+  ("d6_narrow_scale_of_k_lost", [(NARROW, "const float of_keys = kv.k_scale_of(kv_head);", "const float of_keys = 1;")],
+   "the scales of K per head are left out"),
+  ("d6_narrow_scale_of_head_0", [(NARROW, "kv.k_scale_of(kv_head)", "kv.k_scale_of(0)")],
+   "every head's K has the scale of head 0"),
+  ("d6_narrow_scale_of_v_lost", [(WRITE, "  row.scale *= rows.v_scale_of(at.qo_head);\n", "")],
+   "the scale of V is left out"),
+  ("d6_narrow_bf16_not_scaled_back",
+   [(NARROW, "return __uint_as_float((bias + exponent - wanted) << 23);", "return 1;")],
+   "the dots of a bf16 query keep the power of two that made it f16"),
+  ("d6_narrow_factor_of_neighbour",
+   [(NARROW, "% 4 * 8 + j * 4)", "% 4 * 8 + 4 - j * 4)")], "the dots of a head are scaled as its neighbour's"),
+]
