@@ -9,10 +9,10 @@ Importable: `declared(root)` and `compiled(build)` give the names, `problem(path
 import pathlib, re, sys, tempfile
 
 # A folder of gpu/ and how its kernels' names begin (several words: a regular expression). A new folder gets its line here and in docs/conventions.md.
-FAMILIES = {"attention": "attention", "decode": "decode", "prefill": "prefill", "plan": "plan", "merge": "merge", "norm": "(rms|layer)norm",
-            "rope": "rope", "append": "append"}
+FAMILIES = {"attention": "attention", "decode": "decode", "prefill": "prefill", "plan": "plan", "merge": "merge", "mla": "mla",
+            "norm": "(rms|layer)norm", "rope": "rope", "append": "append"}
 COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.S)
-RUNG = re.compile(r"([dp]\d+)_\w+\.cuh?")
+RUNG = re.compile(r"([dlp]\d+)_\w+\.cuh?")
 COMPILED = re.compile(r"Compiling entry function '(\w+)' for")
 
 
