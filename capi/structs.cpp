@@ -34,7 +34,8 @@ bool flag(std::int32_t value, const char* name) {
   return value == 1;
 }
 DType dtype_of(std::int32_t dtype, const char* name) {
-  return one_of(dtypes, dtype - 1, name, "must be FL_F32, FL_F16, FL_BF16, FL_F8_E4M3 or FL_F8_E5M2");
+  require(dtype >= 1 && dtype <= std::ssize(dtypes), name, dtype, "must be FL_F32, FL_F16, FL_BF16, FL_F8_E4M3 or FL_F8_E5M2");
+  return dtypes[dtype - 1];
 }
 Device device_of(std::int32_t device, const char* name) {
   require(device == FL_CPU || device == FL_GPU, name, device, "must be FL_CPU or FL_GPU");

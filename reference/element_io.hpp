@@ -6,6 +6,8 @@
 #include <immintrin.h>
 #endif
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -46,6 +48,26 @@ void load_row(const Element* row, std::int64_t n, Out* out) {
 template <class Element>
 void store_row(const float* values, std::int64_t n, Element* row) {
   for (std::int64_t i = 0; i < n; ++i) row[i] = static_cast<Element>(values[i]);
+}
+
+// The 256 numbers of an 8-bit format: looking one up is faster than taking its bits apart.
+template <class Float8>
+inline constexpr std::array<float, 256> float8_values = [] {
+  std::array<float, 256> values{};
+  for (int bits = 0; bits < 256; ++bits) {
+    Float8 x{};
+    x.bits = static_cast<std::uint8_t>(bits);
+    values[static_cast<std::size_t>(bits)] = static_cast<float>(x);
+  }
+  return values;
+}();
+template <class Out>
+void load_row(const Float8E4M3* row, std::int64_t n, Out* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Out>(float8_values<Float8E4M3>[row[i].bits]);
+}
+template <class Out>
+void load_row(const Float8E5M2* row, std::int64_t n, Out* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<Out>(float8_values<Float8E5M2>[row[i].bits]);
 }
 
 #if defined(__F16C__)

@@ -283,6 +283,6 @@ TEST_CASE("a graph's pages are used as config, limits and workspace say, whateve
   const CountingObject in_place(pages_of_four(), PageCopies::where_it_pays, huge);
   CHECK(in_place.session.explain().find("2^31") != std::string::npos);
   CHECK(refusal([&] { CountingObject(pages_of_four(), PageCopies::always, huge); }) ==
-        "tokens = 2147483648: of all requests must be at most 2^31 - 1, to be copied: for backend fa3 on such pages, or RoPE "
-        "inside attention");
+        "tokens = 2147483648: of all requests must be at most 2^31 - 1, to be copied: for backend fa3 on such pages, an fp8 "
+        "cache, or RoPE inside attention");
 }

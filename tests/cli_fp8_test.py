@@ -39,7 +39,8 @@ class Fp8(Cli):
         self.run_program("verify", "--kv", "5,40", "--kv-dtype", "f8_e5m2", "--kv-scales", "none", "--dtype", "bf16")
 
     def test_what_is_wrong_is_refused(self):
-        self.refuses("verify", "--kv", "5", "--kv-dtype", "f32", says=["--kv-dtype", "must be f8_e4m3, f8_e5m2 or that of q, f16"])
+        self.refuses("verify", "--kv", "5", "--kv-dtype", "f32",
+                     says=["--kv-dtype", "must be f8_e4m3, f8_e5m2 or that of q, f16"])
         self.refuses("verify", "--kv", "5", "--kv-scales", "all", says=["--kv-scales", "none, number, per_head"])
         self.refuses("verify", "--kv", "5", "--dtype", "f8_e4m3", says=["--dtype", "must be f32, f16 or bf16"])
 

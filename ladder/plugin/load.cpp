@@ -157,7 +157,8 @@ Support takes_plugin(const CaseSpec& spec) {
   if (spec.op != Op::attention) {
     return {std::string("op ") + name_of(spec.op) + " is not given to plug-ins: they get no latent rows"};
   }
-  if (is_fp8(spec.cache_dtype())) return {std::string("kv_dtype ") + name_of(spec.cache_dtype()) + " is not given to plug-ins"};
+  const DType kv = spec.cache_dtype();
+  if (is_fp8(kv)) return {std::string("kv_dtype ") + name_of(kv) + " is not given to plug-ins"};
   return {spec.kv_scales == KvScaling::none ? "" : "scales of K and V are not given to plug-ins"};
 }
 

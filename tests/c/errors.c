@@ -62,7 +62,8 @@ static void configs(void) {
   BROKEN(c.config.num_qo_heads = 0, "num_qo_heads = 0: must be 1 .. 16384");
   BROKEN(c.config.num_qo_heads = 5, "num_qo_heads = 5: must be a multiple of num_kv_heads (2)");
   BROKEN(c.config.kv_dtype = 0, "kv_dtype = ");
-  BROKEN(c.config.kv_dtype = 4, "kv_dtype = ");
+  BROKEN(c.config.kv_dtype = 6, "kv_dtype = 6: must be FL_F32, FL_F16, FL_BF16, FL_F8_E4M3 or FL_F8_E5M2");
+  BROKEN(c.config.kv_dtype = FL_F8_E4M3, "q_dtype = f8_e4m3: must be f32, f16 or bf16, and be given");
   BROKEN(c.config.q_dtype = FL_F16, "q_dtype = f16: must be the cache's dtype (f32)");
   BROKEN(c.config.page_size = 0, "page_size = 0: must be at least 1");
   BROKEN(c.config.device = 2, "device = 2: must be FL_CPU or FL_GPU");

@@ -62,7 +62,8 @@ static void attention(void) {
   fl_attention_config c = {.size = sizeof c, .num_qo_heads = HEADS, .num_kv_heads = KV_HEADS, .head_dim_qk = DIM,
                            .page_size = PAGE, .kv_dtype = FL_F8_E4M3, .threads = 1};
   const int32_t indptr[] = {0, 3}, last_page_len[] = {1}, indices[] = {0, 1, 2};
-  const fl_batch batch = {.size = sizeof batch, .batch = 1, .paged_kv_indptr = indptr, .paged_kv_last_page_len = last_page_len};
+  const fl_batch batch = {.size = sizeof batch, .batch = 1, .paged_kv_indptr = indptr,
+                          .paged_kv_last_page_len = last_page_len};
   size_t bytes = 0;
   REFUSED(fl_attention_bytes_for_batch(FL_DECODE, &c, &batch, &bytes, NULL), "q_dtype = f8_e4m3: must be f32, f16 or bf16");
   c.q_dtype = FL_F32;
