@@ -1,7 +1,7 @@
 """FlashLadder for Python: attention over a paged KV cache by plan and run, on the CPU or the GPU.
 
-Arrays of torch, numpy, cupy or jax; nothing is compiled, when it is installed or when it runs. `flashladder.flashinfer` has the
-same under FlashInfer's names. docs/python.md shows both.
+Arrays of torch, numpy, cupy or jax; nothing is compiled when it runs. `flashladder.flashinfer` has the same under FlashInfer's
+names. docs/python.md shows both.
 """
 from ._library import InputError, LibraryError, version as _version, why_no_gpu
 from .attention import AttentionConfig, Limits

@@ -54,9 +54,12 @@ def _load():
 lib, path = _load()
 
 
+_declared = {}
+
+
 def _declare():
     for name, takes in s.FUNCTIONS.items():
-        function = getattr(lib, name)
+        function = _declared[name] = getattr(lib, name)
         function.argtypes = [s.C_TYPES[letter] for letter in takes]
         function.restype = ctypes.c_int32
     for name in ("fl_version", "fl_last_error", "fl_why_no_gpu"):
@@ -83,7 +86,7 @@ def raise_error(status):
 
 def call(name, *arguments):
     """Calls a function of the library, and raises what it refuses."""
-    status = getattr(lib, name)(*arguments)
+    status = _declared[name](*arguments)  # what is not declared would get pointers cut to 32 bits
     if status:
         raise_error(status)
 

@@ -44,7 +44,7 @@ class RunCall:
         address = ctypes.addressof(self.buffer)
         self.words = words = memoryview(self.buffer).cast("B").cast("Q")
         self.ragged = attention.kind == s.RAGGED_PREFILL
-        self.layout = attention.layout
+        self.layout = s.NHD if self.ragged else attention.layout
         kv = s.KvCache(k=address + 8 * _K, v=address + 8 * _V, layout=self.layout)
         ctypes.memmove(address + 8 * _KV, ctypes.addressof(kv), ctypes.sizeof(kv))
         words[_ARGUMENTS:_ARGUMENTS + 4] = memoryview(

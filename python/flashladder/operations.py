@@ -6,12 +6,12 @@ write their first arguments. InputError (a ValueError) says which argument is wr
 """
 import ctypes
 
-from . import _structs as s
+from . import _structs as c
 from ._arrays import family_of
 from ._library import call, refuse
 from ._tensors import CacheSlot, TensorSlot, on, out_like, tensors
 
-_LAYOUTS = s.LAYOUTS
+_LAYOUTS = c.LAYOUTS
 
 
 def _address(x):
@@ -50,13 +50,13 @@ def _layout(kv_layout):
 # --- Merging ------------------------------------------------------------------------------------------------------------
 def _f32(x, argument):
     family = family_of(x, argument)
-    return x if family.code(x, argument) == s.F32 else family.to(x, s.F32)
+    return x if family.code(x, argument) == c.F32 else family.to(x, c.F32)
 
 
 def _merged(family, v, out):
     """The merged values in v's own dtype."""
     code = family.code(v, "v")
-    return out if code == s.F32 else family.to(out, code)
+    return out if code == c.F32 else family.to(out, code)
 
 
 def merge_state(v_a, s_a, v_b, s_b):
@@ -67,8 +67,8 @@ def merge_state(v_a, s_a, v_b, s_b):
     Returns (v, s) of v_a's dtype and f32.
     """
     family = family_of(v_a, "v_a")
-    out = family.empty(tuple(v_a.shape), s.F32, family.device(v_a))
-    lse = family.empty(tuple(s_a.shape), s.F32, family.device(v_a))
+    out = family.empty(tuple(v_a.shape), c.F32, family.device(v_a))
+    lse = family.empty(tuple(s_a.shape), c.F32, family.device(v_a))
     keep, at = tensors(v_a=_f32(v_a, "v_a"), s_a=_f32(s_a, "s_a"), v_b=_f32(v_b, "v_b"), s_b=_f32(s_b, "s_b"), v_out=out,
                        s_out=lse)
     _call("fl_merge_state", v_a, *at)
@@ -76,30 +76,30 @@ def merge_state(v_a, s_a, v_b, s_b):
     return _merged(family, v_a, out), lse
 
 
-def merge_state_in_place(v, s_, v_other, s_other, mask=None):
+def merge_state_in_place(v, s, v_other, s_other, mask=None):
     """merge_state that writes its result into v and s. mask: bool [n]; rows where it is false stay as they are."""
     family = family_of(v, "v")
-    v32, s32 = _f32(v, "v"), _f32(s_, "s")
+    v32, s32 = _f32(v, "v"), _f32(s, "s")
     keep, at = tensors(v=v32, s=s32, v_other=_f32(v_other, "v_other"), s_other=_f32(s_other, "s_other"))
     bytes_ = family.mask(mask) if mask is not None else None
     if bytes_ is not None and bytes_.shape[0] != v.shape[0]:
         refuse("mask size", bytes_.shape[0], f"must be {v.shape[0]}, a byte for each row")
     _call("fl_merge_state_in_place", v, *at, family.pointer(bytes_) if bytes_ is not None else None)
-    for given, merged in ((v, v32), (s_, s32)):
+    for given, merged in ((v, v32), (s, s32)):
         if given is not merged:
             family.copy_into(given, merged)
     del keep
 
 
-def merge_states(v, s_):
+def merge_states(v, s):
     """Attention of the union of num_states sets of keys.
 
     v  [n, num_states, num_heads, head_dim], s [n, num_states, num_heads] f32 base 2. Returns (v, s) without that dimension.
     """
     family = family_of(v, "v")
     n, _, heads, dim = v.shape
-    out, lse = family.empty((n, heads, dim), s.F32, family.device(v)), family.empty((n, heads), s.F32, family.device(v))
-    keep, at = tensors(v=_f32(v, "v"), s=_f32(s_, "s"), v_out=out, s_out=lse)
+    out, lse = family.empty((n, heads, dim), c.F32, family.device(v)), family.empty((n, heads), c.F32, family.device(v))
+    keep, at = tensors(v=_f32(v, "v"), s=_f32(s, "s"), v_out=out, s_out=lse)
     _call("fl_merge_states", v, *at)
     del keep
     return _merged(family, v, out), lse
@@ -111,7 +111,7 @@ def _page_lists(like, indices, indptr, last_page_len):
     batch = last_page_len.shape[0]
     indptr, indptr_at = _ints(indptr, "kv_indptr", like, batch + 1)
     last, last_at = _ints(last_page_len, "kv_last_page_len", like)
-    lists = s.PageLists(indptr=indptr_at, indices=at or None, last_page_len=last_at, num_indices=indices.shape[0], batch=batch)
+    lists = c.PageLists(indptr=indptr_at, indices=at or None, last_page_len=last_at, num_indices=indices.shape[0], batch=batch)
     return lists, (indices, indptr, last)
 
 
@@ -224,10 +224,10 @@ def layernorm(input, gamma, beta, eps=1e-6):
 
 
 # --- RoPE ---------------------------------------------------------------------------------------------------------------
-def rope(rotary_dim=None, interleave=False, rope_scale=1.0, rope_theta=1e4, low_freq_factor=1.0, high_freq_factor=4.0,
+def rope(rotary_dim=None, interleave=False, rope_scale=1.0, rope_theta=1e4, low_freq_factor=0.0, high_freq_factor=0.0,
          old_context_len=0):
-    """fl_rope of these angles; old_context_len 0: without Llama 3.1's scaling."""
-    return s.Rope(rotary_dim=rotary_dim or 0, interleave=int(bool(interleave)), rope_scale=rope_scale, rope_theta=rope_theta,
+    """fl_rope of these angles; with old_context_len those of Llama 3.1 (8192, and factors 1 and 4 unless they are said)."""
+    return c.Rope(rotary_dim=rotary_dim or 0, interleave=int(bool(interleave)), rope_scale=rope_scale, rope_theta=rope_theta,
                   low_freq_factor=low_freq_factor, high_freq_factor=high_freq_factor, old_context_len=old_context_len)
 
 

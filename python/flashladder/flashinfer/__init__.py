@@ -1,7 +1,7 @@
 """FlashInfer's names on FlashLadder's kernels: `import flashladder.flashinfer as flashinfer`.
 
-Names, arguments, defaults and meanings are FlashInfer 0.7's, with names of 0.2 beside them; what changes no result is a hint
-(`HINTS`, and `explain()` of a wrapper), and everything else takes effect or is refused in a sentence. docs/python.md says more.
+Names, arguments, defaults and meanings are FlashInfer 0.7's, with names of 0.2 beside them. What changes no result is a hint
+(`HINTS`, and `explain()` of a wrapper), and everything else takes effect or is refused. docs/python.md says more.
 """
 from .. import __version__
 from .._library import why_no_gpu
@@ -33,5 +33,5 @@ def explain(wrapper):
 
 
 def __getattr__(name):
-    raise AttributeError(f"flashladder.flashinfer has no {name}: it has attention over a paged KV cache and what stands around "
-                         "it (docs/python.md has the list), and neither sampling, GEMMs, MoE nor communication")
+    raise AttributeError(f"flashladder.flashinfer has no {name}: it has attention over a paged KV cache and what stands "
+                         "around it (docs/python.md has the list), and neither sampling, GEMMs, MoE nor communication")

@@ -91,7 +91,7 @@ class BatchAttentionWithAttentionSinkWrapper(BatchPrefillWithPagedKVCacheWrapper
                           "kv_data_type": kv_data_type}
 
     def plan(self, *arguments, **names):
-        """As of the paged prefill wrapper; what the constructor said of dtypes, window and position encoding is the default."""
+        """As of the paged prefill wrapper; what the constructor said of dtypes, window and positions is the default."""
         for name, value in self._made_for.items():
             if value is not None:
                 names.setdefault(name, value)

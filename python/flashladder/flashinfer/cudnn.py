@@ -10,6 +10,7 @@ from ._hints import must_be, number
 from ._masks import check_lse_form
 from ._wrapper import config_of
 
+__all__ = ["cudnn_batch_decode_with_kv_cache", "cudnn_batch_prefill_with_kv_cache"]
 _kept = threading.local()
 
 

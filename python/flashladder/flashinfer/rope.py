@@ -1,8 +1,10 @@
-"""FlashInfer's flashinfer.rope: q [nnz, num_qo_heads, head_dim] and k [nnz, num_kv_heads, head_dim] to their positions.
+"""FlashInfer's flashinfer.rope: rotates q [nnz, num_qo_heads, head_dim] and k [nnz, num_kv_heads, head_dim].
 
-Positions are indptr and offsets (row i of request b stands at offsets[b] + i - indptr[b]), or pos_ids int32 [nnz], or positions
-with a table of cosines and sines. Names that end in _inplace write q and k; the others give rotated copies.
+Positions are indptr and offsets (row i of request b stands at offsets[b] + i - indptr[b]), or pos_ids int32 [nnz], or
+positions with a table of cosines and sines. Names that end in _inplace write q and k; the others give rotated copies.
 """
+import inspect
+
 from .. import operations as _operations
 from .._arrays import family_of
 from .._library import refuse
@@ -34,14 +36,16 @@ def apply_llama31_rope_pos_ids_inplace(q, k, pos_ids, rotary_dim=None, interleav
         rotary_dim, interleave, rope_scale, rope_theta, low_freq_factor, high_freq_factor, old_context_len))
 
 
-def apply_rope_inplace(q, k, indptr, offsets, *arguments, **names):
+def apply_rope_inplace(q, k, indptr, offsets, rotary_dim=None, interleave=False, rope_scale=1, rope_theta=1e4):
     """apply_rope_pos_ids_inplace with positions by indptr int32 [batch + 1] and offsets int32 [batch]."""
-    apply_rope_pos_ids_inplace(q, k, _positions(indptr, offsets, q.shape[0]), *arguments, **names)
+    apply_rope_pos_ids_inplace(q, k, _positions(indptr, offsets, q.shape[0]), rotary_dim, interleave, rope_scale, rope_theta)
 
 
-def apply_llama31_rope_inplace(q, k, indptr, offsets, *arguments, **names):
+def apply_llama31_rope_inplace(q, k, indptr, offsets, rotary_dim=None, interleave=False, rope_scale=8, rope_theta=5e5,
+                               low_freq_factor=1, high_freq_factor=4, old_context_len=8192):
     """apply_llama31_rope_pos_ids_inplace with positions by indptr and offsets."""
-    apply_llama31_rope_pos_ids_inplace(q, k, _positions(indptr, offsets, q.shape[0]), *arguments, **names)
+    apply_llama31_rope_pos_ids_inplace(q, k, _positions(indptr, offsets, q.shape[0]), rotary_dim, interleave, rope_scale,
+                                       rope_theta, low_freq_factor, high_freq_factor, old_context_len)
 
 
 def _copies(q, k):
@@ -54,6 +58,7 @@ def _out_of_place(in_place):
         q, k = _copies(q, k)
         in_place(q, k, *arguments, **names)
         return q, k
+    rotated.__signature__ = inspect.signature(in_place)
     rotated.__name__ = in_place.__name__.replace("_inplace", "")
     rotated.__doc__ = f"{in_place.__name__} on copies, which it returns: (q, k)."
     return rotated
