@@ -28,15 +28,14 @@ def refuse(argument, value, rule):
 
 
 def _places():
-    """Where the library may lie: what the environment says, a wheel's folder, an installed tree, the system's own paths."""
+    """Where the library may lie: where the environment says, in a wheel's folder, in lib of `meson install`, or where the
+    system looks."""
     if os.environ.get("FLASHLADDER_LIBRARY"):
         yield os.environ["FLASHLADDER_LIBRARY"]
         return
     package = pathlib.Path(__file__).resolve().parent
-    for folder in (package / "_lib", package.parent / ".flashladder.mesonpy.libs", package.parent.parent.parent):
-        for name in ("libflashladder.so", "libflashladder.so.0.1"):
-            if (folder / name).exists():
-                yield str(folder / name)
+    for folder in (package.parent / ".flashladder.mesonpy.libs", package.parent.parent.parent):
+        yield from map(str, sorted(folder.glob("libflashladder.so*")))
     yield "libflashladder.so"
 
 

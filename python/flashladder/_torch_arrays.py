@@ -1,5 +1,6 @@
 """torch tensors, as `_arrays` has them."""
 from . import _structs as s
+from . import torch_ops
 from ._arrays import Family, dtype_code
 
 _made = {}
@@ -9,6 +10,7 @@ def torch_family(torch):
     """The one family of this torch module."""
     if id(torch) not in _made:
         _made[id(torch)] = Torch(torch)
+        torch_ops.register(torch)
     return _made[id(torch)]
 
 

@@ -7,6 +7,7 @@ write their first arguments. InputError (a ValueError) says which argument is wr
 import ctypes
 
 from . import _structs as c
+from . import torch_ops as _ops
 from ._arrays import family_of
 from ._library import call, refuse
 from ._tensors import CacheSlot, TensorSlot, on, out_like, tensors
@@ -66,6 +67,10 @@ def merge_state(v_a, s_a, v_b, s_b):
     s_a, s_b  [n, num_heads], f32        their lse, base 2
     Returns (v, s) of v_a's dtype and f32.
     """
+    if _ops.is_tracing():
+        v, s = v_a.new_empty(v_a.shape), s_a.new_empty(s_a.shape)
+        _ops.op("merge")(v_a, s_a, v_b, s_b, v, s)
+        return v, s
     family = family_of(v_a, "v_a")
     out = family.empty(tuple(v_a.shape), c.F32, family.device(v_a))
     lse = family.empty(tuple(s_a.shape), c.F32, family.device(v_a))
@@ -117,13 +122,17 @@ def _page_lists(like, indices, indptr, last_page_len):
 
 def append_paged_kv_cache(append_key, append_value, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr,
                           kv_last_page_len, kv_layout="NHD"):
-    """Writes keys and values of new tokens into their pages, which the page lists have already.
+    """Writes keys and values of new tokens into their pages, which the page lists have already; returns nothing.
 
     append_key, append_value  [nnz, num_kv_heads, head_dim]
     batch_indices, positions  int32 [nnz]: whose token it is (-1: nobody's, nothing is written), and which one
     paged_kv_cache            [pages, 2, page_size, heads, dim] or (K, V); HND: heads before page_size
     kv_indices, kv_indptr, kv_last_page_len   the page lists, with the new tokens in them
     """
+    if _ops.is_tracing():
+        k, v = paged_kv_cache if isinstance(paged_kv_cache, (tuple, list)) else (paged_kv_cache[:, 0], paged_kv_cache[:, 1])
+        return _ops.op("append")(append_key, append_value, batch_indices, positions, k, v, kv_indices, kv_indptr,
+                                 kv_last_page_len, kv_layout)
     rows = append_key.shape[0]
     batch_indices, batch_at = _ints(batch_indices, "batch_indices", append_key, rows)
     positions, positions_at = _ints(positions, "positions", append_key, rows)
@@ -179,6 +188,10 @@ def get_seq_lens(kv_indptr, kv_last_page_len, page_size):
 
 # --- Norms --------------------------------------------------------------------------------------------------------------
 def _norm(name, input, weight, eps, out):
+    if _ops.is_tracing():
+        out = input.new_empty(input.shape) if out is None else out
+        _ops.op(name[3:])(input, weight, out, eps)
+        return out
     family = family_of(input, "input")
     out = out_like(family, out, tuple(input.shape), family.code(input, "input"), family.device(input))
     slots, at = tensors(input=input, weight=weight, out=out)
@@ -188,6 +201,9 @@ def _norm(name, input, weight, eps, out):
 
 
 def _fused_norm(name, input, residual, weight, eps):
+    if _ops.is_tracing():
+        _ops.op(name[3:])(input, residual, weight, eps)
+        return
     slots, at = tensors(input=input, residual=residual, weight=weight)
     _call(name, input, *at, eps)
     del slots
@@ -215,6 +231,10 @@ def gemma_fused_add_rmsnorm(input, residual, weight, eps=1e-6):
 
 def layernorm(input, gamma, beta, eps=1e-6):
     """(input - mean) / std * gamma + beta over the last dimension; gamma and beta [d], f32 or of input's dtype."""
+    if _ops.is_tracing():
+        out = input.new_empty(input.shape)
+        _ops.op("layernorm")(input, gamma, beta, out, eps)
+        return out
     family = family_of(input, "input")
     out = family.empty(tuple(input.shape), family.code(input, "input"), family.device(input))
     slots, at = tensors(input=input, gamma=gamma, beta=beta, out=out)
@@ -241,6 +261,9 @@ def apply_rope_pos_ids_inplace(q, k, pos_ids, angles=None):
 
 def apply_rope_with_cos_sin_cache_inplace(q, k, positions, cos_sin_cache, is_neox=True):
     """The same with a table: cos_sin_cache f32 [max_pos, rotary_dim], cosines before sines."""
+    if _ops.is_tracing():
+        _ops.op("rope_table")(q, k, positions, cos_sin_cache, bool(is_neox))
+        return
     ids, ids_at = _ints(positions, "positions", q, q.shape[0])
     slots, at = tensors(q=q, k=k)
     table = TensorSlot(cos_sin_cache, "cos_sin_cache")

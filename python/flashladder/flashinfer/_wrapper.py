@@ -4,6 +4,7 @@ A wrapper keeps one attention object for what plan() said. Where run() says more
 arguments), an object for that is made and planned with the same lengths, and kept until the next plan().
 """
 from .. import _structs as s
+from .. import torch_ops
 from .._arrays import dtype_code, family_of, name_of_dtype
 from .._library import InputError, refuse
 from .._tensors import page_size_of
@@ -33,6 +34,7 @@ class Wrapper:
         self._note(backend=None if backend == "auto" else backend, **hints)
         self._said = self._attention = self._pending = self._page_ids = self._mask = None
         self._variants, self._plans = {}, 0
+        self._number = torch_ops.number_of(self)
 
     def _note(self, **hints):
         for name, value in hints.items():
@@ -76,6 +78,7 @@ class Wrapper:
             self._said = said
         self._plans += 1
         self._current, self._q_dtype_seen = self._attention, None
+        self._dim_vo = self._attention.config.head_dim_vo or self._attention.config.head_dim_qk
         return self._attention
 
     def _make(self, kind, config, limits):
@@ -153,6 +156,16 @@ class Wrapper:
         if scale != 1.0:
             self._family.scale(result[0] if return_lse else result, scale)
         return result
+
+    def _traced(self, q, kv, q_scale, k_scale, v_scale, sinks, out, lse, return_lse):
+        """run() while torch.compile traces."""
+        return torch_ops.traced_run(self._number, q, kv, self._dim_vo, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
+
+    def eager_run(self, q, kv, q_scale, k_scale, v_scale, sinks, **where):
+        """run() of an op."""
+        more = {} if sinks is None else {"sinks": sinks}
+        arguments = (q, *kv) if self._kind == s.RAGGED_PREFILL else (q, kv)
+        self.run(*arguments, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale, **more, **where)
 
     def explain(self):
         """Who computes, why nobody faster, and what became of each hint that was given."""

@@ -3,6 +3,7 @@ import functools
 
 from .. import _structs as s
 from .. import single as _single
+from .. import torch_ops
 from .._library import refuse
 from .._arrays import family_of
 from ._hints import layout_of, must_be, number, refuse_foreign
@@ -163,6 +164,8 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
                         rank 3 where pages have one token
         sinks           f32 [num_qo_heads]
         """
+        if torch_ops.is_tracing():
+            return self._traced(q, paged_kv_cache, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
         attention = self._planned(paged_kv_cache)
         if q.dtype is not self._q_dtype_seen:
             attention = self._with_dtypes(attention, q, paged_kv_cache)

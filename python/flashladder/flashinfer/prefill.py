@@ -3,6 +3,7 @@ import functools
 
 from .. import _structs as s
 from .. import single as _single
+from .. import torch_ops
 from .._arrays import family_of
 from .._library import refuse
 from ._hints import layout_of, must_be, number, refuse_foreign
@@ -129,6 +130,8 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
         lse_base        "log2" or "ln"; lse_layout "NH", or "HN" for [heads, rows]
         sinks           f32 [num_qo_heads]
         """
+        if torch_ops.is_tracing() and lse_base == "log2" and lse_layout == "NH":
+            return self._traced(q, paged_kv_cache, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
         if (args or enable_pdl or use_fp16_softmax or uses_spcompress or kv_cache_sf is not None
                 or skip_softmax_threshold_scale_factor is not None):
             self._note(enable_pdl=enable_pdl, use_fp16_softmax=use_fp16_softmax)
@@ -190,6 +193,8 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillBase):
             return_lse=False, lse_base="log2", lse_layout="NH", enable_pdl=None, kv_cache_sf=None):
         """o [qo_indptr[-1], num_qo_heads, head_dim_vo], or (o, lse); q [rows, num_qo_heads, head_dim_qk], k and v
         [kv_indptr[-1], num_kv_heads, head_dim], or with heads first (HND)."""
+        if torch_ops.is_tracing() and lse_base == "log2" and lse_layout == "NH":
+            return self._traced(q, (k, v), q_scale, k_scale, v_scale, None, out, lse, return_lse)
         self._note(enable_pdl=enable_pdl)
         refuse_foreign(kv_cache_sf, args=args or None, o_scale=o_scale)
         if self._kv_layout == "HND":

@@ -6,6 +6,7 @@ positions with a table of cosines and sines. Names that end in _inplace write q 
 import inspect
 
 from .. import operations as _operations
+from .. import torch_ops as _ops
 from .._arrays import family_of
 from .._library import refuse
 
@@ -24,16 +25,25 @@ def _positions(indptr, offsets, nnz):
     return _operations.get_batch_indices_positions(indptr, lengths, nnz)[1]
 
 
+def _rotate(q, k, pos_ids, rotary_dim, interleave, scale, theta, low=0.0, high=0.0, old_context_len=0):
+    if _ops.is_tracing():
+        _ops.op("rope_pos_ids")(q, k, pos_ids, rotary_dim or 0, bool(interleave), float(scale), float(theta), float(low),
+                                float(high), int(old_context_len))
+        return
+    _operations.apply_rope_pos_ids_inplace(q, k, pos_ids, _operations.rope(rotary_dim, interleave, scale, theta, low, high,
+                                                                           old_context_len))
+
+
 def apply_rope_pos_ids_inplace(q, k, pos_ids, rotary_dim=None, interleave=False, rope_scale=1, rope_theta=1e4):
     """RoPE in place. rotary_dim: the first features alone; interleave: pairs (2i, 2i + 1) in place of halves."""
-    _operations.apply_rope_pos_ids_inplace(q, k, pos_ids, _operations.rope(rotary_dim, interleave, rope_scale, rope_theta))
+    _rotate(q, k, pos_ids, rotary_dim, interleave, rope_scale, rope_theta)
 
 
 def apply_llama31_rope_pos_ids_inplace(q, k, pos_ids, rotary_dim=None, interleave=False, rope_scale=8, rope_theta=5e5,
                                        low_freq_factor=1, high_freq_factor=4, old_context_len=8192):
     """The same with the frequencies of Llama 3.1."""
-    _operations.apply_rope_pos_ids_inplace(q, k, pos_ids, _operations.rope(
-        rotary_dim, interleave, rope_scale, rope_theta, low_freq_factor, high_freq_factor, old_context_len))
+    _rotate(q, k, pos_ids, rotary_dim, interleave, rope_scale, rope_theta, low_freq_factor, high_freq_factor,
+            old_context_len)
 
 
 def apply_rope_inplace(q, k, indptr, offsets, rotary_dim=None, interleave=False, rope_scale=1, rope_theta=1e4):
@@ -49,6 +59,8 @@ def apply_llama31_rope_inplace(q, k, indptr, offsets, rotary_dim=None, interleav
 
 
 def _copies(q, k):
+    if _ops.is_tracing():
+        return q.clone(), k.clone()
     family = family_of(q, "q")
     return family.copy(q), family.copy(k)
 
@@ -78,6 +90,8 @@ def _heads(x, head_size, name):
         return x
     if len(x.shape) != 2 or x.shape[1] % head_size:
         refuse(f"{name} shape", list(x.shape), f"must be [nnz, heads * head_size] with head_size {head_size}, or of rank 3")
+    if _ops.is_tracing():
+        return x.unflatten(1, (-1, head_size))
     return family_of(x, name).split_heads(x, x.shape[1] // head_size, head_size)
 
 
