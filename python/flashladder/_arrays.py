@@ -145,7 +145,7 @@ class Numpy(Family):
         out[...] = x
 
 
-_families = {}
+_families: dict = {}
 
 
 def _torch_of(kind):

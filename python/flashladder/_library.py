@@ -53,7 +53,7 @@ def _load():
 lib, path = _load()
 
 
-_declared = {}
+_declared: dict = {}
 
 
 def _declare():

@@ -3,7 +3,7 @@ from . import _structs as s
 from . import torch_ops
 from ._arrays import Family, dtype_code
 
-_made = {}
+_made: dict = {}
 
 
 def torch_family(torch):

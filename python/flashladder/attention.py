@@ -11,6 +11,8 @@ from ._arrays import HostLengths, aligned, dtype_code, family_of, family_of_devi
 from ._library import InputError, call, lib, raise_error, refuse, text_of
 from ._run import RunCall
 
+__all__ = ["Attention", "AttentionConfig", "Limits"]
+
 
 class AttentionConfig(NamedTuple):
     """The numbers that no plan() and no run() changes. dtypes: float16, bfloat16, float32, as names or as dtypes of torch or

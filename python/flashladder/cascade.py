@@ -8,6 +8,8 @@ from ._tensors import CacheSlot, TensorSlot, out_like
 from ._run import _flat
 from .attention import AttentionConfig, c_config
 
+__all__ = ["MultiLevelCascadeAttention"]
+
 
 class MultiLevelCascadeAttention:
     """Attention in which groups of requests read the pages that they share once (docs/17_cascades.md).

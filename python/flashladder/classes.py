@@ -10,6 +10,9 @@ beside plan(), explain() and plan_json().
 from . import _structs as s
 from .attention import Attention, AttentionConfig, Limits
 
+__all__ = ["BatchAttention", "BatchDecodeWithPagedKVCache", "BatchPrefillWithPagedKVCache", "BatchPrefillWithRaggedKVCache",
+           "CUDAGraphBatchDecodeWithPagedKVCache", "CUDAGraphBatchPrefillWithPagedKVCache"]
+
 
 class BatchDecodeWithPagedKVCache(Attention):
     """One query a request. plan(paged_kv_indptr, paged_kv_last_page_len)."""

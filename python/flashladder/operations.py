@@ -12,6 +12,11 @@ from ._arrays import family_of
 from ._library import call, refuse
 from ._tensors import CacheSlot, TensorSlot, on, out_like, tensors
 
+__all__ = ["append_paged_kv_cache", "append_paged_kv_cache_by_slots", "apply_rope_pos_ids_inplace",
+           "apply_rope_with_cos_sin_cache_inplace", "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "gemma_rmsnorm",
+           "get_batch_indices_positions", "get_seq_lens", "layernorm", "make_cos_sin_cache", "merge_state",
+           "merge_state_in_place", "merge_states", "rmsnorm", "rope"]
+
 _LAYOUTS = c.LAYOUTS
 
 

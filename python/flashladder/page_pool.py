@@ -4,6 +4,8 @@ import ctypes
 from . import _structs as s
 from ._library import call, lib
 
+__all__ = ["PageCopy", "PagePool"]
+
 
 class PageCopy:
     """What fork() asks for: entries 0 .. entries - 1 of page `source` to page `destination`; entries 0: nothing."""

@@ -8,6 +8,8 @@ from ._run import _flat
 from ._tensors import CacheSlot, TensorSlot, on, one_device, out_like
 from .attention import AttentionConfig, c_logits
 
+__all__ = ["single_decode_with_kv_cache", "single_prefill_with_kv_cache"]
+
 
 def _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta):
     return c_logits(AttentionConfig(1, 1, 1, sm_scale=sm_scale, mask=mask, window_left=window_left,

@@ -9,9 +9,9 @@ import sys
 import weakref
 from typing import Optional
 
-_wrappers = weakref.WeakValueDictionary()
+_wrappers: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
-_registered = {}
+_registered: dict = {}
 
 
 def never():
@@ -52,11 +52,11 @@ def _register_runs(torch):
 
     def wrapper_run(number: int, q: Tensor, k: Tensor, v: Optional[Tensor], out: Tensor, q_scale: float, k_scale: float,
                     v_scale: float, sinks: Optional[Tensor]) -> None:
-        _wrappers[number].eager_run(q, kv(k, v), q_scale, k_scale, v_scale, sinks, out=out)
+        _wrappers[number]._eager_run(q, kv(k, v), q_scale, k_scale, v_scale, sinks, out=out)
 
     def wrapper_run_lse(number: int, q: Tensor, k: Tensor, v: Optional[Tensor], out: Tensor, lse: Tensor, q_scale: float,
                         k_scale: float, v_scale: float, sinks: Optional[Tensor]) -> None:
-        _wrappers[number].eager_run(q, kv(k, v), q_scale, k_scale, v_scale, sinks, out=out, lse=lse, return_lse=True)
+        _wrappers[number]._eager_run(q, kv(k, v), q_scale, k_scale, v_scale, sinks, out=out, lse=lse, return_lse=True)
 
     _define(torch, "wrapper_run", ("out",), wrapper_run)
     _define(torch, "wrapper_run_lse", ("out", "lse"), wrapper_run_lse)

@@ -116,8 +116,7 @@ def draw(case: Case, dtype: str = "float16", seed: int = 0) -> Drawn:
             v[page, entry] = rng.standard_normal(v.shape[2:])
     if case.values == "large":
         q *= 10
-    typed = [_rounded(x, dtype) for x in (q, k, v)]
-    return Drawn(*typed, qo, indptr, indices, last, case.head_dim ** -0.5)
+    return Drawn(_rounded(q, dtype), _rounded(k, dtype), _rounded(v, dtype), qo, indptr, indices, last, case.head_dim ** -0.5)
 
 
 def _rounded(x: np.ndarray, dtype: str) -> np.ndarray:
@@ -174,7 +173,8 @@ def _progress(cases: Sequence[Case]):
 
 def _verify(call: Callable[..., Any], cases: Sequence[Case], device: str, dtype: str, seed: int,
             supports: Callable[[Case], Any]) -> Report:
-    make, rows = _maker(device, dtype), []  # type: Tuple[Callable, List[Row]]
+    make = _maker(device, dtype)
+    rows: List[Row] = []
     for case in _progress(cases):
         said = supports(case)
         if said is not True:
@@ -210,7 +210,7 @@ def main() -> int:
     said = parser.parse_args()
     file, _, name = said.kernel.partition(":")
     spec = importlib.util.spec_from_file_location("kernel", file)
-    if spec is None or not name:
+    if spec is None or spec.loader is None or not name:
         parser.error(f"{said.kernel} is no file.py:function")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

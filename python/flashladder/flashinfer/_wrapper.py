@@ -3,6 +3,8 @@
 A wrapper keeps one attention object for what plan() said. Where run() says more (scales, sinks, another dtype, forward()'s
 arguments), an object for that is made and planned with the same lengths, and kept until the next plan().
 """
+from typing import Optional
+
 from .. import _structs as s
 from .. import torch_ops
 from .._arrays import dtype_code, family_of, name_of_dtype
@@ -19,7 +21,8 @@ def positive(sm_scale):
 
 class Wrapper:
     """Base of the batch wrappers. Subclasses say `_kind` and `_graph_kind`, and turn plan()'s arguments into a config."""
-    _kind = _graph_kind = s.PREFILL
+    _kind: int = s.PREFILL
+    _graph_kind: Optional[int] = s.PREFILL
 
     def _start(self, float_workspace_buffer, kv_layout, use_cuda_graph, backend="auto", **hints):
         self._like, self._kv_layout = float_workspace_buffer, layout_of(kv_layout)
@@ -161,7 +164,7 @@ class Wrapper:
         """run() while torch.compile traces."""
         return torch_ops.traced_run(self._number, q, kv, self._dim_vo, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
 
-    def eager_run(self, q, kv, q_scale, k_scale, v_scale, sinks, **where):
+    def _eager_run(self, q, kv, q_scale, k_scale, v_scale, sinks, **where):
         """run() of an op."""
         more = {} if sinks is None else {"sinks": sinks}
         arguments = (q, *kv) if self._kind == s.RAGGED_PREFILL else (q, kv)

@@ -5,6 +5,8 @@ from .._library import refuse
 from ..serving import run_serving_call
 from ._hints import layout_of, must_be, number, refuse_foreign
 
+__all__ = ["trtllm_batch_context_with_kv_cache", "trtllm_batch_decode_with_kv_cache", "trtllm_ragged_attention_deepseek",
+           "xqa_batch_decode_with_kv_cache"]
 SHARED = "must be True: K and V share their page ids here"
 
 
