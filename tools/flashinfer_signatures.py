@@ -4,7 +4,7 @@ committed list.
 
    flashinfer_signatures.py FOLDER >tests/python/flashinfer_signatures.json
 
-FOLDER holds FlashInfer's package, from an unpacked wheel (pip download flashinfer-python==0.7.2 --no-deps). It is only read."""
+FOLDER holds FlashInfer's package, from an unpacked wheel (pip download flashinfer-python==0.7.2 --no-deps), which is read."""
 import ast
 import json
 import pathlib
@@ -57,8 +57,8 @@ def only_ours(found):
   """Those of names that flashladder.flashinfer has."""
   sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "python"))
   import importlib
-  return {name: said for name, said in found.items()
-          if name.split(".")[1] in getattr(importlib.import_module(f"flashladder.flashinfer.{name.split('.')[0]}"), "__all__", ())}
+  modules = {name: importlib.import_module(f"flashladder.flashinfer.{name}") for name in {n.split(".")[0] for n in found}}
+  return {name: said for name, said in found.items() if name.split(".")[1] in modules[name.split(".")[0]].__all__}
 
 
 if __name__ == "__main__":

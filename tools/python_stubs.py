@@ -41,7 +41,8 @@ TYPES = {
                      "paged_kv_indptr_buf_arr paged_kv_indices_buf_arr paged_kv_last_page_len_buf_arr int_workspace_buffers",
   "Optional[Sequence[int]]": "requests",
   "Any": "self like angles config limits jit_args jit_kwargs device request_order request_order_plan positional names "
-         "arguments args old_names bf16q_fp8kv_transform_mode sage_attn_sfs num_elts_per_sage_attn_blk attention other changes",
+         "arguments args old_names bf16q_fp8kv_transform_mode sage_attn_sfs num_elts_per_sage_attn_blk attention other "
+         "changes",
   "Array": "q k v out lse query key value input residual weight gamma gemma beta v_a s_a v_b s_b s v_other s_other mask x "
            "append_key append_value batch_indices positions indptr indices last_page_len kv_indptr qo_indptr kv_indices "
            "kv_len_arr kv_last_page_len paged_kv_indptr paged_kv_indices paged_kv_last_page_len custom_mask "
@@ -62,14 +63,15 @@ RETURNS = {  # of what does not return o, or (o, lse)
   "merge_state": PAIR, "merge_states": PAIR, "get_batch_indices_positions": PAIR, "segment_packbits": PAIR,
   "single_prefill_with_kv_cache_return_lse": PAIR, "run_return_lse": PAIR, "forward_return_lse": PAIR, "explain": "str",
   "plan_json": "str", "fork": "Tuple[int, Any]", "table": "Tuple[Array, Array, Array]", "workspace_bytes": "Tuple[int, int]",
-  "cudnn_batch_prefill_with_kv_cache": "Tuple[Array, Optional[Array]]", "rope": "Any", "again_with": "Any", "is_cuda_graph_enabled": "bool", "struct": "Any"}
+  "cudnn_batch_prefill_with_kv_cache": "Tuple[Array, Optional[Array]]", "rope": "Any", "again_with": "Any",
+  "is_cuda_graph_enabled": "bool", "struct": "Any"}
 NUMBERS = {"add_request", "length", "free_pages"}
 NOTHING = ("plan", "append", "begin_forward", "close", "remove", "end_forward", "reset_workspace_buffer", "fast_decode_plan",
            "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "merge_state_in_place", "prewarm_paged_kv_stride_variant",
            "plan_block_table", "plan_like", "__init__", "append_paged_kv_cache", "append_paged_kv_cache_by_slots",
            "append_paged_mla_kv_cache")
-ONE = {"get_seq_lens", "rmsnorm", "gemma_rmsnorm", "layernorm", "packbits", "make_cos_sin_cache", "precompute_freqs_cis", "xqa",
-       "forward", "merged"}
+ONE = {"get_seq_lens", "rmsnorm", "gemma_rmsnorm", "layernorm", "packbits", "make_cos_sin_cache", "precompute_freqs_cis",
+       "xqa", "forward", "merged"}
 
 
 def returned(name):

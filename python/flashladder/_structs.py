@@ -73,7 +73,8 @@ C_NAMES = {  # of the committed list of the C ABI
 FUNCTIONS = {
     "fl_last_error_parts": "p",
     "fl_attention_bytes_for_batch": "ipppp", "fl_attention_bytes_for_limits": "ipppp",
-    "fl_attention_least_device_bytes_for_limits": "ippp", "fl_attention_create": "ipppp", "fl_attention_plan": "ppp", "fl_attention_run": "ppp",
+    "fl_attention_least_device_bytes_for_limits": "ippp", "fl_attention_create": "ipppp",
+    "fl_attention_plan": "ppp", "fl_attention_run": "ppp",
     "fl_attention_explain": "pp", "fl_attention_plan_json": "pp",
     "fl_cascade_bytes_for_batch": "ppippp", "fl_cascade_create": "ippp", "fl_cascade_plan": "ppip",
     "fl_cascade_run": "ppppip", "fl_cascade_explain": "pp",

@@ -40,9 +40,19 @@ class TensorSlot:
 
 
 def tensors(**arrays):
-    """TensorSlots of named arrays, and their addresses."""
+    """TensorSlots of named arrays, all on the device of the first, and their addresses."""
     slots = [TensorSlot(x, name) for name, x in arrays.items()]
+    first = slots[0].array
+    for slot, name in zip(slots, arrays):
+        must_lie_with(first, slot.array, name)
     return slots, [slot.address for slot in slots]
+
+
+def must_lie_with(first, x, name):
+    """Refuses an array on another device than the first."""
+    here, there = family_of(first), family_of(x, name)
+    if here.device(first) != there.device(x):
+        refuse(name, f"on {there.device(x)}", f"must lie on {here.device(first)}, where the first array of the call lies")
 
 
 def pages_of_rank_3(layout, shape, strides):
@@ -62,8 +72,11 @@ class CacheSlot:
         self.cache = s.KvCache()
         self.address = ctypes.addressof(self.cache)
 
-    def show(self, kv, layout, paged=True):
-        """kv: an array, or a pair of arrays. layout: NHD or HND. paged=False: 3-D arrays [tokens, heads, dim] as they are."""
+    def show(self, kv, layout, paged=True, like=None):
+        """kv: an array, or a pair of arrays. layout: NHD or HND. paged=False: 3-D arrays [tokens, heads, dim] as they are.
+        like: an array on whose device the cache must lie."""
+        for x in kv if isinstance(kv, (tuple, list)) and like is not None else (kv,) if like is not None else ():
+            must_lie_with(like, x, "the cache")
         self.cache.layout = layout
         if isinstance(kv, (tuple, list)):
             if len(kv) != 2:
@@ -99,12 +112,11 @@ def on(x):
     return s.On(device=s.GPU, stream=family.stream(family.device(x)))
 
 
-def one_device(family, first, named):
-    """Refuses arrays that lie elsewhere than the first one."""
-    gpu = family.gpu(first)
+def one_device(first, named):
+    """Refuses arrays that lie elsewhere than the first one; None is no array."""
     for name, x in named:
-        if x is not None and family_of(x, name).gpu(x) != gpu:
-            refuse(name, "on the host" if gpu else "on the GPU", "must lie where q lies")
+        if x is not None:
+            must_lie_with(first, x, name)
 
 
 def out_like(family, out, shape, code, device, argument="out"):

@@ -4,7 +4,7 @@ import ctypes
 from . import _structs as s
 from ._arrays import HostLengths, aligned, family_of
 from ._library import InputError, call, lib, refuse, text_of
-from ._tensors import CacheSlot, TensorSlot, out_like
+from ._tensors import CacheSlot, TensorSlot, one_device, out_like
 from ._run import _flat
 from .attention import AttentionConfig, c_config
 
@@ -78,12 +78,15 @@ class MultiLevelCascadeAttention:
         if self._handle is None:
             raise InputError("run() must come after plan()")
         family, c = self.family, self.config
+        if family_of(q) is not family or family.device(q) != self.device:
+            refuse("q", f"on {family_of(q).device(q)}", f"must lie where the object was made ({self.device})")
+        one_device(q, (("out", out),))
         code = family.code(q, "q") if c.o_dtype is None else family_of(q).code(q, "q")
         shape = (q.shape[0], c.num_qo_heads, c.head_dim_vo or c.head_dim_qk)
         out = out_like(family, out, shape, code, self.device)
         if return_lse and lse is None:
             lse = family.empty(shape[:2], s.F32, self.device)
-        q_slot, o_slot, cache = TensorSlot(q, "q"), TensorSlot(out, "out"), CacheSlot().show(kv, self.layout)
+        q_slot, o_slot, cache = TensorSlot(q, "q"), TensorSlot(out, "out"), CacheSlot().show(kv, self.layout, like=q)
         arguments = s.AttentionArguments(q=q_slot.address, kv=cache.address, o=o_slot.address)
         if lse is not None:
             arguments.lse_log2 = _flat(family, lse, "lse", shape[0] * shape[1], self.device)

@@ -10,7 +10,7 @@ from . import _structs as c
 from . import torch_ops as _ops
 from ._arrays import family_of
 from ._library import call, refuse
-from ._tensors import CacheSlot, TensorSlot, on, out_like, tensors
+from ._tensors import CacheSlot, TensorSlot, must_lie_with, on, out_like, tensors
 
 __all__ = ["append_paged_kv_cache", "append_paged_kv_cache_by_slots", "apply_rope_pos_ids_inplace",
            "apply_rope_with_cos_sin_cache_inplace", "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "gemma_rmsnorm",
@@ -39,8 +39,7 @@ def _call(name, first, *arguments):
 def _ints(x, argument, like, count=None):
     """A dense int32 array that lies where `like` does."""
     family = family_of(x, argument)
-    if family_of(like).gpu(like) != family.gpu(x):
-        refuse(argument, f"on {family.device(x)}", f"must lie on {family_of(like).device(like)}")
+    must_lie_with(like, x, argument)
     x = family.dense(family.int32(x))
     if count is not None and x.shape[0] != count:
         refuse(f"{argument} size", x.shape[0], f"must be {count}")
@@ -91,6 +90,8 @@ def merge_state_in_place(v, s, v_other, s_other, mask=None):
     family = family_of(v, "v")
     v32, s32 = _f32(v, "v"), _f32(s, "s")
     keep, at = tensors(v=v32, s=s32, v_other=_f32(v_other, "v_other"), s_other=_f32(s_other, "s_other"))
+    if mask is not None:
+        must_lie_with(v, mask, "mask")
     bytes_ = family.mask(mask) if mask is not None else None
     if bytes_ is not None and bytes_.shape[0] != v.shape[0]:
         refuse("mask size", bytes_.shape[0], f"must be {v.shape[0]}, a byte for each row")
@@ -143,7 +144,7 @@ def append_paged_kv_cache(append_key, append_value, batch_indices, positions, pa
     positions, positions_at = _ints(positions, "positions", append_key, rows)
     lists, keep = _page_lists(append_key, kv_indices, kv_indptr, kv_last_page_len)
     slots, at = tensors(append_key=append_key, append_value=append_value)
-    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout))
+    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout), like=append_key)
     _call("fl_append_paged_kv_cache", append_key, *at, batch_at, positions_at, cache.address, _address(lists))
     del slots, keep, batch_indices, positions
 
@@ -154,8 +155,9 @@ def append_paged_kv_cache_by_slots(append_key, append_value, slot_mapping, paged
     slot_mapping = family.dense(slot_mapping)
     if str(slot_mapping.dtype).rpartition(".")[2] != "int64" or slot_mapping.shape[0] != append_key.shape[0]:
         refuse("slot_mapping", f"{slot_mapping.dtype} {list(slot_mapping.shape)}", f"must be int64 [{append_key.shape[0]}]")
+    must_lie_with(append_key, slot_mapping, "slot_mapping")
     slots, at = tensors(append_key=append_key, append_value=append_value)
-    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout))
+    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout), like=append_key)
     _call("fl_append_paged_kv_cache_by_slots", append_key, *at, family.pointer(slot_mapping), cache.address)
     del slots
 
@@ -173,6 +175,8 @@ def get_batch_indices_positions(append_indptr, seq_lens, nnz, batch_indices=None
     for x, name in ((batch_indices, "batch_indices"), (positions, "positions")):
         if x is not None and not (family.is_int32(x) and tuple(x.shape) == (nnz,)):
             refuse(name, f"{x.dtype} {list(x.shape)}", f"must be int32 [{nnz}]")
+        if x is not None:
+            must_lie_with(append_indptr, x, name)
         outs.append(family.empty_int32(nnz, device) if x is None else x)
     _call("fl_get_batch_indices_positions", append_indptr, indptr_at, lens_at, batch, family.pointer(outs[0]),
           family.pointer(outs[1]), nnz)
@@ -271,6 +275,7 @@ def apply_rope_with_cos_sin_cache_inplace(q, k, positions, cos_sin_cache, is_neo
         return
     ids, ids_at = _ints(positions, "positions", q, q.shape[0])
     slots, at = tensors(q=q, k=k)
+    must_lie_with(q, cos_sin_cache, "cos_sin_cache")
     table = TensorSlot(cos_sin_cache, "cos_sin_cache")
     _call("fl_apply_rope_with_cos_sin_cache_inplace", q, *at, ids_at, table.address, int(bool(is_neox)))
     del slots, ids

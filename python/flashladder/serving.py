@@ -58,7 +58,7 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
     bmm1_scale    what multiplies q·k; None: the default of the call, 1
     """
     family = family_of(query, "query")
-    one_device(family, query, (("block_tables", block_tables), ("sinks", sinks), ("out", out), ("lse", lse)))
+    one_device(query, (("block_tables", block_tables), ("sinks", sinks), ("out", out), ("lse", lse)))
     device, decode = family.device(query), which in (s.TRTLLM_BATCH_DECODE, s.CUDNN_BATCH_DECODE, s.XQA)
     tables = family.dense(family.int32(block_tables))
     if len(tables.shape) != 2:
@@ -74,7 +74,7 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
     else:
         (lengths,), (cum,) = family_of(seq_lens).host([seq_lens]), family_of(cum_seq_lens_q).host([cum_seq_lens_q])
         first = family_of(cum).pointer(cum)
-    q_slot, cache = TensorSlot(query, "query"), CacheSlot().show(kv_cache, s.LAYOUTS[kv_layout])
+    q_slot, cache = TensorSlot(query, "query"), CacheSlot().show(kv_cache, s.LAYOUTS[kv_layout], like=query)
     dim_vo = (kv_cache[1] if isinstance(kv_cache, (tuple, list)) else kv_cache).shape[-1]
     rows, heads = query.shape[0], query.shape[1]
     out = out_like(family, out, (rows, heads, dim_vo), out_code or family.code(query, "query"), device)

@@ -19,7 +19,7 @@ def _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, ro
 
 def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, custom_mask, natural):
     family = family_of(q, "q")
-    one_device(family, q, (("k", k), ("v", v), ("out", out), ("lse", lse), ("sinks", sinks), ("custom_mask", custom_mask)))
+    one_device(q, (("k", k), ("v", v), ("out", out), ("lse", lse), ("sinks", sinks), ("custom_mask", custom_mask)))
     device = family.device(q)
     q_slot = TensorSlot(q, "q")
     code = dtype_code(o_dtype, "o_dtype") if o_dtype is not None else family.code(q, "q")

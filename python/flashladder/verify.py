@@ -3,9 +3,8 @@
     from flashladder import verify
     print(verify.decode(my_kernel, device="cuda"))        # a table; .ok says whether all is well
 
-A decode is called as kernel(q, k_cache, v_cache, indptr, indices, last_page_len, sm_scale) and a prefill as
-kernel(q, k_cache, v_cache, qo_indptr, indptr, indices, last_page_len, sm_scale, causal); each returns o, or (o, lse to base 2).
-Caches are NHD, [pages, page_size, num_kv_heads, head_dim]. What no request owns is NaN. On the command line:
+A decode is called as kernel(q, k_cache, v_cache, indptr, indices, last_page_len, sm_scale) and a prefill as kernel(q, k_cache,
+v_cache, qo_indptr, indptr, indices, last_page_len, sm_scale, causal); each returns o, or (o, lse), lse to base 2. Caches are NHD, [pages, page_size, num_kv_heads, head_dim]. What no request owns is NaN. On the command line:
 
     python -m flashladder.verify my_file.py:my_kernel --kind decode --device cuda
 """
@@ -36,18 +35,32 @@ def _lengths(page: int) -> Tuple[int, ...]:
 
 
 DECODE: Tuple[Case, ...] = (
-    Case("one key", (1,)), Case("around a page", _lengths(16)), Case("pages of one token", _lengths(1)[2:] + (33, 0), page_size=1),
-    Case("pages of 5", _lengths(5), page_size=5), Case("one long among empty", (0, 0, 2000, 0, 3)),
-    Case("long", (3000, 5000)), Case("group 1", (7, 100), heads=(4, 4)), Case("group 5", (7, 100), heads=(10, 2)),
-    Case("group 7", (7, 100), heads=(7, 1)), Case("group 8", (64, 129), heads=(16, 2)), Case("head_dim 128", (7, 300), head_dim=128),
-    Case("equal logits", (100, 1, 640), values="equal"), Case("large logits", (100, 33), values="large"),
-    Case("the maximum is the first key", (700,), values="first"), Case("the maximum is the last key", (700,), values="last"))
+    Case("one key", (1,)),
+    Case("around a page", _lengths(16)),
+    Case("pages of one token", (0, 1, 2, 5, 33, 0), page_size=1),
+    Case("pages of 5", _lengths(5), page_size=5),
+    Case("one long among empty", (0, 0, 2000, 0, 3)),
+    Case("long", (3000, 5000)),
+    Case("group 1", (7, 100), heads=(4, 4)),
+    Case("group 5", (7, 100), heads=(10, 2)),
+    Case("group 7", (7, 100), heads=(7, 1)),
+    Case("group 8", (64, 129), heads=(16, 2)),
+    Case("head_dim 128", (7, 300), head_dim=128),
+    Case("equal logits", (100, 1, 640), values="equal"),
+    Case("large logits", (100, 33), values="large"),
+    Case("the maximum is the first key", (700,), values="first"),
+    Case("the maximum is the last key", (700,), values="last"))
 PREFILL: Tuple[Case, ...] = (
-    Case("a prompt", (100,), (100,), causal=True), Case("without a mask", (100,), (100,)),
-    Case("a chunk of a prompt", (300, 40), (17, 40), causal=True), Case("decode among prompts", (100, 33, 1), (1, 33, 1), causal=True),
-    Case("nobody and nothing", (0, 20, 16), (3, 0, 1), causal=True), Case("more queries than keys", (5, 130), (9, 200), causal=True),
-    Case("pages of one token", (33, 70), (33, 3), page_size=1, causal=True), Case("group 7", (70,), (20,), heads=(7, 1), causal=True),
-    Case("head_dim 128", (200,), (64,), head_dim=128, causal=True), Case("large logits", (100,), (30,), causal=True, values="large"),
+    Case("a prompt", (100,), (100,), causal=True),
+    Case("without a mask", (100,), (100,)),
+    Case("a chunk of a prompt", (300, 40), (17, 40), causal=True),
+    Case("decode among prompts", (100, 33, 1), (1, 33, 1), causal=True),
+    Case("nobody and nothing", (0, 20, 16), (3, 0, 1), causal=True),
+    Case("more queries than keys", (5, 130), (9, 200), causal=True),
+    Case("pages of one token", (33, 70), (33, 3), page_size=1, causal=True),
+    Case("group 7", (70,), (20,), heads=(7, 1), causal=True),
+    Case("head_dim 128", (200,), (64,), head_dim=128, causal=True),
+    Case("large logits", (100,), (30,), causal=True, values="large"),
     Case("the maximum is the last key", (300,), (40,), values="last"))
 
 
@@ -188,8 +201,8 @@ def _verify(call: Callable[..., Any], cases: Sequence[Case], device: str, dtype:
     return Report(tuple(rows))
 
 
-def decode(kernel: Callable[..., Any], device: str = "cpu", dtype: str = "float16", cases: Sequence[Case] = DECODE, seed: int = 0,
-           supports: Callable[[Case], Any] = lambda case: True) -> Report:
+def decode(kernel: Callable[..., Any], device: str = "cpu", dtype: str = "float16", cases: Sequence[Case] = DECODE,
+           seed: int = 0, supports: Callable[[Case], Any] = lambda case: True) -> Report:
     """Judges a decode kernel. supports(case) is True, or the reason why the kernel does not compute it."""
     return _verify(lambda case, q, k, v, qo, *rest: kernel(q, k, v, *rest), cases, device, dtype, seed, supports)
 

@@ -28,12 +28,16 @@ _OF_NUMPY = {d.numpy: d for d in (float16, float32, float64, int32, int64, uint8
 
 
 class device:
+  has_gpu = False  # pretend_gpu_test.py has one, whose memory is the host's
+
   def __init__(self, name="cpu", index=None):
     name = str(name)
     self.type, _, number = name.partition(":")
     self.index = int(number) if number else index
-    if self.type != "cpu":
+    if self.type != "cpu" and not device.has_gpu:
       raise RuntimeError(f"this stand-in for torch has no device {name}")
+    if self.type == "cuda" and self.index is None:
+      self.index = 0
 
   def __eq__(self, other):
     return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
@@ -42,7 +46,7 @@ class device:
     return hash((self.type, self.index))
 
   def __repr__(self):
-    return self.type
+    return self.type if self.index is None else f"{self.type}:{self.index}"
 
 
 CPU = device("cpu")
@@ -92,7 +96,7 @@ class Tensor:
   def swapaxes(self, a, b): return Tensor(self.a.swapaxes(a, b))
   def cumsum(self, dim): return Tensor(self.a.cumsum(dim))
   def sum(self, dim=None): return Tensor(np.asarray(self.a.sum(dim)))
-  def copy_(self, other): self.a[...] = _numbers(other); return self
+  def copy_(self, other, non_blocking=False): self.a[...] = _numbers(other); return self
   def zero_(self): self.a[...] = 0; return self
 
   transpose = swapaxes
