@@ -1,0 +1,220 @@
+"""Arrays of torch, numpy, cupy and others, seen as the library sees them: a pointer, a shape, strides, a dtype, a device.
+
+A family is what a library of arrays can do here. torch and numpy have classes of their own; everything else comes by
+`__cuda_array_interface__` (cupy, numba, jax on a GPU) or DLPack (jax on the CPU).
+"""
+import ctypes
+import sys
+
+from . import _structs as s
+from ._library import lib, refuse
+
+DTYPE_NAMES = {s.F32: "float32", s.F16: "float16", s.BF16: "bfloat16"}
+DTYPE_CODES = {name: code for code, name in DTYPE_NAMES.items()}
+DTYPE_CODES.update({"half": s.F16, "float": s.F32})
+FP8 = "fp8 keys and values are not computed yet; float16, bfloat16 and float32 are"
+
+
+def name_of_dtype(dtype):
+    """"float16" of torch.float16, numpy.float16, numpy.dtype("float16"), "half" or "torch.float16"."""
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    return {"half": "float16", "float": "float32"}.get(name.rpartition(".")[2], name.rpartition(".")[2])
+
+
+def dtype_code(dtype, argument="dtype"):
+    """FL_F16 and its kin of whatever names a dtype; others are refused."""
+    name = name_of_dtype(dtype)
+    code = DTYPE_CODES.get(name)
+    if code is None:
+        refuse(argument, name, FP8 if "float8" in name else "must be float16, bfloat16 or float32")
+    return code
+
+
+class Family:
+    """What every family has. `device` of its methods is the family's own word for one; `gpu(x)` says where x lies."""
+    int_dtypes = ()
+
+    def is_int32(self, x):
+        """Whether x holds int32. uint32 counts: lengths are below 2^31."""
+        return x.dtype in self.int_dtypes
+
+    def stream(self, device):
+        return None
+
+    def guard(self, device):
+        """A context in which `device` is current, or None where that makes no difference."""
+        return None
+
+    def swapped(self, x):
+        """The first two dimensions in each other's place; the same memory."""
+        return x.swapaxes(0, 1)
+
+    def scale(self, x, factor):
+        """x *= factor, in place."""
+        x *= factor
+
+    def pinned(self, size):
+        refuse("staging", size, "this kind of array has no page-locked memory; give torch or cupy arrays on a GPU")
+
+
+class Numpy(Family):
+    """numpy arrays: always the CPU device."""
+
+    def __init__(self):
+        import numpy
+        self.np = numpy
+        self.codes = {numpy.dtype(numpy.float32): s.F32, numpy.dtype(numpy.float16): s.F16}
+        self.names = {s.F32: numpy.dtype(numpy.float32), s.F16: numpy.dtype(numpy.float16)}
+        self.int_dtypes = {numpy.dtype(numpy.int32), numpy.dtype(numpy.uint32)}
+
+    def gpu(self, x):
+        return False
+
+    def device(self, x):
+        return "cpu"
+
+    def pointer(self, x):
+        return x.__array_interface__["data"][0]
+
+    def key(self, x):
+        return x.shape, x.strides, x.dtype
+
+    def layout(self, x):
+        size = x.itemsize
+        return x.shape, tuple([stride // size for stride in x.strides])
+
+    def code(self, x, argument):
+        code = self.codes.get(x.dtype)
+        return code if code is not None else dtype_code(x.dtype, argument)
+
+    def dtype(self, code):
+        if code == s.BF16:
+            try:
+                import ml_dtypes
+            except ImportError:
+                refuse("dtype", "bfloat16", "numpy has no bfloat16 of its own; with the package ml_dtypes it has")
+            self.names[code] = self.np.dtype(ml_dtypes.bfloat16)
+        return self.names[code]
+
+    def empty(self, shape, code, device):
+        return self.np.empty(shape, self.names.get(code) or self.dtype(code))
+
+    def empty_int32(self, n, device):
+        return self.np.empty(n, self.np.int32)
+
+    def bytes(self, n, device):
+        return self.np.empty(n + 16, self.np.uint8)
+
+    def to(self, x, code):
+        return x.astype(self.dtype(code))
+
+    def host(self, arrays):
+        """int32 host arrays of `arrays`, dense."""
+        return [self.np.ascontiguousarray(a, dtype=None if self.is_int32(a) else self.np.int32) for a in arrays]
+
+    def int32(self, x):
+        return self.host([x])[0]
+
+    def mask(self, x):
+        return self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)
+
+    def split_heads(self, x, heads, dim):
+        """[n, heads, dim] of [n, heads * dim]; the same memory, whatever the stride of the rows."""
+        row, one = x.strides
+        return self.np.lib.stride_tricks.as_strided(x, (x.shape[0], heads, dim), (row, dim * one, one))
+
+    def copy(self, x):
+        return x.copy()
+
+    def pack(self, x, bitorder):
+        return self.np.packbits(x, bitorder=bitorder)
+
+    def unpack(self, packed, bits):
+        return self.np.unpackbits(packed.view(self.np.uint8), bitorder="little")[:bits]
+
+    def concatenate(self, parts):
+        return self.np.concatenate(parts)
+
+    def from_numpy(self, x, device):
+        return self.np.asarray(x)
+
+    def dense(self, x):
+        return self.np.ascontiguousarray(x)
+
+    def copy_into(self, out, x):
+        out[...] = x
+
+
+_families: dict = {}
+
+
+def _torch_of(kind):
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and issubclass(kind, getattr(torch, "Tensor", ())) else None
+
+
+def family_of(x, argument="q"):
+    """The family of an array; what is no array is refused."""
+    kind = type(x)
+    family = _families.get(kind)
+    if family is not None:
+        return family
+    torch = _torch_of(kind)
+    if torch is not None:
+        from ._torch_arrays import torch_family
+        family = torch_family(torch)
+    elif kind.__module__ == "numpy":
+        family = Numpy()
+    else:
+        from ._foreign import foreign_family
+        family = foreign_family(x, argument)
+    _families[kind] = family
+    return family
+
+
+def family_of_device(device):
+    """The family that has `device`, for objects that are made before any array is there: torch where it is imported."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        device = torch.device(device)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        return family_of(torch.empty(0)), device
+    if str(device).startswith("cuda"):
+        refuse("device", device, "needs torch, which is not imported; other arrays on a GPU bring their device with them")
+    import numpy
+    return family_of(numpy.empty(0)), "cpu"
+
+
+def aligned(pointer):
+    """The first multiple of 16 in memory that has 16 bytes more than it was asked for."""
+    return (pointer + 15) & ~15
+
+
+class HostLengths:
+    """Copies of a plan's int32 host arrays at an address of their own, so that a plan can be made again later."""
+
+    def __init__(self):
+        self.room, self.memory, self.address = 0, None, 0
+
+    def keep(self, pointers_and_counts):
+        """The addresses of the copies, in the order of [(pointer, count)]."""
+        total = 0
+        for _, count in pointers_and_counts:
+            total += count
+        if total > self.room:
+            self.room = max(2 * total, 256)
+            self.memory = (ctypes.c_int32 * self.room)()
+            self.address = ctypes.addressof(self.memory)
+        address, out = self.address, []
+        for pointer, count in pointers_and_counts:
+            ctypes.memmove(address, pointer, 4 * count)
+            out.append(address)
+            address += 4 * count
+        return out
+
+    def at(self, address, index):
+        return self.memory[(address - self.address) // 4 + index]
+
+
+best_device = lib.fl_best_device

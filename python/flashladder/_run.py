@@ -1,0 +1,194 @@
+"""run() of an attention object: its arguments in memory that is written anew only where a call differs from the last one.
+
+A model calls run() once a layer with arrays of the same shapes. So what describes them (fl_tensor, fl_kv_cache,
+fl_attention_arguments) stays, and a call writes pointers alone, after it has compared shapes, strides, dtypes and devices.
+"""
+import ctypes
+
+from . import _structs as s
+from ._arrays import dtype_code, family_of
+from ._library import lib, raise_error, refuse
+from ._tensors import TENSOR_BYTES, describe, pages_of_rank_3
+
+_WORDS = TENSOR_BYTES // 8
+_Q, _K, _V, _O = 0, _WORDS, 2 * _WORDS, 3 * _WORDS           # where the structs begin, in 8-byte words
+_KV = 4 * _WORDS
+_ARGUMENTS = _KV + ctypes.sizeof(s.KvCache) // 8
+_END = _ARGUMENTS + ctypes.sizeof(s.AttentionArguments) // 8
+_DATA = 1                                                    # of a tensor's words: the pointer
+_LSE2, _IDS, _NUM_IDS, _SINKS, _MASK, _MASK_BYTES, _LSE_E = (_ARGUMENTS + i for i in range(4, 11))
+
+
+def _flat(family, x, argument, count, device):
+    """The pointer of a dense f32 array of `count` elements on `device`."""
+    owner = family_of(x, argument)
+    shape, strides = owner.layout(x)
+    elements, dense = 1, True
+    for extent, stride in zip(reversed(shape), reversed(strides)):
+        dense = dense and (stride == elements or extent == 1)
+        elements *= extent
+    if owner.code(x, argument) != s.F32:
+        refuse(f"{argument} dtype", x.dtype, "must be float32")
+    if elements != count or not dense:
+        refuse(f"{argument} shape", list(shape), f"must be dense, of {count} elements")
+    if owner is not family or family.device(x) != device:
+        refuse(argument, f"on {owner.device(x)}", f"must lie where q lies ({device})")
+    return owner.pointer(x)
+
+
+class RunCall:
+    """The arguments of one attention object's run()."""
+
+    def __init__(self, attention):
+        self.buffer = ctypes.create_string_buffer(8 * _END)
+        address = ctypes.addressof(self.buffer)
+        self.words = words = memoryview(self.buffer).cast("B").cast("Q")
+        self.ragged = attention.kind == s.RAGGED_PREFILL
+        self.layout = s.NHD if self.ragged else attention.layout
+        kv = s.KvCache(k=address + 8 * _K, v=address + 8 * _V, layout=self.layout)
+        ctypes.memmove(address + 8 * _KV, ctypes.addressof(kv), ctypes.sizeof(kv))
+        words[_ARGUMENTS:_ARGUMENTS + 4] = memoryview(
+            (ctypes.c_uint64 * 4)(8 * (_END - _ARGUMENTS), address + 8 * _Q, address + 8 * _KV, address + 8 * _O)).cast(
+                "B").cast("Q")
+        self.address, self.arguments = address, address + 8 * _ARGUMENTS
+        config = attention.config
+        self.heads, self.dim_vo = config.num_qo_heads, config.head_dim_vo or config.head_dim_qk
+        self.o_code = dtype_code(config.o_dtype or config.q_dtype or config.kv_dtype)
+        self.key = self.o_key = self.ids = self.ids_shape = self.o_shape = None
+        self.padded_q = None
+
+    def __call__(self, a, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural):
+        family, words = a.family, self.words
+        pair = type(kv) is tuple or type(kv) is list
+        k, v = kv if pair else (kv, kv)
+        key = (family.key(q), family.key(k), family.key(v) if pair else None)
+        if key != self.key:
+            if a.is_graph and a.limits is not None and self._is_short(a, q):
+                return self._on_more_rows(a, q, kv, out, lse, return_lse, sinks, custom_mask, natural)
+            self._describe(a, q, k, v, pair)
+            self.key = key
+        pointer = family.pointer
+        words[_Q + _DATA], words[_K + _DATA] = pointer(q), pointer(k)
+        if pair:
+            words[_V + _DATA] = pointer(v)
+        if out is None:
+            out = family.empty(self.o_shape, self.o_code, a.device)
+            if self.o_key is not None:
+                self._describe_o(self.o_shape, None)
+        else:
+            self._describe_given(a, out)
+        words[_O + _DATA] = pointer(out)
+        if return_lse or lse is not None:
+            if lse is None:
+                lse = family.empty(self.o_shape[:2], s.F32, a.device)
+                words[_LSE_E if natural else _LSE2] = pointer(lse)
+            else:
+                words[_LSE_E if natural else _LSE2] = _flat(family, lse, "lse", self.o_shape[0] * self.heads, a.device)
+            words[_LSE2 if natural else _LSE_E] = 0
+        else:
+            words[_LSE2] = words[_LSE_E] = 0
+        if a.takes_ids:
+            if page_ids is not self.ids or page_ids.shape != self.ids_shape:
+                self._take_ids(a, page_ids)
+            words[_IDS] = pointer(self.ids_here)
+        words[_SINKS] = 0 if sinks is None else _flat(family, sinks, "sinks", self.heads, a.device)
+        if custom_mask is not None:
+            custom_mask = family.mask(custom_mask)
+            if family.gpu(custom_mask) != a.on_gpu:
+                refuse("custom_mask", "elsewhere", f"must lie where q lies ({a.device})")
+            words[_MASK], words[_MASK_BYTES] = pointer(custom_mask), custom_mask.shape[0]
+        else:
+            words[_MASK] = words[_MASK_BYTES] = 0
+        status = self._call(a, family)
+        if status:
+            raise_error(status)
+        return (out, lse) if return_lse else out
+
+    def _call(self, a, family):
+        if not a.on_gpu:
+            return lib.fl_attention_run(a._handle, self.arguments, None)
+        guard = family.guard(a.device)
+        if guard is None:
+            return lib.fl_attention_run(a._handle, self.arguments, family.stream(a.device))
+        with guard:
+            return lib.fl_attention_run(a._handle, self.arguments, family.stream(a.device))
+
+    # --- What a call does only if it differs from the last one ---------------------------------------------------------
+    def _describe(self, a, q, k, v, pair):
+        family = a.family
+        if family_of(q) is not family:
+            refuse("q", f"an array of {type(q).__module__}", "must be of the kind that the object was made with")
+        for x, name in ((q, "q"), (k, "the k cache"), (v, "the v cache")):
+            owner = family_of(x, name)
+            if owner is not family or family.device(x) != a.device:
+                refuse(name, f"on {owner.device(x)}", f"must lie where the object was made ({a.device})")
+        shape, strides = family.layout(q)
+        if len(shape) != 3:
+            refuse("q shape", list(shape), "must be [rows, num_qo_heads, head_dim]")
+        describe(self.buffer, 8 * _Q, 0, family.code(q, "q"), shape, strides)
+        self.o_shape = (shape[0], self.heads, self.dim_vo)
+        self._describe_o(self.o_shape, None)
+        ranks = (3,) if self.ragged else (3, 4) if pair else (5,)
+        for at, x, name in ((_K, k, "the k cache"), (_V, v, "the v cache")):
+            shape, strides = family.layout(x)
+            if len(shape) not in ranks:
+                refuse(f"{name} rank", len(shape), "must be 5 with K at index 0 and V at 1, or give K and V as a pair: of "
+                       "rank 4, or of rank 3 with pages of one token; keys without pages have rank 3")
+            if len(shape) == 3 and not self.ragged:
+                shape, strides = pages_of_rank_3(self.layout, shape, strides)
+            describe(self.buffer, 8 * at, 0, family.code(x, name), shape, strides)
+        self.words[_KV + 2] = self.address + 8 * _V if pair else 0
+
+    def _describe_o(self, shape, key, strides=None, code=None):
+        heads, dim = shape[1], shape[2]
+        describe(self.buffer, 8 * _O, 0, code or self.o_code, shape, strides or (heads * dim, dim, 1))
+        self.o_key = key
+
+    def _describe_given(self, a, out):
+        key = a.family.key(out)
+        if key == self.o_key:
+            return
+        owner = family_of(out, "out")
+        if owner is not a.family or owner.device(out) != a.device:
+            refuse("out", f"on {owner.device(out)}", f"must lie where q lies ({a.device})")
+        shape, strides = owner.layout(out)
+        if len(shape) != 3:
+            refuse("out shape", list(shape), f"must be {list(self.o_shape)}")
+        self._describe_o(shape, key, strides, owner.code(out, "out"))
+
+    def _take_ids(self, a, page_ids):
+        if page_ids is None:
+            refuse("page_ids", "None", "must be given: paged_kv_indices, or block_tables")
+        owner = family_of(page_ids, "page_ids")
+        if owner is not a.family or owner.device(page_ids) != a.device:
+            refuse("page_ids", f"on {owner.device(page_ids)}", f"must lie where q lies ({a.device})")
+        self.ids, self.ids_shape = page_ids, page_ids.shape
+        self.ids_here = owner.dense(owner.int32(page_ids))
+        count = 1
+        for extent in page_ids.shape:
+            count *= extent
+        self.words[_NUM_IDS] = count
+
+    # --- Graphs: q and o have as many rows as the graph was made for ---------------------------------------------------
+    def _rows_of_graph(self, a):
+        return a.limits.max_batch if a.kind == s.GRAPH_DECODE else a.limits.max_nnz_qo
+
+    def _is_short(self, a, q):
+        return len(q.shape) == 3 and q.shape[0] < self._rows_of_graph(a)
+
+    def _on_more_rows(self, a, q, kv, out, lse, return_lse, sinks, custom_mask, natural):
+        """Copies q into an array of as many rows as the graph has, and gives the first rows of what comes out."""
+        rows, family = self._rows_of_graph(a), a.family
+        shape = (rows, *q.shape[1:])
+        if self.padded_q is None or tuple(self.padded_q.shape) != shape:
+            self.padded_q = family.empty(shape, family.code(q, "q"), a.device)
+        family.copy_into(self.padded_q[:q.shape[0]], q)
+        all_o, all_lse = self(a, self.padded_q, kv, None, None, None, True, sinks, custom_mask, natural)
+        o, l = all_o[:q.shape[0]], all_lse[:q.shape[0]]
+        for there, here, name in ((out, o, "out"), (lse, l, "lse")):
+            if there is not None:
+                if tuple(there.shape) != tuple(here.shape):
+                    refuse(f"{name} shape", list(there.shape), f"must be {list(here.shape)}")
+                family.copy_into(there, here)
+        o, l = o if out is None else out, l if lse is None else lse
+        return (o, l) if return_lse else o

@@ -1,0 +1,113 @@
+"""Prefixes that requests share, level by level: MultiLevelCascadeAttention."""
+import ctypes
+
+from . import _structs as s
+from ._arrays import HostLengths, aligned, family_of
+from ._library import InputError, call, lib, refuse, text_of
+from ._tensors import CacheSlot, TensorSlot, one_device, out_like
+from ._run import _flat
+from .attention import AttentionConfig, c_config
+
+__all__ = ["MultiLevelCascadeAttention"]
+
+
+class MultiLevelCascadeAttention:
+    """Attention in which groups of requests read the pages that they share once (docs/17_cascades.md).
+
+    config  an AttentionConfig; its mask is that of the last level. like: an array whose device and library are taken.
+    """
+
+    def __init__(self, num_levels, config: AttentionConfig, like, kv_layout="NHD"):
+        self.num_levels, self.config, self.layout = num_levels, config, s.LAYOUTS[kv_layout]
+        self.family = family_of(like)
+        self.device, self.on_gpu = self.family.device(like), self.family.gpu(like)
+        self._config, self._logits = c_config(config, self.on_gpu)
+        self._levels = [s.Batch() for _ in range(num_levels)]
+        self._pointers = (ctypes.c_void_p * num_levels)(*map(ctypes.addressof, self._levels))
+        self._host = [HostLengths() for _ in range(num_levels)]
+        self._handle, self._bytes, self._memory, self._ids = None, (-1, -1), (), None
+
+    def plan(self, qo_indptr_arr, paged_kv_indptr_arr, paged_kv_last_page_len_arr, paged_kv_indices_arr):
+        """Plans a batch: for each level, the most shared one first, what a prefill has.
+
+        qo_indptr[l] int32 [groups + 1], paged_kv_indptr[l] int32 [groups + 1], last_page_len[l] int32 [groups]: on the host
+        or on the device (one wait); paged_kv_indices[l] int32, on the device.
+        """
+        count = {len(qo_indptr_arr), len(paged_kv_indptr_arr), len(paged_kv_last_page_len_arr), len(paged_kv_indices_arr)}
+        if count != {self.num_levels}:
+            refuse("levels", sorted(count), f"must be {self.num_levels}, in every list")
+        flat = [x for level in zip(qo_indptr_arr, paged_kv_indptr_arr, paged_kv_last_page_len_arr) for x in level]
+        host = family_of(flat[0]).host(flat)
+        for level in range(self.num_levels):
+            qo, kv, last = host[3 * level:3 * level + 3]
+            b, groups = self._levels[level], last.shape[0]
+            if qo.shape[0] != groups + 1 or kv.shape[0] != groups + 1:
+                refuse(f"level {level}", f"{qo.shape[0]} and {kv.shape[0]} entries",
+                       f"indptrs must have {groups + 1}: last_page_len has {groups}")
+            b.batch = groups
+            b.qo_indptr, b.paged_kv_indptr, b.paged_kv_last_page_len = self._host[level].keep(
+                [(family_of(x).pointer(x), x.shape[0]) for x in (qo, kv, last)])
+        self._ids = [self.family.dense(self.family.int32(ids)) for ids in paged_kv_indices_arr]
+        self.rows = self._host[0].at(self._levels[0].qo_indptr, self._levels[0].batch)
+        self._reserve()
+        call("fl_cascade_plan", self._handle, self._pointers, self.num_levels, self._stream())
+
+    def _stream(self):
+        return self.family.stream(self.device) if self.on_gpu else None
+
+    def _reserve(self):
+        device, staging = ctypes.c_size_t(), ctypes.c_size_t()
+        call("fl_cascade_bytes_for_batch", ctypes.addressof(self._config), self._pointers, self.num_levels,
+             ctypes.addressof(device), ctypes.addressof(staging), None)
+        if device.value <= self._bytes[0] and staging.value <= self._bytes[1]:
+            return
+        self.close()
+        wants = (device.value + device.value // 2, 2 * staging.value)  # some to spare: levels change their shares
+        memory = self.family.bytes(wants[0], self.device)
+        pinned = self.family.pinned(wants[1]) if wants[1] else None
+        workspace = s.Workspace(device=aligned(self.family.pointer(memory)), device_bytes=wants[0])
+        if pinned is not None:
+            workspace.staging, workspace.staging_bytes = aligned(self.family.pointer(pinned)), wants[1]
+        handle = ctypes.c_void_p()
+        call("fl_cascade_create", self.num_levels, ctypes.addressof(self._config), ctypes.addressof(workspace),
+             ctypes.addressof(handle))
+        self._handle, self._bytes, self._memory = handle.value, wants, (memory, pinned)
+
+    def run(self, q, kv, out=None, lse=None, return_lse=False, sinks=None):
+        """o [rows, num_qo_heads, head_dim], or (o, lse), of q over all levels' keys; kv as of Attention.run."""
+        if self._handle is None:
+            raise InputError("run() must come after plan()")
+        family, c = self.family, self.config
+        if family_of(q) is not family or family.device(q) != self.device:
+            refuse("q", f"on {family_of(q).device(q)}", f"must lie where the object was made ({self.device})")
+        one_device(q, (("out", out),))
+        code = family.code(q, "q") if c.o_dtype is None else family_of(q).code(q, "q")
+        shape = (q.shape[0], c.num_qo_heads, c.head_dim_vo or c.head_dim_qk)
+        out = out_like(family, out, shape, code, self.device)
+        if return_lse and lse is None:
+            lse = family.empty(shape[:2], s.F32, self.device)
+        q_slot, o_slot, cache = TensorSlot(q, "q"), TensorSlot(out, "out"), CacheSlot().show(kv, self.layout, like=q)
+        arguments = s.AttentionArguments(q=q_slot.address, kv=cache.address, o=o_slot.address)
+        if lse is not None:
+            arguments.lse_log2 = _flat(family, lse, "lse", shape[0] * shape[1], self.device)
+        if sinks is not None:
+            arguments.sinks = _flat(family, sinks, "sinks", c.num_qo_heads, self.device)
+        n = self.num_levels
+        ids = (ctypes.c_void_p * n)(*[family.pointer(x) or None for x in self._ids])
+        counts = (ctypes.c_int64 * n)(*[x.shape[0] for x in self._ids])
+        call("fl_cascade_run", self._handle, ctypes.addressof(arguments), ids, counts, n, self._stream())
+        return (out, lse) if return_lse else out
+
+    def explain(self):
+        """A line for each level: who computes it, and why nobody faster."""
+        if self._handle is None:
+            raise InputError("explain() must come after plan()")
+        return text_of("fl_cascade_explain", self._handle)
+
+    def close(self):
+        """Gives the object and its memory back."""
+        if getattr(self, "_handle", None) is not None:
+            lib.fl_cascade_destroy(self._handle)
+            self._handle = None
+
+    __del__ = close

@@ -1,0 +1,43 @@
+"""Custom masks as bytes or bits, and the forms in which an lse is given back."""
+from .._arrays import family_of
+from .._library import refuse
+
+
+def packed_mask_of(packed, bits_of_each):
+    """The bytes of a mask whose bits are packed little-endian, each request's padded to a byte."""
+    family = family_of(packed, "packed_custom_mask")
+    wants = sum(-(-bits // 8) for bits in bits_of_each)
+    if packed.shape[0] < wants:
+        refuse("packed_custom_mask size", packed.shape[0], f"must be at least {wants}: each request's bits begin at a byte")
+    parts, at = [], 0
+    for bits in bits_of_each:
+        size = -(-bits // 8)
+        parts.append(family.unpack(packed[at:at + size], bits))
+        at += size
+    return parts[0] if len(parts) == 1 else family.concatenate(parts) if parts else packed[:0]
+
+
+def custom_mask_of(custom_mask, packed_custom_mask, bits_of_each):
+    """The bytes of a batch's mask; bits count where both are given, as FlashInfer has it."""
+    if packed_custom_mask is not None:
+        return packed_mask_of(packed_custom_mask, bits_of_each())
+    return custom_mask
+
+
+def check_lse_form(lse_base, lse_layout):
+    if lse_base not in ("log2", "ln"):
+        refuse("lse_base", lse_base, "must be log2 or ln")
+    if lse_layout not in ("NH", "HN"):
+        refuse("lse_layout", lse_layout, "must be NH or HN")
+
+
+def in_form(family, result, lse_layout, given):
+    """(o, lse) with lse [heads, rows] where HN is asked for."""
+    if lse_layout == "NH":
+        return result
+    o, lse = result
+    turned = family.swapped(lse)
+    if given is None:
+        return o, family.dense(turned)
+    family.copy_into(given, turned)
+    return o, given

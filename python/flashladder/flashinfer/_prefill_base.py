@@ -1,0 +1,112 @@
+"""What the two prefill wrappers have in common: a batch of queries by qo_indptr, over pages or over keys token by token."""
+from .. import _structs as s
+from .._arrays import family_of
+from .._library import refuse
+from ._hints import must_be, number
+from ._masks import check_lse_form, custom_mask_of, in_form
+from ._wrapper import Wrapper, config_of, dtypes_of, graph_limits, positive
+
+
+class PrefillBase(Wrapper):
+    """plan() and run() of the prefill wrappers, with arguments in groups."""
+    _has_sinks = False
+
+    def _plan_pages(self, lengths, heads, page_size, head_dim_vo, custom_mask, packed_custom_mask, logits, dtypes,
+                    fixed_split_size, disable_split_kv):
+        """lengths: (qo_indptr, kv_indptr, indices, last_page_len); the last two are None where keys have no pages."""
+        if page_size is None:
+            self._pending = lambda size: self._plan_pages(
+                lengths, heads, size, head_dim_vo, custom_mask, packed_custom_mask, logits, dtypes, fixed_split_size,
+                disable_split_kv)
+            return
+        causal, pos_encoding_mode, sm_scale, window_left, logits_soft_cap, rope_scale, rope_theta = logits
+        masked = custom_mask is not None or packed_custom_mask is not None
+        qo_indptr, kv_indptr, indices, last_page_len = lengths
+        host = self._family.host([x for x in (qo_indptr, kv_indptr, last_page_len) if x is not None]) \
+            if type(qo_indptr) is type(kv_indptr) else lengths
+        self._host_lengths = host if last_page_len is not None else (host[0], host[1], None)
+
+        def config():
+            said, self._open_dtypes = dtypes_of(*dtypes, "float16")
+            policy, chunk = self._policy(fixed_split_size, disable_split_kv, page_size)
+            return config_of(*heads, page_size, head_dim_vo=head_dim_vo, **said, sm_scale=positive(sm_scale),
+                             mask="custom" if masked else "causal" if causal else "none", window_left=window_left,
+                             logits_soft_cap=logits_soft_cap, pos_encoding_mode=pos_encoding_mode, rope_scale=rope_scale,
+                             rope_theta=rope_theta, sinks=self._has_sinks, policy=policy, chunk_size=chunk,
+                             backend=self._kernel())
+
+        said = (heads, page_size, head_dim_vo, masked, logits, dtypes, fixed_split_size, disable_split_kv)
+        attention = self._set_config(said, config, *self._kind_and_limits())
+        self._window_left = window_left
+        qo, kv, last = self._host_lengths
+        if indices is not None:
+            self._page_ids = self._on_device(indices)
+            attention.plan(kv, last, qo, page_ids=self._page_ids)
+        else:
+            attention.plan(kv, None, qo)
+        self._mask = custom_mask_of(custom_mask, packed_custom_mask, lambda: self._bits_of_each(page_size)) if masked else None
+        if self._use_cuda_graph and masked:
+            self._keep_mask()
+
+    def _kind_and_limits(self):
+        """A graph's object is made for the queries of its first plan()."""
+        if not self._use_cuda_graph:
+            return self._kind, None
+        qo, _, last = self._host_lengths
+        if last.shape[0] != self._graph_batch:
+            refuse("batch", last.shape[0], f"must be {self._graph_batch}, what the graph's buffers are for")
+        if self._limits is None:
+            self._limits = graph_limits(self._graph_batch, self._graph_pages, int(qo[-1]))
+        elif int(qo[-1]) > self._limits.max_nnz_qo:
+            refuse("qo_indptr[-1]", int(qo[-1]), f"must be at most {self._limits.max_nnz_qo}, as many queries as the first "
+                   "plan() of this graph had")
+        return self._graph_kind, self._limits
+
+    def _bits_of_each(self, page_size):
+        qo, kv, last = ([int(n) for n in x] if x is not None else None for x in self._host_lengths)
+        lens = [kv[i + 1] - kv[i] for i in range(len(kv) - 1)]
+        if last is not None:
+            lens = [(n - 1) * page_size + last[i] if n > 0 else 0 for i, n in enumerate(lens)]
+        return [(qo[i + 1] - qo[i]) * n for i, n in enumerate(lens)]
+
+    def _keep_mask(self):
+        """A graph reads the mask where it lay when it was captured."""
+        if self._mask_room is None:
+            refuse("custom_mask", "given", "needs custom_mask_buf in a graph, which says how much of it there is at most")
+        mask = self._family.mask(self._mask)
+        if mask.shape[0] > self._mask_room:
+            refuse("custom_mask size", mask.shape[0], f"must be at most 8 * custom_mask_buf ({self._mask_room})")
+        if getattr(self, "_mask_memory", None) is None:
+            self._mask_memory = self._family.bytes(self._mask_room, self._device)
+        self._family.copy_into(self._mask_memory[:mask.shape[0]], mask)
+        self._mask = self._mask_memory[:mask.shape[0]]
+
+    def _attend(self, q, kv, q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout, window_left, sinks):
+        attention = self._planned(kv)
+        if q.dtype is not self._q_dtype_seen:
+            attention = self._with_dtypes(attention, q, kv)
+        if (sinks is not None) is not attention.config.sinks:
+            attention = self._rebase(sinks=sinks is not None)
+        if q_scale is not None or k_scale is not None:
+            attention = self._scaled(attention, number(q_scale) * number(k_scale))
+        if window_left is not None:
+            must_be("window_left", window_left, self._window_left, f"must be what was planned ({self._window_left})")
+        if lse_base == "log2" and lse_layout == "NH":
+            result = attention.run(q, kv, self._page_ids, out, lse, return_lse, sinks, self._mask)
+        else:
+            check_lse_form(lse_base, lse_layout)
+            direct = lse if lse_layout == "NH" else None
+            result = attention.run(q, kv, self._page_ids, out, direct, return_lse, sinks, self._mask, lse_base == "ln")
+            if return_lse:
+                result = in_form(self._family, result, lse_layout, lse)
+        return result if v_scale is None else self._finish(result, v_scale, return_lse)
+
+    def _say_again(self, kv, causal, pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta):
+        """forward()'s arguments in the place of plan()'s."""
+        self._planned(kv)
+        mask = self._current.config.mask
+        self._current = self._variant(
+            mask=mask if mask == "custom" else "causal" if causal else "none", pos_encoding_mode=pos_encoding_mode,
+            window_left=window_left, logits_soft_cap=logits_soft_cap or 0.0, sm_scale=positive(sm_scale),
+            rope_scale=rope_scale or 1.0, rope_theta=rope_theta or 1e4)
+        self._window_left, self._q_dtype_seen = window_left, None

@@ -1,0 +1,20 @@
+# Written by tools/python_stubs.py. An Array is one of torch, numpy, cupy or jax.
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+Array = Any
+DType = Any
+Cache = Union[Array, Tuple[Array, Array]]
+
+def fused_add_rmsnorm(input: Array, residual: Array, weight: Array, eps: float = ...,
+    enable_pdl: Optional[bool] = ...) -> None: ...
+
+def gemma_fused_add_rmsnorm(input: Array, residual: Array, weight: Array, eps: float = ...,
+    enable_pdl: Optional[bool] = ...) -> None: ...
+
+def gemma_rmsnorm(input: Array, weight: Array, eps: float = ..., out: Optional[Array] = ...,
+    enable_pdl: Optional[bool] = ...) -> Array: ...
+
+def layernorm(input: Array, gemma: Array, beta: Array, eps: float = ...) -> Array: ...
+
+def rmsnorm(input: Array, weight: Array, eps: float = ..., out: Optional[Array] = ...,
+    enable_pdl: Optional[bool] = ...) -> Array: ...

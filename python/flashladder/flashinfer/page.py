@@ -1,0 +1,15 @@
+"""FlashInfer's flashinfer.page: the paged cache."""
+from .. import operations as _operations
+from .._library import refuse
+
+__all__ = ["append_paged_kv_cache", "append_paged_mla_kv_cache", "get_batch_indices_positions", "get_seq_lens"]
+
+append_paged_kv_cache = _operations.append_paged_kv_cache
+get_batch_indices_positions = _operations.get_batch_indices_positions
+get_seq_lens = _operations.get_seq_lens
+
+
+def append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, ckv_cache, kpe_cache, kv_indices, kv_indptr,
+                              kv_last_page_len):
+    """Caches of latent attention: refused."""
+    refuse("append_paged_mla_kv_cache", "", "is not there yet: latent attention is not computed")

@@ -1,0 +1,138 @@
+"""FlashInfer's trtllm_* calls: one call over a dense block table, which plans and runs."""
+from .. import _structs as s
+from .._arrays import dtype_code, family_of
+from .._library import refuse
+from ..serving import run_serving_call
+from ._hints import layout_of, must_be, number, refuse_foreign
+
+__all__ = ["trtllm_batch_context_with_kv_cache", "trtllm_batch_decode_with_kv_cache", "trtllm_ragged_attention_deepseek",
+           "xqa_batch_decode_with_kv_cache"]
+SHARED = "must be True: K and V share their page ids here"
+
+
+def _scaled(result, bmm2_scale, return_lse, family):
+    """bmm2_scale multiplies the output."""
+    scale = number(bmm2_scale)
+    if scale != 1.0:
+        family.scale(result[0] if return_lse else result, scale)
+    return result
+
+
+def sinks_of(sinks):
+    """FlashInfer takes a tensor, or a list of one."""
+    if isinstance(sinks, (list, tuple)):
+        if len(sinks) != 1:
+            refuse("sinks", f"{len(sinks)} arrays", "must be one")
+        sinks = sinks[0]
+    return sinks if sinks is None or len(sinks.shape) == 1 else sinks.reshape(-1)
+
+
+def _out_code(out_dtype):
+    return dtype_code(out_dtype, "out_dtype") if out_dtype is not None else None
+
+
+def _every(family, n, step):
+    """int32 [n + 1], 0, step, 2 step ..., on the host."""
+    return [step * i for i in range(n + 1)]
+
+
+def _refuse_fp4(o_sf_scale, o_sf_vec_size):
+    must_be("o_sf_scale", o_sf_scale, None, "must be None: o is not quantised here")
+    must_be("o_sf_vec_size", o_sf_vec_size, None, "must be None: o is not quantised here")
+
+
+def trtllm_batch_decode_with_kv_cache(
+        query, kv_cache, workspace_buffer, block_tables, seq_lens, max_seq_len, bmm1_scale=1.0, bmm2_scale=1.0,
+        window_left=-1, out=None, out_dtype=None, o_sf_scale=None, o_sf_vec_size=None, sinks=None, kv_layout="HND",
+        enable_pdl=None, backend="auto", q_len_per_req=1, o_scale=1.0, mask=None, max_q_len=None, cum_seq_lens_q=None,
+        skip_softmax_threshold_scale_factor=None, kv_cache_sf=None, uses_shared_paged_kv_idx=True, lse=None,
+        return_lse=False, bmm1_scale_log2=None, multi_ctas_kv_counter_buffer=None, enable_block_sparse_attention=False,
+        cp_world=1, cp_rank=0, causal_seqlens_kv_global=None, bf16q_fp8kv_transform_mode=None, request_order=None,
+        request_order_plan=None):
+    """Decode over a block table: o [num_tokens, num_heads, head_dim], or (o, lse), lse to base 2.
+
+    query         [batch, num_heads, head_dim]; with q_len_per_req or cum_seq_lens_q several rows a request, causal among them
+    kv_cache      [pages, 2, num_kv_heads, page_size, head_dim] (HND) or (K, V) of rank 4; NHD: page_size before heads
+    block_tables  int32 [batch, max_pages]; seq_lens int32 [batch], on query's device: nothing is copied to the host
+    bmm1_scale    sm_scale, with the scales of fp8 in it; bmm2_scale multiplies o
+    sinks         f32 [num_heads]
+    """
+    refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, request_order=request_order,
+                   request_order_plan=request_order_plan, bf16q_fp8kv_transform_mode=bf16q_fp8kv_transform_mode,
+                   causal_seqlens_kv_global=causal_seqlens_kv_global, bmm1_scale_log2=bmm1_scale_log2)
+    _refuse_fp4(o_sf_scale, o_sf_vec_size)
+    must_be("uses_shared_paged_kv_idx", uses_shared_paged_kv_idx, True, SHARED)
+    must_be("enable_block_sparse_attention", enable_block_sparse_attention, False, "must be False: all pages are read")
+    must_be("cp_world", cp_world, 1, "must be 1: several GPUs merge with merge_state here")
+    must_be("cp_rank", cp_rank, 0, "must be 0")
+    must_be("o_scale", o_scale, 1.0, "must be 1: o is not quantised here")
+    must_be("mask", mask, None, "must be None: draft trees take a custom mask of BatchPrefillWithPagedKVCacheWrapper")
+    family = family_of(query, "query")
+    shared = dict(bmm1_scale=number(bmm1_scale), window_left=window_left, sinks=sinks_of(sinks), out=out,
+                  out_code=_out_code(out_dtype), lse=lse, return_lse=return_lse)
+    common = (query, kv_cache, layout_of(kv_layout), block_tables, seq_lens, workspace_buffer)
+    if cum_seq_lens_q is None and (q_len_per_req or 1) == 1:
+        result = run_serving_call(s.TRTLLM_BATCH_DECODE, *common, max_kv_len=int(max_seq_len), **shared)
+    else:
+        each = q_len_per_req or 1
+        if cum_seq_lens_q is None:
+            cum_seq_lens_q, max_q_len = _every(family, seq_lens.shape[0], each), each
+        result = run_serving_call(s.TRTLLM_BATCH_CONTEXT, *common, cum_seq_lens_q=cum_seq_lens_q, max_q_len=int(max_q_len),
+                                  max_kv_len=int(max_seq_len), **shared)
+    return _scaled(result, bmm2_scale, return_lse, family)
+
+
+def xqa_batch_decode_with_kv_cache(query, kv_cache, workspace_buffer, block_tables, seq_lens, max_seq_len, bmm1_scale=1.0,
+                                   bmm2_scale=1.0, window_left=-1, out=None, sinks=None, kv_layout="NHD", enable_pdl=None,
+                                   q_len_per_req=1, o_scale=1.0, mask=None, kv_cache_sf=None, q_cu_seq_lens=None):
+    """trtllm_batch_decode_with_kv_cache under another name, with NHD as its default layout."""
+    return trtllm_batch_decode_with_kv_cache(
+        query, kv_cache, workspace_buffer, block_tables, seq_lens, max_seq_len, bmm1_scale, bmm2_scale, window_left, out,
+        sinks=sinks, kv_layout=kv_layout, q_len_per_req=q_len_per_req, o_scale=o_scale, mask=mask, kv_cache_sf=kv_cache_sf,
+        cum_seq_lens_q=q_cu_seq_lens, max_q_len=q_len_per_req if q_cu_seq_lens is not None else None)
+
+
+def trtllm_batch_context_with_kv_cache(
+        query, kv_cache, workspace_buffer, block_tables, seq_lens, max_q_len, max_kv_len, bmm1_scale, bmm2_scale, batch_size,
+        cum_seq_lens_q, cum_seq_lens_kv, window_left=-1, out=None, out_dtype=None, o_sf_scale=None, o_sf_vec_size=None,
+        kv_layout="HND", enable_pdl=None, sinks=None, kv_cache_sf=None, skip_softmax_threshold_scale_factor=None,
+        uses_shared_paged_kv_idx=True, causal=True, lse=None, return_lse=False, multi_ctas_kv_counter_buffer=None,
+        use_fp16_softmax=None, uses_spcompress=None, backend="trtllm-gen"):
+    """Prefill over a block table, causal: o [num_tokens, num_heads, head_dim], or (o, lse).
+
+    query [num_tokens, num_heads, head_dim], rows of request b from cum_seq_lens_q[b] on. seq_lens, cum_seq_lens_q: int32, on
+    the host, or on the device, which costs a wait. cum_seq_lens_kv and batch_size say again what these say.
+    """
+    refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, uses_spcompress)
+    _refuse_fp4(o_sf_scale, o_sf_vec_size)
+    must_be("uses_shared_paged_kv_idx", uses_shared_paged_kv_idx, True, SHARED)
+    must_be("batch_size", int(batch_size), seq_lens.shape[0], f"must be {seq_lens.shape[0]}, the entries of seq_lens")
+    which = s.TRTLLM_BATCH_CONTEXT
+    if not causal:
+        which = s.CUDNN_BATCH_PREFILL
+        must_be("window_left", window_left, -1, "must be -1 without causal")
+        must_be("sinks", sinks, None, "must be None without causal")
+    result = run_serving_call(
+        which, query, kv_cache, layout_of(kv_layout), block_tables, seq_lens, workspace_buffer, cum_seq_lens_q,
+        int(max_q_len), int(max_kv_len), number(bmm1_scale), 1.0, window_left, sinks_of(sinks), False, out,
+        _out_code(out_dtype), lse, return_lse)
+    return _scaled(result, bmm2_scale, return_lse, family_of(query))
+
+
+def trtllm_ragged_attention_deepseek(
+        query, key, value, workspace_buffer, seq_lens, max_q_len, max_kv_len, bmm1_scale, bmm2_scale, o_sf_scale, batch_size,
+        window_left, cum_seq_lens_q, cum_seq_lens_kv, enable_pdl, is_causal, return_lse, attention_sinks=None,
+        skip_softmax_threshold_scale_factor=None, out=None, lse=None, sage_attn_sfs=(None, None, None, None),
+        num_elts_per_sage_attn_blk=(0, 0, 0, 0), backend="trtllm-gen", q_seq_lens_cpu=None, kv_seq_lens_cpu=None,
+        use_fp16_softmax=None, uses_spcompress=None, skip_all_rows_active_check=True):
+    """Attention over keys without pages, K and V of different dims: query [num_tokens, heads, 192], key [kv_tokens, heads,
+    192], value [kv_tokens, heads, 128], say; cum_seq_lens_* int32 [batch + 1]. o, or (o, lse)."""
+    refuse_foreign(None, skip_softmax_threshold_scale_factor, uses_spcompress, attention_sinks=attention_sinks)
+    must_be("sage_attn_sfs", tuple(sage_attn_sfs), (None,) * 4, "must be None: nothing is quantised here")
+    must_be("num_elts_per_sage_attn_blk", tuple(num_elts_per_sage_attn_blk), (0,) * 4, "must be 0: nothing is quantised")
+    if o_sf_scale not in (None, 1.0, 1, -1, -1.0):
+        refuse("o_sf_scale", o_sf_scale, "must be 1: o is not quantised here")
+    from .cudnn import ragged_call
+    result = ragged_call(query, key, value, cum_seq_lens_q, cum_seq_lens_kv, number(bmm1_scale), bool(is_causal), window_left,
+                         out, lse, return_lse)
+    return _scaled(result, bmm2_scale, return_lse, family_of(query))

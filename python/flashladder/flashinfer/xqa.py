@@ -1,0 +1,78 @@
+"""FlashInfer's flashinfer.xqa, which is a module and can be called: flashinfer.xqa(q, k_cache, ...)."""
+import sys
+import types
+
+from .. import _structs as s
+from .._arrays import family_of
+from .._library import refuse
+from ..serving import run_serving_call
+from ._hints import layout_of, must_be, number
+from .trtllm import sinks_of
+
+__all__ = ["xqa", "xqa_mla"]
+
+
+def _one_of_two(cache, index, name):
+    """K or V of rank 4; of a cache of rank 5, which holds both, the one at `index`."""
+    return cache[:, index] if len(cache.shape) == 5 else cache
+
+
+def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer=None, semaphores=None, num_kv_heads=None,
+        page_size=None, sinks=None, q_scale=1.0, kv_scale=1.0, sliding_win_size=0, kv_layout="NHD", sm_count=None,
+        enable_pdl=None, rcp_out_scale=1.0, q_seq_len=1, mask=None, *, q_cu_seq_lens=None, k_sf_cache=None, v_sf_cache=None,
+        head_dim=None):
+    """Decode over a block table. Writes `output`, or makes it, and returns it.
+
+    q                 [batch, 1, num_heads, head_dim] or [batch, num_heads, head_dim]
+    k_cache, v_cache  [pages, page_size, num_kv_heads, head_dim], or heads first (HND). Of rank 5: K at index 0 of k_cache, V
+                      at index 1 of v_cache
+    page_table        int32 [batch, max_pages]; seq_lens int32 or uint32 [batch] or [batch, 1]
+    q_scale           multiplies q·k / sqrt(head_dim); kv_scale that too, and the output
+    sliding_win_size  keys of the window, the last one counted; 0: all
+    sinks             f32 [num_kv_heads, group] or [num_heads]
+    """
+    no_fp4 = "must be None: nvfp4 keys and values are not computed"
+    for name, value, default, why in (
+            ("q_seq_len", q_seq_len, 1, "must be 1: several queries a request are a prefill's"),
+            ("mask", mask, None, "must be None: draft trees take a custom mask of BatchPrefillWithPagedKVCacheWrapper"),
+            ("q_cu_seq_lens", q_cu_seq_lens, None, "must be None: several queries a request are a prefill's"),
+            ("rcp_out_scale", rcp_out_scale, 1.0, "must be 1: o is not quantised here"),
+            ("k_sf_cache", k_sf_cache, None, no_fp4), ("v_sf_cache", v_sf_cache, None, no_fp4)):
+        must_be(name, value, default, why)
+    layout = layout_of(kv_layout)
+    k, v = _one_of_two(k_cache, 0, "k_cache"), _one_of_two(v_cache, 1, "v_cache")
+    heads_at, page_at = (2, 1) if layout == "NHD" else (1, 2)
+    if len(k.shape) != 4:
+        refuse("k_cache rank", len(k.shape), "must be 4, or 5 with K at index 0 and V at 1")
+    for name, value, have in (("num_kv_heads", num_kv_heads, k.shape[heads_at]), ("page_size", page_size, k.shape[page_at]),
+                              ("head_dim", head_dim, q.shape[-1])):
+        must_be(name, value, have, f"must be {have}, which the arrays have")
+    if len(q.shape) == 4:
+        must_be("q.shape[1]", q.shape[1], 1, "must be 1: beams are not computed")
+    flat = q.reshape(q.shape[0], q.shape[-2], q.shape[-1]) if len(q.shape) == 4 else q
+    out = output.reshape(flat.shape) if output is not None and len(output.shape) == 4 else output
+    window = int(sliding_win_size) - 1 if sliding_win_size > 0 else -1
+    scale = number(kv_scale)
+    result = run_serving_call(
+        s.XQA, flat, (k, v), layout, page_table, seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1),
+        workspace_buffer, bmm1_scale=number(q_scale) * scale, window_left=window, sinks=sinks_of(sinks), out=out)
+    if scale != 1.0:
+        family_of(q).scale(result, scale)
+    if output is not None:
+        if out is not output and family_of(out).pointer(out) != family_of(output).pointer(output):
+            family_of(output).copy_into(output, out.reshape(output.shape))
+        return output
+    return result.reshape(q.shape)
+
+
+def xqa_mla(*arguments, **names):
+    """Latent attention with fp8: refused."""
+    refuse("xqa_mla", "", "is not computed yet: it is latent attention on fp8 keys")
+
+
+class _Callable(types.ModuleType):
+    def __call__(self, *arguments, **names):
+        return xqa(*arguments, **names)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,97 @@
+"""FlashInfer's calls over a block table, as the library has them: trtllm_batch_decode_with_kv_cache and its kin.
+
+`flashladder.flashinfer` has FlashInfer's own signatures, and calls these. A decode takes lengths where its arrays lie, and
+plans on the device; a prefill takes lengths on the host (arrays on a GPU are copied, which is one wait).
+"""
+import ctypes
+import threading
+
+from . import _structs as s
+from ._arrays import aligned, family_of
+from ._library import call, refuse
+from ._run import _flat
+from ._tensors import CacheSlot, TensorSlot, on, one_device, out_like
+
+_kept = threading.local()  # memory of calls whose workspace_buffer is too small, and page-locked memory: a thread's own
+
+
+def _memory(family, name, make, size):
+    """`size` bytes that this thread keeps, at a multiple of 16. A caller's earlier calls on the same stream may use them."""
+    have = getattr(_kept, "memory", None)
+    if have is None:
+        have = _kept.memory = {}
+    key = (id(family), name)
+    if key not in have or have[key][1] < size:
+        have[key] = (make(2 * size), 2 * size)
+    return aligned(family.pointer(have[key][0]))
+
+
+def _workspace(which, arguments, where, family, device, buffer):
+    """What the call needs: of the caller's buffer if that is large enough, else of memory that this thread keeps."""
+    wants, staging = ctypes.c_size_t(), ctypes.c_size_t()
+    call("fl_serving_bytes", which, ctypes.addressof(arguments), ctypes.addressof(where), ctypes.addressof(wants),
+         ctypes.addressof(staging))
+    workspace = s.Workspace(device_bytes=wants.value, staging_bytes=staging.value)
+    start = aligned(family.pointer(buffer)) if buffer is not None else 0
+    room = buffer.shape[0] * _itemsize(buffer) - (start - family.pointer(buffer)) if buffer is not None else 0
+    if room >= wants.value:
+        workspace.device = start
+    else:
+        workspace.device = _memory(family, "device", lambda n: family.bytes(n, device), wants.value)
+    if staging.value:
+        workspace.staging = _memory(family, "staging", family.pinned, staging.value)
+    return workspace
+
+
+def _itemsize(x):
+    return x.itemsize if hasattr(x, "itemsize") and not callable(x.itemsize) else x.element_size()
+
+
+def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, workspace_buffer=None, cum_seq_lens_q=None,
+                     max_q_len=0, max_kv_len=0, bmm1_scale=1.0, bmm2_scale=1.0, window_left=-1, sinks=None, causal=False,
+                     out=None, out_code=None, lse=None, return_lse=False, natural=False):
+    """One call of fl_serving_run: o [rows, num_qo_heads, head_dim], or (o, lse).
+
+    query         [rows, num_qo_heads, head_dim]; a decode has one row for each request
+    kv_cache      of rank 5 with K at index 0 and V at 1, or (K, V) of rank 4
+    block_tables  int32 [batch, max_pages]; seq_lens int32 [batch]; cum_seq_lens_q int32 [batch + 1], of a prefill
+    bmm1_scale    what multiplies q·k; None: the default of the call, 1
+    """
+    family = family_of(query, "query")
+    one_device(query, (("block_tables", block_tables), ("sinks", sinks), ("out", out), ("lse", lse)))
+    device, decode = family.device(query), which in (s.TRTLLM_BATCH_DECODE, s.CUDNN_BATCH_DECODE, s.XQA)
+    tables = family.dense(family.int32(block_tables))
+    if len(tables.shape) != 2:
+        refuse("block_tables shape", list(tables.shape), "must be [batch, max_pages]")
+    batch = seq_lens.shape[0]
+    if tables.shape[0] != batch:
+        refuse("block_tables shape", list(tables.shape), f"must have {batch} rows: seq_lens has as many entries")
+    if decode:
+        if family.gpu(query) and not family_of(seq_lens).gpu(seq_lens):
+            seq_lens = family.copy_to(seq_lens, device)
+        lengths = family.dense(family.int32(seq_lens))
+        cum, first = None, None
+    else:
+        (lengths,), (cum,) = family_of(seq_lens).host([seq_lens]), family_of(cum_seq_lens_q).host([cum_seq_lens_q])
+        first = family_of(cum).pointer(cum)
+    q_slot, cache = TensorSlot(query, "query"), CacheSlot().show(kv_cache, s.LAYOUTS[kv_layout], like=query)
+    dim_vo = (kv_cache[1] if isinstance(kv_cache, (tuple, list)) else kv_cache).shape[-1]
+    rows, heads = query.shape[0], query.shape[1]
+    out = out_like(family, out, (rows, heads, dim_vo), out_code or family.code(query, "query"), device)
+    if return_lse and lse is None:
+        lse = family.empty((rows, heads), s.F32, device)
+    o_slot = TensorSlot(out, "out")
+    lse_at = _flat(family, lse, "lse", rows * heads, device) if lse is not None else None
+    arguments = s.ServingCall(
+        q=q_slot.address, o=o_slot.address, kv=cache.address, block_tables=family.pointer(tables) or None,
+        seq_lens=family_of(lengths).pointer(lengths) or None, cum_seq_lens_q=first,
+        sinks=_flat(family, sinks, "sinks", heads, device) if sinks is not None else None,
+        lse_log2=None if natural else lse_at, lse_natural=lse_at if natural else None, batch=batch,
+        max_pages=tables.shape[1], max_q_len=max_q_len, max_kv_len=max_kv_len, bmm1_scale=bmm1_scale or 0.0,
+        bmm2_scale=bmm2_scale, use_window=int(window_left != -1), window_left=window_left if window_left != -1 else 0,
+        causal=int(bool(causal)))
+    where = on(query)
+    workspace = _workspace(which, arguments, where, family, device, workspace_buffer)
+    arguments.workspace_buffer = ctypes.addressof(workspace)
+    call("fl_serving_run", which, ctypes.addressof(arguments), ctypes.addressof(where))
+    return (out, lse) if return_lse else out

@@ -1,0 +1,79 @@
+"""Attention of one request over keys that lie token by token: one call, nothing is planned ahead."""
+import ctypes
+
+from . import _structs as s
+from ._arrays import dtype_code, family_of
+from ._library import call, refuse
+from ._run import _flat
+from ._tensors import CacheSlot, TensorSlot, on, one_device, out_like
+from .attention import AttentionConfig, c_logits
+
+__all__ = ["single_decode_with_kv_cache", "single_prefill_with_kv_cache"]
+
+
+def _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta):
+    return c_logits(AttentionConfig(1, 1, 1, sm_scale=sm_scale, mask=mask, window_left=window_left,
+                                    logits_soft_cap=logits_soft_cap or 0.0, pos_encoding_mode=pos_encoding_mode,
+                                    rope_scale=rope_scale or 1.0, rope_theta=rope_theta or 1e4))
+
+
+def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, custom_mask, natural):
+    family = family_of(q, "q")
+    one_device(q, (("k", k), ("v", v), ("out", out), ("lse", lse), ("sinks", sinks), ("custom_mask", custom_mask)))
+    device = family.device(q)
+    q_slot = TensorSlot(q, "q")
+    code = dtype_code(o_dtype, "o_dtype") if o_dtype is not None else family.code(q, "q")
+    if kv_layout not in s.LAYOUTS:
+        refuse("kv_layout", kv_layout, "must be NHD or HND")
+    cache = CacheSlot().show((k, v), s.LAYOUTS[kv_layout], paged=False)
+    out = out_like(family, out, (*tuple(q.shape)[:-1], v.shape[-1]), code, device)
+    if return_lse and lse is None:
+        lse = family.empty(tuple(q.shape)[:-1], s.F32, device)
+    o_slot = TensorSlot(out, "out")
+    arguments = s.AttentionArguments(q=q_slot.address, kv=cache.address, o=o_slot.address)
+    rows = 1
+    for extent in tuple(q.shape)[:-1]:
+        rows *= extent
+    if lse is not None:
+        at = _flat(family, lse, "lse", rows, device)
+        if natural:
+            arguments.lse_natural = at
+        else:
+            arguments.lse_log2 = at
+    if sinks is not None:
+        arguments.sinks = _flat(family, sinks, "sinks", q.shape[-2], device)
+    if custom_mask is not None:
+        custom_mask = family.mask(custom_mask)
+        arguments.custom_mask, arguments.custom_mask_bytes = family.pointer(custom_mask), custom_mask.shape[0]
+    where = on(q)
+    call(name, ctypes.addressof(arguments), ctypes.addressof(logits), ctypes.addressof(where))
+    return (out, lse) if return_lse else out
+
+
+def single_decode_with_kv_cache(q, k, v, kv_layout="NHD", sm_scale=None, window_left=-1, logits_soft_cap=0.0,
+                                pos_encoding_mode="NONE", rope_scale=1.0, rope_theta=1e4, sinks=None, out=None, o_dtype=None,
+                                lse=None, return_lse=False, natural=False):
+    """One query of one request: o [num_qo_heads, head_dim], or (o, lse) with lse f32 [num_qo_heads].
+
+    q     [num_qo_heads, head_dim]
+    k, v  [kv_len, num_kv_heads, head_dim], or [num_kv_heads, kv_len, head_dim] with kv_layout="HND"
+    The other arguments are those of AttentionConfig; natural=True gives lse to base e instead of 2.
+    """
+    logits = _options(sm_scale, "none", window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta)
+    return _attend("fl_single_decode_with_kv_cache", q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, None,
+                   natural)
+
+
+def single_prefill_with_kv_cache(q, k, v, causal=False, kv_layout="NHD", custom_mask=None, sm_scale=None, window_left=-1,
+                                 logits_soft_cap=0.0, pos_encoding_mode="NONE", rope_scale=1.0, rope_theta=1e4, sinks=None,
+                                 out=None, o_dtype=None, lse=None, return_lse=False, natural=False):
+    """Queries of one request, its last tokens: o [qo_len, num_qo_heads, head_dim], or (o, lse).
+
+    q            [qo_len, num_qo_heads, head_dim]; k, v as above
+    causal       query i sees the keys up to i + kv_len - qo_len
+    custom_mask  bool or uint8 [qo_len, kv_len], in causal's place
+    """
+    mask = "custom" if custom_mask is not None else "causal" if causal else "none"
+    logits = _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta)
+    return _attend("fl_single_prefill_with_kv_cache", q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks,
+                   custom_mask, natural)

@@ -1,0 +1,145 @@
+"""Every argument of FlashInfer's that is off its default changes the result, is refused, or is in HINTS and changes no bit.
+
+The arguments are those of flashinfer_signatures.json; OFF has a value for each that a call does without. An argument that
+nobody thought of has no value there, and fails."""
+import inspect
+
+import numpy as np
+
+from support import Arrays, Batch, main, oracle, rng, unittest
+import flashladder.flashinfer as flashinfer
+from signatures_test import THEIRS
+
+XP = Arrays("numpy")
+B = Batch(XP, kv_lens=(33, 12, 70), qo_lens=(5, 3, 7))
+D = Batch(XP, kv_lens=(33, 12, 70), layout="NHD")
+TABLE = np.zeros((3, 6), np.int32)
+for _r in range(3):
+  TABLE[_r, :D.indptr[_r + 1] - D.indptr[_r]] = D.indices[D.indptr[_r]:D.indptr[_r + 1]]
+SINKS = np.linspace(-1, 1, 8).astype(np.float32)
+MASK = rng.random(sum(q * k for q, k in zip(B.qo_lens, B.kv_lens))) < 0.5
+BITS = np.concatenate([np.packbits(m, bitorder="little")
+                       for m in np.split(MASK, np.cumsum([q * k for q, k in zip(B.qo_lens, B.kv_lens)])[:-1])])
+ANY = np.zeros(3, np.int32)
+OFF = {
+  "kv_layout": "HND", "pos_encoding_mode": "ALIBI", "use_tensor_cores": True, "q_scale": 2.0, "k_scale": 2.0, "v_scale": 2.0,
+  "window_left": 4, "window_right": 1, "logits_soft_cap": 1.5, "sm_scale": 0.3, "rope_scale": 4.0, "rope_theta": 100.0,
+  "q_data_type": "float32", "kv_data_type": "float32", "o_data_type": "float32", "data_type": "float32",
+  "non_blocking": False, "fixed_split_size": 4, "disable_split_kv": True, "q_len_per_req": 2, "is_causal": True,
+  "enable_pdl": True, "sinks": SINKS, "kv_cache_sf": ANY, "skip_softmax_threshold_scale_factor": 1.0,
+  "use_fp16_softmax": True, "uses_spcompress": True, "use_fp16_qk_reduction": True, "backend": "cudnn", "jit_args": [1],
+  "jit_kwargs": {"a": 1}, "variant_owns_mask": True, "use_cuda_graph": True, "custom_mask": MASK, "causal": True,
+  "packed_custom_mask": BITS, "head_dim_vo": 32, "lse_base": "ln", "lse_layout": "HN", "prefix_len_ptr": ANY,
+  "token_pos_in_items_ptr": ANY, "token_pos_in_items_len": 3, "max_item_len_ptr": ANY, "seq_lens": ANY, "seq_lens_q": ANY,
+  "block_tables": ANY, "max_token_per_sequence": 9, "max_sequence_kv": 99, "o_scale": 2.0, "v_indptr": ANY, "o_indptr": ANY,
+  "scale_q": ANY, "scale_k": ANY, "scale_v": ANY, "o_dtype": "float32", "return_lse": True, "bmm1_scale": 0.3,
+  "bmm2_scale": 2.0, "out_dtype": "float32", "o_sf_scale": 2.0, "o_sf_vec_size": 16, "mask": ANY, "max_q_len": 9,
+  "cum_seq_lens_q": B.qo, "uses_shared_paged_kv_idx": False, "bmm1_scale_log2": ANY, "multi_ctas_kv_counter_buffer": ANY,
+  "enable_block_sparse_attention": True, "cp_world": 2, "cp_rank": 1, "causal_seqlens_kv_global": ANY,
+  "bf16q_fp8kv_transform_mode": "k_only", "request_order": ANY, "request_order_plan": ANY, "use_profiler": True,
+  "profiler_buffer": ANY, "sliding_win_size": 5, "sm_count": 8, "rcp_out_scale": 2.0, "q_seq_len": 2, "q_cu_seq_lens": ANY,
+  "k_sf_cache": ANY, "v_sf_cache": ANY, "kv_scale": 2.0, "is_cuda_graph_compatible": True, "batch_offsets_q": ANY,
+  "batch_offsets_o": ANY, "batch_offsets_k": ANY, "batch_offsets_v": ANY, "semaphores": ANY,
+  "workspace_buffer": XP.workspace(), "num_kv_heads": 4, "page_size": 8}
+# Off their defaults these change something that the outputs of one call do not show, and other tests do.
+ELSEWHERE = {"out", "lse", "output", "qo_indptr_buf", "paged_kv_indptr_buf", "paged_kv_indices_buf",
+             "paged_kv_last_page_len_buf", "custom_mask_buf", "mask_indptr_buf", "kv_indptr_buf", "paged_kv_indptr_buffer",
+             "paged_kv_indices_buffer", "paged_kv_last_page_len_buffer", "global_override_indptr_cpu"}
+# What an argument needs beside it to count; and ways to cut, which leave every bit of batches as small as these.
+ROTATED = {"pos_encoding_mode": "ROPE_LLAMA"}
+BESIDE = {"lse_base": {"return_lse": True}, "lse_layout": {"return_lse": True}, "rope_scale": ROTATED, "rope_theta": ROTATED}
+NO_BIT_HERE = {"disable_split_kv", "fixed_split_size"}
+REQUIRED_HERE = {"actual_seq_lens_kv", "block_tables"}  # of cudnn's decode, which has None for them
+
+
+def decode(init, plan, run):
+  wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(XP.workspace(), **init)
+  wrapper.plan(D.indptr, D.indices, D.last, 8, 2, 64, 16, **plan)
+  return wrapper.run(D.q, (D.k, D.v), **run)
+
+
+def prefill(init, plan, run):
+  wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(XP.workspace(), **init)
+  wrapper.plan(B.qo, B.indptr, B.indices, B.last, 8, 2, 64, 16, **plan)
+  return wrapper.run(B.q, (B.k, B.v), **run)
+
+
+RAGGED = [rng.standard_normal((sum(B.kv_lens), 2, 64)).astype(np.float16) for _ in range(2)]
+
+
+def ragged(init, plan, run):
+  wrapper = flashinfer.BatchPrefillWithRaggedKVCacheWrapper(XP.workspace(), **init)
+  wrapper.plan(B.qo, np.cumsum([0, *B.kv_lens]).astype(np.int32), 8, 2, 64, **plan)
+  return wrapper.run(B.q, *RAGGED, **run)
+
+
+def called(function, *arguments, **base):
+  return lambda _, given, __: function(*arguments, **{**base, **given})
+
+
+K1, V1 = RAGGED[0][:33], RAGGED[1][:33]
+HND = [np.ascontiguousarray(x.swapaxes(1, 2)) for x in (D.k, D.v)]
+CALLS = {  # name: (how it is called, parts of which the arguments are)
+  "decode.BatchDecodeWithPagedKVCacheWrapper": (decode, ("__init__", "plan", "run")),
+  "prefill.BatchPrefillWithPagedKVCacheWrapper": (prefill, ("__init__", "plan", "run")),
+  "prefill.BatchPrefillWithRaggedKVCacheWrapper": (ragged, ("__init__", "plan", "run")),
+  "decode.single_decode_with_kv_cache": (called(flashinfer.single_decode_with_kv_cache, D.q[0], K1, V1), ("",)),
+  "prefill.single_prefill_with_kv_cache": (called(flashinfer.single_prefill_with_kv_cache, B.q[:5], K1, V1), ("",)),
+  "decode.trtllm_batch_decode_with_kv_cache": (
+    called(flashinfer.trtllm_batch_decode_with_kv_cache, D.q, tuple(HND), XP.workspace(), TABLE, np.array(D.kv_lens, np.int32),
+           96), ("",)),
+  "cudnn.cudnn_batch_decode_with_kv_cache": (
+    called(flashinfer.cudnn_batch_decode_with_kv_cache, D.q, *HND, 0.2, XP.workspace(), max_sequence_kv=96,
+           actual_seq_lens_kv=np.array(D.kv_lens, np.int32), block_tables=TABLE), ("",)),
+  "xqa.xqa": (called(flashinfer.xqa, D.q, D.k, D.v, TABLE, np.array(D.kv_lens, np.int32)), ("",)),
+}
+
+
+def same(a, b):
+  a, b = (x if isinstance(x, tuple) else (x,) for x in (a, b))
+  return len(a) == len(b) and all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b))
+
+
+def options(name, part):
+  """Arguments of theirs with a default, that ours takes too."""
+  key = f"{name}.{part}" if part else name
+  have = [(argument, default) for argument, default in THEIRS[key] if default != "no default"]
+  if key == "decode.BatchDecodeWithPagedKVCacheWrapper.plan":  # theirs are behind *args and **kwargs
+    parameters = inspect.signature(flashinfer.BatchDecodeWithPagedKVCacheWrapper._plan).parameters
+    have += [(n, p.default) for n, p in parameters.items() if p.default is not p.empty]
+  return have
+
+
+class EveryArgument(unittest.TestCase):
+  def outcome(self, call, index, argument, value):
+    beside = BESIDE.get(argument, {})
+    groups = [{}, {}, {}]
+    groups[index] = beside
+    baseline = call(*groups)
+    groups[index] = {**beside, argument: value}
+    try:
+      return "no effect" if same(call(*groups), baseline) else "effect"
+    except (ValueError, TypeError) as error:
+      self.assertGreater(len(str(error)), 20, argument)
+      return "refused"
+
+  def test_every_argument(self):
+    counts = {}
+    for name, (call, parts) in CALLS.items():
+      for i, part in enumerate(parts):
+        index = i if len(parts) > 1 else 1
+        for argument, default in options(name, part):
+          if argument in ELSEWHERE or (name.startswith("cudnn") and argument in REQUIRED_HERE):
+            continue
+          with self.subTest(call=name, part=part, argument=argument):
+            self.assertTrue(argument in OFF, f"{argument} has no value here")
+            value = "NHD" if (argument, default) == ("kv_layout", "HND") else OFF[argument]
+            was = self.outcome(call, index, argument, value)
+            counts[was] = counts.get(was, 0) + 1
+            if was == "no effect":
+              self.assertTrue(argument in flashinfer.HINTS or argument in NO_BIT_HERE, "no effect, and no hint")
+    print(", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,100 @@
+"""The tests of the Python package notice a broken binding: each mutant of it is run against them, and must fail.
+
+A mutant is a copy of the package with one line changed. What is run: the tests named beside it."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import support  # ends with 77 where numpy is missing
+
+ATTENTION, FLASHINFER, OPERATIONS = "attention_test.py", "flashinfer_test.py", "operations_test.py"
+CALLS = "flashinfer_calls_test.py"
+MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fail
+  ("K and V swapped", "_run.py", "k, v = kv if pair else (kv, kv)", "v, k = kv if pair else (kv, kv)", ATTENTION),
+  ("the layout is always NHD", "_run.py", "s.NHD if self.ragged else attention.layout", "s.NHD", ATTENTION),
+  ("sm_scale is ignored", "attention.py", "sm_scale=c.sm_scale or 0.0", "sm_scale=0.0", ATTENTION),
+  ("the window is ignored", "attention.py", "use_window=int(c.window_left != -1)", "use_window=0", ATTENTION),
+  ("the soft cap is ignored", "attention.py", "logits_soft_cap=c.logits_soft_cap", "logits_soft_cap=0.0", ATTENTION),
+  ("qo_indptr is kv_indptr", "attention.py", "b.qo_indptr = kept[-1] if qo_indptr", "b.qo_indptr = kept[0] if qo_indptr",
+   ATTENTION),
+  ("lse to base e", "_run.py", "words[_LSE_E if natural else _LSE2] = pointer(lse)",
+   "words[_LSE2 if natural else _LSE_E] = pointer(lse)", ATTENTION),
+  ("strides in bytes", "_arrays.py", "tuple([stride // size for stride in x.strides])", "x.strides", ATTENTION),
+  ("strides are not compared", "_torch_arrays.py", "return x.shape, x.stride(), x.dtype, x.device", "return x.shape, x.dtype",
+   "changes_test.py"),
+  ("pointers are kept", "_run.py", "words[_Q + _DATA], words[_K + _DATA] = pointer(q), pointer(k)",
+   "words[_Q + _DATA], words[_K + _DATA] = words[_Q + _DATA] or pointer(q), pointer(k)", "changes_test.py"),
+  ("page ids are kept", "_run.py", "if page_ids is not self.ids or", "if self.ids is None or", "changes_test.py"),
+  ("sinks are kept", "_run.py", "words[_SINKS] = 0 if sinks is None else", "words[_SINKS] = words[_SINKS] or",
+   "changes_test.py"),
+  ("the plan's lengths are the caller's", "_arrays.py", "            out.append(address)\n",
+   "            out.append(pointer)\n", "changes_test.py"),
+  ("the mask is inverted", "_arrays.py", "return self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)",
+   "return 1 - self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)", ATTENTION),
+  ("bits from the other end", "_arrays.py", 'bitorder="little")[:bits]', 'bitorder="big")[:bits]', FLASHINFER),
+  ("k_scale is ignored", "flashinfer/decode.py", "attention = self._scaled(attention, number(q_scale) * number(k_scale))",
+   "attention = self._scaled(attention, number(q_scale))", FLASHINFER),
+  ("v_scale is ignored", "flashinfer/_wrapper.py", "scale = number(v_scale) if v_scale is not None else 1.0", "scale = 1.0",
+   FLASHINFER),
+  ("forward() is always causal", "flashinfer/_prefill_base.py", 'mask=mask if mask == "custom" else "causal" if causal',
+   'mask=mask if mask == "custom" else "causal" if True', FLASHINFER),
+  ("a variant keeps its first plan", "flashinfer/_wrapper.py", "if planned != self._plans:", "if planned == 0:",
+   "changes_test.py"),
+  ("graphs read a short q where it lies", "_run.py", "q.shape[0] < self._rows_of_graph(a)", "q.shape[0] < 0", FLASHINFER),
+  ("causal is dropped", "flashinfer/_prefill_base.py", 'mask="custom" if masked else "causal" if causal else "none"',
+   'mask="custom" if masked else "none"', FLASHINFER),
+  ("a cache of rank 3 with a page's stride for its heads", "_tensors.py", "(page, page, head, one)", "(page, page, page, one)",
+   FLASHINFER),
+  ("xqa's window counts one more", "flashinfer/xqa.py", "int(sliding_win_size) - 1", "int(sliding_win_size)", CALLS),
+  ("bmm1_scale is ignored", "serving.py", "bmm1_scale=bmm1_scale or 0.0", "bmm1_scale=0.0", CALLS),
+  ("merging swaps its weights", "operations.py", 's_a=_f32(s_a, "s_a"), v_b=_f32(v_b, "v_b"), s_b=_f32(s_b, "s_b")',
+   's_a=_f32(s_b, "s_a"), v_b=_f32(v_b, "v_b"), s_b=_f32(s_a, "s_b")', OPERATIONS),
+  ("an append to the other request", "operations.py", "batch_at, positions_at, cache.address",
+   "positions_at, batch_at, cache.address", OPERATIONS),
+  ("eps is ignored", "operations.py", "slots, at = tensors(input=input, weight=weight, out=out)\n",
+   "slots, at = tensors(input=input, weight=weight, out=out)\n    eps = 1.0\n", OPERATIONS),
+  ("the device of weights is not looked at", "_tensors.py", "if here.device(first) != there.device(x):", "if False:",
+   "pretend_gpu_test.py"),
+  ("every copy of lengths waits", "_torch_arrays.py", "                a = there\n",
+   "                a = there\n                self.torch.cuda.current_stream(waits).synchronize()\n", "pretend_gpu_test.py"),
+  ("nobody waits for lengths", "_torch_arrays.py", "if waits is not None:", "if False:", "pretend_gpu_test.py"),
+  ("the default stream", "_torch_arrays.py", "return self.raw_stream(device.index)", "return None", "pretend_gpu_test.py"),
+  ("interleave is ignored", "operations.py", "interleave=int(bool(interleave))", "interleave=0", OPERATIONS),
+  ("is_neox is inverted", "operations.py", "table.address, int(bool(is_neox))", "table.address, int(not is_neox)", OPERATIONS),
+]
+
+
+def passes(test, folder):
+  return subprocess.run([sys.executable, HERE / test], env={**os.environ, "FLASHLADDER_PYTHON": str(folder)},
+                        capture_output=True, text=True, timeout=300).returncode == 0
+
+
+def survives(folder, what, file, old, new, test):
+  package = pathlib.Path(folder) / "flashladder"
+  source = (ROOT / "python" / "flashladder" / file).read_text()
+  if source.count(old) != 1:
+    return f"{what}: {source.count(old)} places in {file} read as the mutant wants one to"
+  (package / file).write_text(source.replace(old, new))
+  passed = passes(test, folder)
+  (package / file).write_text(source)
+  return f"{what}: {test} passes" if passed else None
+
+
+def main():
+  with tempfile.TemporaryDirectory() as folder:
+    shutil.copytree(ROOT / "python" / "flashladder", pathlib.Path(folder) / "flashladder",
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    alive = [f"{test} fails without a mutant" for test in sorted({m[-1] for m in MUTANTS}) if not passes(test, folder)]
+    alive += [words for words in (survives(folder, *mutant) for mutant in MUTANTS) if words]
+  print("\n".join(alive) or f"{len(MUTANTS)} mutants of the binding, all noticed")
+  return 1 if alive else 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
