@@ -151,10 +151,12 @@ class Verify(Cli):
     def test_the_table_and_json(self):
         answer = self.json("verify")
         self.assertTrue(answer["ok"])
-        cases = len(json.loads(self.run_program("case", "list", "--json")[0]))
+        cases = json.loads(self.run_program("case", "list", "--json")[0])
+        latent = [c for c in cases if c.get("op") == "mla"]
         self.assertGreaterEqual(len(self.cpu_rungs()), 5)
         for rung in (r for r in answer["rungs"] if r["device"] == "cpu"):  # those of a GPU need one, and take other cases
-            self.assertEqual((rung["cases"], rung["failures"]), (cases, []))
+            taken = latent if rung["rung"].startswith("L") else cases
+            self.assertEqual((rung["cases"], rung["failures"]), (len(taken), []))
             self.assertLessEqual(rung["worst_error"], rung["tolerance"])
 
     def test_missing_gpu_rungs_are_explained(self):
