@@ -2,11 +2,16 @@
 what is said of each. Where the folder is not, the table alone is looked at."""
 import contextlib
 import io
+import pathlib
 import re
+import subprocess
+import sys
+import tempfile
+import textwrap
 
 import numpy as np
 
-from support import ROOT, close, main, oracle, torch, unittest
+from support import ROOT, close, flashladder, main, oracle, torch, unittest
 from flashladder.flashinfer.__main__ import stand_in
 from seeds import TABLE, snippets
 
@@ -108,6 +113,26 @@ class Seeds(unittest.TestCase):
           if not entry.check:
             continue
         check(self, entry, run(entry, changed(code, entry.changes)))
+
+  def test_a_script_runs_as_it_is(self):
+    """python -m flashladder.flashinfer script.py: `import flashinfer` and its modules mean ours."""
+    script = textwrap.dedent("""
+      import sys
+      import numpy as np
+      import flashinfer
+      from flashinfer.page import get_seq_lens
+      from flashinfer.xqa import xqa
+      from flashinfer import xqa as module, rmsnorm
+      assert module.xqa is xqa and flashinfer.__name__ == "flashladder.flashinfer"
+      assert rmsnorm(np.ones((1, 8), np.float32), np.ones(8, np.float32)).shape == (1, 8)
+      print(get_seq_lens(np.array([0, 2], np.int32), np.array([3], np.int32), 16), sys.argv[1:])
+      """)
+    with tempfile.TemporaryDirectory() as folder:
+      file = pathlib.Path(folder) / "script.py"
+      file.write_text(script)
+      done = subprocess.run([sys.executable, "-m", "flashladder.flashinfer", file, "--an", "argument"], text=True,
+                            cwd=pathlib.Path(flashladder.__file__).parent.parent, capture_output=True)
+    self.assertEqual((done.returncode, done.stdout.strip()), (0, "[19] ['--an', 'argument']"), done.stderr)
 
   def test_a_wrong_result_is_seen(self):
     """The check itself: each output, changed a little, is refused."""

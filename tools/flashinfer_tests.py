@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""FlashInfer's own tests on our names.
+
+   flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--files NAME ...] [--mutant NAME] [--cpu]
+
+PATH is a checkout of FlashInfer's repository (its folder tests is used), which is only read. Needs torch and pytest. A sample
+of the tests is drawn by --seed, the same share of each file, and run until the minutes are over; with --results, what was run
+earlier is not run again. Printed: passed, failed and refused by file, and why tests were skipped or refused.
+
+Many of these tests compare one of FlashInfer's calls with another, which would compare ours with ourselves. REFERENCES says
+which call is the reference in which file: there it is the formula in float64 (tools/flashinfer_reference.py). --mutant makes
+ours wrong in one way, and then tests must fail. --cpu puts everything that is meant for cuda:0 on the CPU."""
+import argparse
+import collections
+import hashlib
+import importlib.abc
+import importlib.machinery
+import json
+import pathlib
+import sys
+import time
+import types
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SINGLE = ("single_decode_with_kv_cache", "single_prefill_with_kv_cache", "single_prefill_with_kv_cache_return_lse")
+REFERENCES = {  # file: calls that are references in it
+  "test_batch_decode_kernels": SINGLE, "test_batch_prefill_kernels": SINGLE,
+  "test_batch_attention": ("BatchPrefillWithPagedKVCacheWrapper",),
+  "test_shared_prefix_kernels": ("BatchPrefillWithPagedKVCacheWrapper", "BatchDecodeWithPagedKVCacheWrapper"),
+  "test_tensor_cores_decode": (), "test_batch_invariant_fa2": (), "test_decode_prefill_lse": (),
+  "test_single_prefill": (), "test_sliding_window": (), "test_alibi": (), "test_logits_cap": (), "test_attention_sink": (),
+  "test_non_contiguous_decode": (), "test_non_contiguous_prefill": (), "test_batch_prefill": (), "test_hopper": (),
+  "test_page": (), "test_rope": (), "test_norm": (), "test_quantization": (), "test_deepseek_mla": ()}
+OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
+NO_GPU = ("CUDA", "NVIDIA driver", "can't allocate memory", "Torch not compiled with CUDA")
+MUTANTS = {"sm_scale": "logits ignore sm_scale", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
+
+
+class Absent:
+  """Something of FlashInfer's that has no place here: a test that calls it is skipped with its name."""
+
+  def __init__(self, name):
+    self.name = name
+
+  def __getattr__(self, name):
+    return Absent(f"{self.name}.{name}") if not name.startswith("__") else object.__getattribute__(self, name)
+
+  def __call__(self, *arguments, **names):
+    import pytest
+    pytest.skip(f"needs {self.name}, which is not here")
+
+  def __or__(self, other):
+    return other  # of annotations: Absent | None
+
+  __ror__ = __or__
+
+  def __iter__(self):
+    return iter(())
+
+  def __contains__(self, x):
+    return False
+
+  def __getitem__(self, key):
+    return Absent(f"{self.name}[{key!r}]")
+
+
+def absent_attribute(name):
+  def found(attribute):
+    if attribute.startswith("__"):
+      raise AttributeError(attribute)
+    return Absent(f"{name}.{attribute}")
+  return found
+
+
+def absent_module(name):
+  module = types.ModuleType(name)
+  module.__path__, module.__getattr__ = [], absent_attribute(name)
+  return module
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+  """Modules of flashinfer that ours does not have."""
+
+  def find_spec(self, name, path=None, target=None):
+    return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.startswith("flashinfer.") else None
+
+  def create_module(self, spec):
+    return absent_module(spec.name)
+
+  def exec_module(self, module):
+    pass
+
+
+def stand_in(torch):
+  """`import flashinfer` means ours, with what the tests' own machinery asks of flashinfer.utils and flashinfer.jit."""
+  from flashladder.flashinfer.__main__ import stand_in as ours_for_theirs
+  ours = ours_for_theirs()
+  gpu = torch.cuda.is_available()
+  capability = torch.cuda.get_device_capability() if gpu else (9, 0)
+  utils = absent_module("flashinfer.utils")
+  utils.get_compute_capability = lambda device=None: capability
+  utils.has_flashinfer_jit_cache, utils.device_support_pdl = (lambda: True), (lambda device=None: False)
+  utils.is_sm90a_supported = lambda device=None: capability[0] == 9
+  jit = absent_module("flashinfer.jit")
+  jit.MissingJITCacheError = type("MissingJITCacheError", (Exception,), {})
+  for name, module in (("utils", utils), ("jit", jit)):
+    sys.modules[f"flashinfer.{name}"] = module
+    setattr(ours, name, module)
+  for name, module in list(sys.modules.items()):
+    if name == "flashinfer" or (name.startswith("flashinfer.") and name not in ("flashinfer.utils", "flashinfer.jit")):
+      module.__dict__.update({"__getattr__": absent_attribute(name), "__path__": getattr(module, "__path__", [])})
+  sys.meta_path.append(Finder())
+  return ours
+
+
+class WithReferences:
+  """A module of ours in which some names are float64's."""
+
+  def __init__(self, module, names):
+    import flashinfer_reference
+    self.module, self.names = module, {name: getattr(flashinfer_reference, name) for name in names}
+
+  def __getattr__(self, name):
+    if name in self.names:
+      return self.names[name]
+    found = getattr(self.module, name)
+    return WithReferences(found, self.names) if isinstance(found, types.ModuleType) else found
+
+
+def plant(name):
+  """Makes ours wrong in one way."""
+  from flashladder import attention, operations
+  c_logits, call = attention.c_logits, operations._call
+
+  def wrong_logits(c):
+    changes = {"sm_scale": {"sm_scale": None}, "window": {"window_left": -1},
+               "causal": {"mask": "none" if c.mask == "causal" else c.mask}}
+    return c_logits(c._replace(**changes.get(name, {})))
+  attention.c_logits = wrong_logits
+  import flashladder.single
+  flashladder.single.c_logits = wrong_logits
+  if name == "norm":
+    operations._call = lambda function, first, *arguments: call(
+      function, first, *(1.0 if isinstance(a, float) else a for a in arguments))
+
+
+def on_the_cpu(torch):
+  """A mode in which whatever is meant for cuda lies on the CPU."""
+  import resource
+  from torch.overrides import TorchFunctionMode
+  resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+
+  def moved(x):
+    words = x.type if isinstance(x, torch.device) else x if isinstance(x, str) else ""
+    return "cpu" if words.startswith("cuda") else x
+
+  class Mode(TorchFunctionMode):
+    def __torch_function__(self, function, kinds, arguments=(), names=None):
+      names = {name: moved(x) if name == "device" else x for name, x in (names or {}).items()}
+      if isinstance(names.get("device"), int):
+        names["device"] = "cpu"
+      arguments = tuple(moved(x) for x in arguments)
+      if getattr(function, "__name__", "") in ("to", "cuda"):
+        arguments = arguments[:1] + tuple("cpu" if type(x) is int else x for x in arguments[1:])
+        if function.__name__ == "cuda":
+          return arguments[0]
+      return function(*arguments, **names)
+  torch.cuda.synchronize = torch.cuda.set_device = lambda *arguments: None
+  torch.cuda.current_device = lambda: 0
+  torch.cuda.get_device_capability = lambda *arguments: (9, 0)
+  return Mode()
+
+
+class Sample:
+  """A pytest plugin: chooses tests, gives files their references, stops in time, and writes what came of each."""
+
+  def __init__(self, said):
+    self.said, self.started = said, time.monotonic()
+    self.outcomes = collections.defaultdict(collections.Counter)
+    self.reasons, self.failures = collections.Counter(), []
+    self.done = {}
+    if said.results and pathlib.Path(said.results).exists():
+      self.done = {line["test"]: line for line in map(json.loads, pathlib.Path(said.results).read_text().splitlines())}
+      for line in self.done.values():
+        self.count(line)
+
+  def pytest_collection_modifyitems(self, items):
+    rank = lambda item: hashlib.sha1(f"{self.said.seed} {item.nodeid}".encode()).hexdigest()
+    by_file = collections.defaultdict(list)
+    for item in items:
+      if item.nodeid not in self.done:
+        by_file[item.path.stem].append(item)
+    for group in by_file.values():
+      group.sort(key=rank)
+    turns = max(map(len, by_file.values()), default=0)
+    items[:] = [group[i] for i in range(turns) for group in by_file.values() if i < len(group)]
+    for item in items:
+      names = REFERENCES.get(item.path.stem, ())
+      if names and not isinstance(getattr(item.module, "flashinfer", None), WithReferences):
+        item.module.flashinfer = WithReferences(sys.modules["flashinfer"], names)
+
+  def pytest_collectreport(self, report):
+    if report.failed:
+      self.count({"test": str(report.nodeid), "outcome": "failed", "why": str(report.longrepr).strip().split("\n")[-1][:200]})
+
+  def pytest_runtest_setup(self, item):
+    if time.monotonic() - self.started > 60 * self.said.minutes:
+      item.session.shouldstop = "the minutes are over"
+
+  def pytest_runtest_makereport(self, item, call):
+    if call.when == "teardown" or (call.when == "setup" and call.excinfo is None):
+      return
+    outcome, why = "passed", ""
+    if call.excinfo is not None:
+      import pytest
+      from flashladder import InputError
+      why = str(call.excinfo.value).strip().split("\n")[0][:200]
+      if call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
+        outcome = "skipped"
+      elif self.said.cpu and (call.excinfo.errisinstance(MemoryError) or any(word in why for word in NO_GPU)):
+        outcome, why = "skipped", "needs a GPU, or more memory than tests on the CPU get"
+      elif call.excinfo.errisinstance((InputError,)) or any(word in why for word in OTHERS):
+        outcome = "refused"
+      else:
+        outcome = "failed"
+    self.write({"test": item.nodeid, "outcome": outcome, "why": why})
+
+  def write(self, line):
+    self.count(line)
+    if self.said.results:
+      with open(self.said.results, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+  def count(self, line):
+    file = pathlib.Path(line["test"].split("::")[0]).stem
+    self.outcomes[file][line["outcome"]] += 1
+    if line["outcome"] == "failed":
+      self.failures.append(line)
+    elif line["why"]:
+      self.reasons[f"{line['outcome']}: {line['why']}"] += 1
+
+  def table(self):
+    kinds = ("passed", "failed", "refused", "skipped")
+    yield f"{'file':32}" + "".join(f"{kind:>9}" for kind in kinds)
+    for file, counts in sorted(self.outcomes.items()):
+      yield f"{file:32}" + "".join(f"{counts[kind]:9}" for kind in kinds)
+    total = collections.Counter()
+    for counts in self.outcomes.values():
+      total.update(counts)
+    yield f"{'all':32}" + "".join(f"{total[kind]:9}" for kind in kinds)
+    for line in self.failures[:40]:
+      yield f"FAILED {line['test']}\n  {line['why']}"
+    for why, n in self.reasons.most_common(40):
+      yield f"{n:6}  {why}"
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+  parser.add_argument("path", type=pathlib.Path)
+  parser.add_argument("--minutes", type=float, default=8)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--results")
+  parser.add_argument("--files", nargs="*", default=sorted(REFERENCES))
+  parser.add_argument("--mutant", choices=MUTANTS)
+  parser.add_argument("--cpu", action="store_true")
+  said = parser.parse_args()
+  sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tools"), str(said.path)]
+  import pytest
+  import torch
+  mode = on_the_cpu(torch) if said.cpu else None
+  stand_in(torch)
+  if said.mutant:
+    plant(said.mutant)
+  files = [str(f) for name in said.files for f in said.path.glob(f"tests/*/{name}.py")]
+  sample = Sample(said)
+  arguments = [*files, "-q", "--no-header", "-p", "no:cacheprovider", "--noconftest", "-W", "ignore", "--tb=no", "--color=no",
+               "--rootdir", str(said.path), "--import-mode=importlib",
+               "--no-summary", "-qq", "--continue-on-collection-errors"]
+  if mode is not None:
+    with mode:
+      pytest.main(arguments, plugins=[sample])
+  else:
+    pytest.main(arguments, plugins=[sample])
+  print("\n".join(sample.table()))
+  failed = sum(counts["failed"] for counts in sample.outcomes.values())
+  return int(failed > 0) if not said.mutant else int(failed == 0)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
