@@ -28,7 +28,7 @@ double compulsory_bytes(const CaseSpec& s) {
   std::int64_t keys = 0;
   for (std::int32_t b = 0; b < s.batch(); ++b) keys += visible_keys(p, s.qo_lens[b], s.kv_lens[b], {0, s.qo_lens[b]}).size();
   return static_cast<double>(keys) * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) *
-         static_cast<double>(size_of(s.dtype));
+         static_cast<double>(size_of(s.cache_dtype()));
 }
 
 bool has_plan(const Rung& rung, const CaseSpec& spec) {  // the others know no settings

@@ -33,7 +33,8 @@ def _struct(name, *fields):
 Error = _struct("Error", ("status", _i32), ("request", _i32), ("message", c.c_char_p), ("argument", c.c_char_p),
                 ("value", c.c_char_p), ("rule", c.c_char_p))
 Tensor = _struct("Tensor", ("data", _ptr), ("dtype", _i32), ("rank", _i32), ("shape", _i64 * 5), ("strides", _i64 * 5))
-KvCache = _struct("KvCache", ("k", _ptr), ("v", _ptr), ("layout", _i32), ("reserved", _i32))
+KvCache = _struct("KvCache", ("k", _ptr), ("v", _ptr), ("layout", _i32), ("reserved", _i32), ("k_scale", _f32),
+                  ("v_scale", _f32), ("k_scale_per_head", _ptr), ("v_scale_per_head", _ptr))
 Logits = _struct("Logits", ("sm_scale", _f32), ("mask", _i32), ("use_window", _i32), ("window_left", _i32),
                  ("logits_soft_cap", _f32), ("pos_encoding_mode", _i32), ("rope_scale", _f32), ("rope_theta", _f32))
 AttentionConfig = _struct(
@@ -57,6 +58,13 @@ ServingCall = _struct(
     ("seq_lens", _ptr), ("cum_seq_lens_q", _ptr), ("sinks", _ptr), ("lse_log2", _ptr), ("lse_natural", _ptr),
     ("batch", _i32), ("max_pages", _i32), ("max_q_len", _i32), ("max_kv_len", _i32), ("bmm1_scale", _f32),
     ("bmm2_scale", _f32), ("use_window", _i32), ("window_left", _i32), ("causal", _i32), ("reserved", _i32))
+MlaConfig = _struct(
+    "MlaConfig", *((name, _i32) for name in ("num_heads", "head_dim_ckv", "head_dim_kpe", "page_size", "causal")),
+    ("sm_scale", _f32), *((name, _i32) for name in (
+        "kv_dtype", "q_dtype", "o_dtype", "device", "policy", "chunk_size", "threads", "enable_pdl", "num_sms", "reserved")))
+MlaCache = _struct("MlaCache", ("ckv", _ptr), ("kpe", _ptr), ("head_dim_ckv", _i32), ("reserved", _i32))
+MlaArguments = _struct("MlaArguments", ("q_nope", _ptr), ("q_pe", _ptr), ("cache", _ptr), ("o", _ptr), ("lse_log2", _ptr),
+                       ("lse_natural", _ptr))
 PageLists = _struct("PageLists", ("indptr", _ptr), ("indices", _ptr), ("last_page_len", _ptr), ("num_indices", _i64),
                     ("batch", _i32), ("reserved", _i32))
 Rope = _struct("Rope", ("rotary_dim", _i32), ("interleave", _i32), ("rope_scale", _f32), ("rope_theta", _f32),
@@ -67,7 +75,8 @@ C_NAMES = {  # of the committed list of the C ABI
     "fl_error": Error, "fl_tensor": Tensor, "fl_kv_cache": KvCache, "fl_logits": Logits,
     "fl_attention_config": AttentionConfig, "fl_attention_limits": AttentionLimits, "fl_workspace": Workspace,
     "fl_batch": Batch, "fl_attention_arguments": AttentionArguments, "fl_on": On, "fl_serving_call": ServingCall,
-    "fl_page_lists": PageLists, "fl_rope": Rope, "fl_page_copy": PageCopy}
+    "fl_page_lists": PageLists, "fl_mla_config": MlaConfig,
+    "fl_mla_cache": MlaCache, "fl_mla_arguments": MlaArguments, "fl_rope": Rope, "fl_page_copy": PageCopy}
 
 # What each function takes: p a pointer, i an int32, l an int64, f a float. All return an int32 status.
 FUNCTIONS = {
