@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -64,6 +66,17 @@ struct MlaObject {
   }
 };
 
+// The tensor with more rows, in memory of its own.
+Tensor with_rows(const Tensor& t, std::int64_t rows, std::vector<std::byte>& memory) {
+  const std::size_t element = size_of(t.dtype), row = static_cast<std::size_t>(t.strides[0]) * element;
+  const std::size_t last = static_cast<std::size_t>((t.shape[1] - 1) * t.strides[1] + t.shape[2]) * element;
+  memory.resize(static_cast<std::size_t>(rows) * row);
+  if (t.shape[0] > 0) std::memcpy(memory.data(), t.data, static_cast<std::size_t>(t.shape[0] - 1) * row + last);
+  Tensor more = t;
+  more.data = memory.data(), more.shape[0] = rows;
+  return more;
+}
+
 }  // namespace
 
 TEST_CASE("BatchMLAPagedAttention on the CPU equals the oracle on the case table") {
@@ -90,8 +103,9 @@ TEST_CASE("BatchMLAPagedAttention: one object for batch after batch, of one tens
     CHECK(object.attention.current_plan().batch == spec.batch());
     std::ranges::fill(object.o, mla_unwritten);
     const MlaProblem m = c.mla();
-    Tensor q_nope = m.q_nope, q_pe = m.q_pe;  // of the limits' rows: those behind the batch's are not read
-    q_nope.shape[0] = q_pe.shape[0] = large.nnz_qo();
+    // Of the limits' rows: those behind the batch's are not read.
+    std::vector<std::byte> memory[2];
+    Tensor q_nope = with_rows(m.q_nope, large.nnz_qo(), memory[0]), q_pe = with_rows(m.q_pe, large.nnz_qo(), memory[1]);
     object.attention.run(q_nope, q_pe, m.cache, object.output());
     const auto rows = static_cast<std::size_t>(spec.nnz_qo() * object.heads), dim = static_cast<std::size_t>(object.dim);
     const std::span<const float> o(object.o), lse(object.lse);
