@@ -18,6 +18,9 @@ namespace flashladder::gpu::d1 {
 namespace {
 
 constexpr int threads = key_tile;  // a thread is a key
+// 8-bit elements take registers on their way to float: the compiler, asked for nothing (0), would spill some of them on sm_80.
+template <class Stored>
+constexpr int blocks_of_sm = sizeof(Stored) == 1 ? 4 : 0;
 
 // The keys that the request's query sees, and what visibility depends on. Without a plan each block finds that out itself.
 struct Request {
@@ -47,7 +50,7 @@ __device__ void load_query(const RopeInAttention& rope, const Element* from, std
 }
 
 template <class Element, class Stored>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, blocks_of_sm<Stored>)
 decode_d1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
                  const __grid_constant__ PageTable table, const __grid_constant__ General::Params params,
                  const __grid_constant__ RopeInAttention rope) {
