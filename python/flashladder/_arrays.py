@@ -9,10 +9,10 @@ import sys
 from . import _structs as s
 from ._library import lib, refuse
 
-DTYPE_NAMES = {s.F32: "float32", s.F16: "float16", s.BF16: "bfloat16"}
+DTYPE_NAMES = {s.F32: "float32", s.F16: "float16", s.BF16: "bfloat16", s.F8_E4M3: "float8_e4m3fn", s.F8_E5M2: "float8_e5m2"}
+FP8_CODES = (s.F8_E4M3, s.F8_E5M2)
 DTYPE_CODES = {name: code for code, name in DTYPE_NAMES.items()}
 DTYPE_CODES.update({"half": s.F16, "float": s.F32})
-FP8 = "fp8 keys and values are not computed yet; float16, bfloat16 and float32 are"
 
 
 def name_of_dtype(dtype):
@@ -26,7 +26,7 @@ def dtype_code(dtype, argument="dtype"):
     name = name_of_dtype(dtype)
     code = DTYPE_CODES.get(name)
     if code is None:
-        refuse(argument, name, FP8 if "float8" in name else "must be float16, bfloat16 or float32")
+        refuse(argument, name, "must be float16, bfloat16 or float32; of keys and values also float8_e4m3fn or float8_e5m2")
     return code
 
 
@@ -44,6 +44,12 @@ class Family:
     def guard(self, device):
         """A context in which `device` is current, or None where that makes no difference."""
         return None
+
+    def cache_code(self, x, argument, kv_code):
+        """The dtype of keys or values; bytes are the bits of fp8 where the config says fp8."""
+        if kv_code in FP8_CODES and name_of_dtype(x.dtype) == "uint8":
+            return kv_code
+        return self.code(x, argument)
 
     def swapped(self, x):
         """The first two dimensions in each other's place; the same memory."""

@@ -65,7 +65,7 @@ def _declare():
         getattr(lib, name).argtypes = []
         getattr(lib, name).restype = ctypes.c_char_p
     lib.fl_best_device.argtypes, lib.fl_best_device.restype = [], ctypes.c_int32
-    for name in ("fl_attention_destroy", "fl_cascade_destroy", "fl_page_pool_destroy"):
+    for name in ("fl_attention_destroy", "fl_cascade_destroy", "fl_page_pool_destroy", "fl_mla_destroy"):
         getattr(lib, name).argtypes, getattr(lib, name).restype = [ctypes.c_void_p], None
 
 

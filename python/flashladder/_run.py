@@ -4,6 +4,8 @@ A model calls run() once a layer with arrays of the same shapes. So what describ
 fl_attention_arguments) stays, and a call writes pointers alone, after it has compared shapes, strides, dtypes and devices.
 """
 import ctypes
+import struct
+import sys
 
 from . import _structs as s
 from ._arrays import dtype_code, family_of
@@ -16,6 +18,7 @@ _KV = 4 * _WORDS
 _ARGUMENTS = _KV + ctypes.sizeof(s.KvCache) // 8
 _END = _ARGUMENTS + ctypes.sizeof(s.AttentionArguments) // 8
 _DATA = 1                                                    # of a tensor's words: the pointer
+_SCALES, _K_HEADS, _V_HEADS = _KV + 4, _KV + 5, _KV + 6    # k_scale and v_scale in one word; scales of each head
 _LSE2, _IDS, _NUM_IDS, _SINKS, _MASK, _MASK_BYTES, _LSE_E = (_ARGUMENTS + i for i in range(4, 11))
 
 
@@ -54,19 +57,23 @@ class RunCall:
         config = attention.config
         self.heads, self.dim_vo = config.num_qo_heads, config.head_dim_vo or config.head_dim_qk
         self.o_code = dtype_code(config.o_dtype or config.q_dtype or config.kv_dtype)
+        self.kv_code, self.kv_heads = dtype_code(config.kv_dtype), config.num_kv_heads
+        self.scales = (None, None)
         self.key = self.o_key = self.ids = self.ids_shape = self.o_shape = None
         self.padded_q = None
 
-    def __call__(self, a, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural):
+    def __call__(self, a, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural, k_scale=None, v_scale=None):
         family, words = a.family, self.words
         pair = type(kv) is tuple or type(kv) is list
         k, v = kv if pair else (kv, kv)
         key = (family.key(q), family.key(k), family.key(v) if pair else None)
         if key != self.key:
             if a.is_graph and a.limits is not None and self._is_short(a, q):
-                return self._on_more_rows(a, q, kv, out, lse, return_lse, sinks, custom_mask, natural)
+                return self._on_more_rows(a, q, kv, out, lse, return_lse, sinks, custom_mask, natural, k_scale, v_scale)
             self._describe(a, q, k, v, pair)
             self.key = key
+        if k_scale is not self.scales[0] or v_scale is not self.scales[1]:
+            self._scale(a, k_scale, v_scale)
         pointer = family.pointer
         words[_Q + _DATA], words[_K + _DATA] = pointer(q), pointer(k)
         if pair:
@@ -136,8 +143,21 @@ class RunCall:
                        "rank 4, or of rank 3 with pages of one token; keys without pages have rank 3")
             if len(shape) == 3 and not self.ragged:
                 shape, strides = pages_of_rank_3(self.layout, shape, strides)
-            describe(self.buffer, 8 * at, 0, family.code(x, name), shape, strides)
+            describe(self.buffer, 8 * at, 0, family.cache_code(x, name, self.kv_code), shape, strides)
         self.words[_KV + 2] = self.address + 8 * _V if pair else 0
+
+    def _scale(self, a, k_scale, v_scale):
+        """What a stored k and a stored v stand for: a number, or an array with one for each KV head."""
+        numbers = []
+        for at, name, x in ((_K_HEADS, "k_scale", k_scale), (_V_HEADS, "v_scale", v_scale)):
+            of_heads = len(getattr(x, "shape", ())) > 0 and x.shape != (1,)
+            self.words[at] = _flat(a.family, x, name, self.kv_heads, a.device) if of_heads else 0
+            numbers.append(0.0 if x is None or of_heads else float(x))
+            if numbers[-1] == 0.0 and x is not None and not of_heads:
+                refuse(name, 0, "must not be 0")
+        self.words[_SCALES] = int.from_bytes(struct.pack("=ff", *numbers), sys.byteorder)
+        by_array = hasattr(k_scale, "shape") or hasattr(v_scale, "shape")  # whose values may be others the next time
+        self.scales = (by_array, by_array) if by_array else (k_scale, v_scale)
 
     def _describe_o(self, shape, key, strides=None, code=None):
         heads, dim = shape[1], shape[2]
@@ -176,14 +196,14 @@ class RunCall:
     def _is_short(self, a, q):
         return len(q.shape) == 3 and q.shape[0] < self._rows_of_graph(a)
 
-    def _on_more_rows(self, a, q, kv, out, lse, return_lse, sinks, custom_mask, natural):
+    def _on_more_rows(self, a, q, kv, out, lse, return_lse, sinks, custom_mask, natural, k_scale, v_scale):
         """Copies q into an array of as many rows as the graph has, and gives the first rows of what comes out."""
         rows, family = self._rows_of_graph(a), a.family
         shape = (rows, *q.shape[1:])
         if self.padded_q is None or tuple(self.padded_q.shape) != shape:
             self.padded_q = family.empty(shape, family.code(q, "q"), a.device)
         family.copy_into(self.padded_q[:q.shape[0]], q)
-        all_o, all_lse = self(a, self.padded_q, kv, None, None, None, True, sinks, custom_mask, natural)
+        all_o, all_lse = self(a, self.padded_q, kv, None, None, None, True, sinks, custom_mask, natural, k_scale, v_scale)
         o, l = all_o[:q.shape[0]], all_lse[:q.shape[0]]
         for there, here, name in ((out, o, "out"), (lse, l, "lse")):
             if there is not None:

@@ -8,7 +8,7 @@ _i32, _i64, _f32, _size, _ptr = c.c_int32, c.c_int64, c.c_float, c.c_size_t, c.c
 
 OK, INVALID_ARGUMENT, OUT_OF_MEMORY, CUDA_ERROR, INTERNAL_ERROR = range(5)
 CPU, GPU = 0, 1
-F32, F16, BF16 = 1, 2, 3
+F32, F16, BF16, F8_E4M3, F8_E5M2 = 1, 2, 3, 4, 5
 NHD, HND = 0, 1
 LAYOUTS = {"NHD": NHD, "HND": HND}
 MASK_NONE, MASK_CAUSAL, MASK_CUSTOM = 0, 1, 2
@@ -52,19 +52,18 @@ Batch = _struct(
 AttentionArguments = _struct(
     "AttentionArguments", ("q", _ptr), ("kv", _ptr), ("o", _ptr), ("lse_log2", _ptr), ("page_ids", _ptr),
     ("num_page_ids", _i64), ("sinks", _ptr), ("custom_mask", _ptr), ("custom_mask_bytes", _i64), ("lse_natural", _ptr))
+MlaConfig = _struct(
+    "MlaConfig", *((name, _i32) for name in ("num_heads", "head_dim_ckv", "head_dim_kpe", "page_size", "causal")),
+    ("sm_scale", _f32), *((name, _i32) for name in (
+        "kv_dtype", "q_dtype", "o_dtype", "device", "policy", "chunk_size", "threads", "enable_pdl", "num_sms", "reserved")))
+MlaCache = _struct("MlaCache", ("ckv", _ptr), ("kpe", _ptr), ("head_dim_ckv", _i32), ("reserved", _i32))
+MlaArguments = _struct("MlaArguments", *((name, _ptr) for name in ("q_nope", "q_pe", "cache", "o", "lse_log2", "lse_natural")))
 On = _struct("On", ("stream", _ptr), ("device", _i32), ("enable_pdl", _i32))
 ServingCall = _struct(
     "ServingCall", ("q", _ptr), ("o", _ptr), ("kv", _ptr), ("workspace_buffer", _ptr), ("block_tables", _ptr),
     ("seq_lens", _ptr), ("cum_seq_lens_q", _ptr), ("sinks", _ptr), ("lse_log2", _ptr), ("lse_natural", _ptr),
     ("batch", _i32), ("max_pages", _i32), ("max_q_len", _i32), ("max_kv_len", _i32), ("bmm1_scale", _f32),
     ("bmm2_scale", _f32), ("use_window", _i32), ("window_left", _i32), ("causal", _i32), ("reserved", _i32))
-MlaConfig = _struct(
-    "MlaConfig", *((name, _i32) for name in ("num_heads", "head_dim_ckv", "head_dim_kpe", "page_size", "causal")),
-    ("sm_scale", _f32), *((name, _i32) for name in (
-        "kv_dtype", "q_dtype", "o_dtype", "device", "policy", "chunk_size", "threads", "enable_pdl", "num_sms", "reserved")))
-MlaCache = _struct("MlaCache", ("ckv", _ptr), ("kpe", _ptr), ("head_dim_ckv", _i32), ("reserved", _i32))
-MlaArguments = _struct("MlaArguments", ("q_nope", _ptr), ("q_pe", _ptr), ("cache", _ptr), ("o", _ptr), ("lse_log2", _ptr),
-                       ("lse_natural", _ptr))
 PageLists = _struct("PageLists", ("indptr", _ptr), ("indices", _ptr), ("last_page_len", _ptr), ("num_indices", _i64),
                     ("batch", _i32), ("reserved", _i32))
 Rope = _struct("Rope", ("rotary_dim", _i32), ("interleave", _i32), ("rope_scale", _f32), ("rope_theta", _f32),
@@ -75,8 +74,8 @@ C_NAMES = {  # of the committed list of the C ABI
     "fl_error": Error, "fl_tensor": Tensor, "fl_kv_cache": KvCache, "fl_logits": Logits,
     "fl_attention_config": AttentionConfig, "fl_attention_limits": AttentionLimits, "fl_workspace": Workspace,
     "fl_batch": Batch, "fl_attention_arguments": AttentionArguments, "fl_on": On, "fl_serving_call": ServingCall,
-    "fl_page_lists": PageLists, "fl_mla_config": MlaConfig,
-    "fl_mla_cache": MlaCache, "fl_mla_arguments": MlaArguments, "fl_rope": Rope, "fl_page_copy": PageCopy}
+    "fl_mla_config": MlaConfig, "fl_mla_cache": MlaCache, "fl_mla_arguments": MlaArguments,
+    "fl_page_lists": PageLists, "fl_rope": Rope, "fl_page_copy": PageCopy}
 
 # What each function takes: p a pointer, i an int32, l an int64, f a float. All return an int32 status.
 FUNCTIONS = {
@@ -87,6 +86,8 @@ FUNCTIONS = {
     "fl_attention_explain": "pp", "fl_attention_plan_json": "pp",
     "fl_cascade_bytes_for_batch": "ppippp", "fl_cascade_create": "ippp", "fl_cascade_plan": "ppip",
     "fl_cascade_run": "ppppip", "fl_cascade_explain": "pp",
+    "fl_mla_bytes_for_limits": "pppp", "fl_mla_create": "pppp", "fl_mla_plan": "ppp", "fl_mla_run": "ppp",
+    "fl_mla_explain": "pp", "fl_append_paged_mla_kv_cache": "ppppppp",
     "fl_single_decode_with_kv_cache": "ppp", "fl_single_prefill_with_kv_cache": "ppp",
     "fl_serving_bytes": "ipppp", "fl_serving_run": "ipp",
     "fl_merge_state": "ppppppp", "fl_merge_state_in_place": "pppppp", "fl_merge_states": "ppppp",

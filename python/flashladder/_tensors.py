@@ -95,6 +95,14 @@ class CacheSlot:
             self.cache.k, self.cache.v = self.k.address, None
         return self
 
+    def scale(self, k_scale, v_scale):
+        """What a stored k and a stored v are multiplied with; None: 1."""
+        for name, x in (("k_scale", k_scale), ("v_scale", v_scale)):
+            if x is not None and float(x) == 0.0:
+                refuse(name, 0, "must not be 0")
+            setattr(self.cache, name, 0.0 if x is None else float(x))
+        return self
+
 
 def page_size_of(kv, layout):
     """Tokens of a page of a cache."""

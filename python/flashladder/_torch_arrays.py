@@ -1,7 +1,7 @@
 """torch tensors, as `_arrays` has them."""
 from . import _structs as s
 from . import torch_ops
-from ._arrays import Family, dtype_code
+from ._arrays import DTYPE_NAMES, Family, dtype_code
 
 _made: dict = {}
 
@@ -19,7 +19,7 @@ class Torch(Family):
 
     def __init__(self, torch):
         self.torch = torch
-        self.codes = {torch.float32: s.F32, torch.float16: s.F16, torch.bfloat16: s.BF16}
+        self.codes = {getattr(torch, name): code for code, name in DTYPE_NAMES.items() if hasattr(torch, name)}
         self.names = {code: dtype for dtype, code in self.codes.items()}
         self.int_dtypes = {torch.int32, getattr(torch, "uint32", torch.int32)}
         self.several = torch.cuda.is_available() and torch.cuda.device_count() > 1

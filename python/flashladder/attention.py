@@ -15,8 +15,8 @@ __all__ = ["Attention", "AttentionConfig", "Limits"]
 
 
 class AttentionConfig(NamedTuple):
-    """The numbers that no plan() and no run() changes. dtypes: float16, bfloat16, float32, as names or as dtypes of torch or
-    numpy; `None` stands for the default. docs/conventions.md says what each means."""
+    """The numbers that no plan() and no run() changes. dtypes: float16, bfloat16, float32, of kv also float8_e4m3fn and
+    float8_e5m2, as names or as dtypes of torch or numpy; `None` stands for the default. docs/conventions.md says what each means."""
     num_qo_heads: int
     num_kv_heads: int
     head_dim_qk: int
@@ -248,7 +248,8 @@ class Attention:
         self._plan(other.batch, self.family)
 
     # --- run --------------------------------------------------------------------------------------------------------
-    def run(self, q, kv, page_ids=None, out=None, lse=None, return_lse=False, sinks=None, custom_mask=None, natural=False):
+    def run(self, q, kv, page_ids=None, out=None, lse=None, return_lse=False, sinks=None, custom_mask=None, natural=False,
+            k_scale=None, v_scale=None):
         """Attention of the planned batch: o, or (o, lse).
 
         q            [rows, num_qo_heads, head_dim_qk], strides free but along head_dim
@@ -257,9 +258,10 @@ class Attention:
         page_ids     int32 [pages] or [batch, max_pages], on the device; not of graphs and ragged caches, which have them
         out, lse     where the result goes; made anew if None. lse: f32 [rows, num_qo_heads], base 2 (natural=True: base e)
         sinks        f32 [num_qo_heads], if the config has sinks
+        k_scale, v_scale  what a stored k and v are multiplied with (fp8 caches; any dtype): numbers, or f32 [num_kv_heads]
         custom_mask  bool or uint8, [qo_len, kv_len] of each request one after the other, with mask="custom"
         """
-        return self._run(self, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural)
+        return self._run(self, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural, k_scale, v_scale)
 
     def explain(self):
         """Who computes, and why nobody faster."""

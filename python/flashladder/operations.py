@@ -127,13 +127,14 @@ def _page_lists(like, indices, indptr, last_page_len):
 
 
 def append_paged_kv_cache(append_key, append_value, batch_indices, positions, paged_kv_cache, kv_indices, kv_indptr,
-                          kv_last_page_len, kv_layout="NHD"):
+                          kv_last_page_len, kv_layout="NHD", k_scale=None, v_scale=None):
     """Writes keys and values of new tokens into their pages, which the page lists have already; returns nothing.
 
     append_key, append_value  [nnz, num_kv_heads, head_dim]
     batch_indices, positions  int32 [nnz]: whose token it is (-1: nobody's, nothing is written), and which one
     paged_kv_cache            [pages, 2, page_size, heads, dim] or (K, V); HND: heads before page_size
     kv_indices, kv_indptr, kv_last_page_len   the page lists, with the new tokens in them
+    k_scale, v_scale          what a stored k and v are multiplied with; with them float16 keys may go into an fp8 cache
     """
     if _ops.is_tracing():
         k, v = paged_kv_cache if isinstance(paged_kv_cache, (tuple, list)) else (paged_kv_cache[:, 0], paged_kv_cache[:, 1])
@@ -144,7 +145,7 @@ def append_paged_kv_cache(append_key, append_value, batch_indices, positions, pa
     positions, positions_at = _ints(positions, "positions", append_key, rows)
     lists, keep = _page_lists(append_key, kv_indices, kv_indptr, kv_last_page_len)
     slots, at = tensors(append_key=append_key, append_value=append_value)
-    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout), like=append_key)
+    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout), like=append_key).scale(k_scale, v_scale)
     _call("fl_append_paged_kv_cache", append_key, *at, batch_at, positions_at, cache.address, _address(lists))
     del slots, keep, batch_indices, positions
 

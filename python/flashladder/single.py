@@ -17,7 +17,8 @@ def _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, ro
                                     rope_scale=rope_scale or 1.0, rope_theta=rope_theta or 1e4))
 
 
-def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, custom_mask, natural):
+def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, custom_mask, natural,
+            k_scale, v_scale):
     family = family_of(q, "q")
     one_device(q, (("k", k), ("v", v), ("out", out), ("lse", lse), ("sinks", sinks), ("custom_mask", custom_mask)))
     device = family.device(q)
@@ -26,6 +27,7 @@ def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sin
     if kv_layout not in s.LAYOUTS:
         refuse("kv_layout", kv_layout, "must be NHD or HND")
     cache = CacheSlot().show((k, v), s.LAYOUTS[kv_layout], paged=False)
+    cache.scale(k_scale, v_scale)
     out = out_like(family, out, (*tuple(q.shape)[:-1], v.shape[-1]), code, device)
     if return_lse and lse is None:
         lse = family.empty(tuple(q.shape)[:-1], s.F32, device)
@@ -52,21 +54,24 @@ def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sin
 
 def single_decode_with_kv_cache(q, k, v, kv_layout="NHD", sm_scale=None, window_left=-1, logits_soft_cap=0.0,
                                 pos_encoding_mode="NONE", rope_scale=1.0, rope_theta=1e4, sinks=None, out=None, o_dtype=None,
-                                lse=None, return_lse=False, natural=False):
+                                lse=None, return_lse=False, natural=False, k_scale=None,
+                                v_scale=None):
     """One query of one request: o [num_qo_heads, head_dim], or (o, lse) with lse f32 [num_qo_heads].
 
     q     [num_qo_heads, head_dim]
     k, v  [kv_len, num_kv_heads, head_dim], or [num_kv_heads, kv_len, head_dim] with kv_layout="HND"
-    The other arguments are those of AttentionConfig; natural=True gives lse to base e instead of 2.
+    The other arguments are those of AttentionConfig; natural=True gives lse to base e instead of 2;
+    k_scale, v_scale: what a stored k and v are multiplied with.
     """
     logits = _options(sm_scale, "none", window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta)
     return _attend("fl_single_decode_with_kv_cache", q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, None,
-                   natural)
+                   natural, k_scale, v_scale)
 
 
 def single_prefill_with_kv_cache(q, k, v, causal=False, kv_layout="NHD", custom_mask=None, sm_scale=None, window_left=-1,
                                  logits_soft_cap=0.0, pos_encoding_mode="NONE", rope_scale=1.0, rope_theta=1e4, sinks=None,
-                                 out=None, o_dtype=None, lse=None, return_lse=False, natural=False):
+                                 out=None, o_dtype=None, lse=None, return_lse=False, natural=False,
+                                 k_scale=None, v_scale=None):
     """Queries of one request, its last tokens: o [qo_len, num_qo_heads, head_dim], or (o, lse).
 
     q            [qo_len, num_qo_heads, head_dim]; k, v as above
@@ -76,4 +81,4 @@ def single_prefill_with_kv_cache(q, k, v, causal=False, kv_layout="NHD", custom_
     mask = "custom" if custom_mask is not None else "causal" if causal else "none"
     logits = _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta)
     return _attend("fl_single_prefill_with_kv_cache", q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks,
-                   custom_mask, natural)
+                   custom_mask, natural, k_scale, v_scale)

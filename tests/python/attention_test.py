@@ -209,7 +209,8 @@ class Refusals(unittest.TestCase):
     self.refused("policy", flashladder.BatchDecodeWithPagedKVCache, config(b, policy="even"), b.q)
     self.refused("kv_layout", flashladder.BatchDecodeWithPagedKVCache, config(b), b.q, "NDH")
     self.refused("must be a positive", flashladder.BatchDecodeWithPagedKVCache, config(b, sm_scale=0), b.q)
-    self.refused("fp8", flashladder.BatchDecodeWithPagedKVCache, config(b)._replace(kv_dtype="float8_e4m3fn"), b.q)
+    self.refused("float8", flashladder.BatchDecodeWithPagedKVCache, config(b)._replace(kv_dtype="float8_e4m3"), b.q)
+    self.refused("k_scale", run, k_scale=0.0)
     self.refused("plan()", flashladder.BatchDecodeWithPagedKVCache(config(b), b.q).explain)
 
   def test_run_before_plan(self):

@@ -87,19 +87,17 @@ class PrefillBase(Wrapper):
             attention = self._with_dtypes(attention, q, kv)
         if (sinks is not None) is not attention.config.sinks:
             attention = self._rebase(sinks=sinks is not None)
-        if q_scale is not None or k_scale is not None:
-            attention = self._scaled(attention, number(q_scale) * number(k_scale))
+        if q_scale is not None:
+            attention = self._scaled(attention, number(q_scale))
         if window_left is not None:
             must_be("window_left", window_left, self._window_left, f"must be what was planned ({self._window_left})")
         if lse_base == "log2" and lse_layout == "NH":
-            result = attention.run(q, kv, self._page_ids, out, lse, return_lse, sinks, self._mask)
-        else:
-            check_lse_form(lse_base, lse_layout)
-            direct = lse if lse_layout == "NH" else None
-            result = attention.run(q, kv, self._page_ids, out, direct, return_lse, sinks, self._mask, lse_base == "ln")
-            if return_lse:
-                result = in_form(self._family, result, lse_layout, lse)
-        return result if v_scale is None else self._finish(result, v_scale, return_lse)
+            return attention.run(q, kv, self._page_ids, out, lse, return_lse, sinks, self._mask, False, k_scale, v_scale)
+        check_lse_form(lse_base, lse_layout)
+        direct = lse if lse_layout == "NH" else None
+        result = attention.run(q, kv, self._page_ids, out, direct, return_lse, sinks, self._mask, lse_base == "ln", k_scale,
+                               v_scale)
+        return in_form(self._family, result, lse_layout, lse) if return_lse else result
 
     def _say_again(self, kv, causal, pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta):
         """forward()'s arguments in the place of plan()'s."""

@@ -11,7 +11,7 @@ from .._arrays import dtype_code, family_of, name_of_dtype
 from .._library import InputError, refuse
 from .._tensors import page_size_of
 from ..attention import Attention, AttentionConfig, Limits
-from ._hints import HINTS, layout_of, number
+from ._hints import HINTS, layout_of
 
 
 def positive(sm_scale):
@@ -143,7 +143,7 @@ class Wrapper:
         if self._open_dtypes:
             family = self._family
             k = kv[0] if isinstance(kv, (tuple, list)) else kv
-            said = {"q_dtype": family.code(q, "q"), "kv_dtype": family.code(k, "the k cache")}
+            said = {"q_dtype": family.code(q, "q"), "kv_dtype": family.cache_code(k, "the k cache", dtype_code(attention.config.kv_dtype))}
             have = {"q_dtype": dtype_code(attention.config.q_dtype or attention.config.kv_dtype),
                     "kv_dtype": dtype_code(attention.config.kv_dtype)}
             changes = {name: name_of_dtype(x.dtype) for name, x in (("q_dtype", q), ("kv_dtype", k))
@@ -152,13 +152,6 @@ class Wrapper:
                 attention = self._rebase(**changes)
         self._q_dtype_seen = q.dtype
         return attention
-
-    def _finish(self, result, v_scale, return_lse):
-        """v_scale multiplies the output."""
-        scale = number(v_scale) if v_scale is not None else 1.0
-        if scale != 1.0:
-            self._family.scale(result[0] if return_lse else result, scale)
-        return result
 
     def _traced(self, q, kv, q_scale, k_scale, v_scale, sinks, out, lse, return_lse):
         """run() while torch.compile traces."""

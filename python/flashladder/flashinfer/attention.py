@@ -2,7 +2,7 @@
 from .. import _structs as s
 from .._arrays import family_of, family_of_device
 from .._library import refuse
-from ._hints import must_be, number, refuse_foreign
+from ._hints import must_be, refuse_foreign
 from ._wrapper import Wrapper, config_of, dtypes_of, positive
 from .prefill import BatchPrefillWithPagedKVCacheWrapper
 
@@ -65,10 +65,7 @@ class BatchAttention(Wrapper):
         attention = self._with_dtypes(attention, q, kv_cache)
         if logits_soft_cap:
             must_be("logits_soft_cap", logits_soft_cap, self._soft_cap, f"must be what was planned ({self._soft_cap})")
-        if k_scale is not None:
-            attention = self._scaled(attention, number(k_scale))
-        result = attention.run(q, kv_cache, self._page_ids, out, lse, True)
-        return result if v_scale is None else self._finish(result, v_scale, True)
+        return attention.run(q, kv_cache, self._page_ids, out, lse, True, None, None, False, k_scale, v_scale)
 
     def forward(self, q, *kv, **names):
         """run() without the lse; K and V may also be two arguments."""

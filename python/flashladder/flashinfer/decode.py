@@ -5,7 +5,6 @@ from .. import _structs as s
 from .. import single as _single
 from .. import torch_ops
 from .._library import refuse
-from .._arrays import family_of
 from ._hints import layout_of, must_be, number, refuse_foreign
 from ._wrapper import Wrapper, config_of, dtypes_of, graph_limits, positive
 from .cudnn import cudnn_batch_decode_with_kv_cache
@@ -23,15 +22,11 @@ def single_decode_with_kv_cache(q, k, v, kv_layout="NHD", pos_encoding_mode="NON
 
     q [num_qo_heads, head_dim]; k, v [kv_len, num_kv_heads, head_dim], or with heads first (HND). use_tensor_cores is a hint.
     """
-    scale = number(q_scale) * number(k_scale)
-    if scale != 1.0:
-        sm_scale = scale * (q.shape[-1] ** -0.5 if sm_scale is None else sm_scale)
-    result = _single.single_decode_with_kv_cache(
+    if number(q_scale) != 1.0:
+        sm_scale = number(q_scale) * (q.shape[-1] ** -0.5 if sm_scale is None else sm_scale)
+    return _single.single_decode_with_kv_cache(
         q, k, v, layout_of(kv_layout), positive(sm_scale), window_left, logits_soft_cap, pos_encoding_mode, rope_scale,
-        rope_theta, return_lse=return_lse)
-    if number(v_scale) != 1.0:
-        family_of(q).scale(result[0] if return_lse else result, number(v_scale))
-    return result
+        rope_theta, return_lse=return_lse, k_scale=k_scale, v_scale=v_scale)
 
 
 _AFTER_PAGE_SIZE = ("pos_encoding_mode", "window_left", "logits_soft_cap", "q_data_type", "kv_data_type", "o_data_type",
@@ -171,16 +166,15 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
             attention = self._with_dtypes(attention, q, paged_kv_cache)
         if (sinks is not None) is not attention.config.sinks:
             attention = self._rebase(sinks=sinks is not None)
-        if q_scale is not None or k_scale is not None:
-            attention = self._scaled(attention, number(q_scale) * number(k_scale))
+        if q_scale is not None:
+            attention = self._scaled(attention, number(q_scale))
         if (args or enable_pdl or window_left is not None or q_len_per_req is not None
                 or skip_softmax_threshold_scale_factor is not None or kv_cache_sf is not None):
             refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, args=args or None)
             must_be("window_left", window_left, self._window_left, f"must be what was planned ({self._window_left})")
             must_be("q_len_per_req", q_len_per_req, self._q_len, f"must be what was planned ({self._q_len})")
             self._note(enable_pdl=enable_pdl)
-        result = attention.run(q, paged_kv_cache, self._page_ids, out, lse, return_lse, sinks)
-        return result if v_scale is None else self._finish(result, v_scale, return_lse)
+        return attention.run(q, paged_kv_cache, self._page_ids, out, lse, return_lse, sinks, None, False, k_scale, v_scale)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 

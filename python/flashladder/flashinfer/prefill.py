@@ -4,9 +4,8 @@ import functools
 from .. import _structs as s
 from .. import single as _single
 from .. import torch_ops
-from .._arrays import family_of
 from .._library import refuse
-from ._hints import layout_of, must_be, number, refuse_foreign
+from ._hints import layout_of, must_be, refuse_foreign
 from ._masks import packed_mask_of
 from ._prefill_base import PrefillBase
 from ._wrapper import positive
@@ -32,14 +31,9 @@ def single_prefill_with_kv_cache(q, k, v, scale_q=None, scale_k=None, scale_v=No
     if packed_custom_mask is not None:
         kv_len = k.shape[0] if kv_layout == "NHD" else k.shape[1]
         custom_mask = packed_mask_of(packed_custom_mask, [q.shape[0] * kv_len])
-    if number(k_scale) != 1.0:
-        sm_scale = number(k_scale) * (q.shape[-1] ** -0.5 if sm_scale is None else sm_scale)
-    result = _single.single_prefill_with_kv_cache(
+    return _single.single_prefill_with_kv_cache(
         q, k, v, causal, layout_of(kv_layout), custom_mask, positive(sm_scale), window_left, logits_soft_cap,
-        pos_encoding_mode, rope_scale, rope_theta, o_dtype=o_dtype, return_lse=return_lse)
-    if number(v_scale) != 1.0:
-        family_of(q).scale(result[0] if return_lse else result, number(v_scale))
-    return result
+        pos_encoding_mode, rope_scale, rope_theta, o_dtype=o_dtype, return_lse=return_lse, k_scale=k_scale, v_scale=v_scale)
 
 
 single_prefill_with_kv_cache_return_lse = functools.partial(single_prefill_with_kv_cache, return_lse=True)
