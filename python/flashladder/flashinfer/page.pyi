@@ -6,7 +6,8 @@ DType = Any
 Cache = Union[Array, Tuple[Array, Array]]
 
 def append_paged_kv_cache(append_key: Array, append_value: Array, batch_indices: Array, positions: Array,
-    paged_kv_cache: Cache, kv_indices: Array, kv_indptr: Array, kv_last_page_len: Array, kv_layout: str = ...) -> None: ...
+    paged_kv_cache: Cache, kv_indices: Array, kv_indptr: Array, kv_last_page_len: Array, kv_layout: str = ...,
+    k_scale: Optional[float] = ..., v_scale: Optional[float] = ...) -> None: ...
 
 def append_paged_mla_kv_cache(append_ckv: Array, append_kpe: Array, batch_indices: Array, positions: Array, ckv_cache: Array,
     kpe_cache: Array, kv_indices: Array, kv_indptr: Array, kv_last_page_len: Array) -> None: ...
