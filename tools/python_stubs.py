@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MODULES = ("attention", "cascade", "classes", "operations", "page_pool", "single", "flashinfer.attention",
+MODULES = ("attention", "mla", "cascade", "classes", "operations", "page_pool", "single", "flashinfer.attention",
            "flashinfer.cascade", "flashinfer.cudnn", "flashinfer.decode", "flashinfer.mla", "flashinfer.norm",
            "flashinfer.page", "flashinfer.prefill", "flashinfer.quantization", "flashinfer.rope", "flashinfer.trtllm",
            "flashinfer.xqa")
@@ -28,22 +28,28 @@ TYPES = {
          "max_seq_len max_q_len max_kv_len batch_size q_len_per_req fixed_split_size nnz max_batch_size max_num_pages "
          "max_token_per_sequence max_sequence_kv head_size rotary_dim old_context_len cp_world cp_rank sliding_win_size "
          "sm_count q_seq_len token_pos_in_items_len o_sf_vec_size num_pages request tokens max_pos max_pages kind spare "
-         "chunk_size threads num_sms max_batch max_nnz_qo max_qo_len shuffle_seed pages entries source destination",
+         "num_heads head_dim_ckv head_dim_kpe chunk_size threads num_sms max_batch max_nnz_qo max_qo_len shuffle_seed "
+         "pages entries source destination",
   "float": "sm_scale logits_soft_cap rope_scale rope_theta q_scale k_scale v_scale o_scale bmm1_scale bmm2_scale eps "
-           "o_sf_scale low_freq_factor high_freq_factor skip_softmax_threshold_scale_factor rcp_out_scale kv_scale scale",
+           "o_sf_scale ckv_scale kpe_scale low_freq_factor high_freq_factor "
+           "skip_softmax_threshold_scale_factor rcp_out_scale kv_scale scale",
   "bool": "causal return_lse use_cuda_graph use_tensor_cores non_blocking disable_split_kv natural interleave is_neox "
           "enable_pdl use_fp16_qk_reduction use_fp16_softmax uses_spcompress variant_owns_mask is_causal use_profiler "
-          "is_cuda_graph_compatible enable_block_sparse_attention uses_shared_paged_kv_idx skip_all_rows_active_check sinks_",
-  "str": "kv_layout pos_encoding_mode backend lse_base lse_layout bitorder batch_offsets_units variant mask_ policy",
-  "DType": "q_data_type kv_data_type o_data_type data_type o_dtype out_dtype kv_dtype q_dtype",
+          "is_cuda_graph_compatible enable_block_sparse_attention uses_shared_paged_kv_idx "
+          "skip_all_rows_active_check skip_softmax use_sinks return_lse_base_on_e",
+  "str": "query_layout kv_cache_layout lse_mode output_scale scale_mode kv_layout pos_encoding_mode backend lse_base "
+         "lse_layout bitorder batch_offsets_units variant mask_ policy",
+  "DType": "q_data_type kv_data_type o_data_type data_type o_dtype out_dtype kv_dtype q_dtype output_dtype",
   "Cache": "kv paged_kv_cache kv_cache unique_kv_cache",
   "Sequence[Array]": "qo_indptr_arr paged_kv_indptr_arr paged_kv_indices_arr paged_kv_last_page_len_arr qo_indptr_buf_arr "
                      "paged_kv_indptr_buf_arr paged_kv_indices_buf_arr paged_kv_last_page_len_buf_arr int_workspace_buffers",
   "Optional[Sequence[int]]": "requests",
-  "Any": "self like angles config limits jit_args jit_kwargs device request_order request_order_plan positional names "
+  "Any": "metadata self like angles config limits jit_args jit_kwargs device "
+         "request_order request_order_plan positional names "
          "arguments args old_names bf16q_fp8kv_transform_mode sage_attn_sfs num_elts_per_sage_attn_blk attention other "
          "changes",
-  "Array": "q k v out lse query key value input residual weight gamma gemma beta v_a s_a v_b s_b s v_other s_other mask x "
+  "Array": "q_nope q_pe kv_len ckv_scale_arr q k v out lse query key value input residual weight gamma gemma beta v_a s_a v_b "
+           "s_b s v_other s_other mask x "
            "append_key append_value batch_indices positions indptr indices last_page_len kv_indptr qo_indptr kv_indices "
            "kv_len_arr kv_last_page_len paged_kv_indptr paged_kv_indices paged_kv_last_page_len custom_mask "
            "packed_custom_mask sinks page_ids seq_lens seq_lens_q block_tables pos_ids offsets cos_sin_cache append_indptr "

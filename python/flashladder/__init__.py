@@ -8,6 +8,7 @@ from .attention import AttentionConfig, Limits
 from .cascade import MultiLevelCascadeAttention
 from .classes import (BatchAttention, BatchDecodeWithPagedKVCache, BatchPrefillWithPagedKVCache, BatchPrefillWithRaggedKVCache,
                       CUDAGraphBatchDecodeWithPagedKVCache, CUDAGraphBatchPrefillWithPagedKVCache)
+from .mla import BatchMLAPagedAttention, MlaConfig, append_paged_mla_kv_cache
 from .operations import (append_paged_kv_cache, append_paged_kv_cache_by_slots, apply_rope_pos_ids_inplace,
                          apply_rope_with_cos_sin_cache_inplace, fused_add_rmsnorm, gemma_fused_add_rmsnorm, gemma_rmsnorm,
                          get_batch_indices_positions, get_seq_lens, layernorm, make_cos_sin_cache, merge_state,

@@ -16,7 +16,8 @@ __all__ = ["Attention", "AttentionConfig", "Limits"]
 
 class AttentionConfig(NamedTuple):
     """The numbers that no plan() and no run() changes. dtypes: float16, bfloat16, float32, of kv also float8_e4m3fn and
-    float8_e5m2, as names or as dtypes of torch or numpy; `None` stands for the default. docs/conventions.md says what each means."""
+    float8_e5m2, as names or as dtypes of torch or numpy; `None` stands for the default
+    (docs/conventions.md)."""
     num_qo_heads: int
     num_kv_heads: int
     head_dim_qk: int

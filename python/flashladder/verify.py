@@ -4,7 +4,8 @@
     print(verify.decode(my_kernel, device="cuda"))        # a table; .ok says whether all is well
 
 A decode is called as kernel(q, k_cache, v_cache, indptr, indices, last_page_len, sm_scale) and a prefill as kernel(q, k_cache,
-v_cache, qo_indptr, indptr, indices, last_page_len, sm_scale, causal); each returns o, or (o, lse), lse to base 2. Caches are NHD, [pages, page_size, num_kv_heads, head_dim]. What no request owns is NaN. On the command line:
+v_cache, qo_indptr, indptr, indices, last_page_len, sm_scale, causal); each returns o, or (o, lse), lse to base 2.
+Caches are NHD, [pages, page_size, num_kv_heads, head_dim]. What no request owns is NaN. On the command line:
 
     python -m flashladder.verify my_file.py:my_kernel --kind decode --device cuda
 """

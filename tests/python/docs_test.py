@@ -40,7 +40,7 @@ def main():
   wrong = list(mistakes(page))
   print("\n".join(wrong) or "docs/python.md is right")
   for old, new in (("8, 2, 64, 16)", "8, 2, 64, 17)"), ("| `semaphores` | not needed |\n", ""), ("| 001[3] ", "| 001[9] "),
-                   ("`stubs_test.py`", "`stub_test.py`"), ("refused: latent", "runs: latent")):
+                   ("`stubs_test.py`", "`stub_test.py`"), ("refused: its inputs", "runs: its inputs")):
     if page.count(old) == 0 or len(list(mistakes(page.replace(old, new)))) <= len(wrong):
       wrong.append(old)
       print(f"not noticed: {old!r} replaced by {new!r}")

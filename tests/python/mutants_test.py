@@ -67,6 +67,11 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
    "                a = there\n                self.torch.cuda.current_stream(waits).synchronize()\n", "pretend_gpu_test.py"),
   ("nobody waits for lengths", "_torch_arrays.py", "if waits is not None:", "if False:", "pretend_gpu_test.py"),
   ("the default stream", "_torch_arrays.py", "return self.raw_stream(device.index)", "return None", "pretend_gpu_test.py"),
+  ("latent rows end too early", "flashinfer/_lengths.py", "last = [n - (needs[i] - 1) * page_size",
+   "last = [1 + 0 * n + 0 * (needs[i] - 1) * page_size", "mla_test.py"),
+  ("latent attention without causal", "mla.py", "causal=int(bool(c.causal))", "causal=0", "mla_test.py"),
+  ("ckv and kpe of an append swapped", "mla.py", "s.MlaCache(ckv=at[2], kpe=at[3])", "s.MlaCache(ckv=at[3], kpe=at[2])",
+   "mla_test.py"),
   ("interleave is ignored", "operations.py", "interleave=int(bool(interleave))", "interleave=0", OPERATIONS),
   ("is_neox is inverted", "operations.py", "table.address, int(bool(is_neox))", "table.address, int(not is_neox)", OPERATIONS),
 ]

@@ -153,7 +153,6 @@ class Refusals(unittest.TestCase):
                         (lambda: flashinfer.merge_state(x, x, x, x), "v_a|rank|shape"),
                         (lambda: flashinfer.apply_rope_pos_ids_inplace(x, x, xp.ints([1])), "pos_ids"),
                         (lambda: flashinfer.rmsnorm("x", x), "array"),
-                        (lambda: flashinfer.BatchMLAPagedAttentionWrapper(x), "latent"),
                         (lambda: flashinfer.xqa_mla(), "latent")):
       with self.assertRaisesRegex(ValueError, words):
         call()

@@ -131,5 +131,6 @@ TABLE = (
   Snippet("003", 5, "batch_attention = flashinfer.BatchAttention(", "", (("page_size = 16", "page_size = 1"),),
           "o: paged(q, (k, v), kv_indptr, kv_indices, ints([1, 1, 1]), 1, qo_indptr, causal=True)",
           "page_size = 1: must be that of the config (16)"),
-  Snippet("003", 6, "mla_wrapper = flashinfer.BatchMLAPagedAttentionWrapper(", "", SMALL, "", "latent attention"),
+  Snippet("003", 6, "mla_wrapper = flashinfer.BatchMLAPagedAttentionWrapper(", "q = kv_cache = page_table = seq_lens = None",
+          SMALL, "", "take plan() and run()"),
 )

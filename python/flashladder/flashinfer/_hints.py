@@ -43,7 +43,8 @@ HINTS = {
 
 def must_be(name, value, default, why):
     """Refuses an argument of a feature that there is none of."""
-    if value is not None and value is not default and value != default:
+    plain = isinstance(value, (int, float, str, bool, tuple))  # an array is never a default, and == of one is an array
+    if value is not None and value is not default and not (plain and value == default):
         refuse(name, value if isinstance(value, (int, float, str, bool)) else type(value).__name__, why)
 
 

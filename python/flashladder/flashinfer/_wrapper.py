@@ -143,9 +143,9 @@ class Wrapper:
         if self._open_dtypes:
             family = self._family
             k = kv[0] if isinstance(kv, (tuple, list)) else kv
-            said = {"q_dtype": family.code(q, "q"), "kv_dtype": family.cache_code(k, "the k cache", dtype_code(attention.config.kv_dtype))}
-            have = {"q_dtype": dtype_code(attention.config.q_dtype or attention.config.kv_dtype),
-                    "kv_dtype": dtype_code(attention.config.kv_dtype)}
+            planned = attention.config
+            have = {"q_dtype": dtype_code(planned.q_dtype or planned.kv_dtype), "kv_dtype": dtype_code(planned.kv_dtype)}
+            said = {"q_dtype": family.code(q, "q"), "kv_dtype": family.cache_code(k, "the k cache", have["kv_dtype"])}
             changes = {name: name_of_dtype(x.dtype) for name, x in (("q_dtype", q), ("kv_dtype", k))
                        if name in self._open_dtypes and said[name] != have[name]}
             if changes:

@@ -1,7 +1,8 @@
 """FlashInfer's flashinfer.attention: batches of prefill and decode together, and attention sinks."""
 from .. import _structs as s
-from .._arrays import family_of, family_of_device
+from .._arrays import family_of_device
 from .._library import refuse
+from ._lengths import filled_pages
 from ._hints import must_be, refuse_foreign
 from ._wrapper import Wrapper, config_of, dtypes_of, positive
 from .prefill import BatchPrefillWithPagedKVCacheWrapper
@@ -25,21 +26,8 @@ class BatchAttention(Wrapper):
         kv_len_arr int32 [batch] tokens. A request may have more pages than its tokens fill. Lengths may lie on the host, or
         on the device: that is one wait. Dtypes that nobody says are those of run()'s arrays (FlashInfer's are bfloat16)."""
         self._note(use_profiler=use_profiler)
-        same = type(qo_indptr) is type(kv_indptr) is type(kv_len_arr)
-        given = (qo_indptr, kv_indptr, kv_len_arr)
-        qo, kv, lens = family_of(qo_indptr).host(list(given)) if same else [family_of(x).host([x])[0] for x in given]
-        pages, lengths = [int(n) for n in kv], [int(n) for n in lens]
-        if len(pages) != len(lengths) + 1:
-            refuse("kv_indptr size", len(pages), f"must be {len(lengths) + 1}: kv_len_arr has {len(lengths)} entries")
-        needs = [-(-n // page_size) for n in lengths]
-        for i, n in enumerate(needs):
-            if n > pages[i + 1] - pages[i]:
-                refuse(f"kv_len_arr[{i}]", lengths[i], f"must fit the request's {pages[i + 1] - pages[i]} pages of "
-                       f"{page_size} tokens (request {i})")
-        self._page_ids = self._on_device(kv_indices)
-        if any(n != pages[i + 1] - pages[i] for i, n in enumerate(needs)):
-            self._page_ids = self._without_empty_pages(self._page_ids, pages, needs)
-            pages = [sum(needs[:i]) for i in range(len(needs) + 1)]
+        qo, pages, last, ids = filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size)
+        self._page_ids = self._on_device(ids)
         said = (num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo, page_size, causal, sm_scale, logits_soft_cap,
                 q_data_type, kv_data_type)
 
@@ -50,12 +38,7 @@ class BatchAttention(Wrapper):
                              logits_soft_cap=logits_soft_cap)
 
         self._soft_cap = logits_soft_cap or 0.0
-        self._set_config(said, config, self._kind).plan(
-            pages, [n - (needs[i] - 1) * page_size if needs[i] else 0 for i, n in enumerate(lengths)], qo)
-
-    def _without_empty_pages(self, ids, pages, needs):
-        parts = [ids[pages[i]:pages[i] + n] for i, n in enumerate(needs) if n]
-        return self._family.concatenate(parts) if parts else ids[:0]
+        self._set_config(said, config, self._kind).plan(pages, last, qo)
 
     def run(self, q, kv_cache, out=None, lse=None, k_scale=None, v_scale=None, logits_soft_cap=0.0, profiler_buffer=None,
             kv_cache_sf=None):

@@ -1,23 +1,100 @@
-"""FlashInfer's flashinfer.mla: latent attention, which is refused until the library computes it."""
-from .._library import refuse
+"""FlashInfer's flashinfer.mla: latent attention over pages."""
+import functools
+
+from .._arrays import family_of, name_of_dtype
+from .._library import InputError, refuse
+from ..mla import BatchMLAPagedAttention, MlaConfig
+from ._hints import HINTS, layout_of, must_be
+from ._lengths import filled_pages
 
 __all__ = ["BatchMLAPagedAttentionWrapper", "trtllm_batch_decode_with_kv_cache_mla", "xqa_batch_decode_with_kv_cache_mla"]
 
-_WHY = "is not there yet: multi-head latent attention is not computed by this version"
+ELSEWHERE = "is not there: BatchMLAPagedAttentionWrapper computes latent attention"
 
 
 class BatchMLAPagedAttentionWrapper:
-    """Latent attention over pages: refused."""
+    """Latent attention: plan() once a step, run() once a layer. The workspace and the buffers of graphs are hints."""
 
-    def __init__(self, *arguments, **names):
-        refuse("BatchMLAPagedAttentionWrapper", "", _WHY)
+    def __init__(self, float_workspace_buffer, use_cuda_graph=False, qo_indptr=None, kv_indptr=None, kv_indices=None,
+                 kv_len_arr=None, backend="auto", *, kv_layout="NHD"):
+        layout_of(kv_layout)  # of an old example: latent rows have no heads, so both layouts are the same
+        must_be("use_cuda_graph", bool(use_cuda_graph), False, "must be False: a wrapper's object has the rows of its batch; "
+                "in C and C++ BatchMLAPagedAttention is made for graphs")
+        self._like, self._said, self._attention, self._backend = float_workspace_buffer, None, None, backend
+        self._family = family_of(float_workspace_buffer, "float_workspace_buffer")
+
+    def plan(self, qo_indptr=None, kv_indptr=None, kv_indices=None, kv_len_arr=None, num_heads=None, head_dim_ckv=None,
+             head_dim_kpe=None, page_size=None, causal=None, sm_scale=None, q_data_type=None, kv_data_type=None,
+             use_profiler=False, *, metadata=None, cum_seq_lens_q=None, block_tables=None, seq_lens=None, max_q_len=None,
+             query_layout=None, kv_cache_layout=None, lse_mode="none", output_dtype=None, output_scale="none",
+             scale_mode="default", skip_softmax=False, enable_pdl=None, use_sinks=False):
+        """Plans a batch: qo_indptr and kv_indptr int32 [batch + 1] count queries and pages, kv_indices are page ids,
+        kv_len_arr int32 [batch] tokens; on the host, or on the device: that is one wait."""
+        for name, value, default in (
+                ("metadata", metadata, None), ("cum_seq_lens_q", cum_seq_lens_q, None), ("block_tables", block_tables, None),
+                ("seq_lens", seq_lens, None), ("max_q_len", max_q_len, None)):
+            must_be(name, value, default, "must be None: give qo_indptr, kv_indptr, kv_indices and kv_len_arr")
+        must_be("output_scale", output_scale, "none", "must be none: o is not quantised here")
+        must_be("scale_mode", scale_mode, "default", "must be default: latent rows have no scales here")
+        must_be("skip_softmax", skip_softmax, False, "must be False: no softmax is skipped here")
+        must_be("use_sinks", use_sinks, False, "must be False: latent attention has no sinks")
+        for name, value in (("qo_indptr", qo_indptr), ("kv_indptr", kv_indptr), ("kv_indices", kv_indices),
+                            ("kv_len_arr", kv_len_arr), ("num_heads", num_heads), ("head_dim_ckv", head_dim_ckv),
+                            ("head_dim_kpe", head_dim_kpe), ("page_size", page_size), ("causal", causal),
+                            ("sm_scale", sm_scale), ("q_data_type", q_data_type), ("kv_data_type", kv_data_type)):
+            if value is None:
+                raise TypeError(f"plan() misses {name}")
+        config = MlaConfig(int(num_heads), float(sm_scale), int(page_size), int(head_dim_ckv), int(head_dim_kpe), bool(causal),
+                           name_of_dtype(kv_data_type), name_of_dtype(q_data_type),
+                           name_of_dtype(output_dtype) if output_dtype is not None else None)
+        if config != self._said:
+            self._attention, self._said = BatchMLAPagedAttention(config, self._like), config
+        self._attention.plan(*filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size))
+
+    def run(self, q_nope=None, q_pe=None, ckv_cache=None, kpe_cache=None, out=None, lse=None, return_lse=False,
+            profiler_buffer=None, kv_len=None, page_table=None, return_lse_base_on_e=False, o_scale=None, *, query=None,
+            kv_cache=None, ckv_scale=None, ckv_scale_arr=None, kpe_scale=None, sinks=None,
+            skip_softmax_threshold_scale_factor=None, bmm1_scale=None, bmm2_scale=None):
+        """o [rows, num_heads, head_dim_ckv], or (o, lse), lse f32 [rows, num_heads] to base 2 unless return_lse_base_on_e.
+
+        q_nope [rows, num_heads, head_dim_ckv], q_pe [rows, num_heads, head_dim_kpe]; ckv_cache [pages, page_size,
+        head_dim_ckv], kpe_cache [pages, page_size, head_dim_kpe]. query and kv_cache: pairs of these, or one array each with
+        kpe behind ckv.
+        """
+        for name, value in (("kv_len", kv_len), ("page_table", page_table), ("o_scale", o_scale), ("ckv_scale", ckv_scale),
+                            ("ckv_scale_arr", ckv_scale_arr), ("kpe_scale", kpe_scale), ("sinks", sinks),
+                            ("skip_softmax_threshold_scale_factor", skip_softmax_threshold_scale_factor),
+                            ("bmm1_scale", bmm1_scale), ("bmm2_scale", bmm2_scale)):
+            must_be(name, value, None, "must be None: latent attention has no such argument here")
+        if self._attention is None:
+            raise InputError("run() must come after plan()")
+        cut = self._said.head_dim_ckv
+        if query is not None:
+            q_nope, q_pe = query if isinstance(query, (tuple, list)) else (query[..., :cut], query[..., cut:])
+        if kv_cache is not None:
+            ckv_cache, kpe_cache = kv_cache if isinstance(kv_cache, (tuple, list)) else (kv_cache, None)
+        for name, value in (("q_nope", q_nope), ("ckv_cache", ckv_cache)):
+            if value is None:
+                raise TypeError(f"run() misses {name}")
+        return self._attention.run(q_nope, q_pe, ckv_cache, kpe_cache, out, lse, return_lse, return_lse_base_on_e)
+
+    run_return_lse = functools.partialmethod(run, return_lse=True)
+
+    def forward(self, *arguments, **names):
+        """Of an old example, which gives a cache, a page table and lengths to a call that was never planned: refused."""
+        refuse("forward", "", "does not say whose the queries are, nor sm_scale: take plan() and run()")
+
+    def explain(self):
+        """Who computes, and what became of a backend that was asked for."""
+        lines = [self._attention.explain() if self._attention is not None else "Nothing is planned yet."]
+        return "\n".join(lines + ([f"backend = {self._backend}: {HINTS['backend']}."] if self._backend != "auto" else []))
 
 
 def trtllm_batch_decode_with_kv_cache_mla(*arguments, **names):
     """Latent attention over a block table: refused."""
-    refuse("trtllm_batch_decode_with_kv_cache_mla", "", _WHY)
+    refuse("trtllm_batch_decode_with_kv_cache_mla", "", ELSEWHERE)
 
 
 def xqa_batch_decode_with_kv_cache_mla(*arguments, **names):
     """Latent attention over a block table: refused."""
-    refuse("xqa_batch_decode_with_kv_cache_mla", "", _WHY)
+    refuse("xqa_batch_decode_with_kv_cache_mla", "", ELSEWHERE)

@@ -1,0 +1,156 @@
+"""Latent attention over pages: BatchMLAPagedAttention."""
+import ctypes
+from typing import NamedTuple
+
+from . import _structs as s
+from . import operations as _operations
+from ._arrays import HostLengths, aligned, dtype_code, family_of
+from ._library import InputError, call, lib, refuse, text_of
+from ._run import _flat
+from ._tensors import TensorSlot, one_device, out_like, tensors
+from .attention import _one_of, _room
+
+__all__ = ["BatchMLAPagedAttention", "MlaConfig", "append_paged_mla_kv_cache"]
+
+
+class MlaConfig(NamedTuple):
+    """The numbers of latent attention. sm_scale must be said: 1 / sqrt(128 + 64) for DeepSeek's models."""
+    num_heads: int
+    sm_scale: float
+    page_size: int = 1
+    head_dim_ckv: int = 512
+    head_dim_kpe: int = 64                 # 0: none
+    causal: bool = False
+    kv_dtype: object = "float16"
+    q_dtype: object = None
+    o_dtype: object = None
+    policy: str = "balanced"
+    chunk_size: int = 0
+    threads: int = 0
+    num_sms: int = 0
+
+
+class BatchMLAPagedAttention:
+    """Attention between absorbed queries and latent rows, of which ckv are keys and values, and kpe keys alone.
+
+    like: an array whose device and library are taken. Memory is bought for the largest batch so far.
+    """
+
+    def __init__(self, config: MlaConfig, like):
+        self.config, self.family = config, family_of(like)
+        self.device, self.on_gpu = self.family.device(like), self.family.gpu(like)
+        c = config
+        optional = {name: dtype_code(value, name) for name, value in (("q_dtype", c.q_dtype), ("o_dtype", c.o_dtype))
+                    if value is not None}
+        self._config = s.MlaConfig(
+            num_heads=c.num_heads, head_dim_ckv=c.head_dim_ckv, head_dim_kpe=c.head_dim_kpe or -1, page_size=c.page_size,
+            causal=int(bool(c.causal)), sm_scale=c.sm_scale, kv_dtype=dtype_code(c.kv_dtype, "kv_dtype"), **optional,
+            device=s.GPU if self.on_gpu else s.CPU, policy=_one_of(s.POLICIES, c.policy, "policy"), chunk_size=c.chunk_size,
+            threads=c.threads, num_sms=c.num_sms)
+        self.o_code = dtype_code(c.o_dtype or c.q_dtype or c.kv_dtype)
+        self._handle, self._limits, self._memory, self._batch, self._host = None, None, (), s.Batch(), HostLengths()
+
+    def plan(self, qo_indptr, kv_indptr, last_page_len, page_ids):
+        """Plans a batch: int32 [batch + 1] queries and pages, cumulative, and [batch] tokens in last pages, on the host or on
+        the device (one wait); page_ids int32 [pages], which are copied."""
+        given = (qo_indptr, kv_indptr, last_page_len)
+        same = len({type(x) for x in given}) == 1
+        host = family_of(given[0]).host(list(given)) if same else [family_of(x).host([x])[0] for x in given]
+        batch = host[2].shape[0]
+        for x, name in ((host[0], "qo_indptr"), (host[1], "kv_indptr")):
+            if x.shape[0] != batch + 1:
+                refuse(f"{name} size", x.shape[0], f"must be {batch + 1}: last_page_len has {batch} entries")
+        b = self._batch
+        b.qo_indptr, b.paged_kv_indptr, b.paged_kv_last_page_len = self._host.keep(
+            [(family_of(x).pointer(x), x.shape[0]) for x in host])
+        rows, pages = self._host.at(b.qo_indptr, batch), self._host.at(b.paged_kv_indptr, batch)
+        owner = family_of(page_ids, "page_ids")
+        self._ids = page_ids = owner.dense(owner.int32(page_ids))
+        if page_ids.shape[0] < pages:
+            refuse("page_ids size", page_ids.shape[0], f"must be at least the pages of the batch ({pages})")
+        b.batch, b.page_ids, b.num_page_ids = batch, owner.pointer(page_ids) or None, pages
+        b.page_ids_on = s.GPU if owner.gpu(page_ids) else s.CPU
+        self._reserve(batch, pages, rows)
+        call("fl_mla_plan", self._handle, ctypes.addressof(b), self._stream())
+
+    def _stream(self):
+        return self.family.stream(self.device) if self.on_gpu else None
+
+    def _reserve(self, batch, pages, rows):
+        """The object for as many rows as the batch has: it reads and writes that many."""
+        have = self._limits
+        if self._handle is not None and batch <= have.max_batch and pages <= have.max_pages and rows == have.max_nnz_qo:
+            return
+        old = (have.max_batch, have.max_pages) if have is not None else (0, 0)
+        limits = s.AttentionLimits(max_batch=max(_room(batch), old[0], 1), max_pages=max(_room(pages), old[1], 1),
+                                   max_nnz_qo=rows)
+        device, staging, handle = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_void_p()
+        call("fl_mla_bytes_for_limits", ctypes.addressof(self._config), ctypes.addressof(limits), ctypes.addressof(device),
+             ctypes.addressof(staging))
+        self.close()
+        memory = self.family.bytes(device.value, self.device)
+        pinned = self.family.pinned(staging.value) if staging.value else None
+        workspace = s.Workspace(device=aligned(self.family.pointer(memory)), device_bytes=device.value)
+        if pinned is not None:
+            workspace.staging, workspace.staging_bytes = aligned(self.family.pointer(pinned)), staging.value
+        call("fl_mla_create", ctypes.addressof(self._config), ctypes.addressof(limits), ctypes.addressof(workspace),
+             ctypes.addressof(handle))
+        self._handle, self._limits, self._memory = handle.value, limits, (memory, pinned)
+
+    def run(self, q_nope, q_pe, ckv_cache, kpe_cache=None, out=None, lse=None, return_lse=False, natural=False):
+        """o [rows, num_heads, head_dim_ckv] of the planned batch, or (o, lse), lse f32 [rows, num_heads] to base 2.
+
+        q_nope     [rows, num_heads, head_dim_ckv]; q_pe [rows, num_heads, head_dim_kpe]
+        ckv_cache  [pages, page_size, head_dim_ckv]; kpe_cache [pages, page_size, head_dim_kpe]. Without kpe_cache: one array
+                   [pages, page_size, head_dim_ckv + head_dim_kpe]
+        """
+        if self._handle is None:
+            raise InputError("run() must come after plan()")
+        family, c = self.family, self.config
+        if family_of(q_nope, "q_nope") is not family or family.device(q_nope) != self.device:
+            refuse("q_nope", f"on {family_of(q_nope).device(q_nope)}", f"must lie where the object was made ({self.device})")
+        one_device(q_nope, (("q_pe", q_pe), ("ckv_cache", ckv_cache), ("kpe_cache", kpe_cache), ("out", out)))
+        shape = (q_nope.shape[0], c.num_heads, c.head_dim_ckv)
+        out = out_like(family, out, shape, self.o_code, self.device)
+        if return_lse and lse is None:
+            lse = family.empty(shape[:2], s.F32, self.device)
+        slots = {"q_nope": TensorSlot(q_nope, "q_nope"), "ckv": TensorSlot(ckv_cache, "ckv_cache"),
+                 "o": TensorSlot(out, "out"), "q_pe": TensorSlot(q_pe, "q_pe") if c.head_dim_kpe else None,
+                 "kpe": TensorSlot(kpe_cache, "kpe_cache") if kpe_cache is not None and c.head_dim_kpe else None}
+        at = {name: slot.address if slot is not None else None for name, slot in slots.items()}
+        cache = s.MlaCache(ckv=at["ckv"], kpe=at["kpe"], head_dim_ckv=0 if at["kpe"] else c.head_dim_ckv)
+        arguments = s.MlaArguments(q_nope=at["q_nope"], q_pe=at["q_pe"], cache=ctypes.addressof(cache), o=at["o"])
+        if lse is not None:
+            setattr(arguments, "lse_natural" if natural else "lse_log2",
+                    _flat(family, lse, "lse", shape[0] * shape[1], self.device))
+        call("fl_mla_run", self._handle, ctypes.addressof(arguments), self._stream())
+        return (out, lse) if return_lse else out
+
+    def explain(self):
+        """Who computes."""
+        if self._handle is None:
+            raise InputError("explain() must come after plan()")
+        return text_of("fl_mla_explain", self._handle)
+
+    def close(self):
+        """Gives the object and its memory back."""
+        if getattr(self, "_handle", None) is not None:
+            lib.fl_mla_destroy(self._handle)
+            self._handle = None
+
+    __del__ = close
+
+
+def append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, ckv_cache, kpe_cache, kv_indices, kv_indptr,
+                              kv_last_page_len):
+    """append_paged_kv_cache for latent rows: append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe], into caches
+    [pages, page_size, head_dim_ckv] and [pages, page_size, head_dim_kpe]."""
+    rows = append_ckv.shape[0]
+    batch_indices, batch_at = _operations._ints(batch_indices, "batch_indices", append_ckv, rows)
+    positions, positions_at = _operations._ints(positions, "positions", append_ckv, rows)
+    lists, keep = _operations._page_lists(append_ckv, kv_indices, kv_indptr, kv_last_page_len)
+    slots, at = tensors(append_ckv=append_ckv, append_kpe=append_kpe, ckv_cache=ckv_cache, kpe_cache=kpe_cache)
+    cache = s.MlaCache(ckv=at[2], kpe=at[3])
+    _operations._call("fl_append_paged_mla_kv_cache", append_ckv, at[0], at[1], batch_at, positions_at,
+                      ctypes.addressof(cache), ctypes.addressof(lists))
+    del slots, keep, batch_indices, positions

@@ -1,0 +1,91 @@
+"""Latent attention from Python, our names and FlashInfer's: against float64, which is attention on one KV head whose keys are
+ckv and kpe one behind the other, and whose values are ckv."""
+import numpy as np
+
+from support import close, each_kind, flashladder, main, oracle, rng, unittest
+import flashladder.flashinfer as flashinfer
+from flashladder import MlaConfig
+
+HEADS, CKV, KPE, SCALE = 4, 64, 16, 0.15
+
+
+class Latents:
+  """Requests with queries and pages of latent rows in a random order; what no request owns is NaN."""
+
+  def __init__(self, xp, kv_lens=(33, 0, 7, 64), qo_lens=(3, 0, 1, 9), page=16):
+    counts = [-(-n // page) for n in kv_lens]
+    self.kv, self.qo = (np.cumsum([0, *x]).astype(np.int32) for x in (counts, qo_lens))
+    self.lens, self.page, total = np.array(kv_lens, np.int32), page, sum(counts) + 2
+    self.last = np.array([n - (c - 1) * page if c else 0 for n, c in zip(kv_lens, counts)], np.int32)
+    self.ids = rng.permutation(total)[:sum(counts)].astype(np.int32)
+    self.q_nope, self.q_pe = xp.normal(sum(qo_lens), HEADS, CKV), xp.normal(sum(qo_lens), HEADS, KPE)
+    rows = np.full((total, page, CKV + KPE), np.nan)
+    for b, n in enumerate(kv_lens):
+      for t in range(n):
+        rows[self.ids[self.kv[b] + t // page], t % page] = rng.standard_normal(CKV + KPE)
+    rows = rows.astype(np.float16)
+    self.rows, self.ckv, self.kpe = xp.of(rows), xp.of(rows[..., :CKV].copy()), xp.of(rows[..., CKV:].copy())
+    keys = rows[:, :, None].astype(np.float64)
+    q = np.concatenate([oracle.f64(self.q_nope), oracle.f64(self.q_pe)], axis=-1)
+    self.cache, self.q = (keys, keys[..., :CKV]), q
+
+  def check(self, test, result, causal=False, sm_scale=SCALE):
+    pages = oracle.Pages(self.kv, self.ids, self.last, self.page)
+    o, lse = oracle.batch_attention(self.q, self.cache, pages, self.qo, oracle.Logits(sm_scale=sm_scale, causal=causal))
+    of_o, of_lse = oracle.tolerances("float16", [np.nan_to_num(x) for x in self.cache], self.q, sm_scale)
+    pair = isinstance(result, tuple)
+    close(test, result[0] if pair else result, o, of_o)
+    if pair:
+      close(test, result[1], lse, of_lse, "lse")
+
+
+class Mla(unittest.TestCase):
+  @each_kind
+  def test_our_names(self, xp):
+    attention = None
+    for kv_lens, qo_lens in (((33, 0, 7, 64), (3, 0, 1, 9)), ((5, 90), (5, 8)), ((300,), (1,))):
+      m = Latents(xp, kv_lens, qo_lens)
+      attention = attention or flashladder.BatchMLAPagedAttention(MlaConfig(HEADS, SCALE, 16, CKV, KPE, causal=True), m.ckv)
+      attention.plan(*map(xp.ints, (m.qo, m.kv, m.last, m.ids)))
+      m.check(self, attention.run(m.q_nope, m.q_pe, m.ckv, m.kpe, return_lse=True), causal=True)
+      m.check(self, attention.run(m.q_nope, m.q_pe, m.rows), causal=True)    # one array, kpe behind ckv
+      out = xp.normal(*m.q_nope.shape)
+      self.assertIs(attention.run(m.q_nope, m.q_pe, m.ckv, m.kpe, out=out), out)
+      m.check(self, out, causal=True)
+    self.assertTrue(attention.explain())
+
+  @each_kind
+  def test_flashinfers_names(self, xp):
+    m = Latents(xp)
+    wrapper = flashinfer.BatchMLAPagedAttentionWrapper(xp.workspace(), backend="fa2")
+    plan = lambda kv, ids, **more: wrapper.plan(*map(xp.ints, (m.qo, kv, ids, m.lens)), HEADS, CKV, KPE, 16, False, SCALE,
+                                                "float16", "float16", **more)
+    plan(m.kv, m.ids)
+    m.check(self, wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe, return_lse=True))
+    o, lse = wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe, return_lse=True, return_lse_base_on_e=True)
+    m.check(self, (o, oracle.f64(lse) * oracle.LOG2_E))
+    m.check(self, wrapper.run(query=(m.q_nope, m.q_pe), kv_cache=m.rows))
+    pages = [m.ids[m.kv[b]:m.kv[b + 1]].tolist() + [0] * b for b in range(4)]    # pages that tokens do not fill
+    plan(np.cumsum([0, *map(len, pages)]), np.array(sum(pages, [])))
+    m.check(self, wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe))
+    with self.assertRaisesRegex(ValueError, "sinks"):
+      wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe, sinks=xp.normal(HEADS, dtype="float32"))
+    with self.assertRaisesRegex(ValueError, "use_sinks"):
+      plan(m.kv, m.ids, use_sinks=True)
+    with self.assertRaisesRegex(ValueError, "use_cuda_graph"):
+      flashinfer.BatchMLAPagedAttentionWrapper(xp.workspace(), True)
+
+  @each_kind
+  def test_append(self, xp):
+    m = Latents(xp)
+    ckv, kpe = xp.normal(3, CKV), xp.normal(3, KPE)
+    flashinfer.append_paged_mla_kv_cache(ckv, kpe, xp.ints([0, 3, -1]), xp.ints([32, 5, 0]), m.ckv, m.kpe,
+                                         *map(xp.ints, (m.ids, m.kv, m.last)))
+    for row, (b, t) in enumerate(((0, 32), (3, 5))):
+      page = m.ids[m.kv[b] + t // 16]
+      for cache, new in ((m.ckv, ckv), (m.kpe, kpe)):
+        self.assertTrue(np.array_equal(oracle.f64(cache)[page, t % 16], oracle.f64(new)[row]))
+
+
+if __name__ == "__main__":
+  main()
