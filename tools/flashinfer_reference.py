@@ -97,9 +97,12 @@ class BatchPrefillWithPagedKVCacheWrapper:
 
   begin_forward = plan
 
-  def run(self, q, paged_kv_cache, *args, return_lse=False, sinks=None, **names):
+  def run(self, q, paged_kv_cache, *args, return_lse=False, sinks=None, q_scale=None, k_scale=None, v_scale=None,
+          **names):
     pair = paged_kv_cache if isinstance(paged_kv_cache, tuple) else paged_kv_cache.unbind(1)
     k, v = (x if self.kv_layout == "NHD" else x.transpose(1, 2) for x in pair)
+    scaled = (q_scale or 1.0) * (k_scale or 1.0)
+    logits = {**self.logits, "sm_scale": scaled * (self.logits["sm_scale"] or q.shape[-1] ** -0.5)}
     qo, kv, last = self.lists
     outs, lses, at = [], [], 0
     for b in range(len(last)):
@@ -110,10 +113,10 @@ class BatchPrefillWithPagedKVCacheWrapper:
       if self.mask is not None:
         mask = self.mask[at:at + rows.shape[0] * length]
         at += rows.shape[0] * length
-      o, lse = attention(rows, keys, values, mask=mask, sinks=sinks, **self.logits)
+      o, lse = attention(rows, keys, values, mask=mask, sinks=sinks, **logits)
       outs.append(o)
       lses.append(lse)
-    o, lse = torch.cat(outs).to(q.dtype), torch.cat(lses).float()
+    o, lse = (torch.cat(outs) * (v_scale or 1.0)).to(q.dtype), torch.cat(lses).float()
     return (o, lse) if return_lse else o
 
   forward = run

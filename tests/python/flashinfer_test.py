@@ -1,4 +1,6 @@
 """FlashInfer's wrappers and single calls on our kernels: each against float64."""
+import functools
+
 import numpy as np
 
 from support import Batch, close, each_kind, main, oracle, rng, unittest
@@ -73,6 +75,14 @@ class Decode(unittest.TestCase):
     wrapper.plan(*b.lists(), 8, 2, 64, 16, q_data_type="float16")
     with self.assertRaisesRegex(ValueError, "dtype"):
       wrapper.run(b.q, (b.k, b.v))
+
+  @each_kind
+  def test_fast_plan(self, xp):
+    b = Batch(xp)
+    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(xp.workspace())
+    wrapper.plan = functools.partial(flashinfer.fast_decode_plan, wrapper)  # as servers do
+    wrapper.plan(*b.lists(), 8, 2, 64, 16, q_data_type="float16", sm_scale=0.3)
+    b.check(self, wrapper.run(b.q, (b.k, b.v), return_lse=True), oracle.Logits(sm_scale=0.3))
 
   @each_kind
   def test_several_queries(self, xp):

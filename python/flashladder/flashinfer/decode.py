@@ -214,8 +214,9 @@ def fast_decode_plan(self, indptr, indices, last_page_len, num_qo_heads, num_kv_
                      data_type=None, sm_scale=None, rope_scale=None, rope_theta=None, non_blocking=True,
                      fixed_split_size=None, disable_split_kv=False, q_len_per_req=1, global_override_indptr_cpu=None):
     """wrapper.plan(), which is fast; global_override_indptr_cpu is indptr on the host."""
-    self.plan(indptr if global_override_indptr_cpu is None else global_override_indptr_cpu, indices, last_page_len,
-              num_qo_heads, num_kv_heads, head_dim, page_size, pos_encoding_mode=pos_encoding_mode, window_left=window_left,
-              logits_soft_cap=logits_soft_cap, q_data_type=q_data_type, kv_data_type=kv_data_type, data_type=data_type,
-              sm_scale=sm_scale, rope_scale=rope_scale, rope_theta=rope_theta, fixed_split_size=fixed_split_size,
-              disable_split_kv=disable_split_kv, q_len_per_req=q_len_per_req)
+    BatchDecodeWithPagedKVCacheWrapper.plan(  # servers put this function in the place of their wrapper's own plan
+        self, indptr if global_override_indptr_cpu is None else global_override_indptr_cpu, indices, last_page_len,
+        num_qo_heads, num_kv_heads, head_dim, page_size, pos_encoding_mode=pos_encoding_mode, window_left=window_left,
+        logits_soft_cap=logits_soft_cap, q_data_type=q_data_type, kv_data_type=kv_data_type, data_type=data_type,
+        sm_scale=sm_scale, rope_scale=rope_scale, rope_theta=rope_theta, fixed_split_size=fixed_split_size,
+        disable_split_kv=disable_split_kv, q_len_per_req=q_len_per_req)
