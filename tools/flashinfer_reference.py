@@ -1,5 +1,5 @@
-"""FlashInfer's calls in float64, with torch: what tools/flashinfer_tests.py compares ours with where FlashInfer's tests compare
-one of its calls with another. Slow, and independent of the library."""
+"""FlashInfer's calls in float64, with torch: what tools/flashinfer_tests.py compares ours with where FlashInfer's tests
+compare one of its calls with another. Slow, and independent of the library."""
 import torch
 
 LOG2_E = 1.4426950408889634
@@ -121,6 +121,9 @@ class BatchPrefillWithPagedKVCacheWrapper:
 
   forward = run
 
+  def run_return_lse(self, *arguments, **names):
+    return self.run(*arguments, **{**names, "return_lse": True})
+
 
 class BatchDecodeWithPagedKVCacheWrapper(BatchPrefillWithPagedKVCacheWrapper):
   """The decode wrapper: one query a request."""
@@ -130,6 +133,35 @@ class BatchDecodeWithPagedKVCacheWrapper(BatchPrefillWithPagedKVCacheWrapper):
       names["pos_encoding_mode"] = arguments[0]
     names = {name: x for name, x in names.items() if not name.endswith("data_type")}
     batch = last_page_len.shape[0]
-    super().plan(torch.arange(batch + 1), indptr, indices, last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size, **names)
+    super().plan(torch.arange(batch + 1), indptr, indices, last_page_len, num_qo_heads, num_kv_heads, head_dim, page_size,
+                 **names)
 
   begin_forward = plan
+
+
+class BatchPrefillWithRaggedKVCacheWrapper:
+  """The ragged prefill wrapper, request by request."""
+
+  def __init__(self, float_workspace_buffer, kv_layout="NHD", *arguments, **names):
+    self.kv_layout = kv_layout
+
+  def plan(self, qo_indptr, kv_indptr, num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo=None, custom_mask=None,
+           packed_custom_mask=None, causal=False, pos_encoding_mode="NONE", use_fp16_qk_reduction=False, window_left=-1,
+           logits_soft_cap=None, sm_scale=None, rope_scale=None, rope_theta=None, **names):
+    self.qo, self.kv = qo_indptr.tolist(), kv_indptr.tolist()
+    self.logits = dict(causal=causal, pos_encoding_mode=pos_encoding_mode, sm_scale=sm_scale, window_left=window_left,
+                       logits_soft_cap=logits_soft_cap, rope_scale=rope_scale, rope_theta=rope_theta)
+
+  begin_forward = plan
+
+  def run(self, q, k, v, *args, return_lse=False, **names):
+    k, v = _nhd(k, self.kv_layout), _nhd(v, self.kv_layout)
+    parts = [attention(q[a:b], k[c:d], v[c:d], **self.logits)
+             for a, b, c, d in zip(self.qo, self.qo[1:], self.kv, self.kv[1:])]
+    o, lse = torch.cat([p[0] for p in parts]).to(q.dtype), torch.cat([p[1] for p in parts]).float()
+    return (o, lse) if return_lse else o
+
+  forward = run
+
+  def run_return_lse(self, *arguments, **names):
+    return self.run(*arguments, **{**names, "return_lse": True})

@@ -12,6 +12,7 @@ which call is the reference in which file: there it is the formula in float64 (t
 ours wrong in one way, and then tests must fail. --cpu puts everything that is meant for cuda:0 on the CPU."""
 import argparse
 import collections
+import contextlib
 import hashlib
 import importlib.abc
 import importlib.machinery
@@ -23,17 +24,25 @@ import types
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SINGLE = ("single_decode_with_kv_cache", "single_prefill_with_kv_cache", "single_prefill_with_kv_cache_return_lse")
-REFERENCES = {  # file: calls that are references in it
-  "test_batch_decode_kernels": SINGLE, "test_batch_prefill_kernels": SINGLE,
-  "test_batch_attention": ("BatchPrefillWithPagedKVCacheWrapper",),
-  "test_shared_prefix_kernels": ("BatchPrefillWithPagedKVCacheWrapper", "BatchDecodeWithPagedKVCacheWrapper"),
-  "test_tensor_cores_decode": (), "test_batch_invariant_fa2": (), "test_decode_prefill_lse": (),
-  "test_single_prefill": (), "test_sliding_window": (), "test_alibi": (), "test_logits_cap": (), "test_attention_sink": (),
-  "test_non_contiguous_decode": (), "test_non_contiguous_prefill": (), "test_batch_prefill": (), "test_hopper": (),
-  "test_page": (), "test_rope": (), "test_norm": (), "test_quantization": (), "test_deepseek_mla": ()}
+WRAPPERS = ("BatchPrefillWithPagedKVCacheWrapper", "BatchDecodeWithPagedKVCacheWrapper",
+            "BatchPrefillWithRaggedKVCacheWrapper")
+always = lambda names: True
+without_tensor_cores = lambda names: not names.get("use_tensor_cores")
+as_fa2 = lambda names: names.get("backend") == "fa2"
+REFERENCES = {  # file: of tests that begin so, calls that are references, in which of these calls
+  "test_batch_decode_kernels": [("", SINGLE, always)], "test_batch_prefill_kernels": [("", SINGLE, always)],
+  "test_batch_attention": [("", WRAPPERS, always)], "test_shared_prefix_kernels": [("", WRAPPERS, always)],
+  "test_sliding_window": [("test_batch", SINGLE, always), ("test_single_decode_prefill", SINGLE[:1], always)],
+  "test_tensor_cores_decode": [("", SINGLE[:1] + WRAPPERS[1:2], without_tensor_cores)],
+  "test_hopper": [("", SINGLE + WRAPPERS, as_fa2)],
+  "test_single_prefill": [("test_sinqle_prefill_with_paged", SINGLE, always)],
+  **{name: [] for name in (
+    "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap", "test_attention_sink",
+    "test_non_contiguous_decode", "test_non_contiguous_prefill", "test_batch_prefill", "test_page", "test_rope", "test_norm",
+    "test_quantization", "test_deepseek_mla")}}
 OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
 NO_GPU = ("CUDA", "NVIDIA driver", "can't allocate memory", "Torch not compiled with CUDA")
-MUTANTS = {"sm_scale": "logits ignore sm_scale", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
+MUTANTS = {"sm_scale": "logits are half as large", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
 
 
 class Absent:
@@ -114,17 +123,19 @@ def stand_in(torch):
 
 
 class WithReferences:
-  """A module of ours in which some names are float64's."""
+  """A module of ours in which some calls are float64's."""
 
-  def __init__(self, module, names):
+  def __init__(self, module, names, when):
     import flashinfer_reference
-    self.module, self.names = module, {name: getattr(flashinfer_reference, name) for name in names}
+    self.module, self.when = module, when
+    self.references = {name: getattr(flashinfer_reference, name) for name in names}
 
   def __getattr__(self, name):
-    if name in self.names:
-      return self.names[name]
     found = getattr(self.module, name)
-    return WithReferences(found, self.names) if isinstance(found, types.ModuleType) else found
+    if name in self.references:
+      reference, when = self.references[name], self.when
+      return lambda *arguments, **names: (reference if when(names) else found)(*arguments, **names)
+    return WithReferences(found, self.references, self.when) if isinstance(found, types.ModuleType) else found
 
 
 def plant(name):
@@ -133,7 +144,7 @@ def plant(name):
   c_logits, call = attention.c_logits, operations._call
 
   def wrong_logits(c):
-    changes = {"sm_scale": {"sm_scale": None}, "window": {"window_left": -1},
+    changes = {"sm_scale": {"sm_scale": 0.5 * (c.sm_scale or c.head_dim_qk ** -0.5)}, "window": {"window_left": -1},
                "causal": {"mask": "none" if c.mask == "causal" else c.mask}}
     return c_logits(c._replace(**changes.get(name, {})))
   attention.c_logits = wrong_logits
@@ -194,10 +205,6 @@ class Sample:
       group.sort(key=rank)
     turns = max(map(len, by_file.values()), default=0)
     items[:] = [group[i] for i in range(turns) for group in by_file.values() if i < len(group)]
-    for item in items:
-      names = REFERENCES.get(item.path.stem, ())
-      if names and not isinstance(getattr(item.module, "flashinfer", None), WithReferences):
-        item.module.flashinfer = WithReferences(sys.modules["flashinfer"], names)
 
   def pytest_collectreport(self, report):
     if report.failed:
@@ -206,6 +213,11 @@ class Sample:
   def pytest_runtest_setup(self, item):
     if time.monotonic() - self.started > 60 * self.said.minutes:
       item.session.shouldstop = "the minutes are over"
+    if hasattr(item.module, "flashinfer"):
+      item.module.flashinfer = sys.modules["flashinfer"]
+      for prefix, names, when in REFERENCES.get(item.path.stem, ()):
+        if item.name.startswith(prefix):
+          item.module.flashinfer = WithReferences(sys.modules["flashinfer"], names, when)
 
   def pytest_runtest_makereport(self, item, call):
     if call.when == "teardown" or (call.when == "setup" and call.excinfo is None):
@@ -276,10 +288,7 @@ def main():
   arguments = [*files, "-q", "--no-header", "-p", "no:cacheprovider", "--noconftest", "-W", "ignore", "--tb=no", "--color=no",
                "--rootdir", str(said.path), "--import-mode=importlib",
                "--no-summary", "-qq", "--continue-on-collection-errors"]
-  if mode is not None:
-    with mode:
-      pytest.main(arguments, plugins=[sample])
-  else:
+  with mode or contextlib.nullcontext():
     pytest.main(arguments, plugins=[sample])
   print("\n".join(sample.table()))
   failed = sum(counts["failed"] for counts in sample.outcomes.values())
