@@ -1,6 +1,5 @@
 #include "api/operations.hpp"
 
-#include "api/scales_on.hpp"
 #include "core/error.hpp"
 #include "reference/append.hpp"
 #include "reference/layernorm.hpp"
@@ -30,8 +29,6 @@ bool on_cpu(const On& on) {
 #ifdef FLASHLADDER_CUDA
 cudaStream_t stream_of(const On& on) { return static_cast<cudaStream_t>(on.stream); }
 #endif
-
-void refuse_quantised_norm() { require(false, "device", "gpu", "does not write fp8, cpu does"); }
 
 }  // namespace
 
@@ -70,22 +67,22 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
                            Indices positions, const PagedKvCache& paged_kv_cache, Indices paged_kv_indptr,
                            Indices paged_kv_indices, Indices paged_kv_last_page_len, const On& on,
                            const KvScales& scales) {
-  require_scales_on(on, scales);
   if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, batch_indices, positions, paged_kv_cache,
                                             paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, scales);
 #ifdef FLASHLADDER_CUDA
   gpu::append_paged_kv_cache(append_key, append_value, batch_indices, positions, paged_kv_cache,
-                             {paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len}, stream_of(on), on.enable_pdl);
+                             {paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len}, stream_of(on), on.enable_pdl,
+                             scales);
 #endif
 }
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
                            std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache, const On& on,
                            const KvScales& scales) {
-  require_scales_on(on, scales);
   if (on_cpu(on)) return reference::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, scales);
 #ifdef FLASHLADDER_CUDA
-  gpu::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, stream_of(on), on.enable_pdl);
+  gpu::append_paged_kv_cache(append_key, append_value, slot_mapping, paged_kv_cache, stream_of(on), on.enable_pdl,
+                             scales);
 #endif
 }
 
@@ -135,13 +132,17 @@ void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstT
 void rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale, float eps,
                    const On& on) {
   if (on_cpu(on)) return reference::rmsnorm_quant(input, weight, out, scale, eps);
-  refuse_quantised_norm();
+#ifdef FLASHLADDER_CUDA
+  gpu::rmsnorm_quant(input, weight, out, scale, eps, stream_of(on), on.enable_pdl);
+#endif
 }
 
 void fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight, const Tensor& out,
                              const QuantScale& scale, float eps, const On& on) {
   if (on_cpu(on)) return reference::fused_add_rmsnorm_quant(input, residual, weight, out, scale, eps);
-  refuse_quantised_norm();
+#ifdef FLASHLADDER_CUDA
+  gpu::fused_add_rmsnorm_quant(input, residual, weight, out, scale, eps, stream_of(on), on.enable_pdl);
+#endif
 }
 
 void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, const On& on) {

@@ -7,8 +7,8 @@
 // k of a fused QKV tensor. On the CPU calls allocate nothing, but where one is larger than all before it on its thread.
 // On the CPU every argument is checked, index arrays too. On the GPU a call only enqueues a kernel on on.stream, can be
 // captured, and checks shapes, dtypes and strides; what lies on the device can't be looked at: indptr, positions, batch
-// indices, slots, page tables, masks, scales. Dtypes: f32, f16, bf16; norm and RoPE on the GPU f16 and bf16; what is
-// quantised to fp8 on the CPU alone. InputError says what is wrong, before anything is written.
+// indices, slots, page tables, masks, scales. Dtypes: f32, f16, bf16; norm and RoPE on the GPU f16 and bf16. InputError says
+// what is wrong, before anything is written.
 #pragma once
 
 #include <cstdint>

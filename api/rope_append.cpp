@@ -1,6 +1,5 @@
 // RoPE and append in one call: reference/rope_append.cpp on the CPU, gpu/append/rope_append.cu on the GPU.
 #include "api/operations.hpp"
-#include "api/scales_on.hpp"
 #include "reference/rope_append.hpp"
 #ifdef FLASHLADDER_CUDA
 #include "gpu/append/append.hpp"
@@ -19,7 +18,6 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
                                         Indices paged_kv_indptr, Indices paged_kv_indices, Indices paged_kv_last_page_len,
                                         const RopeOptions& o, const On& on, const KvScales& scales) {
   require_device(on.device);
-  require_scales_on(on, scales);
   const PagedKvTable table{paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len};
   if (on.device == Device::cpu) {
     return reference::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave,
@@ -29,7 +27,7 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
 #ifdef FLASHLADDER_CUDA
   gpu::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave, o.rope_scale,
                                           o.rope_theta, batch_indices, positions, paged_kv_cache, table,
-                                          static_cast<cudaStream_t>(on.stream), on.enable_pdl, o.llama31);
+                                          static_cast<cudaStream_t>(on.stream), on.enable_pdl, o.llama31, scales);
 #endif
 }
 
@@ -40,7 +38,6 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
                                                    Indices paged_kv_indices, Indices paged_kv_last_page_len, bool is_neox,
                                                    const On& on, const KvScales& scales) {
   require_device(on.device);
-  require_scales_on(on, scales);
   const PagedKvTable table{paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len};
   if (on.device == Device::cpu) {
     return reference::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox,
@@ -49,7 +46,7 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
 #ifdef FLASHLADDER_CUDA
   gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox, batch_indices,
                                                      positions, paged_kv_cache, table,
-                                                     static_cast<cudaStream_t>(on.stream), on.enable_pdl);
+                                                     static_cast<cudaStream_t>(on.stream), on.enable_pdl, scales);
 #endif
 }
 
@@ -57,7 +54,6 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
                                         Indices positions, Slots slot_mapping, const PagedKvCache& paged_kv_cache,
                                         const RopeOptions& o, const On& on, const KvScales& scales) {
   require_device(on.device);
-  require_scales_on(on, scales);
   if (on.device == Device::cpu) {
     return reference::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave,
                                                          o.rope_scale, o.rope_theta, positions, slot_mapping,
@@ -66,7 +62,7 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
 #ifdef FLASHLADDER_CUDA
   gpu::rope_pos_ids_append_paged_kv_cache(q, append_key, append_value, o.rotary_dim, o.interleave, o.rope_scale,
                                           o.rope_theta, positions, slot_mapping, paged_kv_cache,
-                                          static_cast<cudaStream_t>(on.stream), on.enable_pdl, o.llama31);
+                                          static_cast<cudaStream_t>(on.stream), on.enable_pdl, o.llama31, scales);
 #endif
 }
 
@@ -76,7 +72,6 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
                                                    const PagedKvCache& paged_kv_cache, bool is_neox, const On& on,
                                                    const KvScales& scales) {
   require_device(on.device);
-  require_scales_on(on, scales);
   if (on.device == Device::cpu) {
     return reference::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox,
                                                                     positions, slot_mapping, paged_kv_cache, scales);
@@ -84,7 +79,7 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
 #ifdef FLASHLADDER_CUDA
   gpu::rope_with_cos_sin_cache_append_paged_kv_cache(q, append_key, append_value, cos_sin_cache, is_neox, positions,
                                                      slot_mapping, paged_kv_cache, static_cast<cudaStream_t>(on.stream),
-                                                     on.enable_pdl);
+                                                     on.enable_pdl, scales);
 #endif
 }
 

@@ -131,3 +131,58 @@ TEST_CASE("RoPE and append at once on the GPU equal the CPU") {
     check_near(pool_gpu, pool);
   }
 }
+
+// At most one step of fp8 apart: the GPU's norms and angles are float's.
+TEST_CASE("what is stored as fp8 reaches the GPU, with its scales") {
+  std::mt19937 random(8);
+  const GpuStream stream;
+  Padded x(DType::f16, {4, 256}, 0), residual(DType::f16, {4, 256}, 0), weight(DType::f16, {256}, 0);
+  for (Padded* p : {&x, &residual, &weight}) p->fill(random, -1, 1);
+  const std::vector<float> scales{0.03f, 0.004f};
+  const std::vector<std::int32_t> ints{0, 2, 3, /* page ids */ 2, 0, 1, /* last_page_len */ 1, 4, /* batch indices */ 0, -1, 1, 1,
+                                       /* positions */ 4, 0, 0, 3};
+  const std::vector<std::int64_t> slots{11, -1, 0, 6};
+  const std::vector<float> angles = reference::make_cos_sin_cache(5, 128);
+  const gpu::DeviceBuffer x_gpu = upload(x), residual_gpu = upload(residual), weight_gpu = upload(weight);
+  const gpu::DeviceBuffer scales_gpu(scales.data(), sizeof(float) * 2), angles_gpu(angles.data(), sizeof(float) * 5 * 128);
+  const gpu::DeviceBuffer ints_gpu(ints.data(), sizeof(std::int32_t) * 16), slots_gpu(slots.data(), sizeof(std::int64_t) * 4);
+  // Writes seven results of 3072 bytes: six pools [3, 2, 4, 2, 128] / 2, and in the last both norms.
+  constexpr std::int64_t bytes = 2 * 3 * 4 * 2 * 128;
+  const auto all = [&](void* results, const Tensor& t, const Tensor& r, const Tensor& w, const float* s, const float* cos_sin,
+                       const std::int32_t* i, const std::int64_t* places, const On& on) {
+    const auto memory = [&](int n) { return static_cast<std::uint8_t*>(results) + n * bytes; };
+    const auto cache = [&](int n) {
+      return paged_kv_cache(contiguous(memory(n), DType::f8_e4m3, {3, 2, 4, 2, 128}), KvLayout::NHD);
+    };
+    const Tensor k = contiguous(r.data, DType::f16, {4, 2, 128}), q = contiguous(t.data, DType::f16, {4, 2, 128});
+    const Tensor table = contiguous(const_cast<float*>(cos_sin), DType::f32, {5, 128});
+    const std::span<const std::int32_t> indptr(i, 3), ids(i + 3, 3), last(i + 6, 2), rows(i + 8, 4), positions(i + 12, 4);
+    const std::span<const std::int64_t> to(places, 4);
+    const KvScales kv{.k = 0.02f, .v_per_head = {s, 2}};
+    append_paged_kv_cache(k, k, rows, positions, cache(0), indptr, ids, last, on, kv);
+    append_paged_kv_cache(k, k, to, cache(1), on, kv);
+    rope_pos_ids_append_paged_kv_cache(q, k, k, rows, positions, cache(2), indptr, ids, last, {}, on, kv);
+    rope_pos_ids_append_paged_kv_cache(q, k, k, positions, to, cache(3), {}, on, kv);
+    rope_with_cos_sin_cache_append_paged_kv_cache(q, k, k, table, rows, positions, cache(4), indptr, ids, last, true, on, kv);
+    rope_with_cos_sin_cache_append_paged_kv_cache(q, k, k, table, positions, to, cache(5), true, on, kv);
+    rmsnorm_quant(t, w, contiguous(memory(6), DType::f8_e4m3, {4, 256}), {.stored = s}, 1e-6f, on);
+    fused_add_rmsnorm_quant(t, r, w, contiguous(memory(6) + 1024, DType::f8_e5m2, {4, 256}), {.number = 0.01f}, 1e-6f, on);
+  };
+  std::vector<std::uint8_t> want(7 * bytes, 0), got(7 * bytes, 0);
+  const gpu::DeviceBuffer got_gpu(got.data(), got.size());
+  all(got_gpu.data(), over(x_gpu, x.t()), over(residual_gpu, residual.t()), over(weight_gpu, weight.t()), scales_gpu.as<float>(),
+      angles_gpu.as<float>(), ints_gpu.as<std::int32_t>(), slots_gpu.as<std::int64_t>(), {Device::gpu, stream});
+  gpu::check(cudaStreamSynchronize(stream));
+  got_gpu.download(got.data());
+  all(want.data(), x.t(), residual.t(), weight.t(), scales.data(), angles.data(), ints.data(), slots.data(), {});
+  for (std::size_t n = 0; n < 7; ++n) {
+    CAPTURE(n);
+    int far = 0, written = 0;
+    for (std::size_t i = n * bytes; i < (n + 1) * bytes; ++i) {
+      far += std::abs(got[i] - want[i]) > (n < 2 ? 0 : 1);
+      written += want[i] != 0;
+    }
+    CHECK(far == 0);
+    CHECK(written > 1000);
+  }
+}

@@ -26,8 +26,11 @@ class Chain {
         x_(random_tensor({nnz_, q_heads * dim})), residual_(random_tensor({nnz_, q_heads * dim})),
         weight_(random_tensor({q_heads * dim})), head_weight_(random_tensor({dim})),
         k_(random_tensor({nnz_, kv_heads, dim})), v_(random_tensor({nnz_, kv_heads, dim})),
-        v_merged_(Padded(DType::bf16, {nnz_, q_heads, dim})),
+        v_merged_(Padded(DType::bf16, {nnz_, q_heads, dim})), k8_(Padded(DType::f8_e4m3, {nnz_, kv_heads, dim}, 0)),
+        x8_(Padded(DType::f8_e4m3, {nnz_, q_heads * dim}, 0)),
         s_(Padded(DType::f32, {nnz_, q_heads}, 0)), s_merged_(Padded(DType::f32, {nnz_, q_heads})), pool_(*pools_.k),
+        pools8_(case_(tokens, DType::f8_e4m3), batch_.pages), rotated8_(*pools8_.k), plain8_(*pools8_.k), copied8_(*pools8_.k),
+        scale_(std::vector<float>(1, 0.02f)), scales_(std::vector<float>(kv_heads, 0.01f)),
         indptr_(batch_.indptr), indices_(batch_.indices), last_(batch_.last), requests_(batch_.requests),
         positions_(batch_.positions), lens_(Ints(batch_.lens.size(), 77)), x0_(x_), residual0_(residual_), k0_(k_) {
     gpu::check(cudaMemset(s_.t().data, 0, static_cast<std::size_t>(s_.t().size()) * 4));  // every state weighs the same
@@ -47,6 +50,16 @@ class Chain {
     gpu::rope_pos_ids_append_paged_kv_cache(q, k_.t(), v_.t(), dim, false, 1, 1e4f, requests_.span(), positions_.span(),
                                             cache, table, stream, pdl);
     gpu::append_paged_kv_cache(k_.t(), v_.t(), requests_.span(), positions_.span(), cache, table, stream, pdl);
+    // The same into fp8 caches.
+    const KvScales scales{.k = 0.03f, .v_per_head = scales_.span()};
+    gpu::rope_pos_ids_append_paged_kv_cache(q, k_.t(), v_.t(), dim, false, 1, 1e4f, requests_.span(), positions_.span(),
+                                            pools8_.cache(rotated8_.t(), nullptr), table, stream, pdl, {}, scales);
+    gpu::append_paged_kv_cache(k_.t(), v_.t(), requests_.span(), positions_.span(), pools8_.cache(plain8_.t(), nullptr), table,
+                               stream, pdl, scales);
+    gpu::fused_add_rmsnorm_quant(x_.t(), residual_.t(), weight_.t(), x8_.t(), {.number = 0.04f}, 1e-6f, stream, pdl);
+    gpu::rmsnorm_quant(k_.t(), head_weight_.t(), k8_.t(), {.stored = scale_.span().data()}, 1e-6f, stream, pdl);
+    gpu::append_paged_kv_cache(k8_.t(), k8_.t(), requests_.span(), positions_.span(), pools8_.cache(copied8_.t(), nullptr),
+                               table, stream, pdl);
     gpu::merge_state(q, s_.t(), q, s_.t(), v_merged_.t(), s_merged_.t(), stream, pdl);
     const Tensor two = contiguous(x_.t().data, DType::bf16, {nnz_, q_heads, 1, dim});
     const Tensor of_two = contiguous(s_.t().data, DType::f32, {nnz_, q_heads, 1});
@@ -58,6 +71,7 @@ class Chain {
   std::vector<std::vector<unsigned char>> results() const {
     std::vector<std::vector<unsigned char>> all;
     for (const Bytes* b : {&x_, &residual_, &k_, &v_merged_, &s_merged_, &pool_}) all.push_back(b->bytes());
+    for (const Bytes* b : {&x8_, &k8_, &rotated8_, &plain8_, &copied8_}) all.push_back(b->bytes());
     return all;
   }
   bool lengths_right() const { return lens_.fetch() == batch_.lens; }
@@ -77,8 +91,8 @@ class Chain {
     std::size_t size_;
   };
 
-  static AppendCase case_(int tokens) {
-    return {.dtype = DType::bf16, .heads = kv_heads, .batch = 9, .longest = tokens, .most_rows = tokens, .one_tensor = true,
+  static AppendCase case_(int tokens, DType dtype = DType::bf16) {
+    return {.dtype = dtype, .heads = kv_heads, .batch = 9, .longest = tokens, .most_rows = tokens, .one_tensor = true,
             .pad = 0};
   }
   Bytes random_tensor(std::vector<std::int64_t> shape) {
@@ -91,7 +105,10 @@ class Chain {
   AppendBatch batch_;
   std::int64_t nnz_;
   AppendPools pools_;
-  Bytes x_, residual_, weight_, head_weight_, k_, v_, v_merged_, s_, s_merged_, pool_;
+  Bytes x_, residual_, weight_, head_weight_, k_, v_, v_merged_, k8_, x8_, s_, s_merged_, pool_;
+  AppendPools pools8_;
+  Bytes rotated8_, plain8_, copied8_;
+  DeviceArray<float> scale_, scales_;
   DeviceArray<std::int32_t> indptr_, indices_, last_, requests_, positions_, lens_;
   Bytes x0_, residual0_, k0_;
 };

@@ -41,18 +41,21 @@ std::uint32_t rows_of_block(const gpu::NormShape& s, bool add) {
 }
 
 TEST_CASE("norm shapes: every row and piece has a thread, and blocks have warps that are whole") {
-  for (const bool add : {false, true}) {
+  for (const auto& [add, quantises] : {std::pair{false, false}, {true, false}, {false, true}, {true, true}}) {
     for (const std::uint32_t rows : {0u, 1u, 64u, 256u, 265u, 4096u, 131072u}) {
       for (std::int32_t d = 1; d < 40000; d = d < 4200 ? d + 1 : d + 56) {
         gpu::NormParams p{.rows = rows, .d = d};
         p.input.stride = p.out.stride = p.residual.stride = d;
-        const gpu::NormShape s = gpu::norm_shape(p, add, 132);
+        const gpu::NormShape s = gpu::norm_shape(p, add, 132, quantises);
         const bool fits = (s.grid == 0) == (rows == 0) && s.grid <= std::int64_t{rows} && s.threads % 32 == 0 &&
                           s.threads <= 1024 && s.in_registers == (d % 8 == 0 && d <= 16384);
         CHECK_MESSAGE(fits, "rows ", rows, " d ", d);
+        CHECK((!quantises || s.in_registers || !s.aligned));  // read element by element
+        CHECK((!quantises || !s.wide || s.chunks > 1));
         if (!s.in_registers) continue;
         const bool covers = s.lanes * s.chunks * 8 >= d && s.threads <= gpu::most_norm_threads(s.wide) &&
-                            s.chunks <= (add && !s.wide ? 2 : 4) && (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0) &&
+                            s.chunks <= (s.wide ? 4 : quantises ? 1 : add ? 2 : 4) &&
+                            (s.wide ? s.lanes == s.threads : 32 % s.lanes == 0) &&
                             s.rows_in_block == rows_of_block(s, add) && s.grid * s.rows_in_block >= rows &&
                             (s.grid - 1) * s.rows_in_block < std::int64_t{rows};
         CHECK_MESSAGE(covers, "rows ", rows, " d ", d, " lanes ", s.lanes, " chunks ", s.chunks);

@@ -19,6 +19,7 @@
 #include <span>
 
 #include "core/kv_cache.hpp"
+#include "core/kv_scales.hpp"
 #include "core/mla_problem.hpp"
 #include "core/op_checks.hpp"
 #include "core/rope.hpp"
@@ -26,16 +27,18 @@
 
 namespace flashladder::gpu {
 
-// Row i goes to position positions[i] of request batch_indices[i]; bits are copied, so all dtypes (f32, f16 or bf16) are the
-// cache's.
+// Row i goes to position positions[i] of request batch_indices[i]. Rows of the cache's dtype (f32, f16, bf16 or fp8) are
+// copied bit by bit. For an fp8 cache rows may also be f32, f16 or bf16: what is stored is x / scale, divided in float,
+// rounded once to nearest even and saturated. scales: numbers, or one for each KV head in device memory; what those are can't
+// be checked.
 //   append_key [nnz, num_kv_heads, head_dim_qk], append_value [nnz, num_kv_heads, head_dim_vo]
 //   batch_indices, positions [nnz]
 // A row whose batch index is -1 goes nowhere; its key, value and position may hold anything.
-// Compulsory bytes: nnz (2 num_kv_heads (head_dim_qk + head_dim_vo) e + 8), e bytes an element.
+// Compulsory bytes: nnz (num_kv_heads (head_dim_qk + head_dim_vo) (e + c) + 8), e bytes an element of rows, c of the cache.
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
                            std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                            const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
-                           bool enable_pdl = false);
+                           bool enable_pdl = false, const KvScales& scales = {});
 
 // The same by slots: row i goes to entry slot_mapping[i] % page_size of page slot_mapping[i] / page_size. slot_mapping [nnz],
 // int64; -1: the row is padding and goes nowhere. What the slots are can't be checked, like all that lies on the device. A
@@ -43,7 +46,7 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 // Compulsory bytes: those above.
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
                            std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache,
-                           cudaStream_t stream, bool enable_pdl = false);
+                           cudaStream_t stream, bool enable_pdl = false, const KvScales& scales = {});
 
 // The same for a cache of latent rows (core/mla_append.hpp): append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe].
 // Compulsory bytes: nnz (2 (head_dim_ckv + head_dim_kpe) e + 8).
@@ -54,19 +57,22 @@ void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor&
 
 // RoPE and append, for f16 and bf16: k is rotated to its position on its way into the page, and q [nnz, num_qo_heads,
 // head_dim_qk] rotated in place; append_key itself keeps its bits. Equals apply_rope_*_inplace(q, append_key) and then
-// append_paged_kv_cache, bit for bit. Rows with batch index -1 are not rotated either. (Arguments: gpu/rope/rope.hpp.)
+// append_paged_kv_cache, bit for bit; but for an fp8 cache k stays in float between the two and is rounded once. Rows with
+// batch index -1 are not rotated either. (Arguments: gpu/rope/rope.hpp.)
 // Compulsory bytes: those of the append, 4 nnz num_qo_heads rotary_dim, and 4 rotary_dim for each row of the cache used.
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
                                                    const ConstTensor& append_value, const ConstTensor& cos_sin_cache,
                                                    bool is_neox, std::span<const std::int32_t> batch_indices,
                                                    std::span<const std::int32_t> positions,
                                                    const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
-                                                   cudaStream_t stream, bool enable_pdl = false);
+                                                   cudaStream_t stream, bool enable_pdl = false,
+                                                   const KvScales& scales = {});
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                         const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
-                                        bool enable_pdl = false, const std::optional<Llama31Scaling>& llama31 = {});
+                                        bool enable_pdl = false, const std::optional<Llama31Scaling>& llama31 = {},
+                                        const KvScales& scales = {});
 
 // The same by slots: positions [nnz] are angles alone, and a row's place is slot_mapping [nnz]. Rows with slot -1 are padding.
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
@@ -74,12 +80,12 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
                                                    bool is_neox, std::span<const std::int32_t> positions,
                                                    std::span<const std::int64_t> slot_mapping,
                                                    const PagedKvCache& paged_kv_cache, cudaStream_t stream,
-                                                   bool enable_pdl = false);
+                                                   bool enable_pdl = false, const KvScales& scales = {});
 void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key, const ConstTensor& append_value,
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> positions, std::span<const std::int64_t> slot_mapping,
                                         const PagedKvCache& paged_kv_cache, cudaStream_t stream, bool enable_pdl = false,
-                                        const std::optional<Llama31Scaling>& llama31 = {});
+                                        const std::optional<Llama31Scaling>& llama31 = {}, const KvScales& scales = {});
 
 // Rows append_indptr[b] .. append_indptr[b + 1] - 1 are the *last* tokens of request b, whose length with them is
 // seq_lens[b]; rows from append_indptr[batch] on (padding) get batch index -1, position 0.

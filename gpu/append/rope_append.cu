@@ -1,5 +1,6 @@
 // rope_*_append_paged_kv_cache, by the kernels of gpu/rope/rope_kernel.cuh: q is rotated in place, k on its way into its
-// page, and v is copied beside it. Beside RoPE and then append this saves a launch, and k is written and read once less.
+// page, and v is copied beside it; for an fp8 cache both are quantised. Beside RoPE and then append this saves a launch, and k
+// is written and read once less.
 #include "core/checks.hpp"
 #include "core/op_checks.hpp"
 #include "gpu/append/append.hpp"
@@ -17,6 +18,7 @@ struct Rows {
   const ConstTensor &append_key, &append_value;
   std::span<const std::int32_t> positions;
   const PagedKvCache& cache;
+  const KvScales& scales;
 };
 
 // All but how they rotate and where they go. Checks what core/op_checks.hpp leaves to the GPU.
@@ -32,7 +34,7 @@ RopeParams params(const Rows& r, const std::int32_t* page_ids) {
 
 // Where they go: by requests, or by slots.
 RopeParams params(const Rows& r, std::span<const std::int32_t> batch_indices, const PagedKvTable& table) {
-  check_rope_append(r.q, r.append_key, r.append_value, batch_indices, r.positions, r.cache, table);
+  check_rope_append(r.q, r.append_key, r.append_value, batch_indices, r.positions, r.cache, table, &r.scales);
   check_table(table);
   RopeParams p = params(r, table.paged_kv_indices.data());
   p.batch_indices = batch_indices.data();
@@ -41,7 +43,7 @@ RopeParams params(const Rows& r, std::span<const std::int32_t> batch_indices, co
 }
 RopeParams params(const Rows& r, std::span<const std::int64_t> slot_mapping) {
   const SlotHalves slots = slot_halves(slot_mapping, r.cache);
-  check_rope_append(r.q, r.append_key, r.append_value, r.positions, slot_mapping, r.cache);
+  check_rope_append(r.q, r.append_key, r.append_value, r.positions, slot_mapping, r.cache, &r.scales);
   RopeParams p = params(r, nullptr);
   p.batch_indices = slots.requests;
   p.slots = slots.positions;
@@ -57,16 +59,23 @@ struct Turn {
   bool enable_pdl;
 };
 
+template <class Angles, class Kv>
+void launch_call(const RopeCall& call, bool pieces, const Angles& angles, const Kv& kv) {
+  if (call.dtype == DType::f16) return launch_rope_append<Half>(call, pieces, angles, kv);
+  launch_rope_append<BFloat16>(call, pieces, angles, kv);
+}
+
 template <class Angles>
 void launch_call(const Rows& r, RopeParams p, const Turn& turn, bool angles_aligned, const Angles& angles) {
   p.rotary_dim = turn.rotary_dim;
+  const int eight = 8 * static_cast<int>(size_of(r.cache.dtype));  // bytes that a lane stores at once
   const bool pieces = angles_aligned && p.rotary_dim % 16 == 0 && p.k.dim % 16 == 0 && p.v.dim % 16 == 0 &&
-                      is_aligned(p.q) && is_aligned(p.k) && is_aligned(p.v) && is_aligned(p.kv.k, p.kv.k_strides) &&
-                      is_aligned(p.kv.v, p.kv.v_strides);
+                      is_aligned(p.q) && is_aligned(p.k) && is_aligned(p.v) &&
+                      is_aligned(p.kv.k, p.kv.k_strides, eight) && is_aligned(p.kv.v, p.kv.v_strides, eight);
   const RopeCall call{.params = p, .dtype = r.q.dtype, .style = turn.style, .stream = turn.stream,
                       .enable_pdl = turn.enable_pdl};
-  if (call.dtype == DType::f16) return launch_rope_append<Half>(call, pieces, angles);
-  launch_rope_append<BFloat16>(call, pieces, angles);
+  if (is_fp8(r.cache.dtype)) return launch_call(call, pieces, angles, KvQuantiser(r.scales, r.cache.dtype));
+  launch_call(call, pieces, angles, Unquantised{});
 }
 
 void launch_cached(const Rows& r, const RopeParams& p, const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
@@ -92,8 +101,8 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
                                                    bool is_neox, std::span<const std::int32_t> batch_indices,
                                                    std::span<const std::int32_t> positions,
                                                    const PagedKvCache& paged_kv_cache, const PagedKvTable& table,
-                                                   cudaStream_t stream, bool enable_pdl) {
-  const Rows rows{q, append_key, append_value, positions, paged_kv_cache};
+                                                   cudaStream_t stream, bool enable_pdl, const KvScales& scales) {
+  const Rows rows{q, append_key, append_value, positions, paged_kv_cache, scales};
   launch_cached(rows, params(rows, batch_indices, table), cos_sin_cache, is_neox, stream, enable_pdl);
 }
 void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstTensor& append_key,
@@ -101,8 +110,8 @@ void rope_with_cos_sin_cache_append_paged_kv_cache(const Tensor& q, const ConstT
                                                    bool is_neox, std::span<const std::int32_t> positions,
                                                    std::span<const std::int64_t> slot_mapping,
                                                    const PagedKvCache& paged_kv_cache, cudaStream_t stream,
-                                                   bool enable_pdl) {
-  const Rows rows{q, append_key, append_value, positions, paged_kv_cache};
+                                                   bool enable_pdl, const KvScales& scales) {
+  const Rows rows{q, append_key, append_value, positions, paged_kv_cache, scales};
   launch_cached(rows, params(rows, slot_mapping), cos_sin_cache, is_neox, stream, enable_pdl);
 }
 
@@ -110,8 +119,9 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                         const PagedKvCache& paged_kv_cache, const PagedKvTable& table, cudaStream_t stream,
-                                        bool enable_pdl, const std::optional<Llama31Scaling>& llama31) {
-  const Rows rows{q, append_key, append_value, positions, paged_kv_cache};
+                                        bool enable_pdl, const std::optional<Llama31Scaling>& llama31,
+                                        const KvScales& scales) {
+  const Rows rows{q, append_key, append_value, positions, paged_kv_cache, scales};
   launch_computed(rows, params(rows, batch_indices, table), rotary_dim, interleave, rope_scale, rope_theta, llama31, stream,
                   enable_pdl);
 }
@@ -119,8 +129,8 @@ void rope_pos_ids_append_paged_kv_cache(const Tensor& q, const ConstTensor& appe
                                         std::int32_t rotary_dim, bool interleave, float rope_scale, float rope_theta,
                                         std::span<const std::int32_t> positions, std::span<const std::int64_t> slot_mapping,
                                         const PagedKvCache& paged_kv_cache, cudaStream_t stream, bool enable_pdl,
-                                        const std::optional<Llama31Scaling>& llama31) {
-  const Rows rows{q, append_key, append_value, positions, paged_kv_cache};
+                                        const std::optional<Llama31Scaling>& llama31, const KvScales& scales) {
+  const Rows rows{q, append_key, append_value, positions, paged_kv_cache, scales};
   launch_computed(rows, params(rows, slot_mapping), rotary_dim, interleave, rope_scale, rope_theta, llama31, stream,
                   enable_pdl);
 }

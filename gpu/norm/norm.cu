@@ -1,6 +1,6 @@
-// rmsnorm, and fused_add_rmsnorm, which adds the residual before the sum of squares: all instances of the norm kernels. Rows
-// in registers: dtype x add x (a part of a warp or a block for a row) x chunks. Rows that are read twice: dtype x add x (one
-// element or sixteen bytes at a time).
+// rmsnorm, and fused_add_rmsnorm, which adds the residual before the sum of squares: all instances of the norm kernels that
+// write 16 bits. Rows in registers: dtype x add x (a part of a warp or a block for a row) x chunks. Rows that are read twice:
+// dtype x add x (one element or sixteen bytes at a time).
 #include "gpu/norm/norm.hpp"
 
 #include "core/op_checks.hpp"
@@ -16,12 +16,14 @@ template <class Element, bool add>
 void launch_norm(const NormParams& p, cudaStream_t stream, bool enable_pdl) {
   const NormShape shape = norm_shape(p, add, multiprocessors());
   const LaunchShape blocks{.grid = shape.grid, .block = shape.threads, .programmatic = enable_pdl};
+  constexpr Unquantised out;
   if (!shape.in_registers) {
-    return launch(shape.aligned ? rmsnorm_walk_kernel<Element, EightElements<Element>, add>
-                                : rmsnorm_walk_kernel<Element, OneElement<Element>, add>, blocks, stream, p);
+    return launch(shape.aligned ? rmsnorm_walk_kernel<Element, EightElements<Element>, add, Unquantised>
+                                : rmsnorm_walk_kernel<Element, OneElement<Element>, add, Unquantised>,
+                  blocks, stream, p, out);
   }
   const auto with = [&]<int chunks, bool wide>() {
-    launch(rmsnorm_row_kernel<Element, add, chunks, wide>, blocks, stream, p, shape.lanes);
+    launch(rmsnorm_row_kernel<Element, add, chunks, wide, Unquantised>, blocks, stream, p, shape.lanes, out);
   };
   if (shape.wide) return shape.chunks == 2 ? with.template operator()<2, true>() : with.template operator()<4, true>();
   if (shape.chunks == 1) return with.template operator()<1, false>();

@@ -9,11 +9,13 @@
 //
 // enable_pdl: may start before the previous kernel on the stream has ended (gpu/ptx/griddepcontrol.cuh). The weight may be
 // read before the wait, so the previous kernel must not write it. All other tensors may be that kernel's output.
-// Compulsory bytes: rmsnorm 2 n d e + d e, fused_add_rmsnorm 4 n d e + d e (e = 2 bytes an element; n times num_heads).
+// Compulsory bytes: rmsnorm 2 n d e + d e, fused_add_rmsnorm 4 n d e + d e (e = 2 bytes an element; n times num_heads); to fp8
+// n d (e + 1) + d e and n d (3 e + 1) + d e.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include "core/kv_scales.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::gpu {
@@ -27,7 +29,15 @@ void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& 
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,
                        cudaStream_t stream, bool enable_pdl = false);
 
-// The same with 1 + weight.
+// To fp8: out = norm / scale, divided in float, rounded once to nearest even and saturated; scale a number, or one in device
+// memory that the kernel reads. input keeps its bits, and residual becomes the sum as above. Rows that don't stay in registers
+// are read element by element.
+void rmsnorm_quant(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, const QuantScale& scale, float eps,
+                   cudaStream_t stream, bool enable_pdl = false);
+void fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& residual, const ConstTensor& weight, const Tensor& out,
+                             const QuantScale& scale, float eps, cudaStream_t stream, bool enable_pdl = false);
+
+// rmsnorm and fused_add_rmsnorm with 1 + weight.
 void gemma_rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps, cudaStream_t stream,
                    bool enable_pdl = false);
 void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps,

@@ -21,8 +21,9 @@ NormRows rows_of(const ConstTensor& t, bool flat) {
 }
 bool is_flat(const ConstTensor& t) { return t.shape[1] == 1 || t.strides[0] == t.shape[1] * t.strides[1]; }
 
-bool aligned(const NormRows& rows) {
-  return reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0 && rows.stride % elements == 0 && rows.head % elements == 0;
+// Do rows consist of pieces of eight elements, which are so many bytes?
+bool aligned(const NormRows& rows, unsigned bytes = 16) {
+  return reinterpret_cast<std::uintptr_t>(rows.data) % bytes == 0 && rows.stride % elements == 0 && rows.head % elements == 0;
 }
 
 int round_up(int n, int to) { return (n + to - 1) / to * to; }
@@ -43,16 +44,17 @@ NormParams norm_params(const ConstTensor& input, const Tensor& out, const ConstT
           .inverse_d = 1.0f / static_cast<float>(d), .eps = eps};
 }
 
-NormShape norm_shape(const NormParams& p, bool add, int multiprocessors) {
-  const int most_lanes = 32, most_chunks = add ? 2 : 4, pieces = p.d / elements;
+NormShape norm_shape(const NormParams& p, bool add, int multiprocessors, bool quantises) {
+  const int most_lanes = 32, most_chunks = quantises ? 1 : add ? 2 : 4, pieces = p.d / elements;
   const std::int64_t threads_at_work = std::int64_t{multiprocessors} * threads_in_sm;
   NormShape shape;
-  shape.aligned = p.d % elements == 0 && aligned(p.input) && aligned(p.out) && aligned(p.residual) &&
-                  reinterpret_cast<std::uintptr_t>(p.weight) % 16 == 0;
+  shape.aligned = p.d % elements == 0 && aligned(p.input) && aligned(p.out, quantises ? 8 : 16) &&
+                  aligned(p.residual) && reinterpret_cast<std::uintptr_t>(p.weight) % 16 == 0;
   shape.in_registers = shape.aligned && pieces <= most_norm_pieces;
   // With few rows all threads run at the same time, and the time is that of one load, one sum and one store.
   const bool few = std::int64_t{p.rows} * pieces <= threads_at_work;
   if (!shape.in_registers) {
+    shape.aligned = shape.aligned && !quantises;
     shape.threads = std::clamp(round_up(shape.aligned ? pieces : p.d, 32), 32, 1024);
     shape.grid = std::min<std::int64_t>(p.rows, std::max<std::int64_t>(multiprocessors, threads_at_work / shape.threads));
     return shape;

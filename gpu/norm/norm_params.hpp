@@ -14,7 +14,7 @@ struct NormRows {
 };
 
 struct NormParams {
-  NormRows input{}, out{}, residual{};  // residual: fused_add_rmsnorm only, where out is input
+  NormRows input{}, out{}, residual{};  // residual: fused_add_rmsnorm only, where out is input if it is not fp8
   const void* weight = nullptr;    // [d]
   float added = -0.0f;             // to each weight: 1 for Gemma, else -0, which leaves any float as it is, -0 too
   std::uint32_t rows = 0, num_heads = 1;
@@ -25,9 +25,11 @@ struct NormParams {
 constexpr int most_norm_pieces = 2048;  // of 16 bytes, of a row that stays in registers
 
 // The limits that a block is compiled for: its threads, and how many blocks an SM shall hold. From them follow the registers
-// that a thread may have: wide 64, but 40 for rmsnorm with two pieces; else 80, but 40 with one piece.
+// that a thread may have: wide 64, but 40 for rmsnorm with two pieces; else 80, but 40 with one piece. To fp8 it has 64, but 128
+// with a wide fused add: the division by the scale takes some.
 constexpr int most_norm_threads(bool wide) { return wide ? most_norm_pieces / 4 : 256; }
-constexpr int least_norm_blocks(bool wide, bool add, int chunks) {
+constexpr int least_norm_blocks(bool wide, bool add, int chunks, bool quantises) {
+  if (quantises) return !wide ? 4 : add ? 1 : 2;
   return wide ? (!add && chunks == 2 ? 3 : 2) : chunks == 1 ? 6 : 3;
 }
 
@@ -53,7 +55,8 @@ struct NormShape {
 // Input and out [rows, d], or [n, num_heads, d] already checked. Throws InputError for f32 and for 2^31 rows or more.
 NormParams norm_params(const ConstTensor& input, const Tensor& out, const ConstTensor& weight, float eps);
 
-// add: fused_add_rmsnorm, which holds pieces of two tensors and so takes fewer of each.
-NormShape norm_shape(const NormParams& params, bool add, int multiprocessors);
+// add: fused_add_rmsnorm, which holds pieces of two tensors and so takes fewer of each. quantises: to fp8, which has fewer
+// instances: parts of a warp hold one piece a lane, and rows that don't stay in registers are read element by element.
+NormShape norm_shape(const NormParams& params, bool add, int multiprocessors, bool quantises = false);
 
 }  // namespace flashladder::gpu

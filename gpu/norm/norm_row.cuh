@@ -1,5 +1,6 @@
 // RMSNorm that reads a row once: the row stays in the registers of its lanes from the load to the store. For rmsnorm and,
-// with `add`, for fused_add_rmsnorm. Must equal reference/norm.cpp up to the order of one sum.
+// with `add`, for fused_add_rmsnorm, each to 16 bits or (an OutQuantiser) to fp8. Must equal reference/norm.cpp up to the
+// order of one sum.
 // grid   rows / rows_in_block blocks      block  groups of lanes, each with a row (short rows: with two)
 // shared memory  one sum for each warp (wide)
 //  - A group of lanes is a part of a warp and adds by shuffles, or (wide) it is a block and adds with one barrier.
@@ -17,6 +18,7 @@
 #include "gpu/norm/norm_params.hpp"
 #include "gpu/norm/norm_scale.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
+#include "gpu/quantise.cuh"
 #include "gpu/warp.cuh"
 
 namespace flashladder::gpu {
@@ -76,7 +78,7 @@ __device__ void keep_packed(uint4 (&pieces)[n]) {
   for (uint4& p : pieces) asm volatile("" : "+r"(p.x), "+r"(p.y), "+r"(p.z), "+r"(p.w));
 }
 
-template <class Element, bool add, int chunks, bool wide>
+template <class Element, bool add, int chunks, bool wide, class Out>
 struct NormLanes {
   static constexpr int rows_at_once = norm_rows_at_once(wide, add, chunks);
   using Pieces = RowPieces<add, rows_at_once, chunks>;
@@ -86,6 +88,8 @@ struct NormLanes {
   int lane, lanes;    // in the group
   std::uint32_t row;  // the lane's first row
   Element *input_row = nullptr, *residual_row = nullptr;  // where the row begins, if it is found once
+  float out_scale = 1;                                    // of what is quantised
+  bool e5m2 = false;
 
   // A fused add of few rows, which alone is wide with two pieces a thread (norm_shape), finds its row before it loads: each
   // search between two loads would let the second go out later. Else the row is found for each piece. With many rows other
@@ -95,7 +99,7 @@ struct NormLanes {
     return static_cast<Element*>(rows.data) + offset(rows, row + r * groups, p.num_heads);
   }
   __device__ Element* row_of(const NormRows& rows, int r) const {
-    if constexpr (found_once) return &rows == &p.residual ? residual_row : input_row;  // out is input
+    if constexpr (found_once) return &rows == &p.residual ? residual_row : input_row;  // out is input, or fp8
     return find(rows, r);
   }
 
@@ -112,6 +116,14 @@ struct NormLanes {
     if (!has(r, c)) return;
     Element* to = row_of(rows, r);
     reinterpret_cast<uint4*>(to)[lane + c * lanes] = pack<Element>(values);
+  }
+  __device__ void store_out(int r, int c, const Float8& values) const {
+    if constexpr (!Out::quantises) {
+      store(p.out, r, c, values);
+    } else if (has(r, c)) {
+      std::uint8_t* to = static_cast<std::uint8_t*>(p.out.data) + offset(p.out, row + r * groups, p.num_heads);
+      reinterpret_cast<uint2*>(to)[lane + c * lanes] = quantised(values.at, out_scale, e5m2);
+    }
   }
 
   __device__ void load(Pieces& pieces) const {
@@ -202,7 +214,7 @@ struct NormLanes {
       Float8 y = values(pieces, r, c);
 #pragma unroll
       for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * scale * (w.at[i] + p.added);
-      store(p.out, r, c, y);
+      store_out(r, c, y);
     }
   }
 
@@ -241,17 +253,17 @@ struct NormLanes {
         Float8 y = values_again(pieces, r, c);
 #pragma unroll
         for (int i = 0; i < 8; ++i) y.at[i] = y.at[i] * power * scale * (w.at[i] + p.added);
-        store(p.out, r, c, y);
+        store_out(r, c, y);
       }
     }
   }
 };
 
-template <class Element, bool add, int chunks, bool wide>
-__global__ void __launch_bounds__(most_norm_threads(wide), least_norm_blocks(wide, add, chunks))
-rmsnorm_row_kernel(const __grid_constant__ NormParams p, int lanes) {
+template <class Element, bool add, int chunks, bool wide, class Out>
+__global__ void __launch_bounds__(most_norm_threads(wide), least_norm_blocks(wide, add, chunks, Out::quantises))
+rmsnorm_row_kernel(const __grid_constant__ NormParams p, int lanes, const __grid_constant__ Out out) {
   __shared__ WarpSums sums;
-  using Lanes = NormLanes<Element, add, chunks, wide>;
+  using Lanes = NormLanes<Element, add, chunks, wide, Out>;
   const int group = wide ? 0 : threadIdx.x / lanes, groups = wide ? 1 : blockDim.x / lanes;
   Lanes at{p, groups, static_cast<int>(threadIdx.x) - group * lanes, lanes,
            blockIdx.x * groups * Lanes::rows_at_once + group};
@@ -259,11 +271,12 @@ rmsnorm_row_kernel(const __grid_constant__ NormParams p, int lanes) {
   constexpr bool weight_last = norm_weight_last(wide, chunks);
   uint4 weight[chunks];
   if constexpr (!weight_last) at.load_weight(weight);
-  // The previous kernel on the stream may still write x and residual, or read out. Nobody writes the weight.
+  // The previous kernel on the stream may still write x, residual and a stored scale, or read out. Nobody writes the weight.
   griddepcontrol_wait();
   griddepcontrol_launch_dependents();
   typename Lanes::Pieces pieces;
   at.load(pieces);
+  if constexpr (Out::quantises) at.out_scale = out.scale(), at.e5m2 = out.e5m2;
   float squares[Lanes::rows_at_once] = {};
   at.sum_over_lane(pieces, squares);
   at.sum_over_group(squares, sums);

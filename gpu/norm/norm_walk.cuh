@@ -24,8 +24,9 @@ struct EightElements : Float8 {
   __device__ uint4 rounded() const { return pack<Element>(static_cast<const Float8&>(*this)); }
 };
 
-template <class Element, class Values, bool add>
-__global__ void __launch_bounds__(1024) rmsnorm_walk_kernel(const __grid_constant__ NormParams p) {
+template <class Element, class Values, bool add, class Out>
+__global__ void __launch_bounds__(1024)
+rmsnorm_walk_kernel(const __grid_constant__ NormParams p, const __grid_constant__ Out out) {
   using Stored = typename Values::Stored;
   // Two of them, which rows use in turn: while one warp already sums the next row, others may still read the sums of this
   // one.
@@ -33,15 +34,25 @@ __global__ void __launch_bounds__(1024) rmsnorm_walk_kernel(const __grid_constan
   const auto row_of = [&](const NormRows& rows, std::uint32_t row) {
     return reinterpret_cast<Stored*>(static_cast<Element*>(rows.data) + offset(rows, row, p.num_heads));
   };
+  const auto out_row = [&](std::uint32_t row) {
+    if constexpr (Out::quantises) {
+      using Bytes = typename BytesOf<Values::elements>::Type;
+      return reinterpret_cast<Bytes*>(static_cast<std::uint8_t*>(p.out.data) + offset(p.out, row, p.num_heads));
+    } else {
+      return row_of(p.out, row);
+    }
+  };
   const auto* weight = static_cast<const Stored*>(p.weight);
   const int pieces = p.d / Values::elements;
-  griddepcontrol_wait();  // the previous kernel on the stream may still write x and residual, or read out
+  // The previous kernel on the stream may still write x, residual and a stored scale, or read out.
+  griddepcontrol_wait();
   griddepcontrol_launch_dependents();
   int round = 0;
   for (std::uint32_t row = blockIdx.x; row < p.rows; row += gridDim.x, ++round) {
     // x and y may be the same row: a thread reads a piece for the last time just before it writes that piece.
     const Stored* x = row_of(p.input, row);
-    Stored *y = row_of(p.out, row), *residual = add ? row_of(p.residual, row) : nullptr;
+    auto* y = out_row(row);
+    Stored* residual = add ? row_of(p.residual, row) : nullptr;
     const auto values_of = [&](int i) {
       Values values = Values::from(x[i]);
       if constexpr (add) {
@@ -81,7 +92,11 @@ __global__ void __launch_bounds__(1024) rmsnorm_walk_kernel(const __grid_constan
       if constexpr (add) residual[i] = values.rounded();  // the norm goes on with the sum that is not rounded
 #pragma unroll
       for (int e = 0; e < Values::elements; ++e) values.at[e] = values.at[e] * power * scale * (w.at[e] + p.added);
-      y[i] = values.rounded();
+      if constexpr (Out::quantises) {
+        y[i] = quantised(values.at, out.scale(), out.e5m2);
+      } else {
+        y[i] = values.rounded();
+      }
     }
   }
 }

@@ -32,8 +32,8 @@ bool is_aligned(const HeadRows& rows, int bytes) {
   const int count = bytes / element_bytes;
   return is_aligned(rows.data, bytes) && rows.token % count == 0 && rows.head % count == 0;
 }
-bool is_aligned(const void* pool, const KvStrides& s) {
-  return is_aligned(pool) && s.page % elements == 0 && s.entry % elements == 0 && s.head % elements == 0;
+bool is_aligned(const void* pool, const KvStrides& s, int bytes) {
+  return is_aligned(pool, bytes) && s.page % elements == 0 && s.entry % elements == 0 && s.head % elements == 0;
 }
 
 TokenShape token_shape(std::int32_t num_heads, std::int32_t lanes, int heads_at_once, int most_threads) {

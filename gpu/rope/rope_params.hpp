@@ -69,9 +69,10 @@ InPlaceShape in_place_shape(const HeadRows& q, const HeadRows& k, std::int32_t n
                             int multiprocessors);
 constexpr int in_place_threads = 320;  // most threads of a block: a token with 32 + 8 heads of 8 lanes
 
-// Is the address a multiple of `bytes`? With rows or a pool: does every head, of 16-bit elements, begin at such an address?
+// Is the address a multiple of `bytes`? With rows: does every head, of 16-bit elements, begin at such an address? With a pool,
+// whose `bytes` hold eight elements: does every head?
 bool is_aligned(const void* data, int bytes = 16);
 bool is_aligned(const HeadRows& rows, int bytes = 16);
-bool is_aligned(const void* pool, const KvStrides& strides);  // 16 bytes
+bool is_aligned(const void* pool, const KvStrides& strides, int bytes);
 
 }  // namespace flashladder::gpu
