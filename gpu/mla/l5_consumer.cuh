@@ -117,8 +117,7 @@ __device__ inline void send(Shared& shared, std::uint32_t& message, const std::u
 #pragma unroll
   for (int i = 0; i < 4; ++i) shared.p[i][rank] = {p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3]};
   shared.of_rows[rank] = of_rows;
-  __syncwarp();  // all lanes' parts are written before one lane says so
-  release(shared.barriers.p_full);
+  shared.barriers.p_full.arrive();
 }
 
 template <class Element>
@@ -139,7 +138,7 @@ __device__ void compute_left(Shared& shared, const Queries& queries, const Laten
     const bool alone = queries.alone(item);
     const auto have_scores = [&](const RingSlot<stages>& at, int n) {
       release(barriers.empty[at.stage][rope]);
-      if (n == 0) release(barriers.q_empty);
+      if (n == 0) barriers.q_empty.arrive();
       seen.mask(s, tiles, n);
     };
     const RingSlot<stages> first(tile++);
@@ -207,7 +206,7 @@ __device__ void compute_right(Shared& shared, const Queries& queries, const Late
     barriers.q_full.wait(turn % 2);
     const PackedItem& item = shared.items[turn % 2];
     if (item.rows.empty()) return;
-    release(barriers.q_empty);  // the record before has been read; this one stays until the same is said of it
+    barriers.q_empty.arrive();  // the record before has been read; this one stays until the same is said of it
     const KeyTiles<keys> tiles(item.keys, kv.first_key_mask);
     RightRows mine;
     for (int n = tiles.count - 1; n >= 0; --n) {
@@ -220,9 +219,8 @@ __device__ void compute_right(Shared& shared, const Queries& queries, const Late
         p[4 * i] = part.x, p[4 * i + 1] = part.y, p[4 * i + 2] = part.z, p[4 * i + 3] = part.w;
       }
       const float2 reference = shared.of_rows[rank];
-      __syncwarp();  // all lanes have read
       barriers.b_turn.wait(parity_of(tile));
-      release(barriers.p_empty);  // behind the turn, lest A be two turns ahead
+      barriers.p_empty.arrive();  // behind the turn, lest A be two turns ahead
       if (first) mine.reference = reference;
       else mine.follow(reference, o);
       const RingSlot<stages> at(tile++);
@@ -236,8 +234,7 @@ __device__ void compute_right(Shared& shared, const Queries& queries, const Late
     }
     barriers.p_full.wait(parity_of(message++));
     const float2 ends = shared.of_rows[rank];
-    __syncwarp();  // all lanes have read
-    release(barriers.p_empty);
+    barriers.p_empty.arrive();
     store_half(o, ends, queries, plan, item, 1);
   }
 }

@@ -51,11 +51,11 @@ struct Barriers {
   static constexpr int warps = group_threads / 32;
   // copiers: threads that arrive when they have copied their part of a tile.
   __device__ void init(int copiers) {
-    q_full.init(group_threads + 1), q_empty.init(2 * warps);
+    q_full.init(group_threads + 1), q_empty.init(2 * group_threads);
     for (int s = 0; s < stages; ++s) {
       for (int p = 0; p < parts; ++p) full[s][p].init(copiers), empty[s][p].init(warps);
     }
-    p_full.init(warps), p_empty.init(warps), b_turn.init(warps);
+    p_full.init(group_threads), p_empty.init(group_threads), b_turn.init(warps);
     fence_mbarrier_init();
   }
 };
