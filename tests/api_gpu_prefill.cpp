@@ -25,8 +25,8 @@ using namespace flashladder::test;
 
 namespace {
 
-AttentionConfig prefill_config(const Case& c, DType o_dtype, SplitPolicy policy, Backend backend = Backend::automatic) {
-  AttentionConfig config = config_of(c.spec, Device::gpu, o_dtype);
+AttentionConfig prefill_config(const CaseSpec& spec, DType o_dtype, SplitPolicy policy, Backend backend = Backend::automatic) {
+  AttentionConfig config = config_of(spec, Device::gpu, o_dtype);
   config.execution.backend = backend;
   config.execution.policy = policy;
   config.execution.chunk_size = 64;
@@ -46,7 +46,7 @@ BatchLengths lengths_of(const Case& c) {
 }
 
 Result prefill(const Case& c, DType o_dtype, SplitPolicy policy, Backend backend = Backend::automatic) {
-  const AttentionConfig config = prefill_config(c, o_dtype, policy, backend);
+  const AttentionConfig config = prefill_config(c.spec, o_dtype, policy, backend);
   const gpu::DeviceProblem on_device(c.problem());
   const AttentionProblem& view = on_device.view();
   AttentionSession session(config, {.decode = false});
@@ -72,7 +72,7 @@ const Rung& rung_behind(const AttentionConfig& config, const CaseSpec& spec) {
 void check_prefill(const Case& c, SplitPolicy policy, Backend backend) {
   const CaseSpec& spec = c.spec;
   INFO("case: ", spec.name, " (seed ", spec.seed, "), backend ", name_of(backend));
-  const Oracle oracle = make_oracle(c, rung_behind(prefill_config(c, DType::f32, policy, backend), spec).rounding(spec));
+  const Oracle oracle = make_oracle(c, rung_behind(prefill_config(c.spec, DType::f32, policy, backend), spec).rounding(spec));
   const Result exact = prefill(c, DType::f32, policy, backend);
   const Comparison comparison = compare(c, exact.floats(), exact.lse_log2, oracle);
   CHECK_MESSAGE(comparison.ok(), comparison.message());
@@ -80,16 +80,16 @@ void check_prefill(const Case& c, SplitPolicy policy, Backend backend) {
   CHECK(prefill(c, spec.dtype, policy, backend).o == rounded(exact.floats(), spec.dtype));
 }
 
-// Scales of K for each head are not for every kernel, and what is not refused by the config is refused by run().
-bool takes_scales_per_head(const CaseSpec& spec) {
-  const AttentionConfig config = config_of(spec, Device::gpu, DType::f32);
-  return rung_behind(config, spec).supports(spec).reason.empty();
+// Scales of K for each head are not for every kernel, which the policy has a part in, and what is not refused by the config
+// is refused by run().
+bool takes_scales_per_head(const CaseSpec& spec, SplitPolicy policy) {
+  return rung_behind(prefill_config(spec, DType::f32, policy), spec).supports(spec).reason.empty();
 }
 
 // Pages that fa3 copies together first are, in cases as small as these, read in place unless it is asked for; RoPE takes a
 // copy in both backends.
 void check_prefill(const CaseSpec& spec, SplitPolicy policy) {
-  if (spec.kv_scales == KvScaling::per_head && !takes_scales_per_head(spec)) return;
+  if (spec.kv_scales == KvScaling::per_head && !takes_scales_per_head(spec, policy)) return;
   const Case c = draw_case(decidable(spec));
   check_prefill(c, policy, Backend::automatic);
   const bool rope = spec.params.pos_encoding_mode == PosEncodingMode::ROPE_LLAMA;
@@ -121,7 +121,7 @@ TEST_CASE("a backend is taken or refused with the reason; both give one answer")
   CaseSpec spec = as_plain_prefill(random_fast_prefill(6));
   spec.page_size = 16;
   const Case c = draw_case(spec);
-  AttentionConfig config = prefill_config(c, DType::f32, SplitPolicy::balanced);
+  AttentionConfig config = prefill_config(c.spec, DType::f32, SplitPolicy::balanced);
   config.execution.backend = Backend::fa2;
   CHECK(AttentionSession(config, {.decode = false}).explain().starts_with("fa2: P5"));
   const auto refused = [&](const AttentionConfig& asked, bool decode, const char* why) {
@@ -159,7 +159,7 @@ TEST_CASE("a ragged cache gives the bits of a paged one, of any page size on Hop
     const gpu::DeviceProblem on_device(c.problem());
     const gpu::DeviceBuffer k(tokens.k.data(), tokens.k.size() * sizeof(Half));
     const gpu::DeviceBuffer v(tokens.v.data(), tokens.v.size() * sizeof(Half));
-    AttentionConfig config = prefill_config(c, DType::f16, SplitPolicy::none);
+    AttentionConfig config = prefill_config(c.spec, DType::f16, SplitPolicy::none);
     config.cache.page_size = 1;
     GpuWorkspace memory(BatchPrefillWithRaggedKVCache::workspace_bytes(config, c.qo_indptr, tokens.kv_indptr));
     BatchPrefillWithRaggedKVCache ragged(config, memory.view());
