@@ -71,7 +71,7 @@ const Rung& rung_behind(const AttentionConfig& config, const CaseSpec& spec) {
 
 void check_prefill(const Case& c, SplitPolicy policy, Backend backend) {
   const CaseSpec& spec = c.spec;
-  INFO("case: ", spec.name, " (seed ", spec.seed, "), backend ", name_of(backend));
+  INFO("case: ", spec.name, " (seed ", spec.seed, "), backend ", std::string(name_of(backend)));
   const Oracle oracle = make_oracle(c, rung_behind(prefill_config(c.spec, DType::f32, policy, backend), spec).rounding(spec));
   const Result exact = prefill(c, DType::f32, policy, backend);
   const Comparison comparison = compare(c, exact.floats(), exact.lse_log2, oracle);
