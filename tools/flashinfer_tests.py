@@ -155,40 +155,13 @@ def plant(name):
       function, first, *(1.0 if isinstance(a, float) else a for a in arguments))
 
 
-def on_the_cpu(torch):
-  """A mode in which whatever is meant for cuda lies on the CPU."""
-  import resource
-  from torch.overrides import TorchFunctionMode
-  resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-
-  def moved(x):
-    words = x.type if isinstance(x, torch.device) else x if isinstance(x, str) else ""
-    return "cpu" if words.startswith("cuda") else x
-
-  class Mode(TorchFunctionMode):
-    def __torch_function__(self, function, kinds, arguments=(), names=None):
-      names = {name: moved(x) if name == "device" else x for name, x in (names or {}).items()}
-      if isinstance(names.get("device"), int):
-        names["device"] = "cpu"
-      arguments = tuple(moved(x) for x in arguments)
-      if getattr(function, "__name__", "") in ("to", "cuda"):
-        arguments = arguments[:1] + tuple("cpu" if type(x) is int else x for x in arguments[1:])
-        if function.__name__ == "cuda":
-          return arguments[0]
-      return function(*arguments, **names)
-  torch.cuda.synchronize = torch.cuda.set_device = lambda *arguments: None
-  torch.cuda.current_device = lambda: 0
-  torch.cuda.get_device_capability = lambda *arguments: (9, 0)
-  return Mode()
-
-
 class Sample:
   """A pytest plugin: chooses tests, gives files their references, stops in time, and writes what came of each."""
 
   def __init__(self, said):
     self.said, self.started = said, time.monotonic()
     self.outcomes = collections.defaultdict(collections.Counter)
-    self.reasons, self.failures = collections.Counter(), []
+    self.reasons, self.failures, self.lost = collections.Counter(), [], ""
     self.done = {}
     if said.results and pathlib.Path(said.results).exists():
       self.done = {line["test"]: line for line in map(json.loads, pathlib.Path(said.results).read_text().splitlines())}
@@ -235,7 +208,17 @@ class Sample:
         outcome = "refused"
       else:
         outcome = "failed"
+        self.stop_if_lost(item)
     self.write({"test": item.nodeid, "outcome": outcome, "why": why})
+
+  def stop_if_lost(self, item):
+    """After an error that the GPU does not forget, every further test would fail."""
+    torch = sys.modules["torch"]
+    try:
+      if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+      item.session.shouldstop = self.lost = f"{item.nodeid} left the GPU in an error: {str(error).splitlines()[0]}"
 
   def write(self, line):
     self.count(line)
@@ -262,6 +245,8 @@ class Sample:
     yield f"{'all':32}" + "".join(f"{total[kind]:9}" for kind in kinds)
     for line in self.failures[:40]:
       yield f"FAILED {line['test']}\n  {line['why']}"
+    if self.lost:
+      yield f"STOPPED {self.lost}"
     for why, n in self.reasons.most_common(40):
       yield f"{n:6}  {why}"
 
@@ -279,6 +264,8 @@ def main():
   sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tools"), str(said.path)]
   import pytest
   import torch
+  if said.cpu:
+    from torch_on_the_cpu import on_the_cpu
   mode = on_the_cpu(torch) if said.cpu else None
   stand_in(torch)
   if said.mutant:

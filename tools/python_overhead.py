@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
-"""What a call from Python costs on the host, beside what the library itself takes: on the CPU device, where nothing else runs.
+"""What a call from Python costs on the host, in microseconds, medians of many.
 
-   python_overhead.py [--torch]        numpy's arrays, or torch's tensors
+   python_overhead.py [--torch]   on the CPU device, with numpy's arrays or torch's tensors
+   python_overhead.py --cuda      on a GPU, which computes meanwhile
 
-Each line: the call from Python, the same call of the C interface with everything prepared, and the difference, which is what
-Python adds. Medians of many, in microseconds; the work is as small as it can be (four requests of one page)."""
+On the CPU each line is the call from Python, the same call of the C interface with everything prepared, and the difference,
+which is what Python adds; the work is as small as it can be (four requests of one page). On a GPU the calls are those of a
+model's step, beside FlashInfer's where that is installed. Exit code 1 if a run() takes more than 8 us there, or a plan() with
+its lengths on the host more than 40; 77 without a GPU."""
+import importlib
+import importlib.util
 import pathlib
 import statistics
 import sys
@@ -17,10 +22,14 @@ from flashladder import AttentionConfig, BatchDecodeWithPagedKVCache
 from flashladder._library import lib
 import flashladder.flashinfer as flashinfer
 
+MOST_US = {"run()": 8.0, "plan()": 40.0}
 
-def median_us(call, batches=200, each=50):
+
+def median_us(call, batches=200, each=50, between=lambda: None):
+  """between: what is done outside the clock, before each batch of calls."""
   times = []
   for _ in range(batches):
+    between()
     start = time.perf_counter()
     for _ in range(each):
       call()
@@ -28,13 +37,7 @@ def median_us(call, batches=200, each=50):
   return 1e6 * statistics.median(times)
 
 
-def main():
-  if "--torch" in sys.argv:
-    import torch
-    put = torch.from_numpy
-    kind = f"torch {torch.__version__}"
-  else:
-    put, kind = (lambda x: x), f"numpy {np.__version__}"
+def on_the_cpu(put, kind):
   half = lambda *shape: put(np.random.default_rng(1).standard_normal(shape).astype(np.float16))
   ints = lambda x: put(np.array(x, np.int32))
   q, kv, out = half(4, 8, 64), half(4, 2, 16, 2, 64), half(4, 8, 64)
@@ -60,7 +63,79 @@ def main():
     prepare()
     alone = median_us(bare)
     print(f"{name:44} {all_of_it:11.1f}   {alone:7.1f}   {all_of_it - alone:5.1f}")
+  return 0
+
+
+class Step:
+  """A decode of 32 requests of 2048 tokens, 32 query heads on 8, head_dim 128, pages of 16, f16, and a norm of its rows."""
+  heads, page, batch, pages = (32, 8, 128), 16, 32, 32 * 128
+
+  def __init__(self, torch):
+    half = lambda *shape: torch.randn(*shape, dtype=torch.float16, device="cuda")
+    self.q, self.out = half(self.batch, 32, 128), half(self.batch, 32, 128)
+    self.kv = half(self.pages, 2, self.page, 8, 128)
+    self.indptr = torch.arange(0, self.pages + 1, self.pages // self.batch, dtype=torch.int32)
+    self.indices = torch.randperm(self.pages, device="cuda").to(torch.int32)
+    self.last = torch.full((self.batch,), self.page, dtype=torch.int32)
+    self.on_device = self.indptr.cuda(), self.last.cuda()
+    self.rows, self.weight = half(self.batch, 4096), half(4096)
+    self.workspace = torch.zeros(256 << 20, dtype=torch.uint8, device="cuda")
+    self.dtype = torch.float16
+
+  def calls(self, package):
+    """{what: call} of a package with FlashInfer's names."""
+    wrapper = package.BatchDecodeWithPagedKVCacheWrapper(self.workspace, "NHD", use_tensor_cores=True)
+    plan = lambda indptr, last: wrapper.plan(indptr, self.indices, last, *self.heads, self.page, q_data_type=self.dtype,
+                                             kv_data_type=self.dtype)
+    plan(self.indptr, self.last)
+    return {"run(), out given": lambda: wrapper.run(self.q, self.kv, out=self.out),
+            "run()": lambda: wrapper.run(self.q, self.kv),
+            "plan(), lengths on the host": lambda: plan(self.indptr, self.last),
+            "plan(), lengths on the GPU": lambda: plan(*self.on_device),
+            "rmsnorm()": lambda: package.rmsnorm(self.rows, self.weight)}
+
+  def our_names(self):
+    decode = BatchDecodeWithPagedKVCache(AttentionConfig(*self.heads, self.page), self.q)
+    decode.plan(self.indptr, self.last)
+    return {"run(), out given": lambda: decode.run(self.q, self.kv, self.indices, out=self.out),
+            "run()": lambda: decode.run(self.q, self.kv, self.indices),
+            "plan(), lengths on the host": lambda: decode.plan(self.indptr, self.last),
+            "plan(), lengths on the GPU": lambda: decode.plan(*self.on_device)}
+
+
+def on_a_gpu():
+  try:
+    import torch
+  except ImportError:
+    torch = None
+  if torch is None or not torch.cuda.is_available():
+    print("torch is not installed, or has no GPU")
+    return 77
+  step = Step(torch)
+  sides = {"our names": step.our_names(), "FlashInfer's names": step.calls(flashinfer)}
+  if importlib.util.find_spec("flashinfer"):
+    sides["FlashInfer"] = step.calls(importlib.import_module("flashinfer"))
+  print(f"torch {torch.__version__}, Python {sys.version.split()[0]}, {torch.cuda.get_device_name()}")
+  print(f"{'':28}" + "".join(f"{side:>20}" for side in sides))
+  over = []
+  for name in sides["FlashInfer's names"]:
+    times = {side: median_us(calls[name], 60, 40, torch.cuda.synchronize) for side, calls in sides.items() if name in calls}
+    print(f"{name:28}" + "".join(f"{times[side]:20.1f}" if side in times else f"{'-':>20}" for side in sides), flush=True)
+    most = next((us for what, us in MOST_US.items() if name.startswith(what) and "GPU" not in name), None)
+    over += [f"{side}, {name}: {us:.1f} us, more than {most:.0f}" for side, us in times.items()
+             if most is not None and side != "FlashInfer" and us > most]
+  print("\n".join(over) or "within the limits")
+  return int(bool(over))
+
+
+def main():
+  if "--cuda" in sys.argv:
+    return on_a_gpu()
+  if "--torch" in sys.argv:
+    import torch
+    return on_the_cpu(torch.from_numpy, f"torch {torch.__version__}")
+  return on_the_cpu(lambda x: x, f"numpy {np.__version__}")
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

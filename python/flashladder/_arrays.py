@@ -192,9 +192,10 @@ def family_of_device(device):
     return family_of(numpy.empty(0)), "cpu"
 
 
-def aligned(pointer):
-    """The first multiple of 16 in memory that has 16 bytes more than it was asked for."""
-    return (pointer + 15) & ~15
+def aligned(memory):
+    """The first address that is a multiple of 16 in an array that has 16 bytes more than it was asked for. Its family need not
+    be that of the tensors of a call: page-locked memory is numpy's for cupy, and torch's for jax."""
+    return (family_of(memory).pointer(memory) + 15) & ~15
 
 
 class HostLengths:

@@ -64,7 +64,7 @@ class Torch(Family):
         return self.torch.empty(n + 16, dtype=self.torch.uint8, device=device)
 
     def pinned(self, size):
-        return self.torch.empty(size + 16, dtype=self.torch.uint8, pin_memory=True)
+        return self.torch.empty(size + 16, dtype=self.torch.uint8, device="cpu", pin_memory=True)
 
     def to(self, x, code):
         return x.to(self.names[code])
@@ -75,7 +75,7 @@ class Torch(Family):
         for a in arrays:
             if a.is_cuda:
                 waits = a.device
-                there = self.torch.empty(a.shape, dtype=a.dtype, pin_memory=True)
+                there = self.torch.empty(a.shape, dtype=a.dtype, device="cpu", pin_memory=True)
                 there.copy_(a, non_blocking=True)
                 a = there
             out.append(a)

@@ -144,9 +144,9 @@ class Attention:
         self.close()
         device = self.family.bytes(wants[0], self.device)
         staging = self.family.pinned(wants[1]) if wants[1] else None
-        workspace = s.Workspace(device=aligned(self.family.pointer(device)), device_bytes=wants[0])
+        workspace = s.Workspace(device=aligned(device), device_bytes=wants[0])
         if staging is not None:
-            workspace.staging, workspace.staging_bytes = aligned(self.family.pointer(staging)), wants[1]
+            workspace.staging, workspace.staging_bytes = aligned(staging), wants[1]
         handle = ctypes.c_void_p()
         most = limits.struct()
         call("fl_attention_create", self.kind, ctypes.addressof(self._config),

@@ -65,9 +65,9 @@ class MultiLevelCascadeAttention:
         wants = (device.value + device.value // 2, 2 * staging.value)  # some to spare: levels change their shares
         memory = self.family.bytes(wants[0], self.device)
         pinned = self.family.pinned(wants[1]) if wants[1] else None
-        workspace = s.Workspace(device=aligned(self.family.pointer(memory)), device_bytes=wants[0])
+        workspace = s.Workspace(device=aligned(memory), device_bytes=wants[0])
         if pinned is not None:
-            workspace.staging, workspace.staging_bytes = aligned(self.family.pointer(pinned)), wants[1]
+            workspace.staging, workspace.staging_bytes = aligned(pinned), wants[1]
         handle = ctypes.c_void_p()
         call("fl_cascade_create", self.num_levels, ctypes.addressof(self._config), ctypes.addressof(workspace),
              ctypes.addressof(handle))

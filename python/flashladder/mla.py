@@ -90,9 +90,9 @@ class BatchMLAPagedAttention:
         self.close()
         memory = self.family.bytes(device.value, self.device)
         pinned = self.family.pinned(staging.value) if staging.value else None
-        workspace = s.Workspace(device=aligned(self.family.pointer(memory)), device_bytes=device.value)
+        workspace = s.Workspace(device=aligned(memory), device_bytes=device.value)
         if pinned is not None:
-            workspace.staging, workspace.staging_bytes = aligned(self.family.pointer(pinned)), staging.value
+            workspace.staging, workspace.staging_bytes = aligned(pinned), staging.value
         call("fl_mla_create", ctypes.addressof(self._config), ctypes.addressof(limits), ctypes.addressof(workspace),
              ctypes.addressof(handle))
         self._handle, self._limits, self._memory = handle.value, limits, (memory, pinned)

@@ -23,7 +23,7 @@ def _memory(family, name, make, size):
     key = (id(family), name)
     if key not in have or have[key][1] < size:
         have[key] = (make(2 * size), 2 * size)
-    return aligned(family.pointer(have[key][0]))
+    return aligned(have[key][0])
 
 
 def _workspace(which, arguments, where, family, device, buffer):
@@ -32,7 +32,7 @@ def _workspace(which, arguments, where, family, device, buffer):
     call("fl_serving_bytes", which, ctypes.addressof(arguments), ctypes.addressof(where), ctypes.addressof(wants),
          ctypes.addressof(staging))
     workspace = s.Workspace(device_bytes=wants.value, staging_bytes=staging.value)
-    start = aligned(family.pointer(buffer)) if buffer is not None else 0
+    start = aligned(buffer) if buffer is not None else 0
     room = buffer.shape[0] * _itemsize(buffer) - (start - family.pointer(buffer)) if buffer is not None else 0
     if room >= wants.value:
         workspace.device = start

@@ -21,7 +21,7 @@ class Attention(unittest.TestCase):
         decode.plan(indptr, last)
         b.check(self, decode.run(b.q, (b.k, b.v), indices, return_lse=True))
         b.check(self, decode.run(b.q, b.joined, indices))
-        self.assertIn("C4", decode.explain())
+        self.assertRegex(decode.explain(), "D6|D7|P1" if xp.on_gpu else "C4")
         self.assertIn('"', decode.plan_json())
 
   @each_kind

@@ -241,7 +241,7 @@ class Prefill(unittest.TestCase):
   @each_kind
   def test_batch_attention(self, xp):
     b = Batch(xp, qo_lens=(5, 0, 9, 1))
-    attention = flashinfer.BatchAttention(device="cpu") if xp.is_torch else None
+    attention = flashinfer.BatchAttention(device="cuda" if xp.on_gpu else "cpu") if xp.is_torch else None
     if attention is None:
       return
     attention.plan(xp.ints(b.qo), xp.ints(b.indptr), xp.ints(b.indices), xp.ints(b.kv_lens), 8, 2, 64, 64, 16, causal=True)

@@ -2,7 +2,7 @@
 all of K and V, and one for each head; against float64 on what the bits stand for."""
 import numpy as np
 
-from support import REAL_TORCH, Arrays, Batch, close, flashladder, main, oracle, rng, torch, unittest
+from support import KINDS, REAL_TORCH, Arrays, Batch, close, flashladder, main, oracle, rng, torch, unittest
 import flashladder.flashinfer as flashinfer
 from flashladder import AttentionConfig
 
@@ -64,12 +64,19 @@ class Fp8(unittest.TestCase):
     if not REAL_TORCH or not hasattr(torch, "float8_e4m3fn"):
       self.skipTest("needs torch with float8_e4m3fn")
     b = self.b
-    k, v = (torch.from_numpy(x).view(torch.float8_e4m3fn) for x in self.bits)
-    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(torch.empty(1 << 20, dtype=torch.uint8))
-    wrapper.plan(*map(torch.from_numpy, (b.indptr, b.indices, b.last)), 8, 2, 64, 16, kv_data_type=torch.float8_e4m3fn)
-    q = torch.from_numpy(b.q)
-    self.check(wrapper.run(q, (k, v), k_scale=0.5, v_scale=3.0, return_lse=True), 0.5, 3.0)
-    self.check(wrapper.run(q, (k, v), k_scale=torch.tensor([0.5]), return_lse=True), 0.5)
+    for xp in map(Arrays, KINDS[1:]):
+      with self.subTest(kind=xp.kind):
+        k, v = (xp.of(x).view(torch.float8_e4m3fn) for x in self.bits)
+        lists, q = [xp.of(x) for x in (b.indptr, b.indices, b.last)], xp.of(b.q)
+        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(xp.workspace())
+        wrapper.plan(*lists, 8, 2, 64, 16, kv_data_type=torch.float8_e4m3fn)
+        self.check(wrapper.run(q, (k, v), k_scale=0.5, v_scale=3.0, return_lse=True), 0.5, 3.0)
+        self.check(wrapper.run(q, (k, v), k_scale=torch.tensor([0.5]), return_lse=True), 0.5)
+        bits = tuple(map(xp.of, self.bits))
+        self.check(wrapper.run(q, bits, return_lse=True))
+        prefill = flashinfer.BatchPrefillWithPagedKVCacheWrapper(xp.workspace())
+        prefill.plan(xp.ints(np.arange(5)), *lists, 8, 2, 64, 16, kv_data_type=torch.float8_e4m3fn)
+        self.check(prefill.run(q, (k, v), k_scale=0.5, v_scale=3.0, return_lse=True), 0.5, 3.0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,12 @@ from support import close, each_kind, flashladder, main, oracle, rng, unittest
 import flashladder.flashinfer as flashinfer
 from flashladder import MlaConfig
 
-HEADS, CKV, KPE, SCALE = 4, 64, 16, 0.15
+HEADS, SCALE = 4, 0.15
+
+
+def dims(xp):
+  """head_dim_ckv, head_dim_kpe: a GPU has kernels for one pair alone."""
+  return (512, 64) if xp.on_gpu else (64, 16)
 
 
 class Latents:
@@ -15,19 +20,20 @@ class Latents:
   def __init__(self, xp, kv_lens=(33, 0, 7, 64), qo_lens=(3, 0, 1, 9), page=16):
     counts = [-(-n // page) for n in kv_lens]
     self.kv, self.qo = (np.cumsum([0, *x]).astype(np.int32) for x in (counts, qo_lens))
+    self.ckv_dim, self.kpe_dim = ckv, kpe = dims(xp)
     self.lens, self.page, total = np.array(kv_lens, np.int32), page, sum(counts) + 2
     self.last = np.array([n - (c - 1) * page if c else 0 for n, c in zip(kv_lens, counts)], np.int32)
     self.ids = rng.permutation(total)[:sum(counts)].astype(np.int32)
-    self.q_nope, self.q_pe = xp.normal(sum(qo_lens), HEADS, CKV), xp.normal(sum(qo_lens), HEADS, KPE)
-    rows = np.full((total, page, CKV + KPE), np.nan)
+    self.q_nope, self.q_pe = xp.normal(sum(qo_lens), HEADS, ckv), xp.normal(sum(qo_lens), HEADS, kpe)
+    rows = np.full((total, page, ckv + kpe), np.nan)
     for b, n in enumerate(kv_lens):
       for t in range(n):
-        rows[self.ids[self.kv[b] + t // page], t % page] = rng.standard_normal(CKV + KPE)
+        rows[self.ids[self.kv[b] + t // page], t % page] = rng.standard_normal(ckv + kpe)
     rows = rows.astype(np.float16)
-    self.rows, self.ckv, self.kpe = xp.of(rows), xp.of(rows[..., :CKV].copy()), xp.of(rows[..., CKV:].copy())
+    self.rows, self.ckv, self.kpe = xp.of(rows), xp.of(rows[..., :ckv].copy()), xp.of(rows[..., ckv:].copy())
     keys = rows[:, :, None].astype(np.float64)
     q = np.concatenate([oracle.f64(self.q_nope), oracle.f64(self.q_pe)], axis=-1)
-    self.cache, self.q = (keys, keys[..., :CKV]), q
+    self.cache, self.q = (keys, keys[..., :ckv]), q
 
   def check(self, test, result, causal=False, sm_scale=SCALE):
     pages = oracle.Pages(self.kv, self.ids, self.last, self.page)
@@ -45,7 +51,7 @@ class Mla(unittest.TestCase):
     attention = None
     for kv_lens, qo_lens in (((33, 0, 7, 64), (3, 0, 1, 9)), ((5, 90), (5, 8)), ((300,), (1,))):
       m = Latents(xp, kv_lens, qo_lens)
-      attention = attention or flashladder.BatchMLAPagedAttention(MlaConfig(HEADS, SCALE, 16, CKV, KPE, causal=True), m.ckv)
+      attention = attention or flashladder.BatchMLAPagedAttention(MlaConfig(HEADS, SCALE, 16, *dims(xp), causal=True), m.ckv)
       attention.plan(*map(xp.ints, (m.qo, m.kv, m.last, m.ids)))
       m.check(self, attention.run(m.q_nope, m.q_pe, m.ckv, m.kpe, return_lse=True), causal=True)
       m.check(self, attention.run(m.q_nope, m.q_pe, m.rows), causal=True)    # one array, kpe behind ckv
@@ -58,7 +64,7 @@ class Mla(unittest.TestCase):
   def test_flashinfers_names(self, xp):
     m = Latents(xp)
     wrapper = flashinfer.BatchMLAPagedAttentionWrapper(xp.workspace(), backend="fa2")
-    plan = lambda kv, ids, **more: wrapper.plan(*map(xp.ints, (m.qo, kv, ids, m.lens)), HEADS, CKV, KPE, 16, False, SCALE,
+    plan = lambda kv, ids, **more: wrapper.plan(*map(xp.ints, (m.qo, kv, ids, m.lens)), HEADS, *dims(xp), 16, False, SCALE,
                                                 "float16", "float16", **more)
     plan(m.kv, m.ids)
     m.check(self, wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe, return_lse=True))
@@ -78,7 +84,7 @@ class Mla(unittest.TestCase):
   @each_kind
   def test_append(self, xp):
     m = Latents(xp)
-    ckv, kpe = xp.normal(3, CKV), xp.normal(3, KPE)
+    ckv, kpe = xp.normal(3, m.ckv_dim), xp.normal(3, m.kpe_dim)
     flashinfer.append_paged_mla_kv_cache(ckv, kpe, xp.ints([0, 3, -1]), xp.ints([32, 5, 0]), m.ckv, m.kpe,
                                          *map(xp.ints, (m.ids, m.kv, m.last)))
     for row, (b, t) in enumerate(((0, 32), (3, 5))):

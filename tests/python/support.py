@@ -22,17 +22,20 @@ import flashladder
 from flashladder import oracle
 
 rng = np.random.default_rng(11)
-KINDS = ("numpy", "torch")
+KINDS = ("numpy", "torch") + (("cuda",) if torch.cuda.is_available() else ())
 
 
 class Arrays:
-  """Arrays of one kind, made of numpy's."""
+  """Arrays of one kind, made of numpy's: numpy's own, torch's on the CPU, or torch's on the GPU."""
 
   def __init__(self, kind):
-    self.kind, self.is_torch = kind, kind == "torch"
+    self.kind, self.is_torch, self.on_gpu = kind, kind != "numpy", kind == "cuda"
 
   def of(self, x):
-    return torch.from_numpy(np.ascontiguousarray(x)) if self.is_torch else np.ascontiguousarray(x)
+    x = np.ascontiguousarray(x)
+    if not self.is_torch:
+      return x
+    return torch.from_numpy(x).to("cuda") if self.on_gpu else torch.from_numpy(x)
 
   def ints(self, x):
     return self.of(np.asarray(x, np.int32))
@@ -40,7 +43,7 @@ class Arrays:
   def normal(self, *shape, dtype="float16"):
     x = rng.standard_normal(shape)
     if dtype == "bfloat16":
-      return torch.from_numpy(x.astype(np.float32)).to(torch.bfloat16)
+      return self.of(x.astype(np.float32)).to(torch.bfloat16)
     return self.of(x.astype(dtype))
 
   def workspace(self):
@@ -92,7 +95,7 @@ class Batch:
 
   def _typed(self, x):
     if self.dtype == "bfloat16":
-      return torch.from_numpy(np.ascontiguousarray(x)).to(torch.bfloat16)
+      return self.arrays.of(x.astype(np.float32)).to(torch.bfloat16)
     return self.arrays.of(x.astype(self.dtype))
 
   @property
@@ -108,10 +111,21 @@ class Batch:
     pages = oracle.Pages(self.indptr, self.indices, self.last, self.page_size, self.layout)
     return oracle.batch_attention(self.q, (self.k, self.v), pages, self.qo, logits, custom_masks)
 
+  def tolerances(self, logits):
+    """(of o, of lse). A GPU's prefill reads copies of q and K that RoPE has turned, rounded once more to the dtype: a logit is
+    then off by two roundings of the product of their lengths."""
+    of_o, of_lse = oracle.tolerances(self.dtype, (self.k, self.v), self.q, logits.sm_scale)
+    if self.arrays.on_gpu and logits.pos_encoding_mode == "ROPE_LLAMA":
+      q, k, v = (oracle.f64(x) for x in (self.q, self.k, self.v))
+      longest = np.linalg.norm(q, axis=-1).max() * np.nanmax(np.linalg.norm(k, axis=-1))
+      of_logit = 2 * oracle.UNIT_ROUNDOFF[self.dtype] * longest * (logits.sm_scale or self.dim ** -0.5)
+      of_o, of_lse = of_o + 2 * of_logit * np.nanmax(np.abs(v)), of_lse + of_logit * oracle.LOG2_E
+    return of_o, of_lse
+
   def check(self, test, result, logits=oracle.Logits(), custom_masks=None, scale=1.0):
     """result: o, or (o, lse)."""
     o, lse = self.want(logits, custom_masks)
-    of_o, of_lse = oracle.tolerances(self.dtype, (self.k, self.v), self.q, logits.sm_scale)
+    of_o, of_lse = self.tolerances(logits)
     pair = isinstance(result, tuple)
     close(test, result[0] if pair else result, scale * o, max(scale, 1.0) * of_o)
     if pair:
@@ -119,7 +133,7 @@ class Batch:
 
 
 def each_kind(function):
-  """A test method that runs with numpy's arrays and with torch's."""
+  """A test method that runs with numpy's arrays and with torch's, on the GPU too where there is one."""
   def run(self):
     for kind in KINDS:
       with self.subTest(kind=kind):

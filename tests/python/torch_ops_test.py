@@ -1,7 +1,8 @@
-"""torch.compile through our names: one graph, the same numbers as eagerly. Skipped where torch cannot be imported."""
+"""torch.compile through our names: one graph, the same numbers as eagerly; on the GPU where there is one.
+Skipped where torch cannot be imported."""
 import sys
 
-from support import REAL_TORCH, Arrays, Batch, close, main, oracle, torch, unittest
+from support import KINDS, REAL_TORCH, Arrays, Batch, close, main, oracle, torch, unittest
 import flashladder.flashinfer as flashinfer
 
 if not REAL_TORCH:
@@ -10,6 +11,13 @@ if not REAL_TORCH:
 if not hasattr(torch.library, "custom_op"):
   print(f"torch {torch.__version__} has no torch.library.custom_op")
   sys.exit(77)
+
+KIND = KINDS[-1]
+DEVICE = "cuda" if KIND == "cuda" else "cpu"
+
+
+def normal(*shape):
+  return torch.randn(*shape, device=DEVICE)
 
 
 def compiled(function):
@@ -30,11 +38,11 @@ class Compile(unittest.TestCase):
       close(self, traced, oracle.f64(eager), 0.0)
 
   def test_operations(self):
-    x, r, w = torch.randn(4, 64).half(), torch.randn(4, 64).half(), torch.randn(64).half()
-    g = torch.randn(64)
-    q, k = torch.randn(4, 2, 32).half(), torch.randn(4, 1, 32).half()
-    ids, lse = torch.tensor([0, 5, 9, 2], dtype=torch.int32), torch.randn(4, 2)
-    table = flashinfer.precompute_freqs_cis(32, 16)
+    x, r, w = normal(4, 64).half(), normal(4, 64).half(), normal(64).half()
+    g = normal(64)
+    q, k = normal(4, 2, 32).half(), normal(4, 1, 32).half()
+    ids, lse = torch.tensor([0, 5, 9, 2], dtype=torch.int32, device=DEVICE), normal(4, 2)
+    table = flashinfer.precompute_freqs_cis(32, 16, device=DEVICE)
     flashinfer.rmsnorm(x, w)  # the ops are registered when the first tensor is seen
     self.same(lambda x, w: flashinfer.rmsnorm(x, w) + 1, x, w)
     self.same(lambda x, w: flashinfer.gemma_rmsnorm(x, w), x, w)
@@ -47,11 +55,11 @@ class Compile(unittest.TestCase):
     self.same(lambda v, s: flashinfer.merge_state(v, s, v * 2, s + 1), q, lse)
 
   def test_wrappers(self):
-    xp = Arrays("torch")
+    xp = Arrays(KIND)
     b = Batch(xp)
     decode = flashinfer.BatchDecodeWithPagedKVCacheWrapper(xp.workspace())
     decode.plan(*b.lists(), 8, 2, 64, 16)
-    sinks = torch.randn(8)
+    sinks = normal(8)
     run = compiled(lambda q, k, v: decode.run(q, (k, v), return_lse=True))
     b.check(self, run(b.q, b.k, b.v))
     b.check(self, compiled(lambda q, kv: decode.run(q, kv, k_scale=2.0))(b.q, b.joined), oracle.Logits(sm_scale=0.25))
@@ -65,7 +73,7 @@ class Compile(unittest.TestCase):
     p.check(self, compiled(lambda q, kv: prefill.run(q, kv))(p.q, p.joined), oracle.Logits(causal=True))
 
   def test_append(self):
-    xp = Arrays("torch")
+    xp = Arrays(KIND)
     b = Batch(xp, kv_lens=(33, 7))
     indptr, indices, last = b.lists()
     rows, positions = xp.ints([0, 1]), xp.ints([32, 6])
@@ -74,7 +82,7 @@ class Compile(unittest.TestCase):
               torch.nan_to_num(b.k), torch.nan_to_num(b.v), k, v)
 
   def test_opcheck(self):
-    x, w = torch.randn(4, 64).half(), torch.randn(64).half()
+    x, w = normal(4, 64).half(), normal(64).half()
     flashinfer.rmsnorm(x, w)
     torch.library.opcheck(torch.ops.flashladder.rmsnorm.default, (x, w, torch.empty_like(x), 1e-6))
 

@@ -6,7 +6,7 @@ import tempfile
 
 import numpy as np
 
-from support import flashladder, main, oracle, unittest
+from support import flashladder, main, oracle, torch, unittest
 from flashladder import AttentionConfig, verify
 
 
@@ -58,6 +58,12 @@ class Verify(unittest.TestCase):
   def test_right_ones(self):
     for report in (verify.decode(ours), verify.prefill(our_prefill), verify.decode(in_numpy()),
                    verify.decode(ours, dtype="float32")):
+      self.assertTrue(report.ok, str(report))
+
+  @unittest.skipUnless(torch.cuda.is_available(), "needs a GPU")
+  def test_on_a_gpu(self):
+    for report in (verify.decode(ours, "cuda"), verify.prefill(our_prefill, "cuda"), verify.decode(ours, "cuda", "bfloat16"),
+                   verify.decode(ours, "cuda", "float32")):
       self.assertTrue(report.ok, str(report))
 
   def test_wrong_ones(self):
