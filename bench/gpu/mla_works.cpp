@@ -12,17 +12,17 @@ namespace flashladder::bench {
 namespace {
 
 using ladder::CaseSpec;
-using ladder::DeviceMlaProblem;
+using ladder::DeviceCase;
 using ladder::Rung;
 using ladder::RunResult;
 
 struct RungRun {
-  std::shared_ptr<const DeviceMlaProblem> problem;  // which outlives the case on the host
+  std::shared_ptr<const DeviceCase> on_device;  // which outlives the case on the host
   ladder::GpuRun run;
   RunResult checked{};
 
-  RungRun(const Rung& rung, const ladder::Case& c, std::shared_ptr<const DeviceMlaProblem> p)
-      : problem(std::move(p)), run(rung, c, *problem, ladder::Settings{}) {}
+  RungRun(const Rung& rung, const ladder::Case& c, std::shared_ptr<const DeviceCase> p)
+      : on_device(std::move(p)), run(rung, c, *on_device, ladder::Settings{}) {}
   void enqueue(void* stream) const { run.enqueue(static_cast<cudaStream_t>(stream)); }
   RunResult once(const GpuTimer& timer) {
     run.poison();
@@ -46,10 +46,10 @@ std::vector<const Rung*> wanted(const GpuWorkOptions& options) {
   return rungs;
 }
 
-TimedWork work_of(const Rung& rung, const Expected& expected, const std::shared_ptr<const DeviceMlaProblem>& problem,
+TimedWork work_of(const Rung& rung, const Expected& expected, const std::shared_ptr<const DeviceCase>& on_device,
                   const Timer& timer) {
   const CaseSpec& spec = expected.c.spec;
-  const auto run = std::make_shared<RungRun>(rung, expected.c, problem);
+  const auto run = std::make_shared<RungRun>(rung, expected.c, on_device);
   run->checked = run->once(*timer);
   const ladder::Comparison comparison = expected.compare(run->checked, rung.rounding(spec));
   return {.line = {.family = name_of(Family::mla), .work = spec.name, .backend = "flashladder " + rung.name,
@@ -74,11 +74,11 @@ std::vector<TimedWork> mla_works(const GpuWorkOptions& options, const Timer& tim
     if (options.late()) break;
     say("drawing " + spec.name);
     const Expected expected = ahead.next();
-    const auto problem = std::make_shared<const DeviceMlaProblem>(expected.c.mla());
+    const auto on_device = std::make_shared<const DeviceCase>(expected.c, ladder::Op::mla);
     for (const Rung* rung : rungs) {
       if (options.late() || !rung->supports(spec)) continue;
       say("checking " + rung->name + " on " + spec.name);
-      works.push_back(work_of(*rung, expected, problem, timer));
+      works.push_back(work_of(*rung, expected, on_device, timer));
     }
   }
   return works;
