@@ -95,6 +95,15 @@ inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) 
   return decidable(spec);
 }
 
+// A spec of op mla in the sizes and a dtype that the GPU's rungs of it take. Logits near 1e5 decide nothing there.
+inline ladder::CaseSpec as_latent(ladder::CaseSpec spec, DType dtype) {
+  spec.dtype = dtype;
+  spec.params.head_dim_vo = 512, spec.params.head_dim_qk = 512 + 64;
+  if (spec.values == ladder::Values::large) spec.values = ladder::Values::normal;
+  spec.name += std::string(" in ") + name_of(dtype);
+  return spec;
+}
+
 // So many keys that on few SMs a warp of D6 forms its angles anew within an item.
 inline ladder::CaseSpec long_rope(DType dtype) {
   return {.name = std::string("rope over 9000 keys ") + name_of(dtype), .seed = 1, .qo_lens = {1}, .kv_lens = {9000},
