@@ -95,11 +95,11 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typena
       cp_async_wait<S::stages - 1>();
       __syncwarp();  // this tile's bytes have arrived, those that other lanes copied too
       rotation.rotate_keys(ring.k[stage]);
-      const bool edge = keys.is_edge(tile);
-      heads.absorb(ring.k[stage], ring.v[stage], q, seen, [&](float dot, int n, int j, int half) {
-        if (edge && !keys.sees(n, j, token + 8 * half)) return SoftmaxState<float>::nothing;
+      const auto logit = [&](float dot, int n, int j, int half) {
         return variant.logit(dot, logits.query, logits.heads[n * 2 + j], token + 8 * half);
-      });
+      };
+      if constexpr (Place::one_query) heads.absorb(ring.k[stage], ring.v[stage], q, seen, logit);
+      else heads.absorb(ring.k[stage], ring.v[stage], q, keys.hidden(tile, token), logit);
       __syncwarp();  // every lane has read this tile: the next copy may overwrite it
       stage = stage + 1 == S::stages ? 0 : stage + 1;
     }
