@@ -33,6 +33,7 @@ def dtype_code(dtype, argument="dtype"):
 class Family:
     """What every family has. `device` of its methods is the family's own word for one; `gpu(x)` says where x lies."""
     int_dtypes = ()
+    several = False  # GPUs, so that `guard` must be asked for
 
     def is_int32(self, x):
         """Whether x holds int32. uint32 counts: lengths are below 2^31."""
@@ -41,8 +42,21 @@ class Family:
     def stream(self, device):
         return None
 
-    def guard(self, device):
-        """A context in which `device` is current, or None where that makes no difference."""
+    def stream_of(self, device):
+        """A function that gives the device's current stream."""
+        return lambda: self.stream(device)
+
+    def capturing(self):
+        """Whether the current stream is captured into a graph."""
+        return False
+
+    def moved(self, stream, planned_on):
+        """Whether run() is on another stream than plan() was: then the same batch is planned again there. Not in a capture,
+        since what a graph does comes after plan() anyway."""
+        return stream != planned_on and not self.capturing()
+
+    def like_of(self, x):
+        """A function that makes dense arrays of x's shape, dtype and device faster than `empty`; None: there is none."""
         return None
 
     def cache_code(self, x, argument, kv_code):

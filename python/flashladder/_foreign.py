@@ -34,6 +34,9 @@ class Cupy(Numpy):
     def stream(self, device):
         return self.np.cuda.get_current_stream().ptr
 
+    def capturing(self):
+        return self.np.cuda.get_current_stream().is_capturing()
+
     def pinned(self, size):
         return self.host_np.frombuffer(self.np.cuda.alloc_pinned_memory(size + 16), self.host_np.uint8)
 

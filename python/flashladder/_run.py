@@ -60,7 +60,9 @@ class RunCall:
         self.kv_code, self.kv_heads = dtype_code(config.kv_dtype), config.num_kv_heads
         self.scales = (None, None)
         self.key = self.o_key = self.ids = self.ids_shape = self.o_shape = None
-        self.padded_q = None
+        self.padded_q = self.like_q = None
+        self.has_lse = self.has_more = False
+        self.c_run, self.stream = lib.fl_attention_run, attention.family.stream_of(attention.device)
 
     def __call__(self, a, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural, k_scale=None, v_scale=None):
         family, words = a.family, self.words
@@ -79,11 +81,13 @@ class RunCall:
         if pair:
             words[_V + _DATA] = pointer(v)
         if out is None:
-            out = family.empty(self.o_shape, self.o_code, a.device)
+            out = self.like_q(q) if self.like_q else family.empty(self.o_shape, self.o_code, a.device)
             if self.o_key is not None:
                 self._describe_o(self.o_shape, None)
         else:
-            self._describe_given(a, out)
+            key = family.key(out)
+            if key != self.o_key:
+                self._describe_given(a, out, key)
         words[_O + _DATA] = pointer(out)
         if return_lse or lse is not None:
             if lse is None:
@@ -92,33 +96,32 @@ class RunCall:
             else:
                 words[_LSE_E if natural else _LSE2] = _flat(family, lse, "lse", self.o_shape[0] * self.heads, a.device)
             words[_LSE2 if natural else _LSE_E] = 0
-        else:
+            self.has_lse = True
+        elif self.has_lse:
             words[_LSE2] = words[_LSE_E] = 0
+            self.has_lse = False
         if a.takes_ids:
             if page_ids is not self.ids or page_ids.shape != self.ids_shape:
                 self._take_ids(a, page_ids)
             words[_IDS] = pointer(self.ids_here)
-        words[_SINKS] = 0 if sinks is None else _flat(family, sinks, "sinks", self.heads, a.device)
-        if custom_mask is not None:
-            custom_mask = family.mask(custom_mask)
-            if family.gpu(custom_mask) != a.on_gpu:
-                refuse("custom_mask", "elsewhere", f"must lie where q lies ({a.device})")
-            words[_MASK], words[_MASK_BYTES] = pointer(custom_mask), custom_mask.shape[0]
-        else:
-            words[_MASK] = words[_MASK_BYTES] = 0
-        status = self._call(a, family)
+        if sinks is not None or custom_mask is not None or self.has_more:
+            custom_mask = self._take_more(a, sinks, custom_mask)
+        status = self._on_gpu(a, family) if a.on_gpu else self.c_run(a._handle, self.arguments, None)
         if status:
             raise_error(status)
         return (out, lse) if return_lse else out
 
-    def _call(self, a, family):
-        if not a.on_gpu:
-            return lib.fl_attention_run(a._handle, self.arguments, None)
-        guard = family.guard(a.device)
-        if guard is None:
-            return lib.fl_attention_run(a._handle, self.arguments, family.stream(a.device))
-        with guard:
-            return lib.fl_attention_run(a._handle, self.arguments, family.stream(a.device))
+    def _on_gpu(self, a, family):
+        """On the current stream."""
+        stream = self.stream()
+        if family.several:
+            with family.guard(a.device):
+                if stream != a.planned_on and family.moved(stream, a.planned_on):
+                    a.plan_like(a)
+                return self.c_run(a._handle, self.arguments, stream)
+        if stream != a.planned_on and family.moved(stream, a.planned_on):
+            a.plan_like(a)
+        return self.c_run(a._handle, self.arguments, stream)
 
     # --- What a call does only if it differs from the last one ---------------------------------------------------------
     def _describe(self, a, q, k, v, pair):
@@ -134,6 +137,7 @@ class RunCall:
             refuse("q shape", list(shape), "must be [rows, num_qo_heads, head_dim]")
         describe(self.buffer, 8 * _Q, 0, family.code(q, "q"), shape, strides)
         self.o_shape = (shape[0], self.heads, self.dim_vo)
+        self.like_q = family.like_of(q) if shape == self.o_shape and family.code(q, "q") == self.o_code else None
         self._describe_o(self.o_shape, None)
         ranks = (3,) if self.ragged else (3, 4) if pair else (5,)
         for at, x, name in ((_K, k, "the k cache"), (_V, v, "the v cache")):
@@ -164,10 +168,7 @@ class RunCall:
         describe(self.buffer, 8 * _O, 0, code or self.o_code, shape, strides or (heads * dim, dim, 1))
         self.o_key = key
 
-    def _describe_given(self, a, out):
-        key = a.family.key(out)
-        if key == self.o_key:
-            return
+    def _describe_given(self, a, out, key):
         owner = family_of(out, "out")
         if owner is not a.family or owner.device(out) != a.device:
             refuse("out", f"on {owner.device(out)}", f"must lie where q lies ({a.device})")
@@ -175,6 +176,19 @@ class RunCall:
         if len(shape) != 3:
             refuse("out shape", list(shape), f"must be {list(self.o_shape)}")
         self._describe_o(shape, key, strides, owner.code(out, "out"))
+
+    def _take_more(self, a, sinks, custom_mask):
+        """Sinks and mask, or that there are none any more; the mask's bytes, which must live as long as the call."""
+        family, words = a.family, self.words
+        words[_SINKS] = 0 if sinks is None else _flat(family, sinks, "sinks", self.heads, a.device)
+        self.has_more = sinks is not None or custom_mask is not None
+        words[_MASK] = words[_MASK_BYTES] = 0
+        if custom_mask is not None:
+            custom_mask = family.mask(custom_mask)
+            if family.gpu(custom_mask) != a.on_gpu:
+                refuse("custom_mask", "elsewhere", f"must lie where q lies ({a.device})")
+            words[_MASK], words[_MASK_BYTES] = family.pointer(custom_mask), custom_mask.shape[0]
+        return custom_mask
 
     def _take_ids(self, a, page_ids):
         if page_ids is None:

@@ -1,4 +1,6 @@
 """torch tensors, as `_arrays` has them."""
+import functools
+
 from . import _structs as s
 from . import torch_ops
 from ._arrays import DTYPE_NAMES, Family, dtype_code
@@ -36,7 +38,7 @@ class Torch(Family):
         return x.data_ptr()
 
     def key(self, x):
-        return x.shape, x.stride(), x.dtype, x.device
+        return x.shape, x.is_contiguous() or x.stride(), x.dtype, x.device
 
     def layout(self, x):
         return x.shape, x.stride()
@@ -51,8 +53,17 @@ class Torch(Family):
     def stream(self, device):
         return self.raw_stream(device.index)
 
+    def stream_of(self, device):
+        return functools.partial(self.raw_stream, device.index)
+
+    def capturing(self):
+        return self.torch.cuda.is_current_stream_capturing()
+
     def guard(self, device):
         return self.torch.cuda.device(device) if self.several and device.type == "cuda" else None
+
+    def like_of(self, x):
+        return self.torch.empty_like if x.is_contiguous() else None
 
     def empty(self, shape, code, device):
         return self.torch.empty(shape, dtype=self.names[code], device=device)

@@ -117,6 +117,7 @@ class Attention:
         self._batch, self._host = s.Batch(), HostLengths()
         self._batch_address = ctypes.addressof(self._batch)
         self.batch = self.rows = self.num_pages = 0
+        self.planned_on = None
         self._run = RunCall(self)
         if limits is not None:
             self._make(limits)
@@ -231,7 +232,7 @@ class Attention:
     def _plan(self, batch, family):
         self._reserve(batch, self.num_pages, 0 if self.kind in (s.DECODE, s.GRAPH_DECODE) else self.rows)
         self.batch = batch
-        stream = family.stream(self.device) if self.on_gpu else None
+        self.planned_on = stream = family.stream(self.device) if self.on_gpu else None
         status = lib.fl_attention_plan(self._handle, self._batch_address, stream)
         if status:
             raise_error(status)
@@ -244,7 +245,7 @@ class Attention:
         return other
 
     def plan_like(self, other):
-        """plan() with the lengths of an object that again_with() made this one of, or the other way round."""
+        """plan() with the lengths of an object that again_with() made this one of, or the other way round, or of itself."""
         self.num_pages, self.rows = other.num_pages, other.rows
         self._plan(other.batch, self.family)
 

@@ -50,7 +50,11 @@ class MultiLevelCascadeAttention:
         self._ids = [self.family.dense(self.family.int32(ids)) for ids in paged_kv_indices_arr]
         self.rows = self._host[0].at(self._levels[0].qo_indptr, self._levels[0].batch)
         self._reserve()
-        call("fl_cascade_plan", self._handle, self._pointers, self.num_levels, self._stream())
+        self._plan(self._stream())
+
+    def _plan(self, stream):
+        self._planned_on = stream
+        call("fl_cascade_plan", self._handle, self._pointers, self.num_levels, stream)
 
     def _stream(self):
         return self.family.stream(self.device) if self.on_gpu else None
@@ -95,7 +99,10 @@ class MultiLevelCascadeAttention:
         n = self.num_levels
         ids = (ctypes.c_void_p * n)(*[family.pointer(x) or None for x in self._ids])
         counts = (ctypes.c_int64 * n)(*[x.shape[0] for x in self._ids])
-        call("fl_cascade_run", self._handle, ctypes.addressof(arguments), ids, counts, n, self._stream())
+        stream = self._stream()
+        if family.moved(stream, self._planned_on):
+            self._plan(stream)
+        call("fl_cascade_run", self._handle, ctypes.addressof(arguments), ids, counts, n, stream)
         return (out, lse) if return_lse else out
 
     def explain(self):

@@ -33,11 +33,12 @@ class MlaConfig(NamedTuple):
 class BatchMLAPagedAttention:
     """Attention between absorbed queries and latent rows, of which ckv are keys and values, and kpe keys alone.
 
-    like: an array whose device and library are taken. Memory is bought for the largest batch so far.
+    like: an array whose device and library are taken. Memory is bought for the largest batch so far. limits: for CUDA graphs,
+    the largest batch that any plan() will have; q and o have max_nnz_qo rows then.
     """
 
-    def __init__(self, config: MlaConfig, like):
-        self.config, self.family = config, family_of(like)
+    def __init__(self, config: MlaConfig, like, limits=None):
+        self.config, self.family, self.limits = config, family_of(like), limits
         self.device, self.on_gpu = self.family.device(like), self.family.gpu(like)
         c = config
         optional = {name: dtype_code(value, name) for name, value in (("q_dtype", c.q_dtype), ("o_dtype", c.o_dtype))
@@ -71,19 +72,30 @@ class BatchMLAPagedAttention:
         b.batch, b.page_ids, b.num_page_ids = batch, owner.pointer(page_ids) or None, pages
         b.page_ids_on = s.GPU if owner.gpu(page_ids) else s.CPU
         self._reserve(batch, pages, rows)
-        call("fl_mla_plan", self._handle, ctypes.addressof(b), self._stream())
+        self._plan(self._stream())
+
+    def _plan(self, stream):
+        self._planned_on = stream
+        call("fl_mla_plan", self._handle, ctypes.addressof(self._batch), stream)
 
     def _stream(self):
         return self.family.stream(self.device) if self.on_gpu else None
 
     def _reserve(self, batch, pages, rows):
-        """The object for as many rows as the batch has: it reads and writes that many."""
+        """The object for as many rows as the batch has, or as its limits say: it reads and writes that many."""
         have = self._limits
+        if self.limits is not None:
+            if self._handle is None:
+                self._make(self.limits.struct())
+            return
         if self._handle is not None and batch <= have.max_batch and pages <= have.max_pages and rows == have.max_nnz_qo:
             return
         old = (have.max_batch, have.max_pages) if have is not None else (0, 0)
         limits = s.AttentionLimits(max_batch=max(_room(batch), old[0], 1), max_pages=max(_room(pages), old[1], 1),
                                    max_nnz_qo=rows)
+        self._make(limits)
+
+    def _make(self, limits):
         device, staging, handle = ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_void_p()
         call("fl_mla_bytes_for_limits", ctypes.addressof(self._config), ctypes.addressof(limits), ctypes.addressof(device),
              ctypes.addressof(staging))
@@ -123,7 +135,10 @@ class BatchMLAPagedAttention:
         if lse is not None:
             setattr(arguments, "lse_natural" if natural else "lse_log2",
                     _flat(family, lse, "lse", shape[0] * shape[1], self.device))
-        call("fl_mla_run", self._handle, ctypes.addressof(arguments), self._stream())
+        stream = self._stream()
+        if family.moved(stream, self._planned_on):
+            self._plan(stream)
+        call("fl_mla_run", self._handle, ctypes.addressof(arguments), stream)
         return (out, lse) if return_lse else out
 
     def explain(self):

@@ -15,12 +15,13 @@ from ._tensors import CacheSlot, TensorSlot, on, one_device, out_like
 _kept = threading.local()  # memory of calls whose workspace_buffer is too small, and page-locked memory: a thread's own
 
 
-def _memory(family, name, make, size):
-    """`size` bytes that this thread keeps, at a multiple of 16. A caller's earlier calls on the same stream may use them."""
+def _memory(family, device, name, make, size):
+    """`size` bytes that this thread keeps for a device, at a multiple of 16. A caller's earlier calls on the same stream may
+    use them."""
     have = getattr(_kept, "memory", None)
     if have is None:
         have = _kept.memory = {}
-    key = (id(family), name)
+    key = (id(family), str(device), name)
     if key not in have or have[key][1] < size:
         have[key] = (make(2 * size), 2 * size)
     return aligned(have[key][0])
@@ -37,9 +38,9 @@ def _workspace(which, arguments, where, family, device, buffer):
     if room >= wants.value:
         workspace.device = start
     else:
-        workspace.device = _memory(family, "device", lambda n: family.bytes(n, device), wants.value)
+        workspace.device = _memory(family, device, "device", lambda n: family.bytes(n, device), wants.value)
     if staging.value:
-        workspace.staging = _memory(family, "staging", family.pinned, staging.value)
+        workspace.staging = _memory(family, device, "staging", family.pinned, staging.value)
     return workspace
 
 

@@ -95,6 +95,22 @@ class Streams(unittest.TestCase):
       result = wrapper.run(b.q, (b.k, b.v), return_lse=True)
     b.check(self, result)
 
+  def test_run_on_another_stream(self):
+    """run() goes to the current stream, where the batch is planned again, and back."""
+    first, b = Batch(CUDA), Batch(CUDA)
+    buffers = [torch.zeros(n, dtype=torch.int32, device="cuda") for n in (5, 60, 4)]
+    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(CUDA.workspace(), "NHD", True, True, *buffers)
+    wrapper.plan(*lists(first), 8, 2, 64, 16)
+    first.check(self, wrapper.run(first.q, (first.k, first.v), return_lse=True))
+    wrapper.plan(*lists(b), 8, 2, 64, 16)
+    q, late = torch.zeros_like(b.q), b.q
+    with Sleeping(self.stream) as sleeping:
+      q.copy_(late)
+      result = wrapper.run(q, (b.k, b.v), return_lse=True)
+      self.assertFalse(sleeping.waited(), "run() on another stream waited for the GPU")
+    b.check(self, result)
+    b.check(self, wrapper.run(b.q, (b.k, b.v), return_lse=True))
+
   def test_default_device(self):
     """torch.set_default_device changes nothing: page-locked memory stays on the host."""
     b = Batch(CUDA)

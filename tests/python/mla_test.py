@@ -74,12 +74,32 @@ class Mla(unittest.TestCase):
     pages = [m.ids[m.kv[b]:m.kv[b + 1]].tolist() + [0] * b for b in range(4)]    # pages that tokens do not fill
     plan(np.cumsum([0, *map(len, pages)]), np.array(sum(pages, [])))
     m.check(self, wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe))
+    plan(np.array([*m.kv, 7, 9]), m.ids)                                         # more entries than requests need
+    m.check(self, wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe))
+    with self.assertRaisesRegex(ValueError, "kv_indptr size = 4: must be at least 5"):
+      plan(m.kv[:4], m.ids)
     with self.assertRaisesRegex(ValueError, "sinks"):
       wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe, sinks=xp.normal(HEADS, dtype="float32"))
     with self.assertRaisesRegex(ValueError, "use_sinks"):
       plan(m.kv, m.ids, use_sinks=True)
     with self.assertRaisesRegex(ValueError, "use_cuda_graph"):
       flashinfer.BatchMLAPagedAttentionWrapper(xp.workspace(), True)
+
+  @each_kind
+  def test_graph(self, xp):
+    """One object for every batch within the buffers, with as many queries as the first."""
+    wrapper = flashinfer.BatchMLAPagedAttentionWrapper(
+      xp.workspace(), True, kv_indices=xp.ints(np.zeros(40)), kv_len_arr=xp.ints(np.zeros(4)))
+    made = None
+    for kv_lens, qo_lens in (((0, 0, 0, 0), (3, 0, 1, 9)), ((33, 0, 7, 64), (3, 0, 1, 9)), ((300, 20), (10, 3))):
+      m = Latents(xp, kv_lens, qo_lens)
+      wrapper.plan(*map(xp.ints, (m.qo, m.kv, m.ids, m.lens)), HEADS, *dims(xp), 16, False, SCALE, "float16", "float16")
+      m.check(self, wrapper.run(m.q_nope, m.q_pe, m.ckv, m.kpe, return_lse=True))
+      made = made or wrapper._attention._handle
+      self.assertEqual(made, wrapper._attention._handle)
+    m = Latents(xp, (700,), (13,))
+    with self.assertRaisesRegex(ValueError, "exceeds"):
+      wrapper.plan(*map(xp.ints, (m.qo, m.kv, m.ids, m.lens)), HEADS, *dims(xp), 16, False, SCALE, "float16", "float16")
 
   @each_kind
   def test_append(self, xp):

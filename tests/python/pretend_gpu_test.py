@@ -18,7 +18,7 @@ from flashladder import _library, _structs as s
 
 small_torch.device.has_gpu = True
 STREAM, CUDA = 0x5EED, small_torch.device("cuda:0")
-seen = {"streams": set(), "waits": 0, "pinned": 0, "launches": 0}
+seen = {"streams": set(), "waits": 0, "pinned": 0, "launches": 0, "plans": 0}
 
 
 class GpuTensor(small_torch.Tensor):
@@ -58,6 +58,7 @@ def _maker(make):
 
 torch.empty, torch.zeros = _maker(torch.empty), _maker(torch.zeros)
 torch.arange = _maker(torch.arange)
+torch.empty_like = lambda x: type(x)(np.full_like(x.a, 113))
 torch.cat = lambda parts, dim=0: type(parts[0])(np.concatenate([p.a for p in parts], dim))
 
 
@@ -69,6 +70,7 @@ class _Stream:
 
 
 torch.cuda.current_stream = lambda device=None: _Stream()
+torch.cuda.is_current_stream_capturing = lambda: False
 
 
 class PretendGpu:
@@ -86,6 +88,7 @@ class PretendGpu:
         if not name.endswith("json"):
           self.stream(arguments[-1])
           arguments[-1] = None
+          seen["plans"] += "_plan" in name
         if name == "fl_attention_plan":
           s.Batch.from_address(arguments[1]).page_ids_on = s.CPU
       elif name in ("fl_attention_bytes_for_limits", "fl_attention_create", "fl_cascade_create"):
@@ -153,7 +156,7 @@ XP = GpuArrays()
 
 class Gpu(unittest.TestCase):
   def setUp(self):
-    seen.update(streams=set(), waits=0, pinned=0, launches=0)
+    seen.update(streams=set(), waits=0, pinned=0, launches=0, plans=0)
 
   def tearDown(self):
     self.assertTrue(seen["streams"] <= {STREAM}, "a call is not on the current stream")
@@ -178,6 +181,25 @@ class Gpu(unittest.TestCase):
       wrapper.run(small_torch.Tensor(b.q.a), b.joined)
     with self.assertRaisesRegex(ValueError, "must lie"):
       wrapper.run(b.q, (small_torch.Tensor(b.k.a), b.v))
+
+  def test_another_stream(self):
+    """run() on another stream than plan() was on: the batch is planned there, once; in a capture it is not."""
+    b, p = Batch(XP), Batch(XP, qo_lens=(5, 0, 9, 1))
+    graph = flashinfer.CUDAGraphBatchDecodeWithPagedKVCacheWrapper(XP.workspace(), max_batch_size=4, max_num_pages=40)
+    graph.plan(*b.lists(), 8, 2, 64, 16)
+    cascade = flashinfer.MultiLevelCascadeAttentionWrapper(1, XP.workspace())
+    cascade.plan([XP.ints(p.qo)], *([x] for x in p.lists()), 8, 2, 64, 16)
+    for wrapper, batch in ((graph, b), (cascade, p)):
+      seen.update(plans=0, streams=set())
+      for stream, capturing, plans in ((STREAM, False, 0), (STREAM + 8, True, 0), (STREAM + 8, False, 1),
+                                       (STREAM + 8, False, 1)):
+        _Stream.cuda_stream, torch.cuda.is_current_stream_capturing = stream, lambda: capturing
+        batch.check(self, wrapper.run(batch.q, batch.joined))
+        self.assertEqual((seen["plans"], stream in seen["streams"]), (plans, True))
+      _Stream.cuda_stream, torch.cuda.is_current_stream_capturing = STREAM, lambda: False
+      batch.check(self, wrapper.run(batch.q, batch.joined))
+      self.assertEqual((seen["plans"], seen["streams"]), (2, {STREAM, STREAM + 8}))
+    seen["streams"] = {STREAM}
 
   def test_prefill_and_graphs(self):
     b = Batch(XP, qo_lens=(5, 0, 9, 1))

@@ -87,6 +87,7 @@ class Tensor:
   def numpy(self): return self.a
   def clone(self): return Tensor(self.a.copy())
   def contiguous(self): return self if self.a.flags.c_contiguous else Tensor(np.ascontiguousarray(self.a))
+  def is_contiguous(self): return self.a.flags.c_contiguous
   def numel(self): return self.a.size
   def element_size(self): return self.a.itemsize
   def dim(self): return self.a.ndim

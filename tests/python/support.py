@@ -46,6 +46,11 @@ class Arrays:
       return self.of(x.astype(np.float32)).to(torch.bfloat16)
     return self.of(x.astype(dtype))
 
+  def plain_dtypes(self):
+    """The dtypes that attention of q, K and V of one dtype takes here: f32 on the CPU alone, bfloat16 of torch alone."""
+    bfloat16 = ("bfloat16",) if REAL_TORCH and self.is_torch else ()
+    return ("float16",) + (() if self.on_gpu else ("float32",)) + bfloat16
+
   def workspace(self):
     return self.of(np.empty(1 << 20, np.uint8))
 

@@ -5,13 +5,14 @@ from .._library import refuse
 
 def filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size):
     """(qo_indptr, kv_indptr, last_page_len, page ids) with those pages alone that hold tokens. Lengths on the device are
-    copied together."""
+    copied together. kv_indptr may have more entries than requests need, as a buffer has."""
     given = (qo_indptr, kv_indptr, kv_len_arr)
     same = type(qo_indptr) is type(kv_indptr) is type(kv_len_arr)
     qo, kv, lens = family_of(qo_indptr).host(list(given)) if same else [family_of(x).host([x])[0] for x in given]
     pages, lengths = [int(n) for n in kv], [int(n) for n in lens]
-    if len(pages) != len(lengths) + 1:
-        refuse("kv_indptr size", len(pages), f"must be {len(lengths) + 1}: kv_len_arr has {len(lengths)} entries")
+    if len(pages) <= len(lengths):
+        refuse("kv_indptr size", len(pages), f"must be at least {len(lengths) + 1}: kv_len_arr has {len(lengths)} entries")
+    pages = pages[:len(lengths) + 1]
     needs = [-(-n // page_size) for n in lengths]
     for i, n in enumerate(needs):
         if n > pages[i + 1] - pages[i]:

@@ -6,6 +6,7 @@ from .._library import InputError, refuse
 from ..mla import BatchMLAPagedAttention, MlaConfig
 from ._hints import HINTS, layout_of, must_be
 from ._lengths import filled_pages
+from ._wrapper import graph_limits
 
 __all__ = ["BatchMLAPagedAttentionWrapper", "trtllm_batch_decode_with_kv_cache_mla", "xqa_batch_decode_with_kv_cache_mla"]
 
@@ -13,13 +14,18 @@ ELSEWHERE = "is not there: BatchMLAPagedAttentionWrapper computes latent attenti
 
 
 class BatchMLAPagedAttentionWrapper:
-    """Latent attention: plan() once a step, run() once a layer. The workspace and the buffers of graphs are hints."""
+    """Latent attention: plan() once a step, run() once a layer.
+
+    use_cuda_graph  with kv_indices and kv_len_arr, whose sizes are the most page ids and the largest batch of the graph; it is
+                    made for as many queries as the first plan() has
+    """
 
     def __init__(self, float_workspace_buffer, use_cuda_graph=False, qo_indptr=None, kv_indptr=None, kv_indices=None,
                  kv_len_arr=None, backend="auto", *, kv_layout="NHD"):
         layout_of(kv_layout)  # of an old example: latent rows have no heads, so both layouts are the same
-        must_be("use_cuda_graph", bool(use_cuda_graph), False, "must be False: a wrapper's object has the rows of its batch; "
-                "in C and C++ BatchMLAPagedAttention is made for graphs")
+        if use_cuda_graph and (kv_indices is None or kv_len_arr is None):
+            refuse("use_cuda_graph", True, "needs kv_indices and kv_len_arr, whose sizes are the graph's")
+        self._graph = (kv_len_arr.shape[0], kv_indices.shape[0]) if use_cuda_graph else None
         self._like, self._said, self._attention, self._backend = float_workspace_buffer, None, None, backend
         self._family = family_of(float_workspace_buffer, "float_workspace_buffer")
 
@@ -47,9 +53,11 @@ class BatchMLAPagedAttentionWrapper:
         config = MlaConfig(int(num_heads), float(sm_scale), int(page_size), int(head_dim_ckv), int(head_dim_kpe), bool(causal),
                            name_of_dtype(kv_data_type), name_of_dtype(q_data_type),
                            name_of_dtype(output_dtype) if output_dtype is not None else None)
+        lengths = filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size)
         if config != self._said:
-            self._attention, self._said = BatchMLAPagedAttention(config, self._like), config
-        self._attention.plan(*filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size))
+            limits = graph_limits(*self._graph, lengths[0][-1]) if self._graph is not None else None
+            self._attention, self._said = BatchMLAPagedAttention(config, self._like, limits), config
+        self._attention.plan(*lengths)
 
     def run(self, q_nope=None, q_pe=None, ckv_cache=None, kpe_cache=None, out=None, lse=None, return_lse=False,
             profiler_buffer=None, kv_len=None, page_table=None, return_lse_base_on_e=False, o_scale=None, *, query=None,
