@@ -88,7 +88,7 @@ struct AttentionMachine {
   std::int32_t pack = 0;              // query heads whose rows a tile packs: the group (or 0), or 1
   planner::CostModel cost{};
   bool claimed = false;                    // its CTAs claim the work; else they run the plan's queues
-  bool one_query = false;                  // it plans as for decode, and no request has more than one query
+  std::int32_t decode_queries = 0;         // not 0: decode's kernel; no request of a plan has more queries
   std::int32_t clusters = 0;               // not 0: its CTAs are so many clusters of them (D7)
   // So many tiles for each CTA balance themselves: then policy balanced cuts nothing, since merging has its price. 0: it
   // always cuts where equal shares end.
@@ -98,9 +98,11 @@ struct AttentionMachine {
   std::int32_t decode_tile = 0, decode_queues = 0, queue_room = 0;
   planner::CostModel decode_cost{};
 
+  bool decodes() const { return decode_queries > 0; }
   std::int32_t query_tile(bool decode, std::int32_t group_size) const {
+    if (decode_queries > 1) return decode_queries * group_size;  // all of a request's rows
     // Decode: a group in the fewest tiles, these as even as they can be.
-    return decode || one_query ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
+    return decode || decodes() ? div_up(group_size, div_up(group_size, most_decode_rows)) : prefill_rows;
   }
 };
 
@@ -130,8 +132,7 @@ class AttentionBackend {
   virtual ~AttentionBackend() = default;
 
   // For batches of this size. A graph's is that of its limits: what a launch is made of does not change from plan to plan.
-  // copied_rows: for pages that are copied together. Where decode's kernel runs, one_query, none are: it reads pages of any
-  // size.
+  // copied_rows: for pages that are copied together. Where decode's kernel runs, none are: it reads pages of any size.
   virtual AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const = 0;
   // Who computes where pages are so used, in a sentence, and why nobody faster. machine: of the plan in force.
   virtual std::string explain(PageUse use, const AttentionMachine& machine) const = 0;

@@ -1,6 +1,7 @@
 #include "api/attention_session.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -61,8 +62,8 @@ bool AttentionSession::may_copy(const AttentionLimits& limits) const {
   const PageCopies copies = backend_->page_copies();
   if (kind_.graph || copies != PageCopies::where_it_pays) return is_copied(use_);
   const BatchSize size = size_of_limits(limits);
-  const bool one_query = backend_->machine(size, std::nullopt).one_query;
-  return !one_query && !keeps_bits() && may_be_worth_copying(config_.params(), size.most_qo_len);
+  const bool decodes = backend_->machine(size, std::nullopt).decodes();
+  return !decodes && !keeps_bits() && may_be_worth_copying(config_.params(), size.most_qo_len);
 }
 
 PageUse AttentionSession::best_use() const {
@@ -73,7 +74,7 @@ PageUse AttentionSession::best_use() const {
           "of all requests must be at most 2^31 - 1, to be copied: for backend fa3 on such pages, an fp8 cache, or RoPE "
           "inside attention");
   if (asked) return PageUse::copied;
-  if (machine(std::nullopt).one_query) return PageUse::in_place;
+  if (machine(std::nullopt).decodes()) return PageUse::in_place;
   if (too_many) return PageUse::too_many_tokens;
   if (keeps_bits()) return PageUse::invariant_bits;
   const AttentionParams params = config_.params();
@@ -186,7 +187,7 @@ WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, boo
   const auto rows = copied ? std::optional(most_rows) : std::nullopt;
   const auto bytes = [&](const AttentionMachine& machine) {
     AttentionLimits of = limits;
-    if (machine.one_query && !kind_.decode) of.max_qo_len = 1;
+    if (machine.decodes() && !kind_.decode) of.max_qo_len = machine.decode_queries;
     return backend_->bytes(most_work(plan_inputs(config_, machine, kind_.decode, {}, {}), of), machine);
   };
   if (kind_.graph) return bytes(machine(rows));
@@ -200,8 +201,15 @@ WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, boo
   const auto of_mixed = [&](std::int64_t queries) {
     return bytes(backend_->machine(size_of_mixed(config_, batch, queries), rows));
   };
-  const WorkspaceBytes unmixed = either(of(batch, 1), either(of(batch, 2), of(batch << 31, 2)));
-  return either(unmixed, either(of_mixed(2), of_mixed(batch << 31)));
+  if (kind_.decode) return of(batch, 1);
+  // Any that are no decode.
+  constexpr std::int64_t many = std::numeric_limits<std::int32_t>::max();
+  WorkspaceBytes most = either(of(batch, 1), either(of(batch, many), of(batch << 31, many)));
+  const auto decodes = [&](std::int64_t len) {
+    return backend_->machine({.nnz_qo = batch * len, .batch = batch, .most_qo_len = len}, rows).decodes();
+  };
+  for (std::int64_t len = 2; decodes(len); ++len) most = either(most, of(batch * len, len));
+  return either(most, either(of_mixed(2), of_mixed(batch << 31)));
 }
 
 WorkspaceBytes AttentionSession::bytes_for(const AttentionLimits& limits) const {

@@ -8,9 +8,10 @@
 // is chosen when the object is made, by config.execution.backend and what the config asks for; explain() names it. (Over
 // pages that are no multiple of 8 tokens plan() may choose between two: docs/api.md.) But a batch in which no request has
 // more than one query is a decode, and costs what decode costs: plan() takes decode's kernel for it, which gives the bits of
-// BatchDecodeWithPagedKVCache. A graph's kernel is one for all its plans: decode's with max_qo_len = 1 in its limits. Who
-// asks for a backend gets that one for every batch, and with policies fixed and none, where a request's bits do not depend
-// on its neighbours, no batch changes the kernel.
+// BatchDecodeWithPagedKVCache. So is one of few queries a request, such as drafts, as long as a request's rows are one tile
+// of that kernel (4 queries of 4 query heads a KV head; explain() says how many). A graph's kernel is one for all its plans:
+// decode's with so small a max_qo_len in its limits. Who asks for a backend gets that one for every batch, and with policies
+// fixed and none, where a request's bits do not depend on its neighbours, no batch changes the kernel.
 #pragma once
 
 #include <cstdint>

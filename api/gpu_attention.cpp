@@ -50,13 +50,13 @@ class GpuAttention final : public AttentionBackend {
     const bool decode = kernel == GpuKernel::d6;
     if (kernel == GpuKernel::p11 && !copied_rows && choice_.takes_mixed(params_, size, kind_)) kernel = GpuKernel::p12;
     AttentionMachine machine = gpu_machine(kernel, decode ? params_ : params_behind(choice_, params_), size, room_);
-    if (!machine.one_query) machine.copied_rows = copied_rows;
+    if (!machine.decodes()) machine.copied_rows = copied_rows;
     return machine;
   }
   PageCopies page_copies() const override { return choice_.copies; }
   std::string explain(PageUse use, const AttentionMachine& machine) const override {
     const bool mixed = machine.decode_queues > 0;
-    const std::string why = mixed ? gpu_kernel_for_mixed : choice_.explain(use, machine.one_query, kind_.for_graphs);
+    const std::string why = mixed ? gpu_kernel_for_mixed : choice_.explain(use, machine.decodes(), kind_.for_graphs);
     return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(room_.num_sms) + " SMs, as num_sms asks";
   }
 
@@ -199,8 +199,8 @@ class GpuAttention final : public AttentionBackend {
     return at;
   }
   GpuKernel kernel_of(const AttentionMachine& machine) const {
-    if (machine.one_query) return machine.clusters > 0 ? GpuKernel::d7 : GpuKernel::d6;
-    return choice_.kernel_for(2, machine.copied_rows.has_value());  // 2: any that are no decode
+    if (machine.decodes()) return machine.clusters > 0 ? GpuKernel::d7 : GpuKernel::d6;
+    return choice_.kernel_for(GpuChoice::many_queries, machine.copied_rows.has_value());
   }
   std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) const {
     if (!machine.copied_rows) return {};

@@ -61,19 +61,20 @@ bool may_take_d7(const AttentionConfig& config) {
 
 }  // namespace
 
-std::string GpuChoice::explain(PageUse use, bool one_query, bool for_graphs) const {
+std::string GpuChoice::explain(PageUse use, bool decodes, bool for_graphs) const {
   const auto prefill = [this](PageUse pages) {
     const std::string reason = why_in_place(pages);
     return is_copied(pages) ? why_copied : reason.empty() ? why : why + "; " + reason;
   };
-  if (!d6_for_one_query) return prefill(use);
-  if (one_query) {
+  if (d6_queries == 0) return prefill(use);
+  const std::string queries = d6_queries == 1 ? "one query" : std::to_string(d6_queries) + " queries";
+  if (decodes) {
     const bool by_batch = copies == PageCopies::where_it_pays && !for_graphs;
-    return "D6, as for decode: no request has more than one query; else " +
+    return "D6, as for decode: no request has more than " + queries + "; else " +
            prefill(by_batch ? PageUse::by_batch : PageUse::in_place);
   }
-  const char* d6 = for_graphs ? "; D6 if max_qo_len were 1" : "; D6 for a plan in which no request has more than one query";
-  return prefill(use) + d6;
+  return prefill(use) + (for_graphs ? "; D6 if max_qo_len were at most " + std::to_string(d6_queries)
+                                    : "; D6 for a plan in which no request has more than " + queries);
 }
 
 namespace {
@@ -138,7 +139,9 @@ GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind) 
   // With policies fixed and none a request's bits must not depend on its neighbours, and so nor may its kernel.
   const bool by_plan = kind.for_graphs || !cut_alone(config.execution.policy);
   const bool any = !kind.decode && !kind.latent && config.execution.backend == Backend::automatic && by_plan;
-  choice.d6_for_one_query = any && gpu::d6::why_not(config.params(), dtypes_of(config)).empty();
+  if (any && gpu::d6::why_not(config.params(), dtypes_of(config)).empty()) {
+    choice.d6_queries = gpu::d6::most_queries(config.params());
+  }
   // P12's queues always end where equal shares do, in a graph's plans too.
   const bool may_mix = any && !cut_alone(config.execution.policy) && !kind.ragged && choice.kernel == GpuKernel::p11 &&
                        choice.copies == PageCopies::never;

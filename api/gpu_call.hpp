@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "api/attention_backend.hpp"
@@ -35,19 +36,20 @@ struct GpuChoice {
   // attention both P5 and P11 compute on a copy always: of q and K rotated, and of V.
   PageCopies copies = PageCopies::never;
   std::string why_copied{};
-  bool d6_for_one_query = false;
+  std::int32_t d6_queries = 0;  // not 0: D6 is the kernel where no request has more queries
   bool p12_for_mixed = false;
   bool rotates = false;  // the copy is a rotated one (gpu/prefill/rotated_copy.hpp)
 
-  bool as_decode(std::int64_t most_qo_len) const { return d6_for_one_query && most_qo_len <= 1; }
+  static constexpr std::int64_t many_queries = std::numeric_limits<std::int32_t>::max();  // of a request that is no decode
+  bool as_decode(std::int64_t most_qo_len) const { return d6_queries > 0 && most_qo_len <= d6_queries; }
   GpuKernel kernel_for(std::int64_t most_qo_len, bool copied = false) const {
     if (as_decode(most_qo_len)) return GpuKernel::d6;
     return copied && copies == PageCopies::where_it_pays ? GpuKernel::p11 : kernel;
   }
   // A graph's kernel is the same for all plans: P12 where mixed batches are what it is made for.
   bool takes_mixed(const AttentionParams& params, const BatchSize& size, const BackendKind& kind) const;
-  // one_query: the plan in force, or all of a graph, is one of decode's; for_graphs: no plan changes the kernel.
-  std::string explain(PageUse use, bool one_query, bool for_graphs) const;
+  // decodes: the plan in force, or all of a graph, is one of decode's; for_graphs: no plan changes the kernel.
+  std::string explain(PageUse use, bool decodes, bool for_graphs) const;
 };
 // InputError if the GPU does not compute this, or not with the backend that is asked for.
 GpuChoice choose_kernel(const AttentionConfig& config, const BackendKind& kind);

@@ -30,11 +30,11 @@ AttentionMachine decode_machine(const AttentionParams& params, const BatchSize& 
   const gpu::RungGrid grid = gpu::d6::grid(head_dim, gpu::needs_general(params));
   AttentionMachine m{.shape = {.num_sms = room.num_sms, .ctas_per_sm = grid.ctas_per_sm},
                      .most_decode_rows = grid.query_tile, .prefill_rows = grid.query_tile};
-  m.one_query = true;
+  m.decode_queries = std::max(1, static_cast<std::int32_t>(size.most_qo_len));
   const std::int32_t dim = gpu::cost_dim(head_dim, room.kv_dtype);
   m.cost = {.per_item = gpu::d6::keys_per_item(dim), .per_many = gpu::d6::keys_per_grouped_item(dim)};
   const std::int32_t rows = m.query_tile(true, params.group_size());
-  if (!size.most_kv_len) return m;
+  if (!size.most_kv_len || m.decode_queries > 1) return m;  // clusters take one query
   const std::int64_t tiles = size.with_queries() * params.num_kv_heads * div_up(params.group_size(), rows);
   const std::int64_t seen = params.window_left < 0 ? *size.most_kv_len : std::int64_t{params.window_left} + 1;
   m.clusters = gpu::d7::worth_clusters({tiles, std::min(*size.most_kv_len, seen), rows, dim}, room.clusters);

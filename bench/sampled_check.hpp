@@ -16,7 +16,7 @@ struct SampledOracle {
   std::string text() const;         // "4 of 32 heads"
 };
 
-inline constexpr double affordable_operations = 4e9;  // of the naive formula: about a second on one core
+inline constexpr double affordable_operations = 4e9;  // of the naive formula: a few seconds on one core
 
 // Evenly spread (request, head) pairs, as many as `operations` allow, at least one; all of them where the case is small.
 SampledOracle sampled_oracle(const ladder::Case& c, ladder::Rounding rounding = {},

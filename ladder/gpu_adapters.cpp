@@ -26,10 +26,12 @@ bool widens(const GpuRung& about, const CaseSpec& spec) {
 }
 
 Support supports(const GpuRung& about, const CaseSpec& spec) {
+  const std::int32_t most = about.most_queries != nullptr ? about.most_queries(spec.params) : 1;
   for (std::int32_t b = 0; about.one_query && b < spec.batch(); ++b) {
-    if (spec.qo_lens[b] != 1) {
-      return {"request " + std::to_string(b) + " has " + std::to_string(spec.qo_lens[b]) +
-              " queries, a decode rung takes one of each"};
+    const std::int32_t len = spec.qo_lens[b];
+    if (len > most || (len == 0 && most == 1)) {
+      return {"request " + std::to_string(b) + " has " + std::to_string(len) + " queries, this decode rung takes " +
+              (most == 1 ? "one of each" : "up to " + std::to_string(most))};
     }
   }
   const gpu::AttentionDTypes dtypes{.q = spec.dtype, .kv = widens(about, spec) ? spec.dtype : spec.cache_dtype(),
@@ -239,7 +241,8 @@ std::vector<Rung> gpu_rungs() {
       planned_on_gpu({.name = "D5", .idea = "tensor cores: tokens are M, heads are N", .teaches = "08", .must_equal = "D4",
                       .why_not = lower, .p_as_kv = true}, d5_plan_shape, gpu::d5::attend),
       planned_on_gpu({.name = "D6", .idea = "persistent CTAs run a balanced plan's queues, the last one merges",
-                      .teaches = "09", .must_equal = "D5", .why_not = gpu::d6::why_not, .p_as_kv = true},
+                      .teaches = "09", .must_equal = "D5", .why_not = gpu::d6::why_not,
+                      .most_queries = gpu::d6::most_queries, .p_as_kv = true},
                      d6_plan_shape, d6_attend),
       planned_on_gpu({.name = "D7", .idea = "clusters of CTAs share a tile and meet in shared memory", .teaches = "15",
                       .must_equal = "D6", .why_not = gpu::d6::why_not, .why_no_device = gpu::why_no_hopper, .p_as_kv = true},

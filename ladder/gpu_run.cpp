@@ -1,7 +1,5 @@
 #include "ladder/gpu_run.hpp"
 
-#include <optional>
-
 #include "gpu/check.hpp"
 #include "gpu/poison.hpp"
 
@@ -11,8 +9,8 @@ using gpu::DeviceBuffer;
 
 GpuRun::GpuRun(const Rung& rung, const Case& c, const gpu::DeviceProblem& problem, const Settings& settings)
     : GpuRun(rung, c, Buffers{.problem = problem.view(), .output = {}, .workspace = {}}, settings) {}
-GpuRun::GpuRun(const Rung& rung, const Case& c, const DeviceMlaProblem& problem, const Settings& settings)
-    : GpuRun(rung, c, Buffers{.problem = {}, .output = {}, .workspace = {}, .mla = problem.view()}, settings) {}
+GpuRun::GpuRun(const Rung& rung, const Case& c, const DeviceCase& on_device, const Settings& settings)
+    : GpuRun(rung, c, on_device.buffers(), settings) {}
 
 GpuRun::GpuRun(const Rung& rung, const Case& c, Buffers buffers, const Settings& settings)
     : rows_(c.spec.nnz_qo()), heads_(c.spec.params.num_qo_heads), dim_(c.spec.params.head_dim_vo),
@@ -44,11 +42,8 @@ RunResult GpuRun::result() const {
 }
 
 RunResult run_gpu_rung(const Rung& rung, const Case& c, const Settings& settings, const Stopwatch& stopwatch) {
-  std::optional<gpu::DeviceProblem> problem;
-  std::optional<DeviceMlaProblem> mla;
-  if (rung.op == Op::mla) mla.emplace(c.mla());
-  else problem.emplace(c.problem());
-  const GpuRun run = mla ? GpuRun(rung, c, *mla, settings) : GpuRun(rung, c, *problem, settings);
+  const DeviceCase on_device(c, rung.op);
+  const GpuRun run(rung, c, on_device, settings);
   const double milliseconds = stopwatch([&] {
     run.enqueue(nullptr);
     gpu::check(cudaStreamSynchronize(nullptr));  // what went wrong in a kernel is thrown here

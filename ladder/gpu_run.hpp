@@ -4,6 +4,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <optional>
+
 #include "gpu/device_buffer.hpp"
 #include "gpu/device_problem.hpp"
 #include "ladder/agree.hpp"
@@ -12,12 +14,30 @@
 
 namespace flashladder::ladder {
 
+// A case on the GPU, as rungs of an op take it.
+class DeviceCase {
+ public:
+  DeviceCase(const Case& c, Op op) {
+    if (op == Op::mla) latent_.emplace(c.mla());
+    else attention_.emplace(c.problem());
+  }
+  // Without output and workspace.
+  Buffers buffers() const {
+    return {.problem = attention_ ? attention_->view() : AttentionProblem{}, .output = {}, .workspace = {},
+            .mla = latent_ ? latent_->view() : MlaProblem{}};
+  }
+
+ private:
+  std::optional<gpu::DeviceProblem> attention_;
+  std::optional<DeviceMlaProblem> latent_;
+};
+
 class GpuRun {
  public:
-  // Allocates output and workspace, poisoned and between guard bands, and prepares the rung. problem: c's, and it outlives
-  // this object; several runs may share it.
+  // Allocates output and workspace, poisoned and between guard bands, and prepares the rung. problem, on_device: c's, and it
+  // outlives this object; several runs may share it. DeviceCase: of the rung's op.
   GpuRun(const Rung& rung, const Case& c, const gpu::DeviceProblem& problem, const Settings& settings);
-  GpuRun(const Rung& rung, const Case& c, const DeviceMlaProblem& problem, const Settings& settings);  // rungs of op mla
+  GpuRun(const Rung& rung, const Case& c, const DeviceCase& on_device, const Settings& settings);
 
   void enqueue(cudaStream_t stream) const { run_(stream); }
   void poison();             // output and workspace as they were before the first run; returns when they are

@@ -63,15 +63,17 @@ class Maker {
                std::vector<RowTolerance>(rows)};
   }
 
-  // All rows of one (request, KV head). Writes no place that another pair writes.
-  void make(std::int32_t b, std::int32_t kv_head) {
-    const std::vector<Seen> seen = seen_by_rows(problem_, b, kv_head, offsets_[b]);
-    for (std::int32_t h = kv_head * p_.group_size(); h < (kv_head + 1) * p_.group_size(); ++h) {
-      if (!wanted_ || wanted_(b, h)) {
-        compute(b, h, seen);
-      } else {
-        estimate(b, h, seen);
-      }
+  // Of each row of one (request, KV head).
+  std::vector<Seen> seen(std::int32_t b, std::int32_t kv_head) const {
+    return seen_by_rows(problem_, b, kv_head, offsets_[b]);
+  }
+
+  // All rows of one (request, query head), whose KV head's rows see this. Writes no place that another pair writes.
+  void make(std::int32_t b, std::int32_t h, const std::vector<Seen>& seen) {
+    if (!wanted_ || wanted_(b, h)) {
+      compute(b, h, seen);
+    } else {
+      estimate(b, h, seen);
     }
   }
 
@@ -187,9 +189,12 @@ bool is_large(const CaseSpec& spec) {
 Oracle make_oracle(const Case& c, Rounding rounding, const HeadFilter& wanted) {
   Maker maker(c, rounding, wanted);
   reference::ThreadPool pool(is_large(c.spec) ? reference::ThreadPool::hardware_threads() : 1);
-  const std::int32_t heads = c.spec.params.num_kv_heads;
-  const auto make = [&](std::int32_t i, int) { maker.make(i / heads, i % heads); };
-  pool.claim(std::int64_t{c.spec.batch()} * heads, pool.size(), make);
+  const std::int32_t kv_heads = c.spec.params.num_kv_heads, heads = c.spec.params.num_qo_heads, group = heads / kv_heads;
+  std::vector<std::vector<Seen>> seen(static_cast<std::size_t>(c.spec.batch()) * static_cast<std::size_t>(kv_heads));
+  pool.claim(std::ssize(seen), pool.size(), [&](std::int32_t i, int) { seen[i] = maker.seen(i / kv_heads, i % kv_heads); });
+  // By query heads: many may share a request's only KV head.
+  pool.claim(std::int64_t{c.spec.batch()} * heads, pool.size(),
+             [&](std::int32_t i, int) { maker.make(i / heads, i % heads, seen[i / group]); });
   return maker.take();
 }
 

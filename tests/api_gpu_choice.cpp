@@ -20,8 +20,8 @@ AttentionConfig config_of(DType dtype = DType::f16, std::int32_t head_dim = 128)
 }
 
 constexpr PageUse in_place = PageUse::in_place;
-const std::string else_d6 = "; D6 for a plan in which no request has more than one query";
-const std::string as_decode = "D6, as for decode: no request has more than one query; else ";
+const std::string few = "no request has more than 4 queries", else_d6 = "; D6 for a plan in which " + few;
+const std::string as_decode = "D6, as for decode: " + few + "; else ";
 
 GpuChoice prefill_choice(const AttentionConfig& config) { return choose_kernel(config, {.decode = false}); }
 
@@ -33,15 +33,16 @@ Plan plan_of(const AttentionConfig& config, const AttentionMachine& machine, boo
 
 }  // namespace
 
-TEST_CASE("a batch without a second query takes decode's kernel and any other a prefill kernel") {
+TEST_CASE("a batch of few queries takes decode's kernel and any other a prefill kernel") {
   const GpuChoice choice = prefill_choice(config_of());
   CHECK((choice.kernel == GpuKernel::p5 || choice.kernel == GpuKernel::p11));  // by the GPU that is there, if one is
   CHECK(choice.kernel_for(0) == GpuKernel::d6);
   CHECK(choice.kernel_for(1) == GpuKernel::d6);
-  CHECK(choice.kernel_for(2) == choice.kernel);
+  CHECK(choice.kernel_for(4) == GpuKernel::d6);
+  CHECK(choice.kernel_for(5) == choice.kernel);
   CHECK(choice.explain(in_place, false, false) == choice.why + else_d6);
   CHECK(choice.explain(in_place, true, false) == as_decode + choice.why);
-  CHECK(choice.explain(in_place, false, true) == choice.why + "; D6 if max_qo_len were 1");
+  CHECK(choice.explain(in_place, false, true) == choice.why + "; D6 if max_qo_len were at most 4");
   CHECK(choice.explain(in_place, true, true).starts_with("D6, as for decode"));
 }
 
@@ -108,17 +109,17 @@ TEST_CASE("RoPE inside attention is computed by the fast kernels on copies that 
 
 // As choose_kernel() makes it on a Hopper GPU, for pages of 4.
 TEST_CASE("pages that are copied together first: who computes, and what is said of it") {
-  GpuChoice choice{GpuKernel::p5, "fa2; not fa3", PageCopies::where_it_pays, "fa3 on a copy", true};
-  CHECK(choice.kernel_for(2, true) == GpuKernel::p11);
-  CHECK(choice.kernel_for(2, false) == GpuKernel::p5);
+  GpuChoice choice{GpuKernel::p5, "fa2; not fa3", PageCopies::where_it_pays, "fa3 on a copy", 4};
+  CHECK(choice.kernel_for(5, true) == GpuKernel::p11);
+  CHECK(choice.kernel_for(5, false) == GpuKernel::p5);
   CHECK(choice.kernel_for(1, true) == GpuKernel::d6);
   CHECK(choice.explain(PageUse::copied, false, false) == "fa3 on a copy" + else_d6);
   CHECK(choice.explain(PageUse::too_few_queries, false, false) ==
         "fa2; not fa3; " + why_in_place(PageUse::too_few_queries) + else_d6);
   CHECK(choice.explain(in_place, true, false) == as_decode + "fa2; not fa3; " + why_in_place(PageUse::by_batch));
-  CHECK(choice.explain(PageUse::copied, false, true) == "fa3 on a copy; D6 if max_qo_len were 1");
+  CHECK(choice.explain(PageUse::copied, false, true) == "fa3 on a copy; D6 if max_qo_len were at most 4");
   CHECK(choice.explain(in_place, true, true) == as_decode + "fa2; not fa3");
-  choice.d6_for_one_query = false;
+  choice.d6_queries = 0;
   CHECK(choice.kernel_for(1, true) == GpuKernel::p11);
   CHECK(choice.explain(PageUse::copied, false, false) == "fa3 on a copy");
 }
@@ -133,12 +134,30 @@ TEST_CASE("a prefill of single queries has decode's plan") {
       const AttentionParams params = config.params();
       const BatchSize size{.nnz_qo = 6, .batch = 6};
       const AttentionMachine machine = gpu_machine(prefill_choice(config).kernel_for(1), params, size, {132});
-      CHECK(machine.one_query);
+      CHECK(machine.decode_queries == 1);
       CHECK_FALSE(machine.claimed);
       const AttentionMachine decode = gpu_machine(GpuKernel::d6, params, {.batch = 6}, {132});
       CHECK(plan_of(config, machine, false, one, kv_lens) == plan_of(config, decode, true, {}, kv_lens));
     }
   }
+}
+
+TEST_CASE("few queries a request have decode's kernel, a tile for all rows of a request") {
+  const std::vector<std::int32_t> qo_lens{4, 1, 0, 3}, kv_lens{5000, 17, 900, 12000};
+  AttentionConfig config = config_of();
+  const BatchSize size{.nnz_qo = 8, .batch = 4, .most_qo_len = 4, .most_kv_len = 12000};
+  const AttentionMachine machine = gpu_machine(GpuKernel::d6, config.params(), size, {132, 14});
+  CHECK(machine.clusters == 0);
+  const Plan plan = plan_of(config, machine, false, qo_lens, kv_lens);
+  for (const WorkItem& item : plan.parts[0].items) CHECK(item.rows == Range{0, qo_lens[item.request] * 4});
+  config.logits.pos_encoding_mode = PosEncodingMode::ALIBI;
+  CHECK(prefill_choice(config).d6_queries == 1);
+  config = config_of();
+  config.logits.mask = MaskMode::custom;
+  CHECK(prefill_choice(config).d6_queries == 1);
+  config = config_of();
+  config.execution.policy = SplitPolicy::fixed;
+  CHECK(prefill_choice(config).d6_queries == 0);
 }
 
 TEST_CASE("a request without a query has no work beside single queries") {

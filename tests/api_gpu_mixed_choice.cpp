@@ -35,7 +35,7 @@ struct Lengths {
 };
 
 // As choose_kernel() makes it on a Hopper GPU.
-const GpuChoice on_hopper{.kernel = GpuKernel::p11, .why = "fa3", .d6_for_one_query = true, .p12_for_mixed = true};
+const GpuChoice on_hopper{.kernel = GpuKernel::p11, .why = "fa3", .d6_queries = 1, .p12_for_mixed = true};
 constexpr BackendKind eager{.decode = false}, graph{.decode = false, .for_graphs = true},
     mixed_graph{.decode = false, .for_graphs = true, .mixed = true};
 

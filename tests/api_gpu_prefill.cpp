@@ -8,6 +8,7 @@
 #include "api/attention_session.hpp"
 #include "api/batch_prefill.hpp"
 #include "api/gpu_call.hpp"
+#include "gpu/decode/decode.hpp"
 #include "gpu/device.hpp"
 #include "ladder/case_table.hpp"
 #include "ladder/cases/drawn/draw_case.hpp"
@@ -117,6 +118,21 @@ TEST_CASE("prefill on the GPU equals the oracle on random cases") {
   }
 }
 
+// Drafts of a few tokens: decode's kernel, where all rows of a request are a tile of it.
+TEST_CASE("few queries a request on the GPU are a decode, and equal the oracle") {
+  int decoded = 0;
+  for (int i = 0; i < options().cases_or(60); ++i) {
+    const auto seed = options().seed + static_cast<std::uint64_t>(i);
+    CaseSpec spec = random_few_queries(seed);
+    spec.values = Values::normal;
+    if (i % 3 == 0) spec = on_fp8(spec, static_cast<std::uint64_t>(i / 3));
+    const AttentionConfig config = prefill_config(spec, DType::f32, SplitPolicy::balanced);
+    decoded += rung_behind(config, spec).name == "D6";
+    check_prefill(spec, i % 5 == 0 ? SplitPolicy::fixed : SplitPolicy::balanced);
+  }
+  CHECK(decoded > 0);
+}
+
 TEST_CASE("a backend is taken or refused with the reason; both give one answer") {
   CaseSpec spec = as_plain_prefill(random_fast_prefill(6));
   spec.page_size = 16;
@@ -138,9 +154,11 @@ TEST_CASE("a backend is taken or refused with the reason; both give one answer")
   CHECK(AttentionSession(config, {.decode = false}).explain() ==
         "fa3: P11, for Hopper GPUs, on K and V that are copied together first: page_size 4, which is no multiple of 8");
   config.execution.backend = Backend::automatic;
+  const std::int32_t most = gpu::d6::most_queries(config.params());
+  const std::string queries = most == 1 ? "one query" : std::to_string(most) + " queries";
   CHECK(AttentionSession(config, {.decode = false}).explain() ==
         "fa2: P5, for Ampere and newer GPUs; not fa3: page_size 4, which is no multiple of 8; plan() decides for each batch "
-        "whether to copy K and V together first, for fa3; D6 for a plan in which no request has more than one query");
+        "whether to copy K and V together first, for fa3; D6 for a plan in which no request has more than " + queries);
 }
 
 // Requests begin at any row: the last tiles lie at the very end of the memory.

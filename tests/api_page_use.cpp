@@ -26,16 +26,16 @@ class Counting final : public AttentionBackend {
       : copies_(copies), decode_bytes_(decode_bytes), planned_rows_(planned_rows) {}
   AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
     AttentionMachine machine{.shape = {132, 1}, .most_decode_rows = 16, .prefill_rows = 128};
-    machine.one_query = copies_ == PageCopies::where_it_pays && size.most_qo_len <= 1;
-    if (!machine.one_query) machine.copied_rows = copied_rows;
+    machine.decode_queries = copies_ == PageCopies::where_it_pays && size.most_qo_len <= 1;
+    if (!machine.decodes()) machine.copied_rows = copied_rows;
     return machine;
   }
   std::string explain(PageUse use, const AttentionMachine& machine) const override {
-    return is_copied(use) ? "on a copy" : machine.one_query ? "as decode" : why_in_place(use);
+    return is_copied(use) ? "on a copy" : machine.decodes() ? "as decode" : why_in_place(use);
   }
   PageCopies page_copies() const override { return copies_; }
   WorkspaceBytes bytes(const Sizes&, const AttentionMachine& machine) const override {
-    if (machine.one_query) return {.device = decode_bytes_, .staging = 16};
+    if (machine.decodes()) return {.device = decode_bytes_, .staging = 16};
     if (!machine.copied_rows) return {.device = 1000, .staging = 64};
     return {.device = 1500 + 10 * static_cast<std::size_t>(*machine.copied_rows), .staging = 32};
   }

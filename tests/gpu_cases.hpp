@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/range.hpp"
+#include "gpu/decode/decode.hpp"
 #include "ladder/case_table.hpp"
 #include "ladder/cases/drawn/random.hpp"
 
@@ -94,6 +95,15 @@ inline ladder::CaseSpec as_prefill(ladder::CaseSpec spec, std::uint64_t choice) 
   return decidable(spec);
 }
 
+// A spec of op mla in the sizes and a dtype that the GPU's rungs of it take. Logits near 1e5 decide nothing there.
+inline ladder::CaseSpec as_latent(ladder::CaseSpec spec, DType dtype) {
+  spec.dtype = dtype;
+  spec.params.head_dim_vo = 512, spec.params.head_dim_qk = 512 + 64;
+  if (spec.values == ladder::Values::large) spec.values = ladder::Values::normal;
+  spec.name += std::string(" in ") + name_of(dtype);
+  return spec;
+}
+
 // So many keys that on few SMs a warp of D6 forms its angles anew within an item.
 inline ladder::CaseSpec long_rope(DType dtype) {
   return {.name = std::string("rope over 9000 keys ") + name_of(dtype), .seed = 1, .qo_lens = {1}, .kv_lens = {9000},
@@ -132,6 +142,25 @@ inline ladder::CaseSpec random_decode(std::uint64_t seed) {
   for (std::int32_t& len : spec.kv_lens) {
     if (random.below(3) == 0) len = static_cast<std::int32_t>(random.below(3000));
   }
+  return spec;
+}
+
+// Up to as many queries a request as D6 takes beside each other.
+inline ladder::CaseSpec random_few_queries(std::uint64_t seed) {
+  ladder::CaseSpec spec = random_decode(seed);
+  ladder::Random random(seed, 80);
+  AttentionParams& p = spec.params;
+  spec.custom_mask = ladder::CustomMask::none;
+  p.mask = random.below(4) == 0 ? MaskMode::none : MaskMode::causal;
+  p.pos_encoding_mode = PosEncodingMode::NONE;
+  p.num_qo_heads = p.num_kv_heads * static_cast<std::int32_t>(1 + random.below(8));
+  const auto most = static_cast<std::uint32_t>(gpu::d6::most_queries(p));
+  for (std::size_t b = 0; b < spec.qo_lens.size(); ++b) {
+    spec.qo_lens[b] = static_cast<std::int32_t>(random.below(most + 1));
+    if (random.below(3) == 0) spec.kv_lens[b] = static_cast<std::int32_t>(random.below(40));
+  }
+  if (p.window_left < 0 && random.below(3) == 0) p.window_left = static_cast<std::int32_t>(random.below(300));
+  spec.name += " few queries";
   return spec;
 }
 
@@ -180,16 +209,17 @@ inline ladder::CaseSpec random_prefill(std::uint64_t seed, bool plain) {
   return as_prefill(spec, random.below(8));
 }
 
-// In turn: anything that the ladder takes; decode with features, and without; prefill with features, and without, and
-// on pages and in head dims that the fast rungs take. A fourth of them on fp8 caches.
+// In turn: anything that the ladder takes; decode with features, and without, and of few queries; prefill with features, and
+// without, and on pages and in head dims that the fast rungs take. A fourth of them on fp8 caches.
 inline ladder::CaseSpec random_gpu_case(std::uint64_t seed) {
-  if (seed / 6 % 4 == 0) return on_fp8(random_gpu_case(seed + 6), seed / 24);
-  switch (seed % 6) {
+  if (seed / 7 % 4 == 0) return on_fp8(random_gpu_case(seed + 7), seed / 28);
+  switch (seed % 7) {
     case 0: return ladder::random_spec(seed);
     case 1: return as_plain_decode(random_decode(seed), DType::f16);
     case 2: return random_prefill(seed, true);
     case 3: return random_prefill(seed, false);
     case 4: return random_fast_prefill(seed);
+    case 5: return random_few_queries(seed);
     default: return random_decode(seed);
   }
 }

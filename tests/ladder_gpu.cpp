@@ -182,6 +182,12 @@ TEST_CASE("what a rung does not take it refuses with the reason") {
     CHECK_MESSAGE(support.reason.find(why) != std::string::npos, name, ": got: ", support.reason, ", wanted: ", why);
   };
   refused("D1", [](CaseSpec& s) { s.qo_lens.back() = 2; }, "has 2 queries");
+  refused("D6", [](CaseSpec& s) {
+    s.params.num_qo_heads = 4 * s.params.num_kv_heads, s.qo_lens.back() = 5;
+  }, "has 5 queries, this decode rung takes up to 4");
+  refused("D6", [](CaseSpec& s) {
+    s.params.pos_encoding_mode = PosEncodingMode::ALIBI, s.qo_lens.back() = 2;
+  }, "has 2 queries, this decode rung takes one of each");
   refused("D1", [](CaseSpec& s) { s.params.head_dim_vo = 30000; }, "more than");
   refused("P1", [](CaseSpec& s) { s.params.head_dim_vo = 60000; }, "more than");
   refused("P1", [](CaseSpec& s) {

@@ -1,31 +1,17 @@
 // Once more, and at the same time: a prepared GPU rung gives the same bits each time it runs, also when another plan runs
 // beside it on another stream. Counters that do not return to zero, partials merged as they arrive, workspace read before it
-// is written: here they show. Between runs everything that a run writes is NaN again.
+// is written: here they show. Latent attention's rungs: ladder_gpu_mla.cpp.
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <cstring>
-#include <future>
-
-#include "gpu/check.hpp"
-#include "gpu/poison.hpp"
-#include "ladder/cases/drawn/draw_case.hpp"
-#include "ladder/gpu_run.hpp"
-#include "tests/options.hpp"
+#include "ladder/rung.hpp"
+#include "tests/repeated.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
 using planner::SplitPolicy;
+using test::Repeated, test::times_or;
 
 namespace {
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-bool same_bits(const RunResult& a, const RunResult& b) {
-  return a.guards_intact && b.guards_intact && same_bits(a.o, b.o) && same_bits(a.lse_log2, b.lse_log2);
-}
 
 // One long request among many short and some empty ones: what splits, queues and merges are about.
 CaseSpec skewed(std::uint64_t seed, std::int32_t longest, std::int32_t num_qo_heads, std::int32_t num_kv_heads,
@@ -53,40 +39,6 @@ CaseSpec skewed_prefill(std::uint64_t seed, std::int32_t longest, bool many_quer
   return spec;
 }
 
-// A case on the GPU, a rung prepared for it, and what its first run gave.
-struct Repeated {
-  Case c;
-  gpu::DeviceProblem problem;
-  GpuRun run;
-  RunResult first;
-
-  Repeated(const Rung& rung, const CaseSpec& spec, const Settings& settings)
-      : c(draw_case(spec)), problem(c.problem()), run(rung, c, problem, settings), first(again(nullptr, 1)) {}
-
-  // Enqueues it so many times, one behind the other, and waits.
-  RunResult again(cudaStream_t stream, int times) {
-    run.poison();
-    for (int i = 0; i < times; ++i) run.enqueue(stream);
-    gpu::check(cudaStreamSynchronize(stream));
-    return run.result();
-  }
-};
-
-class Stream {
- public:
-  Stream() { gpu::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~Stream() { cudaStreamDestroy(stream_); }
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  operator cudaStream_t() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
-
-// Few --cases, as under a sanitizer, ask for fewer: half as many.
-int times_or(int usual) { return test::options().cases > 0 ? std::min(1 + test::options().cases / 2, usual) : usual; }
-
 // Pages of 5 tokens, which P11 copies together first; P6 to P10 take multiples of 8 alone.
 std::int32_t small_page(const Rung& rung) { return rung.supports(skewed(1, 100, 8, 2, 5)) ? 5 : 8; }
 
@@ -94,14 +46,6 @@ std::int32_t small_page(const Rung& rung) { return rung.supports(skewed(1, 100, 
 int expected_cases(const Rung& rung, int decode, int all) {
   if (!rung.supports(skewed(1, 100, 8, 2))) return 0;
   return rung.name.starts_with("D") ? decode : all;
-}
-
-// How many of so many runs on a stream of its own differ from the first; four are enqueued at a time.
-int differing_runs(Repeated& repeated, int times) {
-  const Stream stream;
-  int differing = 0;
-  for (int i = 0; i < times; ++i) differing += !same_bits(repeated.first, repeated.again(stream, 4));
-  return differing;
 }
 
 }  // namespace
@@ -119,8 +63,7 @@ TEST_CASE("the same inputs give the same bits over 100 runs") {
         ++taken;
         Repeated repeated(rung, spec, settings);
         const int runs = times_or(100);
-        int differing = 0;
-        for (int i = 0; i < runs; ++i) differing += !same_bits(repeated.first, repeated.again(nullptr, 1));
+        const int differing = repeated.differing(runs);
         CHECK_MESSAGE(differing == 0, rung.name, ", ", spec.name, ", policy ", name_of(settings.policy), ": ", differing,
                       " of ", runs, " runs differ");
       }
@@ -144,12 +87,7 @@ TEST_CASE("what shared memory held before decides nothing") {
         ++taken;
         Repeated repeated(rung, spec, {.policy = SplitPolicy::balanced});
         for (const std::uint32_t word : {0u, 0x70007000u}) {  // large in f16, in bf16 and in f32
-          repeated.run.poison();
-          gpu::poison_shared_memory(nullptr, word);
-          repeated.run.enqueue(nullptr);
-          gpu::check(cudaStreamSynchronize(nullptr));
-          const bool same = same_bits(repeated.first, repeated.run.result());
-          CHECK_MESSAGE(same, rung.name, ", ", spec.name, ", soft cap ", soft_cap, ", word ", word);
+          CHECK_MESSAGE(repeated.same_behind(word), rung.name, ", ", spec.name, ", soft cap ", soft_cap, ", word ", word);
         }
       }
     }
@@ -170,10 +108,9 @@ TEST_CASE("two plans run at once on two streams and give what they give alone") 
       Repeated a(rung, first, {.policy = SplitPolicy::balanced, .num_sms = 40});
       Repeated b(rung, second, {.policy = SplitPolicy::fixed, .chunk_size = 128, .num_sms = 40});
       const int runs = times_or(50);
-      auto beside = std::async(std::launch::async, [&] { return differing_runs(b, runs); });
-      const int differing = differing_runs(a, runs), differing_beside = beside.get();
-      CHECK_MESSAGE(differing == 0, rung.name, ", ", first.name, ": ", differing, " of ", runs, " runs differ");
-      CHECK_MESSAGE(differing_beside == 0, rung.name, ", ", second.name, " beside it: ", differing_beside, " of ", runs,
+      const test::Beside differing = differing_beside(a, b, runs);
+      CHECK_MESSAGE(differing.first == 0, rung.name, ", ", first.name, ": ", differing.first, " of ", runs, " runs differ");
+      CHECK_MESSAGE(differing.second == 0, rung.name, ", ", second.name, " beside it: ", differing.second, " of ", runs,
                     " runs differ");
     }
     CHECK_MESSAGE(taken == expected_cases(rung, 1, 2), rung.name, " took ", taken, " pairs");

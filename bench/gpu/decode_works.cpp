@@ -1,5 +1,4 @@
 // Families decode and graph: decode rungs on cases of the ladder, by events around one run, and in a graph of launches.
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -164,13 +163,7 @@ void add_graph_works(std::vector<TimedWork>& works, const std::string& backend, 
 
 void for_each_case(const std::vector<CaseSpec>& specs, const GpuWorkOptions& options, const Say& say,
                    const std::function<void(const Expected&)>& use) {
-  std::vector<ladder::Rounding> roundings;
-  for (const CaseSpec& spec : specs) {
-    for (const Rung* rung : options.rungs) roundings.push_back(rung->rounding(spec));
-  }
-  std::sort(roundings.begin(), roundings.end());
-  roundings.erase(std::unique(roundings.begin(), roundings.end()), roundings.end());
-  ExpectedAhead ahead(specs, roundings);
+  ExpectedAhead ahead(specs, roundings_of(options.rungs, specs));
   for (const CaseSpec& spec : specs) {
     if (options.late()) break;
     say("drawing " + spec.name);

@@ -9,9 +9,11 @@
 namespace flashladder::bench {
 namespace {
 
+const char* cpu_rung(const ladder::CaseSpec& spec) { return spec.op == ladder::Op::mla ? "L3" : "C4"; }
+
 Expected expect(const ladder::CaseSpec& spec, const std::vector<ladder::Rounding>& roundings) {
   Expected e{.c = draw_case(spec), .below = {}, .oracles = {}};
-  e.below = run_rung(ladder::rung("C4"), e.c);
+  e.below = run_rung(ladder::rung(cpu_rung(spec)), e.c);
   for (const ladder::Rounding rounding : roundings) e.oracles.emplace(rounding, sampled_oracle(e.c, rounding));
   return e;
 }
@@ -38,7 +40,18 @@ OutputError Expected::off_double(const ladder::RunResult& result) const {
 }
 
 std::string Expected::text() const {
-  return "all equals C4, " + oracles.begin()->second.text() + " equal the double oracle";
+  return std::string("all equals ") + cpu_rung(c.spec) + ", " + oracles.begin()->second.text() + " equal the double oracle";
+}
+
+std::vector<ladder::Rounding> roundings_of(std::span<const ladder::Rung* const> rungs,
+                                           std::span<const ladder::CaseSpec> specs) {
+  std::vector<ladder::Rounding> roundings;
+  for (const ladder::CaseSpec& spec : specs) {
+    for (const ladder::Rung* rung : rungs) roundings.push_back(rung->rounding(spec));
+  }
+  std::sort(roundings.begin(), roundings.end());
+  roundings.erase(std::unique(roundings.begin(), roundings.end()), roundings.end());
+  return roundings;
 }
 
 ExpectedAhead::ExpectedAhead(std::span<const ladder::CaseSpec> specs, std::vector<ladder::Rounding> roundings)

@@ -1,5 +1,5 @@
-// What a decode case should give, made on the CPU while the GPU is busy with the case before: data, C4's output, and the
-// double oracle on a sample of the heads.
+// What a case should give, made on the CPU while the GPU is busy with the case before: data, the output of the top rung of
+// the CPU, and the double oracle on a sample of the heads.
 #pragma once
 
 #include <deque>
@@ -17,7 +17,7 @@ namespace flashladder::bench {
 
 struct Expected {
   ladder::Case c;
-  ladder::RunResult below;                  // C4's
+  ladder::RunResult below;                  // C4's, or, of latent attention, L3's
   std::map<ladder::Rounding, SampledOracle> oracles;  // by how a rung rounds: that decides the tolerance
 
   // Is this output right? The whole against C4, the sample against the oracle.
@@ -26,6 +26,10 @@ struct Expected {
   OutputError off_double(const ladder::RunResult& result) const;
   std::string text() const;  // "all equals C4, 4 of 1024 heads equal the double oracle"
 };
+
+// How the rungs round on the cases: each once.
+std::vector<ladder::Rounding> roundings_of(std::span<const ladder::Rung* const> rungs,
+                                           std::span<const ladder::CaseSpec> specs);
 
 // Cases in order, a few of them drawn ahead on other cores. specs and roundings as long as the object lives.
 class ExpectedAhead {

@@ -1,39 +1,28 @@
-// Family mla: every GPU rung of latent attention, checked against L3 and the double oracle, and then timed by events, the L2
-// flushed.
+// Family mla: every GPU rung of latent attention, timed by events, the L2 flushed. Before, each run's whole output is compared
+// with L3's, and a sample of its heads with the double oracle; both are made ahead, on all cores.
 #include <algorithm>
 #include <memory>
-#include <optional>
+#include <utility>
 
+#include "bench/gpu/expected.hpp"
 #include "bench/gpu/families.hpp"
-#include "bench/sampled_check.hpp"
-#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/gpu_run.hpp"
 
 namespace flashladder::bench {
 namespace {
 
-using ladder::Case;
 using ladder::CaseSpec;
+using ladder::DeviceCase;
 using ladder::Rung;
 using ladder::RunResult;
 
-// A case on the host, what L3 gives, and the case on the GPU.
-struct Prepared {
-  Case c;
-  RunResult below;
-  ladder::DeviceMlaProblem problem;
-
-  explicit Prepared(const CaseSpec& spec)
-      : c(draw_case(spec)), below(run_rung(ladder::rung("L3"), c)), problem(c.mla()) {}
-};
-
 struct RungRun {
-  std::shared_ptr<Prepared> prepared;
+  std::shared_ptr<const DeviceCase> on_device;  // which outlives the case on the host
   ladder::GpuRun run;
   RunResult checked{};
 
-  RungRun(const Rung& rung, std::shared_ptr<Prepared> p)
-      : prepared(std::move(p)), run(rung, prepared->c, prepared->problem, ladder::Settings{}) {}
+  RungRun(const Rung& rung, const ladder::Case& c, std::shared_ptr<const DeviceCase> p)
+      : on_device(std::move(p)), run(rung, c, *on_device, ladder::Settings{}) {}
   void enqueue(void* stream) const { run.enqueue(static_cast<cudaStream_t>(stream)); }
   RunResult once(const GpuTimer& timer) {
     run.poison();
@@ -48,33 +37,48 @@ struct RungRun {
   }
 };
 
-bool wanted(const GpuWorkOptions& options, const Rung& rung, const CaseSpec& spec) {
-  const bool asked = options.mla_rungs.empty() || std::ranges::find(options.mla_rungs, &rung) != options.mla_rungs.end();
-  return asked && rung.device == Device::gpu && !options.late() && rung.supports(spec);
+std::vector<const Rung*> wanted(const GpuWorkOptions& options) {
+  std::vector<const Rung*> rungs;
+  for (const Rung& rung : ladder::mla_rungs()) {
+    const bool asked = options.mla_rungs.empty() || std::ranges::find(options.mla_rungs, &rung) != options.mla_rungs.end();
+    if (asked && rung.device == Device::gpu) rungs.push_back(&rung);
+  }
+  return rungs;
+}
+
+TimedWork work_of(const Rung& rung, const Expected& expected, const std::shared_ptr<const DeviceCase>& on_device,
+                  const Timer& timer) {
+  const CaseSpec& spec = expected.c.spec;
+  const auto run = std::make_shared<RungRun>(rung, expected.c, on_device);
+  run->checked = run->once(*timer);
+  const ladder::Comparison comparison = expected.compare(run->checked, rung.rounding(spec));
+  return {.line = {.family = name_of(Family::mla), .work = spec.name, .backend = "flashladder " + rung.name,
+                   .nearest = {{comparison.worst().error, comparison.worst().tolerance}}},
+          .bytes = mla_bytes(spec), .flops = mla_flops(spec), .floor = Floor::read, .checked = expected.text(),
+          .failure = comparison.message(),
+          .time_us = [=] { return timer->event_us([&](void* stream) { run->enqueue(stream); }); },
+          .recheck = [=] { return run->difference(); }};
 }
 
 }  // namespace
 
 std::vector<TimedWork> mla_works(const GpuWorkOptions& options, const Timer& timer, const Say& say) {
+  const std::vector<const Rung*> rungs = wanted(options);
+  std::vector<CaseSpec> specs = options.specs.empty() ? mla_cases() : options.specs;
+  std::erase_if(specs, [&](const CaseSpec& spec) {
+    return std::ranges::none_of(rungs, [&](const Rung* rung) { return static_cast<bool>(rung->supports(spec)); });
+  });
+  ExpectedAhead ahead(specs, roundings_of(rungs, specs));
   std::vector<TimedWork> works;
-  for (const CaseSpec& spec : options.specs.empty() ? mla_cases() : options.specs) {
-    std::shared_ptr<Prepared> prepared;
-    for (const Rung& rung : ladder::mla_rungs()) {
-      if (!wanted(options, rung, spec)) continue;
-      if (!prepared) say("drawing " + spec.name), prepared = std::make_shared<Prepared>(spec);
-      say("checking " + rung.name + " on " + spec.name);
-      const auto run = std::make_shared<RungRun>(rung, prepared);
-      run->checked = run->once(*timer);
-      const SampledOracle sample = sampled_oracle(prepared->c, rung.rounding(spec));
-      const ladder::Comparison comparison = agree(prepared->c, run->checked, &prepared->below, sample);
-      Measurement line{.family = name_of(Family::mla), .work = spec.name, .backend = "flashladder " + rung.name};
-      line.nearest = {comparison.worst().error, comparison.worst().tolerance};
-      works.push_back({.line = line,
-                       .bytes = mla_bytes(spec), .flops = mla_flops(spec), .floor = Floor::read,
-                       .checked = "all equals L3, " + sample.text() + " equal the double oracle",
-                       .failure = comparison.message(),
-                       .time_us = [=] { return timer->event_us([&](void* stream) { run->enqueue(stream); }); },
-                       .recheck = [=] { return run->difference(); }});
+  for (const CaseSpec& spec : specs) {
+    if (options.late()) break;
+    say("drawing " + spec.name);
+    const Expected expected = ahead.next();
+    const auto on_device = std::make_shared<const DeviceCase>(expected.c, ladder::Op::mla);
+    for (const Rung* rung : rungs) {
+      if (options.late() || !rung->supports(spec)) continue;
+      say("checking " + rung->name + " on " + spec.name);
+      works.push_back(work_of(*rung, expected, on_device, timer));
     }
   }
   return works;

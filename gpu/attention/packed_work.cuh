@@ -56,6 +56,7 @@ __device__ inline std::int32_t claim(const PackedParams& plan) {
 
 // Where row r (from 0) of an item or a merge lies. In general, any number of queries:
 struct PackedRows {
+  static constexpr bool one_query = false;
   std::int32_t pack;
 
   template <class Tile>
@@ -63,15 +64,25 @@ struct PackedRows {
     const RowPlace place = row_of(tile.head, tile.rows.begin + r, pack);
     return {tile.query + place.query, place.qo_head};
   }
+  // Of q, in elements.
+  template <class Tile>
+  __device__ std::int64_t q_offset(const QueryRows& rows, const Tile& tile, int r) const {
+    return rows.q_offset((*this)(tile, r));
+  }
 };
 
 // One query for each request and pack = group, as decode has it: rows are heads that lie side by side, no division.
 struct OneQueryRows {
+  static constexpr bool one_query = true;
   std::int32_t pack;
 
   template <class Tile>
   __device__ RowPlace operator()(const Tile& tile, int r) const {
     return {tile.query, tile.head * pack + tile.rows.begin + r};
+  }
+  template <class Tile>
+  __device__ std::int64_t q_offset(const QueryRows& rows, const Tile& tile, int r) const {
+    return rows.q_offset((*this)(tile, 0)) + std::int64_t{r} * rows.q_head;
   }
 };
 

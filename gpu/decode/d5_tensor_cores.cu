@@ -23,7 +23,6 @@ decode_d5_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
                  const __grid_constant__ Scaled::Params params, const __grid_constant__ PackedParams plan) {
   using Element = typename S::Element;
   const PackedItem item = work_of(plan, rows.group_size, blockIdx.x);
-  const RowPlace first_row = OneQueryRows{plan.pack}(item, 0);
   const std::int32_t height = item.rows.size(), lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const auto* k = static_cast<const Element*>(kv.k);
   const auto* v = static_cast<const Element*>(kv.v);
@@ -50,7 +49,7 @@ decode_d5_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
     cp_async_commit();  // also an empty group: the count of groups says what has arrived
   }
 
-  const QueryTiles<S> q(rows, first_row, height);
+  const QueryTiles<S> q(rows, OneQueryRows{plan.pack}, item);
   HeadTiles<S> heads;
   for (std::uint32_t step = 0; step < tiles; ++step) {
     if (step + S::stages - 1 < tiles) copy(step + S::stages - 1);

@@ -22,17 +22,18 @@ using Threads = ThreadGroup<tile_warps * 32>;
 template <class S, class Variant>
 using Memory = QueueMemory<S, RotationOf<S, GroupWarps<Threads>, Variant>>;
 
-template <class S, class Variant>
+template <class S, class Variant, class Place>
 __global__ void __launch_bounds__(Threads::threads, grid(S::head_dim, false).ctas_per_sm)
 decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ KvPages kv,
-                 const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan) {
+                 const __grid_constant__ typename Variant::Params params, const __grid_constant__ PackedParams plan,
+                 const __grid_constant__ Place row_place) {
   extern __shared__ __align__(128) unsigned char bytes[];
   auto& shared = *reinterpret_cast<Memory<S, Variant>*>(bytes);
   const PackedQueue queue = plan.view.queues[blockIdx.x];
   griddepcontrol_launch_dependents();  // the next kernel may come as soon as there is room: it waits where it must
   if (queue.first.rows.empty()) return griddepcontrol_wait();  // not to end before the previous kernel does
   const CtaClock clock(plan.cta_times);
-  run_queue<S, Threads, Variant>(rows, kv, params, plan, queue, shared);
+  run_queue<S, Threads, Variant>(rows, kv, params, plan, row_place, queue, shared);
   clock.stop();
 }
 
@@ -41,6 +42,9 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,
             std::uint64_t* cta_times) {
   require_16_bytes(call);
+  const bool few_queries = capacity.query_tile > call.params.group_size();
+  require(!few_queries || most_queries(call.params) > 1, "plan.query_tile", capacity.query_tile,
+          "has several queries of a request, which this variant does not take");
   PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo, cta_times);
   plan.programmatic = call.programmatic;
   with_d6_instance(call, capacity.query_tile, [&]<class Element, class Stored, int head_dim, int head_tiles, class Variant>() {
@@ -50,7 +54,13 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
     constexpr std::size_t of_sm = 228 * 1024, least = of_sm / (grid(head_dim, false).ctas_per_sm + 1);
     const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads,
                             .shared_bytes = std::max(sizeof(Memory<S, Variant>), least), .programmatic = call.programmatic};
-    launch(decode_d6_kernel<S, Variant>, shape, stream, call.rows, call.kv, Variant::params(call), plan);
+    const auto run = [&]<class Place>(const Place& place) {
+      launch(decode_d6_kernel<S, Variant, Place>, shape, stream, call.rows, call.kv, Variant::params(call), plan, place);
+    };
+    if constexpr (may_have_few_queries<Variant>) {
+      if (few_queries) return run(FewQueriesRows{{plan.pack}, key_rules(call.params)});
+    }
+    run(OneQueryRows{plan.pack});
   });
 }
 

@@ -65,7 +65,7 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   int stage = 0, place = 0;
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
-    QueryTiles<S> q(rows, row_place(item, 0), item.rows.size());
+    QueryTiles<S> q(rows, row_place, item);
     q.prepare(rows, kv, item.kv_head);
     Rotation rotation(params, shared);
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};

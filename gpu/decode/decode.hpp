@@ -7,6 +7,7 @@
 #include <string>
 
 #include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/needs_general.hpp"
 #include "gpu/attention/packed_plan.hpp"
 #include "gpu/attention/rung_grid.hpp"
 #include "gpu/decode/decode_cost.hpp"
@@ -55,6 +56,11 @@ std::string why_not(const AttentionParams& params, AttentionDTypes dtypes);
 // general: needs_general(), whose rows need more registers.
 constexpr RungGrid grid(std::int32_t head_dim, bool general) {
   return {general ? 8 : d5::grid(head_dim).query_tile, head_dim <= 128 ? 2 : 1};
+}
+// Queries of a request, the same for all heads: rows of one tile. 1 where logits depend on the query (General).
+constexpr std::int32_t most_queries(const AttentionParams& p) {
+  const std::int32_t rows = needs_general(p) ? 1 : grid(p.head_dim_qk, false).query_tile / p.group_size();
+  return rows > 1 ? rows : 1;
 }
 // cta_times: nullptr, or [num_ctas, 2] ns of the GPU's clock, for measurements.
 void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream,

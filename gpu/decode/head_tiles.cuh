@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "core/softmax_state.hpp"
 #include "gpu/attention/thread_group.cuh"
@@ -56,10 +57,11 @@ struct HeadTiles {
     for (auto& tile_m : m) tile_m[0] = tile_m[1] = SoftmaxState<float>::nothing;
   }
 
-  // One tile of 16 tokens that has arrived in the ring. seen: this lane's two tokens, lane / 4 and lane / 4 + 8.
+  // One tile of 16 tokens that has arrived in the ring. seen: of this lane's two tokens, lane / 4 and lane / 4 + 8; or what
+  // hides logits of its own accord (few_queries.cuh).
   // score(dot, n, j, half): the logit, in log2 units, of head n * 8 + lane % 4 * 2 + j and token lane / 4 + 8 * half.
-  template <class Score>
-  __device__ void absorb(const StoredTile<S>& k, const StoredTile<S>& v, const QueryTiles<S>& q, const bool (&seen)[2],
+  template <class Seen, class Score>
+  __device__ void absorb(const StoredTile<S>& k, const StoredTile<S>& v, const QueryTiles<S>& q, const Seen& seen,
                          const Score& score) {
     std::uint32_t a[2][4];
     // Four sums, joined in f32: tensor cores cut off where f32 would round, so that one chain of steps drifts downwards.
@@ -78,8 +80,9 @@ struct HeadTiles {
         if constexpr (S::narrow) s[n][c] *= q.factor[n][c % 2];
       }
     }
+    logits(s, seen, score);
     std::uint32_t weights[S::head_tiles][2];
-    softmax(s, seen, score, weights);
+    softmax(s, weights);
 #pragma unroll
     for (int i = 0; i < S::steps; ++i) {
       if (i % 2 == 0) load_value_steps<S>(a, v, i);
@@ -115,11 +118,24 @@ struct HeadTiles {
     return exp2_approx(from - (to == SoftmaxState<float>::nothing ? 0 : to));
   }
 
+  // Dots become logits, and nothing where a key is not seen.
+  template <class Seen, class Score>
+  static __device__ void logits(float (&s)[S::head_tiles][4], const Seen& seen, const Score& score) {
+    constexpr bool by_token = std::is_array_v<Seen>;
+#pragma unroll
+    for (int n = 0; n < S::head_tiles; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        if constexpr (by_token) s[n][c] = seen[c / 2] ? score(s[n][c], n, c % 2, c / 2) : SoftmaxState<float>::nothing;
+        else s[n][c] = score(s[n][c], n, c % 2, c / 2);
+      }
+    }
+    if constexpr (!by_token) seen.hide(s);
+  }
+
   // s: C fragments of S^T, 16 tokens x 8 heads. They become P^T as B fragments; o is rescaled to the new maximum, if that is
   // another one in some column of the warp.
-  template <class Score>
-  __device__ void softmax(float (&s)[S::head_tiles][4], const bool (&seen)[2], const Score& score,
-                          std::uint32_t (&p)[S::head_tiles][2]) {
+  __device__ void softmax(float (&s)[S::head_tiles][4], std::uint32_t (&p)[S::head_tiles][2]) {
     float rescale[S::head_tiles][2];
     bool moved = false;
 #pragma unroll
@@ -128,8 +144,6 @@ struct HeadTiles {
       for (int j = 0; j < 2; ++j) {
         float& upper = s[n][j];
         float& lower = s[n][j + 2];
-        upper = seen[0] ? score(upper, n, j, 0) : SoftmaxState<float>::nothing;
-        lower = seen[1] ? score(lower, n, j, 1) : SoftmaxState<float>::nothing;
         float most = fmaxf(m[n][j], fmaxf(upper, lower));
 #pragma unroll
         for (int offset = 4; offset < 32; offset *= 2) most = fmaxf(most, __shfl_xor_sync(all_lanes, most, offset));

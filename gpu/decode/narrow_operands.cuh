@@ -26,13 +26,13 @@ struct QueryTiles<S, true> {
   std::uint32_t at[S::steps][S::head_tiles][2];
   float factor[S::head_tiles][2];  // what dots of the heads of this lane's two columns are multiplied by: the scale of K too
 
-  __device__ QueryTiles(const QueryRows& rows, RowPlace first, int count) {
-    const int lane = threadIdx.x % 32;
-    const auto* const q = static_cast<const std::uint16_t*>(rows.q) + rows.q_offset(first);
+  template <class Place>
+  __device__ QueryTiles(const QueryRows& rows, const Place& place, const PackedItem& item) {
+    const int lane = threadIdx.x % 32, count = item.rows.size();
 #pragma unroll
     for (int n = 0; n < S::head_tiles; ++n) {
       const int head = n * heads_in_tile + lane / 4;
-      const auto* from = q + std::int64_t{head} * rows.q_head + lane % 4 * 4;
+      const auto* from = static_cast<const std::uint16_t*>(rows.q) + place.q_offset(rows, item, head) + lane % 4 * 4;
 #pragma unroll
       for (int i = 0; i < S::steps; ++i) {
         const uint2 four = head < count ? *reinterpret_cast<const uint2*>(from + i * 16) : uint2{};

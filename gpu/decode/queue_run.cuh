@@ -9,6 +9,7 @@
 
 #include "gpu/attention/arrival.cuh"
 #include "gpu/attention/packed_work.cuh"
+#include "gpu/decode/few_queries.cuh"
 #include "gpu/decode/head_tiles.cuh"
 #include "gpu/decode/item_logits.cuh"
 #include "gpu/decode/tile_rotation.cuh"
@@ -43,10 +44,10 @@ __device__ inline bool is_short(const PackedQueue& queue) {
   return queue.begin == queue.end && queue.first.keys.size() <= 2048;
 }
 
-// Group: the four warps. queue: not empty.
-template <class S, class Group, class Variant>
+// Group: the four warps. row_place: OneQueryRows or FewQueriesRows. queue: not empty.
+template <class S, class Group, class Variant, class Place>
 __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typename Variant::Params& params,
-                          const PackedParams& plan, const PackedQueue& queue,
+                          const PackedParams& plan, const Place& row_place, const PackedQueue& queue,
                           QueueMemory<S, RotationOf<S, GroupWarps<Group>, Variant>>& shared) {
   using Warps = GroupWarps<Group>;
   using Rotation = RotationOf<S, Warps, Variant>;
@@ -60,7 +61,6 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typena
   Rotation::make_steps(params, shared);
 
   const Variant variant{params};
-  const OneQueryRows row_place{plan.pack};
   PackedItem item = queue.first;
   Arrival<S::head_dim, Group> arrival(shared.last);
   const auto write_final = [&](const auto& tile, int r, int feature, SoftmaxState<float> state, float4 value) {
@@ -71,13 +71,14 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typena
   // Registers do not hold two queries of 16 heads, nor two of 256 features beside their rotations.
   constexpr bool holds_two = S::head_tiles == 1 && !(Variant::rotates && S::head_dim == 256);
   int stage = 0;
-  const auto query_of = [&](const PackedItem& of) { return QueryTiles<S>(rows, row_place(of, 0), of.rows.size()); };
+  const auto query_of = [&](const PackedItem& of) { return QueryTiles<S>(rows, row_place, of); };
   QueryTiles<S> q = query_of(item);
   for (std::int32_t next = queue.begin;; ++next) {
     const PackedItem upcoming = next < queue.end ? plan.view.items[next] : PackedItem{};
     const QueryTiles<S> upcoming_q = query_of(upcoming);  // under way while this item is computed
     const PackedMerge merge = item.merge >= 0 ? plan.view.merges[item.merge] : PackedMerge{};
     const ItemLogits<S, Variant> logits(variant, item, plan.pack);
+    const KeysOfColumns<S, Place> keys(row_place, item);
     q.prepare(rows, kv, item.kv_head);
     Rotation rotation(params, shared);
     HeadTiles<S> heads;
@@ -94,9 +95,11 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typena
       cp_async_wait<S::stages - 1>();
       __syncwarp();  // this tile's bytes have arrived, those that other lanes copied too
       rotation.rotate_keys(ring.k[stage]);
-      heads.absorb(ring.k[stage], ring.v[stage], q, seen, [&](float dot, int n, int j, int half) {
+      const auto logit = [&](float dot, int n, int j, int half) {
         return variant.logit(dot, logits.query, logits.heads[n * 2 + j], token + 8 * half);
-      });
+      };
+      if constexpr (Place::one_query) heads.absorb(ring.k[stage], ring.v[stage], q, seen, logit);
+      else heads.absorb(ring.k[stage], ring.v[stage], q, keys.hidden(tile, token), logit);
       __syncwarp();  // every lane has read this tile: the next copy may overwrite it
       stage = stage + 1 == S::stages ? 0 : stage + 1;
     }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "gpu/attention/attention_call.hpp"
+#include "gpu/attention/packed_plan.hpp"
 #include "gpu/decode/tile_ring.cuh"
 #include "gpu/ptx/mma.cuh"
 
@@ -18,14 +19,15 @@ template <class S, bool narrow = S::narrow>
 struct QueryTiles {
   std::uint32_t at[S::steps][S::head_tiles][2];
 
-  // first: the place of the item's first row of q. Heads beyond its `count` rows are 0.
-  __device__ QueryTiles(const QueryRows& rows, RowPlace first, int count) {
-    const int lane = threadIdx.x % 32;
-    const auto* const q = static_cast<const typename S::Element*>(rows.q) + rows.q_offset(first);
+  // place: of the item's rows (packed_work.cuh), each of which is a head here. Heads beyond them are 0.
+  template <class Place>
+  __device__ QueryTiles(const QueryRows& rows, const Place& place, const PackedItem& item) {
+    const int lane = threadIdx.x % 32, count = item.rows.size();
 #pragma unroll
     for (int n = 0; n < S::head_tiles; ++n) {
       const int head = n * heads_in_tile + lane / 4;
-      const auto* from = q + std::int64_t{head} * rows.q_head + lane % 4 * 2;
+      const auto* from =
+          static_cast<const typename S::Element*>(rows.q) + place.q_offset(rows, item, head) + lane % 4 * 2;
 #pragma unroll
       for (int i = 0; i < S::steps * 2; ++i) {
         at[i / 2][n][i % 2] = head < count ? *reinterpret_cast<const std::uint32_t*>(from + i * 8) : 0;

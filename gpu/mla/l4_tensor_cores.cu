@@ -18,6 +18,7 @@
 #include "gpu/device.hpp"
 #include "gpu/element.cuh"
 #include "gpu/launch.hpp"
+#include "gpu/mla/elements.cuh"
 #include "gpu/mla/l4_copies.cuh"
 #include "gpu/mla/mla.hpp"
 #include "gpu/mla/work_stream.cuh"
@@ -255,11 +256,10 @@ void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed,
   const float scale = call.params.sm_scale * static_cast<float>(log2_e);
   const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared),
                           .programmatic = call.programmatic};
-  const auto run = [&](auto* kernel) {
-    launch(kernel, shape, stream, call.rows, call.rotated, call.kv, key_rules(call.params), plan, scale, capacity.claimed);
-  };
-  if (call.dtype == DType::f16) run(mla_l4_kernel<Half>);
-  else run(mla_l4_kernel<BFloat16>);
+  with_mla_element(call, [&]<class Element>() {
+    launch(mla_l4_kernel<Element>, shape, stream, call.rows, call.rotated, call.kv, key_rules(call.params), plan, scale,
+           capacity.claimed);
+  });
   merge_mla(call, capacity, plan, stream);
 }
 

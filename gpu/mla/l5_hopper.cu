@@ -13,6 +13,7 @@
 #include "core/error.hpp"
 #include "gpu/device.hpp"
 #include "gpu/launch.hpp"
+#include "gpu/mla/elements.cuh"
 #include "gpu/mla/l5_consumer.cuh"
 #include "gpu/mla/mla.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
@@ -97,11 +98,10 @@ void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed,
   const float scale = call.params.sm_scale * static_cast<float>(log2_e);
   const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared),
                           .programmatic = call.programmatic};
-  const auto run = [&](auto* kernel) {
-    launch(kernel, shape, stream, queries, latent(call.kv), key_rules(call.params), plan, scale, capacity.claimed);
-  };
-  if (call.dtype == DType::f16) run(mla_l5_kernel<Half>);
-  else run(mla_l5_kernel<BFloat16>);
+  with_mla_element(call, [&]<class Element>() {
+    launch(mla_l5_kernel<Element>, shape, stream, queries, latent(call.kv), key_rules(call.params), plan, scale,
+           capacity.claimed);
+  });
   merge_mla(call, capacity, plan, stream);
 }
 

@@ -36,7 +36,10 @@ __device__ void run_queues(HopperShared<S>& shared, const QueryRows& rows, const
   if (group < MixedShape::queues_per_cta) {
     take_registers<S::consumer_registers>();
     const PackedQueue queue = part.plan.view.queues[blockIdx.x * MixedShape::queues_per_cta + group];
-    if (!queue.first.rows.empty()) run_queue<D, WarpGroup, Scaled>(rows, part.kv, params, part.plan, queue, memory[group]);
+    const OneQueryRows one_query{part.plan.pack};
+    if (!queue.first.rows.empty()) {
+      run_queue<D, WarpGroup, Scaled>(rows, part.kv, params, part.plan, one_query, queue, memory[group]);
+    }
     give_registers_back<registers>();
     fence_proxy_async();  // what this thread did in shared memory comes before the copies of prefill
     __syncthreads();      // the registers are back, and what every thread did is done

@@ -14,13 +14,14 @@ import pathlib, re, sys
 from mutants import KERNELS, MUTANTS, Mutant
 
 SHARED = {"gpu/check.hpp", "gpu/launch.hpp", "gpu/device_buffer.hpp", "gpu/device_problem.hpp", "gpu/kv_pages.hpp",
-          "gpu/rope/turns.hpp", "gpu/attention/attention_call.hpp", "gpu/attention/packed_plan.hpp",
-          "gpu/attention/needs_general.hpp", "gpu/attention/rung_grid.hpp", "gpu/attention/merge_partials.hpp",
-          "gpu/prefill/boxes.hpp", "gpu/prefill/compact_pages.hpp", "gpu/prefill/prefill.hpp",
-          "gpu/prefill/rotated_copy.hpp", "gpu/rope/rope_params.hpp", "gpu/tensor_map.hpp"}
+          "gpu/device.hpp", "gpu/mla/mla.hpp", "gpu/rope/turns.hpp", "gpu/attention/attention_call.hpp",
+          "gpu/attention/packed_plan.hpp", "gpu/attention/needs_general.hpp", "gpu/attention/rung_grid.hpp",
+          "gpu/attention/merge_partials.hpp", "gpu/prefill/boxes.hpp", "gpu/prefill/compact_pages.hpp",
+          "gpu/prefill/prefill.hpp", "gpu/prefill/rotated_copy.hpp", "gpu/rope/rope_params.hpp", "gpu/tensor_map.hpp"}
 INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh",
            "gpu/prefill/instances.cuh": "tests/gpu_mutants/one_prefill_instance.cuh",
            "gpu/prefill/hopper_instances.cuh": "tests/gpu_mutants/one_hopper_instance.cuh",
+           "gpu/mla/elements.cuh": "tests/gpu_mutants/one_latent_element.cuh",
            "gpu/attention/elements.cuh": "tests/gpu_mutants/one_element.cuh"}
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
 FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"

@@ -9,6 +9,7 @@
 
 #include "gpu/attention/attention_call.hpp"
 #include "gpu/attention/packed_plan.hpp"
+#include "gpu/mla/mla.hpp"
 #include "gpu/prefill/compact_pages.hpp"
 #include "gpu/prefill/prefill.hpp"
 #include "ladder/gpu_adapters.hpp"
@@ -25,6 +26,7 @@ struct MutantKernels {
   MutantAttend attend;
   gpu::CompactPages compact = nullptr;  // or a rotated copy: runs before it
   ladder::MixedAttend mixed{};          // P12's, in its place
+  ladder::PlannedMlaAttend latent{};    // that of a rung of latent attention
 };
 struct GpuMutant {
   const char* name;
@@ -47,6 +49,10 @@ inline MutantKernels as_mutant(void (*attend)(const gpu::AttentionCall&, const g
                                               cudaStream_t)) {
   return {.attend = {}, .mixed = attend};
 }
+inline MutantKernels as_mutant(void (*attend)(const gpu::MlaCall&, const gpu::PackedShape&, std::byte*, void*,
+                                              cudaStream_t)) {
+  return {.attend = {}, .latent = attend};
+}
 // The library's P11 behind another compaction, or another rotated copy.
 inline MutantKernels as_mutant(gpu::CompactPages compact) { return {gpu::p11::attend, compact}; }
 
@@ -56,11 +62,13 @@ std::span<const GpuMutant> d7_mutants();
 std::span<const GpuMutant> d6_general_mutants();
 std::span<const GpuMutant> d6_rotated_mutants();
 std::span<const GpuMutant> d6_narrow_mutants();
+std::span<const GpuMutant> l4_mutants();
 std::span<const GpuMutant> p1_mutants();
 std::span<const GpuMutant> p4_mutants();
 std::span<const GpuMutant> p5_mutants();
 std::span<const GpuMutant> p5_general_mutants();
 // In a build for Hopper:
+std::span<const GpuMutant> l5_mutants();
 std::span<const GpuMutant> p6_mutants();
 std::span<const GpuMutant> p7_mutants();
 std::span<const GpuMutant> p8_mutants();

@@ -12,6 +12,7 @@ COMPACT, P12 = "gpu/prefill/compact_pages.cu", "gpu/prefill/p12_mixed.cu"
 ROTATED_COPY = "gpu/prefill/rotated_copy.cu"
 P6, P7, P8 = "gpu/prefill/p6_boxes.cu", "gpu/prefill/p7_producer.cu", "gpu/prefill/p8_turns.cu"
 P9, P10 = "gpu/prefill/p9_persistent.cu", "gpu/prefill/p10_stale_reference.cu"
+L4, L5, MERGE_MLA = "gpu/mla/l4_tensor_cores.cu", "gpu/mla/l5_hopper.cu", "gpu/mla/merge_mla.cu"
 KERNELS = {
   "d5": Kernel([MERGE, D5], "d5", "Scaled"),
   "d6": Kernel([D6], "d6", "Scaled"),
@@ -19,6 +20,8 @@ KERNELS = {
   "d6_rotated": Kernel([D6], "d6", "Rotated"),
   "d6_narrow": Kernel([D6], "d6", "Scaled", stored="Float8E4M3"),
   "d7": Kernel([D7], "d7", "Scaled"),
+  "l4": Kernel([MERGE_MLA, L4], "l4", ""),
+  "l5": Kernel([L5], "l5", ""),
   "p1": Kernel([MERGE, P1], "p1", "General"),
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),
   "p5": Kernel([MERGE, P5], "p5", "Scaled"),
@@ -48,4 +51,6 @@ PRODUCER, PRODUCTS = "gpu/prefill/hopper_producer.cuh", "gpu/prefill/hopper_prod
 ROWS, STALE, BOXES = "gpu/prefill/hopper_rows.cuh", "gpu/prefill/stale_softmax.cuh", "gpu/prefill/box_copies.cuh"
 OUTPUT, RUNNING, REQUESTS = "gpu/prefill/row_output.cuh", "gpu/prefill/running_softmax.cuh", "gpu/prefill/box_requests.cuh"
 LOWER, AHEAD = "gpu/prefill/lower_hopper.cuh", "gpu/prefill/work_ahead.cuh"
+L4_COPIES, L5_PRODUCER, WORK_STREAM = "gpu/mla/l4_copies.cuh", "gpu/mla/l5_producer.cuh", "gpu/mla/work_stream.cuh"
+L5_CONSUMER, L5_OUTPUT = "gpu/mla/l5_consumer.cuh", "gpu/mla/l5_output.cuh"
 AFTER_PUT = "Group::sync();  // every warp's partial is there"

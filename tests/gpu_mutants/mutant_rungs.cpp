@@ -34,6 +34,12 @@ const std::vector<MutantRung>& mutant_rungs() {
     std::vector<MutantRung> list;
     const auto add = [&](std::span<const GpuMutant> mutants, Cases cases, PlanShapeOf shape, bool p_as_kv) {
       for (const GpuMutant& m : mutants) {
+        if (m.kernels.latent) {
+          Rung rung = planned_mla_on_gpu({.name = m.name, .grid = gpu::l4::grid(), .why_no_device = gpu::l4::why_no_device},
+                                         m.kernels.latent);
+          list.push_back({m.name, m.mistake, m.noticed_by, cases, std::move(rung)});
+          continue;
+        }
         GpuRung about{.name = m.name, .why_not = gpu::p1::why_not, .one_query = false, .p_as_kv = p_as_kv};
         if (cases == Cases::prefill_on_a_copy) {
           about.why_not_pages = gpu::p11::why_not_pages, about.compact = m.kernels.compact;
@@ -49,12 +55,14 @@ const std::vector<MutantRung>& mutant_rungs() {
     add(d6_general_mutants(), Cases::general, queues_shape, true);
     add(d6_rotated_mutants(), Cases::rotated, queues_shape, true);
     add(d6_narrow_mutants(), Cases::narrow, queues_shape, true);
+    add(l4_mutants(), Cases::latent, nullptr, true);
     add(p1_mutants(), Cases::prefill, p1_shape, false);
     add(p4_mutants(), Cases::plain_prefill, p4_shape, true);
     add(p5_mutants(), Cases::plain_prefill, p5_shape, true);
     add(p5_general_mutants(), Cases::general_prefill, p5_shape, true);
 #ifdef FLASHLADDER_HOPPER
     add(d7_mutants(), Cases::plain, clusters_shape, true);
+    add(l5_mutants(), Cases::latent, nullptr, true);
     for (const auto of_rung : {p6_mutants, p7_mutants, p8_mutants, p9_mutants, p10_mutants,
                                p11_mutants, p12_mutants}) {
       add(of_rung(), Cases::prefill_in_boxes, p11_plan_shape, true);
@@ -68,6 +76,7 @@ const std::vector<MutantRung>& mutant_rungs() {
 }
 
 CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
+  if (cases == Cases::latent) return as_latent(spec, DType::f16);
   if (cases == Cases::plain_prefill) return as_plain_prefill(spec);
   if (cases == Cases::prefill_in_boxes) return in_boxes(as_plain_prefill(spec));
   if (cases == Cases::prefill_on_a_copy) {
@@ -95,10 +104,11 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
 }
 
 bool fits_one_instance(const CaseSpec& spec, Cases cases) {
+  if (cases == Cases::latent) return false;  // a plug-in is not told of latent attention
   const CaseSpec taken = for_one_instance(spec, cases);
   const AttentionParams &p = spec.params, &q = taken.params;
-  return spec.cache_dtype() == taken.cache_dtype() && spec.dtype == taken.dtype && spec.kv_dtype == taken.kv_dtype && spec.kv_scales == taken.kv_scales &&
-         spec.qo_lens == taken.qo_lens && spec.page_size == taken.page_size &&
+  return spec.cache_dtype() == taken.cache_dtype() && spec.dtype == taken.dtype && spec.kv_dtype == taken.kv_dtype &&
+         spec.kv_scales == taken.kv_scales && spec.qo_lens == taken.qo_lens && spec.page_size == taken.page_size &&
          p.head_dim_qk == q.head_dim_qk && p.head_dim_vo == q.head_dim_vo && p.mask == q.mask &&
          p.pos_encoding_mode == q.pos_encoding_mode && p.logits_soft_cap == q.logits_soft_cap;
 }
@@ -118,9 +128,30 @@ CaseSpec cut_often(Cases cases) {
   return spec;
 }
 
+// The same of latent attention. The rows of one request fill so many tiles that these are claimed; 20 heads do not divide a
+// tile, so that it begins and ends within a query.
+CaseSpec cut_often_latent() {
+  CaseSpec spec = as_latent(mla_case_table().front(), DType::f16);
+  spec.name = "cut often";
+  spec.page_size = 16;
+  spec.kv_lens = {2900, 33, 0, 300};
+  spec.qo_lens = {3, 1, 2, 40};
+  spec.params.num_qo_heads = 20;
+  spec.params.mask = MaskMode::causal;
+  return spec;
+}
+
+std::vector<CaseSpec> specs_of_latents() {
+  std::vector<CaseSpec> specs{cut_often_latent()};
+  for (std::uint64_t seed = 1; seed <= 24; ++seed) specs.push_back(for_one_instance(random_mla_spec(seed), Cases::latent));
+  for (const CaseSpec& spec : mla_case_table()) specs.push_back(for_one_instance(spec, Cases::latent));
+  return specs;
+}
+
 }  // namespace
 
 std::vector<CaseSpec> specs_for(Cases kind) {
+  if (kind == Cases::latent) return specs_of_latents();
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
     const bool decode = of_decode(kind);

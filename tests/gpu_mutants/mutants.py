@@ -2,6 +2,7 @@
 that no mutant quietly stops being one. A mutant may be wrong, but must not read or write where it could end the process."""
 from kernels import *
 from mutants_hopper import HOPPER_MUTANTS
+from latent_mutants import LATENT_MUTANTS
 from narrow_mutants import NARROW_MUTANTS
 from rotated_mutants import ROTATED
 
@@ -172,6 +173,7 @@ MUTANTS = [
   # walkthroughs, has them.
 
   *HOPPER_MUTANTS,
+  *LATENT_MUTANTS,
 ]
 MUTANTS += [Mutant(name, "d6_rotated", patches, "agree", mistake) for name, patches, mistake in ROTATED]
 MUTANTS += [Mutant(name, "d6_narrow", patches, "agree", mistake) for name, patches, mistake in NARROW_MUTANTS]
