@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """FlashInfer's own tests on our names.
 
-   flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--files NAME ...] [--mutant NAME] [--cpu]
+   flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--again FILE] [--files NAME ...] [--mutant NAME]
+                       [--cpu]
 
 PATH is a checkout of FlashInfer's repository (its folder tests is used), which is only read. Needs torch and pytest. A sample
 of the tests is drawn by --seed, the same share of each file, and run until the minutes are over; with --results, what was run
-earlier is not run again. Printed: passed, failed and refused by file, and why tests were skipped or refused. Some tests take
-tens of gigabytes, so that several of these programs on one GPU run out of memory: such a test counts under "memory", is not
-written to the results, and runs again the next time.
+earlier is not run again, and with --again, only what failed or was refused in those results is. Printed: passed, failed and
+refused by file, and why tests were skipped or refused. Some tests take tens of gigabytes, so that several of these programs on
+one GPU run out of memory: such a test counts under "memory", is not written to the results, and runs again the next time.
 
 Many of these tests compare one of FlashInfer's calls with another, which would compare ours with ourselves. REFERENCES says
 which call is the reference in which file: there it is the formula in float64 (tools/flashinfer_reference.py). --mutant makes
@@ -45,7 +46,7 @@ REFERENCES = {  # file: of tests that begin so, calls that are references, in wh
     "test_quantization", "test_deepseek_mla")}}
 OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
 KEPT_BYTES = 4 << 30  # that torch may keep between two tests
-NO_GPU = ("CUDA", "NVIDIA driver", "can't allocate memory", "Torch not compiled with CUDA")
+NO_GPU = ("CUDA", "NVIDIA driver", "Torch not compiled with CUDA")
 MUTANTS = {"sm_scale": "logits are half as large", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
 
 
@@ -83,9 +84,9 @@ def plant(name):
 
 
 def is_for_memory(error):
-  """Whether the GPU's memory ran out; torch.testing puts another error in front of that one."""
+  """Whether memory ran out; torch.testing puts another error in front of that one."""
   while error is not None:
-    if "out of memory" in str(error):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory")):
       return True
     error = error.__cause__ or error.__context__
   return False
@@ -105,6 +106,10 @@ class Sample:
         self.count(line)
 
   def pytest_collection_modifyitems(self, items):
+    if self.said.again:
+      lines = map(json.loads, pathlib.Path(self.said.again).read_text().splitlines())
+      wanted = {line["test"] for line in lines if line["outcome"] in ("failed", "refused")}
+      items[:] = [item for item in items if item.nodeid in wanted]
     rank = lambda item: hashlib.sha1(f"{self.said.seed} {item.nodeid}".encode()).hexdigest()
     by_file = collections.defaultdict(list)
     for item in items:
@@ -138,8 +143,8 @@ class Sample:
       why = str(call.excinfo.value).strip().split("\n")[0][:200]
       if call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         outcome = "skipped"
-      elif self.said.cpu and (call.excinfo.errisinstance(MemoryError) or any(word in why for word in NO_GPU)):
-        outcome, why = "skipped", "needs a GPU, or more memory than tests on the CPU get"
+      elif self.said.cpu and any(word in why for word in NO_GPU):
+        outcome, why = "skipped", "needs a GPU"
       elif is_for_memory(call.excinfo.value):
         outcome, why = "memory", ""
       elif call.excinfo.errisinstance((InputError,)) or any(word in why for word in OTHERS):
@@ -202,6 +207,7 @@ def main():
   parser.add_argument("--minutes", type=float, default=8)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--results")
+  parser.add_argument("--again")
   parser.add_argument("--files", nargs="*", default=sorted(REFERENCES))
   parser.add_argument("--mutant", choices=MUTANTS)
   parser.add_argument("--cpu", action="store_true")
