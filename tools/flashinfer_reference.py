@@ -155,8 +155,10 @@ class BatchPrefillWithRaggedKVCacheWrapper:
   begin_forward = plan
 
   def run(self, q, k, v, *args, return_lse=False, **names):
+    """args: sinks and sm_scale, of a wrapper whose jit_args ask for sinks."""
     k, v = _nhd(k, self.kv_layout), _nhd(v, self.kv_layout)
-    parts = [attention(q[a:b], k[c:d], v[c:d], **self.logits)
+    logits = {**self.logits, **dict(zip(("sinks", "sm_scale"), args))}
+    parts = [attention(q[a:b], k[c:d], v[c:d], **logits)
              for a, b, c, d in zip(self.qo, self.qo[1:], self.kv, self.kv[1:])]
     o, lse = torch.cat([p[0] for p in parts]).to(q.dtype), torch.cat([p[1] for p in parts]).float()
     return (o, lse) if return_lse else o

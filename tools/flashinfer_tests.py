@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """FlashInfer's own tests on our names.
 
-   flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--files NAME ...] [--mutant NAME] [--cpu]
+   flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--again FILE] [--files NAME ...] [--mutant NAME]
+                       [--cpu]
 
 PATH is a checkout of FlashInfer's repository (its folder tests is used), which is only read. Needs torch and pytest. A sample
 of the tests is drawn by --seed, the same share of each file, and run until the minutes are over; with --results, what was run
-earlier is not run again. Printed: passed, failed and refused by file, and why tests were skipped or refused.
+earlier is not run again, and with --again, only what failed or was refused in those results is. Printed: passed, failed and
+refused by file, and why tests were skipped or refused. Some tests take tens of gigabytes, so that several of these programs on
+one GPU run out of memory: such a test counts under "memory", is not written to the results, and runs again the next time.
 
 Many of these tests compare one of FlashInfer's calls with another, which would compare ours with ourselves. REFERENCES says
 which call is the reference in which file: there it is the formula in float64 (tools/flashinfer_reference.py). --mutant makes
@@ -13,9 +16,8 @@ ours wrong in one way, and then tests must fail. --cpu puts everything that is m
 import argparse
 import collections
 import contextlib
+import gc
 import hashlib
-import importlib.abc
-import importlib.machinery
 import json
 import pathlib
 import sys
@@ -29,97 +31,23 @@ WRAPPERS = ("BatchPrefillWithPagedKVCacheWrapper", "BatchDecodeWithPagedKVCacheW
 always = lambda names: True
 without_tensor_cores = lambda names: not names.get("use_tensor_cores")
 as_fa2 = lambda names: names.get("backend") == "fa2"
+with_code = lambda names: names.get("jit_args") is not None
 REFERENCES = {  # file: of tests that begin so, calls that are references, in which of these calls
   "test_batch_decode_kernels": [("", SINGLE, always)], "test_batch_prefill_kernels": [("", SINGLE, always)],
   "test_batch_attention": [("", WRAPPERS, always)], "test_shared_prefix_kernels": [("", WRAPPERS, always)],
   "test_sliding_window": [("test_batch", SINGLE, always), ("test_single_decode_prefill", SINGLE[:1], always)],
   "test_tensor_cores_decode": [("", SINGLE[:1] + WRAPPERS[1:2], without_tensor_cores)],
   "test_hopper": [("", SINGLE + WRAPPERS, as_fa2)],
+  "test_attention_sink": [("", WRAPPERS[2:], with_code)],
   "test_single_prefill": [("test_sinqle_prefill_with_paged", SINGLE, always)],
   **{name: [] for name in (
-    "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap", "test_attention_sink",
+    "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap",
     "test_non_contiguous_decode", "test_non_contiguous_prefill", "test_batch_prefill", "test_page", "test_rope", "test_norm",
     "test_quantization", "test_deepseek_mla")}}
 OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
-NO_GPU = ("CUDA", "NVIDIA driver", "can't allocate memory", "Torch not compiled with CUDA")
+KEPT_BYTES = 4 << 30  # that torch may keep between two tests
+NO_GPU = ("CUDA", "NVIDIA driver", "Torch not compiled with CUDA")
 MUTANTS = {"sm_scale": "logits are half as large", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
-
-
-class Absent:
-  """Something of FlashInfer's that has no place here: a test that calls it is skipped with its name."""
-
-  def __init__(self, name):
-    self.name = name
-
-  def __getattr__(self, name):
-    return Absent(f"{self.name}.{name}") if not name.startswith("__") else object.__getattribute__(self, name)
-
-  def __call__(self, *arguments, **names):
-    import pytest
-    pytest.skip(f"needs {self.name}, which is not here")
-
-  def __or__(self, other):
-    return other  # of annotations: Absent | None
-
-  __ror__ = __or__
-
-  def __iter__(self):
-    return iter(())
-
-  def __contains__(self, x):
-    return False
-
-  def __getitem__(self, key):
-    return Absent(f"{self.name}[{key!r}]")
-
-
-def absent_attribute(name):
-  def found(attribute):
-    if attribute.startswith("__"):
-      raise AttributeError(attribute)
-    return Absent(f"{name}.{attribute}")
-  return found
-
-
-def absent_module(name):
-  module = types.ModuleType(name)
-  module.__path__, module.__getattr__ = [], absent_attribute(name)
-  return module
-
-
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-  """Modules of flashinfer that ours does not have."""
-
-  def find_spec(self, name, path=None, target=None):
-    return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.startswith("flashinfer.") else None
-
-  def create_module(self, spec):
-    return absent_module(spec.name)
-
-  def exec_module(self, module):
-    pass
-
-
-def stand_in(torch):
-  """`import flashinfer` means ours, with what the tests' own machinery asks of flashinfer.utils and flashinfer.jit."""
-  from flashladder.flashinfer.__main__ import stand_in as ours_for_theirs
-  ours = ours_for_theirs()
-  gpu = torch.cuda.is_available()
-  capability = torch.cuda.get_device_capability() if gpu else (9, 0)
-  utils = absent_module("flashinfer.utils")
-  utils.get_compute_capability = lambda device=None: capability
-  utils.has_flashinfer_jit_cache, utils.device_support_pdl = (lambda: True), (lambda device=None: False)
-  utils.is_sm90a_supported = lambda device=None: capability[0] == 9
-  jit = absent_module("flashinfer.jit")
-  jit.MissingJITCacheError = type("MissingJITCacheError", (Exception,), {})
-  for name, module in (("utils", utils), ("jit", jit)):
-    sys.modules[f"flashinfer.{name}"] = module
-    setattr(ours, name, module)
-  for name, module in list(sys.modules.items()):
-    if name == "flashinfer" or (name.startswith("flashinfer.") and name not in ("flashinfer.utils", "flashinfer.jit")):
-      module.__dict__.update({"__getattr__": absent_attribute(name), "__path__": getattr(module, "__path__", [])})
-  sys.meta_path.append(Finder())
-  return ours
 
 
 class WithReferences:
@@ -155,6 +83,15 @@ def plant(name):
       function, first, *(1.0 if isinstance(a, float) else a for a in arguments))
 
 
+def is_for_memory(error):
+  """Whether memory ran out; torch.testing puts another error in front of that one."""
+  while error is not None:
+    if isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
+
+
 class Sample:
   """A pytest plugin: chooses tests, gives files their references, stops in time, and writes what came of each."""
 
@@ -169,6 +106,10 @@ class Sample:
         self.count(line)
 
   def pytest_collection_modifyitems(self, items):
+    if self.said.again:
+      lines = map(json.loads, pathlib.Path(self.said.again).read_text().splitlines())
+      wanted = {line["test"] for line in lines if line["outcome"] in ("failed", "refused")}
+      items[:] = [item for item in items if item.nodeid in wanted]
     rank = lambda item: hashlib.sha1(f"{self.said.seed} {item.nodeid}".encode()).hexdigest()
     by_file = collections.defaultdict(list)
     for item in items:
@@ -202,14 +143,23 @@ class Sample:
       why = str(call.excinfo.value).strip().split("\n")[0][:200]
       if call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         outcome = "skipped"
-      elif self.said.cpu and (call.excinfo.errisinstance(MemoryError) or any(word in why for word in NO_GPU)):
-        outcome, why = "skipped", "needs a GPU, or more memory than tests on the CPU get"
+      elif self.said.cpu and any(word in why for word in NO_GPU):
+        outcome, why = "skipped", "needs a GPU"
+      elif is_for_memory(call.excinfo.value):
+        outcome, why = "memory", ""
       elif call.excinfo.errisinstance((InputError,)) or any(word in why for word in OTHERS):
         outcome = "refused"
       else:
         outcome = "failed"
         self.stop_if_lost(item)
     self.write({"test": item.nodeid, "outcome": outcome, "why": why})
+
+  def pytest_runtest_logfinish(self):
+    """What torch keeps of the GPU's memory goes back, for other processes."""
+    torch = sys.modules["torch"]
+    if torch.cuda.is_available() and torch.cuda.memory_reserved() > KEPT_BYTES:
+      gc.collect()
+      torch.cuda.empty_cache()
 
   def stop_if_lost(self, item):
     """After an error that the GPU does not forget, every further test would fail."""
@@ -222,7 +172,7 @@ class Sample:
 
   def write(self, line):
     self.count(line)
-    if self.said.results:
+    if self.said.results and line["outcome"] != "memory":
       with open(self.said.results, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
@@ -235,7 +185,7 @@ class Sample:
       self.reasons[f"{line['outcome']}: {line['why']}"] += 1
 
   def table(self):
-    kinds = ("passed", "failed", "refused", "skipped")
+    kinds = ("passed", "failed", "refused", "skipped", "memory")
     yield f"{'file':32}" + "".join(f"{kind:>9}" for kind in kinds)
     for file, counts in sorted(self.outcomes.items()):
       yield f"{file:32}" + "".join(f"{counts[kind]:9}" for kind in kinds)
@@ -257,6 +207,7 @@ def main():
   parser.add_argument("--minutes", type=float, default=8)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--results")
+  parser.add_argument("--again")
   parser.add_argument("--files", nargs="*", default=sorted(REFERENCES))
   parser.add_argument("--mutant", choices=MUTANTS)
   parser.add_argument("--cpu", action="store_true")
@@ -267,6 +218,7 @@ def main():
   if said.cpu:
     from torch_on_the_cpu import on_the_cpu
   mode = on_the_cpu(torch) if said.cpu else None
+  from flashinfer_absent import stand_in
   stand_in(torch)
   if said.mutant:
     plant(said.mutant)

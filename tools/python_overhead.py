@@ -6,8 +6,8 @@
 
 On the CPU each line is the call from Python, the same call of the C interface with everything prepared, and the difference,
 which is what Python adds; the work is as small as it can be (four requests of one page). On a GPU the calls are those of a
-model's step, beside FlashInfer's where that is installed. Exit code 1 if a run() takes more than 8 us there, or a plan() with
-its lengths on the host more than 40; 77 without a GPU."""
+model's step, beside FlashInfer's where that is installed, and what a run() is made of. Exit code 1 if a run() takes more than
+8 us there, or a plan() with its lengths on the host more than 40; 77 without a GPU."""
 import importlib
 import importlib.util
 import pathlib
@@ -102,6 +102,23 @@ class Step:
             "plan(), lengths on the host": lambda: decode.plan(self.indptr, self.last),
             "plan(), lengths on the GPU": lambda: decode.plan(*self.on_device)}
 
+  def parts(self, torch):
+    """What run() of our names is made of: the call of the C interface with everything prepared, what Python does before it,
+    and, to compare, the smallest kernel that torch launches and two ways of making o."""
+    decode = BatchDecodeWithPagedKVCache(AttentionConfig(*self.heads, self.page), self.q)
+    decode.plan(self.indptr, self.last)
+    decode.run(self.q, self.kv, self.indices, out=self.out)
+    call, stream = decode._run, torch.cuda.current_stream().cuda_stream
+    without_c = BatchDecodeWithPagedKVCache(AttentionConfig(*self.heads, self.page), self.q)
+    without_c.plan(self.indptr, self.last)
+    without_c._run.c_run = lambda handle, arguments, stream: 0
+    return {"run() of the C interface alone": lambda: lib.fl_attention_run(decode._handle, call.arguments, stream),
+            "run() without that, out given": lambda: without_c.run(self.q, self.kv, self.indices, out=self.out),
+            "run() without that": lambda: without_c.run(self.q, self.kv, self.indices),
+            "a kernel of torch's (out.zero_())": self.out.zero_,
+            "torch.empty()": lambda: torch.empty(self.out.shape, dtype=self.dtype, device=self.out.device),
+            "torch.empty_like()": lambda: torch.empty_like(self.q)}
+
 
 def on_a_gpu():
   try:
@@ -124,6 +141,8 @@ def on_a_gpu():
     most = next((us for what, us in MOST_US.items() if name.startswith(what) and "GPU" not in name), None)
     over += [f"{side}, {name}: {us:.1f} us, more than {most:.0f}" for side, us in times.items()
              if most is not None and side != "FlashInfer" and us > most]
+  for name, call in step.parts(torch).items():
+    print(f"{name:40}{median_us(call, 60, 40, torch.cuda.synchronize):8.1f}", flush=True)
   print("\n".join(over) or "within the limits")
   return int(bool(over))
 
