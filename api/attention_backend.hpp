@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -116,6 +117,7 @@ struct BatchSize {
   std::int64_t prefill_queries = 0, prefill_requests = 0;  // of more than one query
   bool of_limits = false;  // nnz_qo, batch and lengths are limits, those two lines of the batch that is planned, or 0
 
+  static constexpr std::int64_t many_queries = std::numeric_limits<std::int32_t>::max();  // of a request that is no decode
   std::int64_t with_queries() const { return nnz_qo > 0 ? std::min(nnz_qo, batch) : batch; }  // requests, at most
 };
 

@@ -1,7 +1,6 @@
 #include "api/attention_session.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -202,13 +201,13 @@ WorkspaceBytes AttentionSession::bytes_within(const AttentionLimits& limits, boo
     return bytes(backend_->machine(size_of_mixed(config_, batch, queries), rows));
   };
   if (kind_.decode) return of(batch, 1);
-  // Any that are no decode.
-  constexpr std::int64_t many = std::numeric_limits<std::int32_t>::max();
+  constexpr std::int64_t many = BatchSize::many_queries;
   WorkspaceBytes most = either(of(batch, 1), either(of(batch, many), of(batch << 31, many)));
-  const auto decodes = [&](std::int64_t len) {
-    return backend_->machine({.nnz_qo = batch * len, .batch = batch, .most_qo_len = len}, rows).decodes();
-  };
-  for (std::int64_t len = 2; decodes(len); ++len) most = either(most, of(batch * len, len));
+  for (std::int64_t len = 2;; ++len) {
+    const AttentionMachine few = backend_->machine({.nnz_qo = batch * len, .batch = batch, .most_qo_len = len}, rows);
+    if (!few.decodes()) break;
+    most = either(most, bytes(few));
+  }
   return either(most, either(of_mixed(2), of_mixed(batch << 31)));
 }
 

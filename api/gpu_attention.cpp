@@ -200,7 +200,7 @@ class GpuAttention final : public AttentionBackend {
   }
   GpuKernel kernel_of(const AttentionMachine& machine) const {
     if (machine.decodes()) return machine.clusters > 0 ? GpuKernel::d7 : GpuKernel::d6;
-    return choice_.kernel_for(GpuChoice::many_queries, machine.copied_rows.has_value());
+    return choice_.kernel_for(BatchSize::many_queries, machine.copied_rows.has_value());
   }
   std::optional<gpu::CompactedShape> compacted_shape(const Sizes& sizes, const AttentionMachine& machine) const {
     if (!machine.copied_rows) return {};

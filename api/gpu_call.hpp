@@ -4,7 +4,6 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
-#include <limits>
 #include <string>
 
 #include "api/attention_backend.hpp"
@@ -40,7 +39,6 @@ struct GpuChoice {
   bool p12_for_mixed = false;
   bool rotates = false;  // the copy is a rotated one (gpu/prefill/rotated_copy.hpp)
 
-  static constexpr std::int64_t many_queries = std::numeric_limits<std::int32_t>::max();  // of a request that is no decode
   bool as_decode(std::int64_t most_qo_len) const { return d6_queries > 0 && most_qo_len <= d6_queries; }
   GpuKernel kernel_for(std::int64_t most_qo_len, bool copied = false) const {
     if (as_decode(most_qo_len)) return GpuKernel::d6;

@@ -9,8 +9,8 @@
 // Rows see different ranges of keys, so a tile of 16 keys that is not inside of all these ranges asks of each key and row.
 // There are few such tiles: with a causal mask those of the last keys, with a window those of the first, too. All others pass
 // one branch, the same for the warp: a decode has no instructions to spare, and whatever each key of a long cache costs is
-// seen in its time. Only variants
-// whose logits do not depend on the query have instances with it: Scaled and SoftCapped.
+// seen in its time.
+// Only variants whose logits do not depend on the query have instances with it: Scaled and SoftCapped.
 #pragma once
 
 #include <cstdint>
