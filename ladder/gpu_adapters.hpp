@@ -31,7 +31,7 @@ struct GpuRung {
   gpu::CompactPages rotate = nullptr;   // ROPE_LLAMA it computes behind this, on copies of q, K and V
   gpu::CompactPages widen = nullptr;    // a cache of E4M3 beside 16-bit q it takes behind this, on a copy in q's dtype
   const std::string& (*why_no_device)() = gpu::why_no_device;
-  bool one_query = true;   // of each request: a decode rung
+  bool one_query = true;   // of each request, or few (most_queries): a decode rung
   std::int32_t (*most_queries)(const AttentionParams&) = nullptr;  // of a decode rung that takes more: so many
   bool p_as_kv = false;    // rounds P to q's dtype
   std::int32_t longest_chain = whole_row;  // Rounding::chain: most add to one sum from a lane's first key to its last

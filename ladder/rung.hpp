@@ -59,7 +59,7 @@ struct Rung {
   bool parallel = false;   // uses Settings::threads; the others use one
   bool p_as_kv = false;    // rounds P, and q and K that RoPE rotated, to the dtype of q, as tensor cores want it (K and V
                            // have that too, or are converted to it from fp8): decides its tolerance
-  bool one_query = false;  // takes one query of each request alone: a decode rung
+  bool one_query = false;  // a decode rung: takes one query of each request, or few
   Op op = Op::attention;   // mla: computes from Buffers::mla, and takes nothing else
   std::function<Support(const CaseSpec&)> supports;
   std::function<std::size_t(const CaseSpec&, const Settings&)> workspace_bytes;
