@@ -74,8 +74,7 @@ AttentionMachine latent_machine(const AttentionParams& params, const BatchSize& 
   const std::int64_t tiles = std::max(div_up<std::int64_t>(size.nnz_qo * heads, grid.query_tile), size.with_queries());
   m.claimed = gpu::l5::claims(share_keys, tiles, m.shape.num_ctas());
   if (m.claimed) m.enough_tiles = 1;
-  else m.cost = {.per_item = gpu::l5::keys_per_item, .few_partials = gpu::l5::few_pieces,
-                 .per_many = gpu::l5::keys_per_piece_of_many};
+  else m.cost = {.per_item = gpu::l5::keys_per_item};
   return m;
 }
 

@@ -30,8 +30,7 @@ planner::PlanInputs plan_inputs(const MlaGpuRung& about, const CaseSpec& spec, c
   const bool claimed = gpu::l5::claims(most_rows > about.grid.query_tile, tiles, ctas);
   planner::PlanInputs inputs = gpu_plan_inputs(spec, settings, {.grid = about.grid, .queues = !claimed});
   if (!claimed) {
-    inputs.cost = {.per_item = gpu::l5::keys_per_item, .few_partials = gpu::l5::few_pieces,
-                   .per_many = gpu::l5::keys_per_piece_of_many};
+    inputs.cost = {.per_item = gpu::l5::keys_per_item};
   }
   return inputs;
 }

@@ -195,8 +195,8 @@ mla_l4_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ Pe
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
   const PackedRows place{plan.pack};
-  griddepcontrol_launch_dependents();
   griddepcontrol_wait();  // the plan's counter too: the previous kernel may use the same plan
+  griddepcontrol_launch_dependents();  // behind the wait: whoever starts now finds the plan (merge_mla.cu)
   WorkStream works(plan, claimed);  // of the first warp
   if (threadIdx.x < 32) works.begin();
   while (true) {

@@ -43,8 +43,7 @@ __device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlo
   const auto multiply = [&](Part part, int first_panel, int panels) {
     if (!by_threads) shared.barriers.full[at.stage][part].wait(at.parity);
     wgmma_fence();
-    const int atoms = part == rope ? 1 : half_atoms;
-    const std::uint64_t k = wgmma_operand(address(tile.of(part)), 0, atom_bytes * atoms);
+    const std::uint64_t k = wgmma_operand(address(tile.of(part)), 0, group_bytes(part));
 #pragma unroll
     for (int step = 0; step < panels * 4; ++step) {
       Wgmma<Element, keys>::template multiply<false>(
@@ -62,11 +61,11 @@ __device__ void start_scores(float (&s)[keys / 2], Shared& shared, const RingSlo
 // o [64 rows, half_features] += P V, or, for an item's first tile, = P V; not awaited. p: P as A operands, 16 keys at a time.
 template <class Element>
 __device__ void start_output(float (&o)[half_values], const std::uint32_t (&p)[keys / 4], unsigned char* half, bool first) {
-  const std::uint64_t v = wgmma_operand(address(half), atom_bytes, atom_bytes * half_atoms);
+  const std::uint64_t v = wgmma_operand(address(half), atom_bytes, group_bytes(left));
   wgmma_fence();
 #pragma unroll
   for (int step = 0; step < keys / 16; ++step) {
-    Wgmma<Element, half_features>::template multiply<true>(o, p + 4 * step, further(v, step * 2 * atom_bytes * half_atoms),
+    Wgmma<Element, half_features>::template multiply<true>(o, p + 4 * step, further(v, step * 2 * group_bytes(left)),
                                                            step > 0 || !first);
   }
   wgmma_commit();
@@ -79,7 +78,7 @@ __device__ inline void clear_unused(unsigned char* half, std::uint32_t first_key
   constexpr int chunks = half_features / 8;
   const int first = static_cast<int>(static_cast<std::uint32_t>(kv_len) - first_key);
   for (int i = first * chunks + threadIdx.x % group_threads; i < keys * chunks; i += group_threads) {
-    *reinterpret_cast<uint4*>(half + chunk_at(i / chunks, i % chunks, half_atoms)) = uint4{};
+    *reinterpret_cast<uint4*>(half + chunk_at(i / chunks, i % chunks, row_atoms)) = uint4{};
   }
   fence_proxy_async();  // wgmma sees the zeros
   sync_group(group);    // of all threads
@@ -148,10 +147,10 @@ __device__ void compute_left(Shared& shared, const Queries& queries, const Laten
     StaleSoftmax softmax;
     softmax.begin<Element, keys>(s, scale, p);
     send(shared, message, p, {softmax.reference[0], softmax.reference[1]});
-    clear_unused(shared.tiles[first.stage].half[left], tiles.first_key(tiles.count - 1), item.request.kv_len, 1);
+    clear_unused(shared.tiles[first.stage].of(left), tiles.first_key(tiles.count - 1), item.request.kv_len, 1);
     for (int n = tiles.count - 2; n >= 0; --n) {
       const RingSlot<stages> before(tile - 1), at(tile++);
-      start_output<Element>(o, p, shared.tiles[before.stage].half[left], n + 2 == tiles.count);
+      start_output<Element>(o, p, shared.tiles[before.stage].of(left), n + 2 == tiles.count);
       const bool late = alone || !barriers.full[at.stage][left].ended(at.parity);
       if (late) {  // what is to be freed is freed now, and nothing waits for the tile but its own scores
         release(barriers.b_turn);
@@ -168,7 +167,7 @@ __device__ void compute_left(Shared& shared, const Queries& queries, const Laten
       send(shared, message, p, {softmax.reference[0], softmax.reference[1]});
     }
     const RingSlot<stages> last(tile - 1);
-    start_output<Element>(o, p, shared.tiles[last.stage].half[left], tiles.count == 1);
+    start_output<Element>(o, p, shared.tiles[last.stage].of(left), tiles.count == 1);
     release(barriers.b_turn);
     const SoftmaxState<float> states[2] = {softmax.state(0), softmax.state(1)};
     const float2 ends{states[0].inverse_d(), states[1].inverse_d()};
@@ -208,6 +207,8 @@ __device__ void compute_right(Shared& shared, const Queries& queries, const Late
     if (item.rows.empty()) return;
     barriers.q_empty.arrive();  // the record before has been read; this one stays until the same is said of it
     const KeyTiles<keys> tiles(item.keys, kv.first_key_mask);
+    // The barrier of its half's bytes (BoxAt::copy). The left one may be of the next tile by now, if the copier has halves.
+    const Part counted = !by_threads && queries.alone(item) ? left : right;
     RightRows mine;
     for (int n = tiles.count - 1; n >= 0; --n) {
       const bool first = n == tiles.count - 1;
@@ -224,8 +225,8 @@ __device__ void compute_right(Shared& shared, const Queries& queries, const Late
       if (first) mine.reference = reference;
       else mine.follow(reference, o);
       const RingSlot<stages> at(tile++);
-      unsigned char* half = shared.tiles[at.stage].half[right];
-      barriers.full[at.stage][right].wait(at.parity);
+      unsigned char* half = shared.tiles[at.stage].of(right);
+      barriers.full[at.stage][counted].wait(at.parity);
       if (by_threads) fence_proxy_async();
       if (first) clear_unused(half, tiles.first_key(n), item.request.kv_len, 2);
       start_output<Element>(o, p, half, first);

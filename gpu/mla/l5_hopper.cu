@@ -31,8 +31,8 @@ mla_l5_kernel(const __grid_constant__ Queries queries, const __grid_constant__ L
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
   if (threadIdx.x == 0) shared.barriers.init(kv.boxes() ? 1 : group_threads);
   __syncthreads();  // the barriers are there
-  griddepcontrol_launch_dependents();
   griddepcontrol_wait();  // the plan's counter too: the previous kernel may use the same plan
+  griddepcontrol_launch_dependents();  // behind the wait: whoever starts now finds the plan (merge_mla.cu)
   // By a shuffle, so that the compiler knows it to be the same for the warp.
   const int group = __shfl_sync(all_lanes, static_cast<int>(threadIdx.x) / group_threads, 0);
   if (group == 0) {
@@ -83,7 +83,8 @@ Latent latent(const LatentPages& kv) {
   if (!in_boxes(kv)) return latent;
   latent.box_rows = rows_of_box(kv.pages.page_size);
   latent.first_key_mask = -latent.box_rows;
-  latent.ckv = pages_map(kv.ckv, kv.ckv_strides, kv.pages, mla_ckv, half_features, latent.box_rows);
+  latent.rows = pages_map(kv.ckv, kv.ckv_strides, kv.pages, mla_ckv, mla_ckv, latent.box_rows);
+  latent.halves = pages_map(kv.ckv, kv.ckv_strides, kv.pages, mla_ckv, half_features, box_group);
   latent.kpe = pages_map(kv.kpe, kv.kpe_strides, kv.pages, mla_kpe, mla_kpe, latent.box_rows);
   return latent;
 }

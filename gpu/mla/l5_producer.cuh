@@ -18,10 +18,11 @@ namespace flashladder::gpu::l5 {
 
 // Kernel parameters, made on the host in every run, since pointers change from layer to layer.
 struct Latent {
-  CUtensorMap ckv{}, kpe{};           // {64 features, 8 tokens, features / 64, page_size / 8, pages}
+  // {64 features, 8 tokens, features / 64, page_size / 8, pages}. ckv in boxes of whole rows, and in halves of 8 rows.
+  CUtensorMap rows{}, halves{}, kpe{};
   LatentPages cache;                  // for whoever copies without boxes
   Divisor by_page_size;
-  std::int32_t box_rows = 0;          // tokens of a box, a power of two up to 64; 0: no boxes
+  std::int32_t box_rows = 0;          // tokens of a box of kpe or of whole rows, a power of two up to 64; 0: no boxes
   std::int32_t first_key_mask = -1;   // a tile begins at a multiple of box_rows
 
   FL_HD bool boxes() const { return box_rows > 0; }
@@ -70,15 +71,15 @@ __device__ void copy_queries(const Queries& queries, const PackedItem& item, Sha
   }
 }
 
-// This lane's box of a tile that begins at `token`: a group of 8 tokens of a page. Boxes that begin at `end` or behind are not
-// looked up: a page behind the last is all zeros. (Unsigned: what lies behind the last of 2^31 - 1 tokens must not wrap.)
+// This lane's group of 8 tokens of a tile that begins at `token`; a box is one or more. Groups at `end` or behind are not looked
+// up: a page behind the last is all zeros. (Unsigned: what lies behind the last of 2^31 - 1 tokens must not wrap.)
 struct BoxAt {
   std::int32_t group = 0, page = -1;
 
   BoxAt() = default;
   __device__ BoxAt(const Latent& kv, std::int32_t first_page, std::uint32_t token, std::uint32_t end) {
     const PageList& pages = kv.cache.pages;
-    const std::uint32_t mine = threadIdx.x % 32 * kv.box_rows;
+    const std::uint32_t mine = threadIdx.x % 32 * 8;
     if (mine >= keys) return;
     page = pages.num_pages;
     if (token + mine >= end) return;
@@ -86,20 +87,34 @@ struct BoxAt {
     const std::int32_t logical = kv.by_page_size.quotient(at), position = first_page + logical;
     group = (at - logical * pages.page_size) / 8, page = pages.indices ? pages.indices[position] : position;
   }
-  // One warp: the tile's parts, each as soon as what lay there has been read.
+  // One warp: the tile's parts, each as soon as what lay there has been read. Where memory is what the tiles wait for, ckv
+  // is asked for in whole rows, in the order of memory, which reads them faster than halves of rows do.
   template <class Element>
-  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t, L2Policy policy) const {
+  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t, bool alone) const {
     const int lane = threadIdx.x % 32;
-    const auto copy_part = [&](Part part) {
-      Mbarrier& full = shared.barriers.full[at.stage][part];
-      shared.barriers.empty[at.stage][part].wait(at.parity ^ 1);
-      if (lane == 0) full.arrive_expecting(bytes_of(part));
-      __syncwarp();  // announced before asked for
-      if (page < 0) return;
-      unsigned char* to = shared.tiles[at.stage].of(part) + lane * kv.box_rows * (bytes_of(part) / keys);
-      copy_box(part == rope ? kv.kpe : kv.ckv, to, full, policy, {0, 0, part == right ? half_atoms : 0, group, page});
+    Mbarrier (&full)[parts] = shared.barriers.full[at.stage];
+    Mbarrier (&empty)[parts] = shared.barriers.empty[at.stage];
+    const L2Policy policy = alone ? L2Policy::evict_first : L2Policy::evict_last;
+    const auto ask = [&](const CUtensorMap& map, Part part, std::int32_t tokens) {
+      if (page < 0 || lane * 8 % tokens != 0) return;
+      unsigned char* to = shared.tiles[at.stage].of(part) + lane * group_bytes(part);
+      copy_box(map, to, full[part], policy, {0, 0, part == right ? half_atoms : 0, group, page});
     };
-    copy_part(rope), copy_part(left), copy_part(right);
+    const auto copy_part = [&](const CUtensorMap& map, Part part, std::int32_t tokens) {
+      empty[part].wait(at.parity ^ 1);
+      if (lane == 0) full[part].arrive_expecting(bytes_of(part));
+      __syncwarp();  // announced before asked for
+      ask(map, part, tokens);
+    };
+    copy_part(kv.kpe, rope, kv.box_rows);
+    if (alone) {
+      empty[left].wait(at.parity ^ 1), empty[right].wait(at.parity ^ 1);
+      if (lane == 0) full[left].arrive_expecting(2 * half_bytes), full[right].arrive();
+      __syncwarp();  // announced before asked for
+      ask(kv.rows, left, kv.box_rows);
+    } else {
+      copy_part(kv.halves, left, 8), copy_part(kv.halves, right, 8);
+    }
   }
 };
 
@@ -117,7 +132,7 @@ struct TokenAt {
   }
   // All threads: the same tile; tokens from number `tokens` on become zeros.
   template <class Element>
-  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t tokens, L2Policy) const {
+  __device__ void copy(const Latent& kv, Shared& shared, const RingSlot<stages>& at, std::uint32_t tokens, bool) const {
     const int lane = threadIdx.x % 32;
     const unsigned first = threadIdx.x / 32 * 16;
     Tile& tile = shared.tiles[at.stage];
@@ -135,7 +150,7 @@ struct TokenAt {
 #pragma unroll 4
       for (int i = 0; i < 16; ++i) {
         const Element* from = half + __shfl_sync(all_lanes, ckv, i);
-        cp_async_16(tile.half[part] + chunk_at(first + i, lane, half_atoms), from, first + i < tokens);
+        cp_async_16(tile.of(part) + chunk_at(first + i, lane, row_atoms), from, first + i < tokens);
       }
       cp_async_arrive(barriers.full[at.stage][part]);
     };
@@ -146,7 +161,7 @@ struct TokenAt {
 // The tiles of an item, from the last to the first. Page ids are asked for a tile ahead, the first of them before the queries
 // are. Where: BoxAt or TokenAt.
 template <class Element, class Where, class CopyQueries>
-__device__ void copy_tiles(const Latent& kv, const PackedItem& item, Shared& shared, std::uint32_t& filled, L2Policy policy,
+__device__ void copy_tiles(const Latent& kv, const PackedItem& item, Shared& shared, std::uint32_t& filled, bool alone,
                            const CopyQueries& copy_queries) {
   const KeyTiles<keys> tiles(item.keys, kv.first_key_mask);
   const std::int32_t first_page = item.first_page;
@@ -157,7 +172,7 @@ __device__ void copy_tiles(const Latent& kv, const PackedItem& item, Shared& sha
   for (int n = tiles.count - 1; n >= 0; --n) {
     const Where upcoming = locate(n - 1);
     const std::uint32_t first_key = tiles.first_key(n), tokens = end > first_key ? end - first_key : 0;
-    now.template copy<Element>(kv, shared, RingSlot<stages>(filled++), tokens, policy);
+    now.template copy<Element>(kv, shared, RingSlot<stages>(filled++), tokens, alone);
     now = upcoming;
   }
 }
@@ -184,11 +199,11 @@ __device__ void produce(Shared& shared, const Queries& queries, const Latent& kv
       cp_async_arrive(barriers.q_full);
       if (threadIdx.x == 0) barriers.q_full.arrive();  // the record, which this thread's barrier has made its own
     };
-    const L2Policy policy = queries.alone(item) ? L2Policy::evict_first : L2Policy::evict_last;
+    const bool alone = queries.alone(item);
     if (!kv.boxes()) {
-      copy_tiles<Element, TokenAt>(kv, item, shared, filled, policy, start_queries);
+      copy_tiles<Element, TokenAt>(kv, item, shared, filled, alone, start_queries);
     } else if (first_warp) {
-      copy_tiles<Element, BoxAt>(kv, item, shared, filled, policy, start_queries);
+      copy_tiles<Element, BoxAt>(kv, item, shared, filled, alone, start_queries);
     } else {
       start_queries();
     }

@@ -26,18 +26,19 @@ inline constexpr int launch_registers = 65536 / threads / 8 * 8, producer_regist
 static_assert(producer_registers + 2 * consumer_registers <= groups * launch_registers, "the CTA's registers");
 
 inline constexpr int atom_bytes = 1024, panel_bytes = rows * 128;  // 8 tokens x 64 features; 64 rows of q x 64 features
-inline constexpr int half_features = mla_ckv / 2, half_atoms = half_features / 64;
+inline constexpr int half_features = mla_ckv / 2, half_atoms = half_features / 64, row_atoms = 2 * half_atoms;
 inline constexpr int half_bytes = keys * half_features * 2, rope_bytes = keys * mla_kpe * 2;
 inline constexpr int q_panels = (mla_ckv + mla_kpe) / 64, rope_panel = q_panels - 1;
 
 enum Part { left, right, rope, parts };
 constexpr int bytes_of(Part part) { return part == rope ? rope_bytes : half_bytes; }
+constexpr int group_bytes(Part part) { return (part == rope ? 1 : row_atoms) * atom_bytes; }  // from 8 tokens to the next 8
 
 struct Tile {
-  unsigned char half[2][half_bytes];  // [keys / 8][half_atoms] atoms
-  unsigned char rope[rope_bytes];     // [keys / 8] atoms
+  unsigned char ckv[keys / 8][row_atoms][atom_bytes];  // the halves side by side, as in memory
+  unsigned char rope[rope_bytes];                      // [keys / 8] atoms
 
-  __device__ unsigned char* of(Part part) { return part == l5::rope ? rope : half[part]; }
+  __device__ unsigned char* of(Part part) { return part == l5::rope ? rope : ckv[0][part * half_atoms]; }
 };
 
 // Full: it has come. Empty: it has been read, and may be overwritten.

@@ -80,12 +80,11 @@ namespace l5 {
 constexpr RungGrid grid() { return {64, 1}; }
 // How a plan that it executes is best made. Where the row tiles of a request share its keys and there are more of them than
 // CTAs run at once, they are claimed, so that those who share keys run together and the L2 cache serves all but one; else
-// queues of equal cost are best. In key-equivalents: what an item costs beside its keys, and a piece of a tile that many have
-// a part of.
+// queues of equal cost are best.
 constexpr bool claims(bool share_keys, std::int64_t row_tiles, std::int64_t ctas) {
   return share_keys && row_tiles > ctas + ctas / 2;
 }
-inline constexpr double keys_per_item = 128, keys_per_piece_of_many = 256, few_pieces = 16;
+inline constexpr double keys_per_item = 384;  // what an item of a queue costs beside its keys, the merge of its rows included
 void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream);
 }
 

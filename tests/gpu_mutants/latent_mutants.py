@@ -24,7 +24,7 @@ LATENT_MUTANTS = [
   Mutant("l4_rope_of_first_entry", "l4", [(L4_COPIES, OFFSETS, OF_FIRST_ENTRY)],
          "agree", "the rotated part of every key is that of its page's first"),
   Mutant("l4_merge_of_first_row", "l4",
-         [(MERGE_MLA, "  m.first_slot += r;\n", ""),
+         [(MERGE_MLA, "{first} * height + r;", "{first} * height;"),
           (L4, "  merge_mla(call, capacity", "  gpu::merge_mla(call, capacity")],  # the mutant's, not the library's
          "agree", "every row of a cut tile is merged from the partials of its first row"),
   Mutant("l4_stale_claims", "l4",
@@ -53,7 +53,7 @@ LATENT_MUTANTS = [
   Mutant("l5_o_kept", "l5", [(L5_CONSUMER, "step > 0 || !first);", "true);")],
          "agree", "an item adds to what the last one left in the accumulators"),
   Mutant("l5_halves_exchanged", "l5",
-         [(L5_CONSUMER, "half = shared.tiles[at.stage].half[right];", "half = shared.tiles[at.stage].half[left];")],
+         [(L5_CONSUMER, "half = shared.tiles[at.stage].of(right);", "half = shared.tiles[at.stage].of(left);")],
          "agree", "the right half of o is made of the left half of the values"),
   Mutant("l5_weights_exchanged", "l5", [(L5_CONSUMER, "part = shared.p[i][rank];", "part = shared.p[i ^ 1][rank];")],
          "agree", "in the right half P of keys 0-15 meets the values of keys 16-31"),
