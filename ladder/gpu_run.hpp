@@ -37,17 +37,19 @@ class GpuRun {
   // Allocates output and workspace, poisoned and between guard bands, and prepares the rung. problem, on_device: c's, and it
   // outlives this object; several runs may share it. DeviceCase: of the rung's op.
   GpuRun(const Rung& rung, const Case& c, const gpu::DeviceProblem& problem, const Settings& settings);
-  GpuRun(const Rung& rung, const Case& c, const DeviceCase& on_device, const Settings& settings);
+  GpuRun(const Rung& rung, const Case& c, const DeviceCase& on_device, const Settings& settings,
+         DType o_dtype = DType::f32);  // f32, f16 or bf16
 
   void enqueue(cudaStream_t stream) const { run_(stream); }
   void poison();             // output and workspace as they were before the first run; returns when they are
   RunResult result() const;  // of a run that has finished: the caller waited for its stream
 
  private:
-  GpuRun(const Rung& rung, const Case& c, Buffers buffers, const Settings& settings);
+  GpuRun(const Rung& rung, const Case& c, Buffers buffers, const Settings& settings, DType o_dtype);
 
   std::int64_t rows_;  // of o and lse_log2, for each head
   std::int32_t heads_, dim_;
+  DType o_dtype_;
   gpu::DeviceBuffer o_, lse_log2_, workspace_;
   Runner run_;
 };

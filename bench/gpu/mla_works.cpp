@@ -1,5 +1,6 @@
-// Family mla: every GPU rung of latent attention, timed by events, the L2 flushed. Before, each run's whole output is compared
-// with L3's, and a sample of its heads with the double oracle; both are made ahead, on all cores.
+// Family mla: every GPU rung of latent attention, timed by events, the L2 flushed. Before, each run's whole output in f32 is
+// compared with L3's, and a sample of its heads with the double oracle; both are made ahead, on all cores. What is timed then
+// writes o in the dtype of q, as the peers do, and must give the same numbers rounded once.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -16,24 +17,32 @@ using ladder::DeviceCase;
 using ladder::Rung;
 using ladder::RunResult;
 
+RunResult once(ladder::GpuRun& run, const GpuTimer& timer) {
+  run.poison();
+  run.enqueue(static_cast<cudaStream_t>(timer.stream()));
+  timer.synchronise();
+  return run.result();
+}
+
+std::vector<float> rounded(std::vector<float> o, DType dtype) {
+  for (float& x : o) x = dtype == DType::f16 ? static_cast<float>(Half(x)) : static_cast<float>(BFloat16(x));
+  return o;
+}
+
 struct RungRun {
   std::shared_ptr<const DeviceCase> on_device;  // which outlives the case on the host
   ladder::GpuRun run;
-  RunResult checked{};
+  RunResult checked;  // o rounded
 
-  RungRun(const Rung& rung, const ladder::Case& c, std::shared_ptr<const DeviceCase> p)
-      : on_device(std::move(p)), run(rung, c, *on_device, ladder::Settings{}) {}
-  void enqueue(void* stream) const { run.enqueue(static_cast<cudaStream_t>(stream)); }
-  RunResult once(const GpuTimer& timer) {
-    run.poison();
-    enqueue(timer.stream());
-    timer.synchronise();
-    return run.result();
+  RungRun(const Rung& rung, const ladder::Case& c, std::shared_ptr<const DeviceCase> p, RunResult in_f32)
+      : on_device(std::move(p)), run(rung, c, *on_device, ladder::Settings{}, c.spec.dtype), checked(std::move(in_f32)) {
+    checked.o = rounded(std::move(checked.o), c.spec.dtype);
   }
+  void enqueue(void* stream) const { run.enqueue(static_cast<cudaStream_t>(stream)); }
   // "", or how the output of the last run differs from the one that was checked.
   std::string difference() const {
     const RunResult now = run.result();
-    return now.o == checked.o && now.lse_log2 == checked.lse_log2 ? "" : "gave other bits than the run that was checked";
+    return now.o == checked.o && now.lse_log2 == checked.lse_log2 ? "" : "gave other numbers than the run that was checked";
   }
 };
 
@@ -49,9 +58,10 @@ std::vector<const Rung*> wanted(const GpuWorkOptions& options) {
 TimedWork work_of(const Rung& rung, const Expected& expected, const std::shared_ptr<const DeviceCase>& on_device,
                   const Timer& timer) {
   const CaseSpec& spec = expected.c.spec;
-  const auto run = std::make_shared<RungRun>(rung, expected.c, on_device);
-  run->checked = run->once(*timer);
-  const ladder::Comparison comparison = expected.compare(run->checked, rung.rounding(spec));
+  ladder::GpuRun in_f32(rung, expected.c, *on_device, ladder::Settings{});
+  RunResult result = once(in_f32, *timer);
+  const ladder::Comparison comparison = expected.compare(result, rung.rounding(spec));
+  const auto run = std::make_shared<RungRun>(rung, expected.c, on_device, std::move(result));
   return {.line = {.family = name_of(Family::mla), .work = spec.name, .backend = "flashladder " + rung.name,
                    .nearest = {{comparison.worst().error, comparison.worst().tolerance}}},
           .bytes = mla_bytes(spec), .flops = mla_flops(spec), .floor = Floor::read, .checked = expected.text(),
