@@ -73,7 +73,8 @@ struct AttentionArguments {
   bool identity_pages = false;             // ragged: token n is page n, and there are no page ids
   AttentionOutput output;
   std::span<const float> sinks;
-  std::span<const std::uint8_t> custom_mask{};
+  std::span<const std::uint8_t> custom_mask{};         // bytes, or
+  std::span<const std::uint8_t> packed_custom_mask{};  // bits
   KvScales scales{};
   std::optional<LatentTensors> latent{};   // of latent attention: q is q_nope then, and kv is nothing
 };

@@ -2,9 +2,10 @@
 // piece.
 //
 // workspace.device   packed plan, page ids that a graph keeps, partials; where K and V are copied first also the list of what
-//                    is copied, behind the plan, and at the end the copy: of K, V, and with RoPE inside attention of q.
+//                    is copied, behind the plan, and at the end the copy: of K, V, and with RoPE inside attention of q. With a
+//                    custom mask a list of requests in the same place, and at the very end the mask's bits.
 //                    Where a kernel makes the plan, at the end what that needs for itself
-// workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: plan, list, and a graph's page ids
+// workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: plan, lists, and a graph's page ids
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -15,6 +16,7 @@
 #include "api/gpu_call.hpp"
 #include "api/gpu_planner.hpp"
 #include "core/error.hpp"
+#include "gpu/attention/mask_bits.hpp"
 #include "gpu/check.hpp"
 #include "gpu/prefill/compact_pages.hpp"
 #include "gpu/prefill/prefill.hpp"
@@ -101,6 +103,8 @@ class GpuAttention final : public AttentionBackend {
     std::byte* device = workspace_.device.data();
     gpu::check(cudaMemcpyAsync(device, slot.data(), staged, cudaMemcpyHostToDevice, cuda_stream(stream)));
     ring_->enqueued(cuda_stream(stream));
+    mask_ = mask_shape(sizes);
+    if (mask_) gpu::pack_mask_list(batch.plan, *mask_, slot.subspan(at_.mask_list));
     if (ids_on == Device::gpu && !page_ids.empty()) {
       gpu::check(cudaMemcpyAsync(device + at_.indices, page_ids.data(), page_ids.size_bytes(), cudaMemcpyDeviceToDevice,
                                  cuda_stream(stream)));
@@ -120,7 +124,7 @@ class GpuAttention final : public AttentionBackend {
     shape_ = shape_for(sizes, machine);
     at_ = layout(sizes, machine);
     kernel_ = kernel_of(machine);
-    compacted_.reset(), decode_shape_.reset();
+    compacted_.reset(), decode_shape_.reset(), mask_.reset();
     planned_on_ = stream;
     planned_in_ = capture_of(stream), just_planned_ = true;
     if (lengths.batch() == 0) return;
@@ -169,6 +173,10 @@ class GpuAttention final : public AttentionBackend {
       gpu::p12::attend(call, {*decode_shape_, shape_}, device, device + at_.partials, cuda_stream(stream));
     } else {
       attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
+    if (mask_) {
+      const gpu::MaskMemory to{*mask_, device + at_.mask_list, device + at_.mask_bits, room_.num_sms};
+      call = gpu::make_mask_bits(call, to, cuda_stream(stream));
+    }
     }
   }
   void require_own_gpu() const {
@@ -182,7 +190,8 @@ class GpuAttention final : public AttentionBackend {
   // Where the parts of workspace.device begin: of a plan with a part of one query that one, then the works that are claimed.
   // A slot of workspace.staging has those before the partials.
   struct Layout {
-    std::size_t works = 0, list = 0, indices = 0, partials = 0, copy = 0, end = 0;  // the packed plan comes first
+    // The packed plan comes first.
+    std::size_t works = 0, list = 0, mask_list = 0, indices = 0, partials = 0, copy = 0, mask_bits = 0, end = 0;
   };
   Layout layout(const Sizes& sizes, const AttentionMachine& machine) const {
     const PackedShape shape = shape_for(sizes, machine);
@@ -190,12 +199,19 @@ class GpuAttention final : public AttentionBackend {
     Layout at;
     if (const auto decode = decode_shape_for(sizes, machine)) at.works = gpu::packed_bytes(*decode);
     at.list = at.works + gpu::packed_bytes(shape);
-    at.indices = at.list + (compacted ? gpu::compaction_list_bytes(*compacted) : 0);
+    const auto mask = mask_shape(sizes);
+    at.mask_list = at.list + (compacted ? gpu::compaction_list_bytes(*compacted) : 0);
+    at.indices = at.mask_list + (mask ? gpu::mask_list_bytes(*mask) : 0);
     at.partials = at.indices + kept_indices_bytes(sizes);
     at.copy = at.end = at.partials + gpu::partial_bytes(shape, params_.head_dim_vo);
-    if (!compacted) return at;
-    at.copy = (at.copy + 127) / 128 * 128;  // rows are whole cache lines, if the workspace begins with one
-    at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.dtype_of_q());
+    if (compacted) {
+      at.copy = (at.copy + 127) / 128 * 128;  // rows are whole cache lines, if the workspace begins with one
+      at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.dtype_of_q());
+    }
+    at.mask_bits = at.end;
+    if (!mask) return at;
+    at.mask_bits = (at.end + 15) / 16 * 16;
+    at.end = at.mask_bits + gpu::mask_words_bytes(*mask);
     return at;
   }
   GpuKernel kernel_of(const AttentionMachine& machine) const {
@@ -206,6 +222,10 @@ class GpuAttention final : public AttentionBackend {
     if (!machine.copied_rows) return {};
     gpu::CompactedShape shape{static_cast<std::int32_t>(sizes.batch), *machine.copied_rows};
     if (choice_.rotates) shape.queries = sizes.nnz_qo, shape.values = !kind_.ragged;
+  std::optional<gpu::MaskShape> mask_shape(const Sizes& sizes) const {
+    if (params_.mask != MaskMode::custom) return {};
+    return gpu::MaskShape{static_cast<std::int32_t>(sizes.batch), sizes.mask_words};
+  }
     return shape;
   }
   // Either part may have all the items that there are.
@@ -246,6 +266,7 @@ class GpuAttention final : public AttentionBackend {
 
 }  // namespace
 
+  std::optional<gpu::MaskShape> mask_;
 std::unique_ptr<AttentionBackend> make_gpu_attention(const AttentionConfig& config, const BackendKind& kind) {
   return std::make_unique<GpuAttention>(config, kind);
 }
