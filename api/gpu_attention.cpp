@@ -49,16 +49,24 @@ class GpuAttention final : public AttentionBackend {
 
   AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
     GpuKernel kernel = choice_.kernel_for(size.most_qo_len, copied_rows.has_value());
+    const bool one_wave =
+        kernel == GpuKernel::d6 && choice_.in_one_wave(config_, size, room_.num_sms, kind_.for_graphs);
+    if (one_wave) kernel = GpuKernel::p11;
     const bool decode = kernel == GpuKernel::d6;
-    if (kernel == GpuKernel::p11 && !copied_rows && choice_.takes_mixed(params_, size, kind_)) kernel = GpuKernel::p12;
+    if (kernel == GpuKernel::p11 && !one_wave && !copied_rows && choice_.takes_mixed(params_, size, kind_)) {
+      kernel = GpuKernel::p12;
+    }
     AttentionMachine machine = gpu_machine(kernel, decode ? params_ : params_behind(choice_, params_), size, room_);
+    machine.one_wave = one_wave;
     if (!machine.decodes()) machine.copied_rows = copied_rows;
     return machine;
   }
   PageCopies page_copies() const override { return choice_.copies; }
   std::string explain(PageUse use, const AttentionMachine& machine) const override {
     const bool mixed = machine.decode_queues > 0;
-    const std::string why = mixed ? gpu_kernel_for_mixed : choice_.explain(use, machine.decodes(), kind_.for_graphs);
+    const std::string why = mixed              ? gpu_kernel_for_mixed
+                            : machine.one_wave ? choice_.why + gpu_kernel_in_one_wave
+                                               : choice_.explain(use, machine.decodes(), kind_.for_graphs);
     return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(room_.num_sms) + " SMs, as num_sms asks";
   }
 
@@ -95,6 +103,8 @@ class GpuAttention final : public AttentionBackend {
     gpu::pack(batch.plan, compacted_ ? gpu::PageRows{} : pages, shape_, slot.first(at_.list).subspan(at_.works),
               decode_shape_ ? 1 : 0);
     if (compacted_) gpu::pack_compaction(batch.plan, params_, pages, *compacted_, slot.subspan(at_.list));
+    mask_ = mask_shape(sizes);
+    if (mask_) gpu::pack_mask_list(batch.plan, *mask_, slot.subspan(at_.mask_list));
     std::size_t staged = at_.indices;
     if (ids_on == Device::cpu && !page_ids.empty()) {
       std::memcpy(slot.data() + staged, page_ids.data(), page_ids.size_bytes());
@@ -103,8 +113,6 @@ class GpuAttention final : public AttentionBackend {
     std::byte* device = workspace_.device.data();
     gpu::check(cudaMemcpyAsync(device, slot.data(), staged, cudaMemcpyHostToDevice, cuda_stream(stream)));
     ring_->enqueued(cuda_stream(stream));
-    mask_ = mask_shape(sizes);
-    if (mask_) gpu::pack_mask_list(batch.plan, *mask_, slot.subspan(at_.mask_list));
     if (ids_on == Device::gpu && !page_ids.empty()) {
       gpu::check(cudaMemcpyAsync(device + at_.indices, page_ids.data(), page_ids.size_bytes(), cudaMemcpyDeviceToDevice,
                                  cuda_stream(stream)));
@@ -165,6 +173,10 @@ class GpuAttention final : public AttentionBackend {
     require_scales(kernel_, config_, a.scales);
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = programmatic;
+    if (mask_) {
+      const gpu::MaskMemory to{*mask_, device + at_.mask_list, device + at_.mask_bits, room_.num_sms};
+      call = gpu::make_mask_bits(call, to, cuda_stream(stream));
+    }
     if (compacted_) {
       const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, room_.num_sms};
       call = (choice_.rotates ? gpu::rotated::copy : gpu::p11::compact_pages)(call, to, cuda_stream(stream));
@@ -173,10 +185,6 @@ class GpuAttention final : public AttentionBackend {
       gpu::p12::attend(call, {*decode_shape_, shape_}, device, device + at_.partials, cuda_stream(stream));
     } else {
       attend_on_gpu(kernel_, call, shape_, device, device + at_.partials, stream);
-    if (mask_) {
-      const gpu::MaskMemory to{*mask_, device + at_.mask_list, device + at_.mask_bits, room_.num_sms};
-      call = gpu::make_mask_bits(call, to, cuda_stream(stream));
-    }
     }
   }
   void require_own_gpu() const {
@@ -214,6 +222,10 @@ class GpuAttention final : public AttentionBackend {
     at.end = at.mask_bits + gpu::mask_words_bytes(*mask);
     return at;
   }
+  std::optional<gpu::MaskShape> mask_shape(const Sizes& sizes) const {
+    if (params_.mask != MaskMode::custom) return {};
+    return gpu::MaskShape{static_cast<std::int32_t>(sizes.batch), sizes.mask_words};
+  }
   GpuKernel kernel_of(const AttentionMachine& machine) const {
     if (machine.decodes()) return machine.clusters > 0 ? GpuKernel::d7 : GpuKernel::d6;
     return choice_.kernel_for(BatchSize::many_queries, machine.copied_rows.has_value());
@@ -222,10 +234,6 @@ class GpuAttention final : public AttentionBackend {
     if (!machine.copied_rows) return {};
     gpu::CompactedShape shape{static_cast<std::int32_t>(sizes.batch), *machine.copied_rows};
     if (choice_.rotates) shape.queries = sizes.nnz_qo, shape.values = !kind_.ragged;
-  std::optional<gpu::MaskShape> mask_shape(const Sizes& sizes) const {
-    if (params_.mask != MaskMode::custom) return {};
-    return gpu::MaskShape{static_cast<std::int32_t>(sizes.batch), sizes.mask_words};
-  }
     return shape;
   }
   // Either part may have all the items that there are.
@@ -258,6 +266,7 @@ class GpuAttention final : public AttentionBackend {
   GpuKernel kernel_ = GpuKernel::d6;
   Layout at_;
   std::optional<gpu::CompactedShape> compacted_;
+  std::optional<gpu::MaskShape> mask_;
   Stream planned_on_ = nullptr;
   unsigned long long planned_in_ = 0;  // the capture of which plan() is a part: it is made in each replay
   bool just_planned_ = false;          // by the kernel before, on the device
@@ -266,7 +275,6 @@ class GpuAttention final : public AttentionBackend {
 
 }  // namespace
 
-  std::optional<gpu::MaskShape> mask_;
 std::unique_ptr<AttentionBackend> make_gpu_attention(const AttentionConfig& config, const BackendKind& kind) {
   return std::make_unique<GpuAttention>(config, kind);
 }
