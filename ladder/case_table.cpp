@@ -117,7 +117,7 @@ void add_features(std::vector<CaseSpec>& t) {
   t.push_back(make("custom mask and window", {5, 20}, {40, 150}, 4, 2, 64, 16, custom(CustomMask::random, 30)));
   // Rows of bits begin anywhere in a word and end within one; tiles see all keys, all but a few, or none.
   t.push_back(make("custom mask holes", {3, 70, 1, 33}, {31, 333, 64, 700}, 4, 2, 64, 16, custom(CustomMask::holes)));
-  t.push_back(make("custom mask holes, window and cut often", {40, 1, 9}, {1501, 0, 97}, 4, 2, 64, 8,
+  t.push_back(make("custom mask holes, window and cut often", {40, 1, 9}, {1501, 0, 97}, 4, 2, 64, 5,
                    custom(CustomMask::holes, 1188)));
   t.push_back(make("custom mask holes and alibi", {20, 5}, {130, 257}, 6, 2, 64, 16, [](CaseSpec& s) {
     s.params.pos_encoding_mode = PosEncodingMode::ALIBI, custom(CustomMask::holes)(s);

@@ -33,8 +33,9 @@ struct MaskShape {
 
   std::int64_t records() const { return std::int64_t{requests} + 1; }
 };
-// What a tile that begins in the last row, or, without keys, behind it, may read more.
-inline constexpr std::int64_t words_behind = 128 / keys_of_word;
+// What a tile that begins in the last row, or, without keys, behind it, may read more: its words, and half a word more where
+// it begins within one.
+inline constexpr std::int64_t words_behind = 128 / keys_of_word + 1;
 std::size_t mask_list_bytes(const MaskShape& shape);   // a multiple of 16
 std::size_t mask_words_bytes(const MaskShape& shape);  // words_behind included
 

@@ -103,22 +103,26 @@ template <class S, class Variant>
 struct TileMask {
   static constexpr int words = S::keys / keys_of_word;  // of a row
   static_assert(S::keys % keys_of_word == 0 && words <= 4, "four lanes have a row's words");
+  const Variant& variant;
+  const ItemRows<S, Variant>& rows;
+  std::uint32_t first_key;  // of the tile
   std::uint32_t mine[2] = {~0u, ~0u};
 
-  __device__ TileMask(const Variant& variant, const PackedItem& item, const ItemRows<S, Variant>& rows,
-                      std::int32_t first_key_mask, int n) {
+  __device__ TileMask(const Variant& variant_, const PackedItem& item, const ItemRows<S, Variant>& rows_,
+                      std::int32_t first_key_mask, int n)
+      : variant(variant_), rows(rows_), first_key(KeyTiles<S::keys>(item.keys, first_key_mask).first_key(n)) {
     if (!variant.has_mask()) return;
-    const auto lane = static_cast<std::uint32_t>(thread_again()) % 4;
-    if (lane >= words) return;
-    const std::uint32_t first_key = KeyTiles<S::keys>(item.keys, first_key_mask).first_key(n);  // a multiple of 32
 #pragma unroll
-    for (int i = 0; i < 2; ++i) mine[i] = __ldg(variant.row(rows.variant_query[i]) + (first_key / keys_of_word + lane));
+    for (int i = 0; i < 2; ++i) {
+      if (lane() < words) mine[i] = __ldg(word_of(i));
+    }
   }
 
   // Keys behind the request's last are the ranges' business, whatever bits are there.
-  __device__ void hide(float (&s)[S::keys / 2]) const {
+  __device__ void hide(float (&s)[S::keys / 2]) {
+    begin_within_word();
     if (__all_sync(all_lanes, (mine[0] & mine[1]) == ~0u)) [[likely]] return;
-    const auto first_of_thread = static_cast<unsigned>(thread_again()) % 4 * 2;
+    const std::uint32_t first_of_thread = lane() * 2;
 #pragma unroll
     for (int x = 0; x < S::keys / 2; x += 16) {  // 32 keys, two rows
 #pragma unroll
@@ -131,12 +135,27 @@ struct TileMask {
       }
     }
   }
+
+ private:
+  static __device__ std::uint32_t lane() { return static_cast<std::uint32_t>(thread_again()) % 4; }
+  __device__ const std::uint32_t* word_of(int i) const {
+    return variant.row(rows.variant_query[i]) + (first_key / keys_of_word + lane());
+  }
+  // Behind a window tiles may: then a lane's 32 keys lie in two words. Asked for only here, where few tiles come by.
+  __device__ void begin_within_word() {
+    const std::uint32_t before = first_key % keys_of_word;
+    if (before == 0 || !variant.has_mask()) [[likely]] return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (lane() < words) mine[i] = __funnelshift_r(mine[i], __ldg(word_of(i) + 1), before);
+    }
+  }
 };
 template <class S, class Variant>
   requires(!Variant::may_have_mask)
 struct TileMask<S, Variant> {
   __device__ TileMask(const Variant&, const PackedItem&, const ItemRows<S, Variant>&, std::int32_t, int) {}
-  __device__ void hide(float (&)[S::keys / 2]) const {}
+  __device__ void hide(float (&)[S::keys / 2]) {}
 };
 
 // Scores become logits where the variant does more than scale; keys that a row does not see become -inf. mask: the tile's.
@@ -144,7 +163,7 @@ struct TileMask<S, Variant> {
 template <class S, class Variant, class Seen>
 __device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, const PackedItem& item,
                             const ItemRows<S, Variant>& rows, std::int32_t first_key_mask, int n, const Seen& seen,
-                            const TileMask<S, Variant>& mask) {
+                            TileMask<S, Variant> mask) {
   const auto first_of_thread = [&] {
     const std::uint32_t first_key = KeyTiles<S::keys>(item.keys, first_key_mask).first_key(n);
     return first_key + static_cast<unsigned>(thread_again()) % 4 * 2;  // unsigned: a tile may end behind 2^31 - 1

@@ -44,9 +44,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   with_p11_instance(call, [&]<class S, class Variant>() {
     const LaunchShape shape{.grid = capacity.num_ctas, .block = S::threads, .shared_bytes = sizeof(HopperShared<S>),
                             .programmatic = call.programmatic};
-    KvBoxes kv = kv_boxes(call, S::keys);
-    if (Variant::may_have_mask) kv.first_key_mask &= -keys_of_word;  // a tile's bits are whole words
-    launch(prefill_p11_kernel<S, Variant>, shape, stream, queries, kv, call.rows, Variant::params(call),
+    launch(prefill_p11_kernel<S, Variant>, shape, stream, queries, kv_boxes(call, S::keys), call.rows, Variant::params(call),
            key_rules(call.params), plan);
   });
   merge_partials(call, capacity, plan, stream);
