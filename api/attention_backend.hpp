@@ -73,7 +73,8 @@ struct AttentionArguments {
   bool identity_pages = false;             // ragged: token n is page n, and there are no page ids
   AttentionOutput output;
   std::span<const float> sinks;
-  std::span<const std::uint8_t> custom_mask{};
+  std::span<const std::uint8_t> custom_mask{};         // bytes, or
+  std::span<const std::uint8_t> packed_custom_mask{};  // bits
   KvScales scales{};
   std::optional<LatentTensors> latent{};   // of latent attention: q is q_nope then, and kv is nothing
 };
@@ -95,6 +96,7 @@ struct AttentionMachine {
   // always cuts where equal shares end.
   std::int64_t enough_tiles = 0;
   std::optional<std::int64_t> copied_rows{};  // tokens of the copy of K and V that its kernel runs on; or on the pages
+  bool one_wave = false;                   // P11 in the place of D6, without a cut: gpu/prefill/one_wave.hpp
   // Not 0: requests of one query are a part of the plan of their own, with queues (P12). A graph has room for queue_room.
   std::int32_t decode_tile = 0, decode_queues = 0, queue_room = 0;
   planner::CostModel decode_cost{};
@@ -115,6 +117,7 @@ struct BatchSize {
   // Of a batch: keys that requests of one query see, pairs that the others' queries see with them, of one head.
   std::int64_t decode_keys = 0, prefill_pairs = 0;
   std::int64_t prefill_queries = 0, prefill_requests = 0;  // of more than one query
+  std::int64_t prefill_keys = 0;                           // of these requests
   bool of_limits = false;  // nnz_qo, batch and lengths are limits, those two lines of the batch that is planned, or 0
 
   static constexpr std::int64_t many_queries = std::numeric_limits<std::int32_t>::max();  // of a request that is no decode

@@ -128,11 +128,21 @@ void check_rows(const AttentionArguments& a, const AttentionConfig& c, const Att
   validate_lse(a.output, q.nnz_qo * c.heads.num_qo_heads, "rows of o * num_qo_heads, or 0 if not wanted");
 }
 
-void check_mask(std::span<const std::uint8_t> mask, const AttentionConfig& c, std::int64_t wanted) {
+// One form of the mask.
+void check_mask(std::span<const std::uint8_t> mask, const AttentionConfig& c, const MaskBytes& wanted,
+                std::span<const std::uint8_t> packed) {
   const bool custom = c.logits.mask == MaskMode::custom;
-  require_equal(static_cast<std::int64_t>(mask.size()), custom ? wanted : 0, "custom_mask size",
-                custom ? "the sum of qo_len * kv_len, since logits.mask is custom" : "0, since logits.mask is not custom");
+  const auto size = static_cast<std::int64_t>(mask.size()), packed_size = static_cast<std::int64_t>(packed.size());
+  if (packed.empty()) {
+    require_equal(size, custom ? wanted.bytes : 0, "custom_mask size",
+                  custom ? "the sum of qo_len * kv_len, since logits.mask is custom" : "0, since logits.mask is not custom");
+  } else {
+    require_equal(packed_size, custom ? wanted.packed : 0, "packed_custom_mask size",
+                  custom ? "the sum of ceil(qo_len * kv_len / 8)" : "0, since logits.mask is not custom");
+    require(mask.empty(), "custom_mask size", size, "must be 0: packed_custom_mask is given, and one form is enough");
+  }
   require_data(mask.data(), !mask.empty(), "custom_mask");
+  require_data(packed.data(), !packed.empty(), "packed_custom_mask");
 }
 
 void check_sinks(std::span<const float> sinks, const AttentionConfig& c) {
@@ -264,10 +274,10 @@ std::span<const std::int32_t> checked_page_ids(std::span<const std::int32_t> pag
 }
 
 void check(const AttentionArguments& a, const AttentionConfig& config, const AttentionSession::Kind& kind,
-           const BatchLengths& planned, std::int64_t mask_bytes) {
+           const BatchLengths& planned, const MaskBytes& mask_bytes) {
   if (kind.latent) return check_latent(a, config, kind, planned);
   check_rows(a, config, kind, planned);
-  check_mask(a.custom_mask, config, mask_bytes);
+  check_mask(a.custom_mask, config, mask_bytes, a.packed_custom_mask);
   check_sinks(a.sinks, config);
   check_scales(a.scales, config);
 }

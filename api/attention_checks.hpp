@@ -18,8 +18,8 @@ void validate_lengths(const BatchLengths& lengths, const AttentionConfig& config
 // The page ids that a plan of these lengths reads: as many as it needs, of what may be more.
 std::span<const std::int32_t> checked_page_ids(std::span<const std::int32_t> page_ids, const BatchLengths& lengths);
 
-// run()'s tensors, mask and sinks against the config and the planned lengths; mask_bytes: the sum of qo_len * kv_len.
+// run()'s tensors, mask and sinks against the config and the planned lengths.
 void check(const AttentionArguments& arguments, const AttentionConfig& config, const AttentionSession::Kind& kind,
-           const BatchLengths& planned, std::int64_t mask_bytes);
+           const BatchLengths& planned, const MaskBytes& mask_bytes);
 
 }  // namespace flashladder::api

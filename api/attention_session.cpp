@@ -148,8 +148,8 @@ void AttentionSession::keep(const BatchLengths& lengths) {
   }
   qo_lens_.resize(kind_.decode ? 0 : batch);
   for (std::size_t b = 0; b < qo_lens_.size(); ++b) qo_lens_[b] = qo_indptr_[b + 1] - qo_indptr_[b];
-  mask_bytes_ = 0;
-  for (std::size_t b = 0; b < batch; ++b) mask_bytes_ += std::int64_t{qo_indptr_[b + 1] - qo_indptr_[b]} * kv_lens_[b];
+  mask_bytes_ = {};
+  for (std::size_t b = 0; b < batch; ++b) mask_bytes_.add(qo_indptr_[b + 1] - qo_indptr_[b], kv_lens_[b]);
 }
 
 Sizes AttentionSession::make_plan() {

@@ -21,6 +21,13 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
 // InputError if the workspace has less.
 void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use = PageUse::in_place);
 
+// Bytes that a batch's custom mask has in either form.
+struct MaskBytes {
+  std::int64_t bytes = 0, packed = 0;  // the sum of qo_len * kv_len; the sum of the bytes that each request's bits fill
+
+  void add(std::int64_t qo_len, std::int64_t kv_len) { bytes += qo_len * kv_len, packed += (qo_len * kv_len + 7) / 8; }
+};
+
 class AttentionSession {
  public:
   struct Kind {
@@ -90,7 +97,7 @@ class AttentionSession {
   // Of plan_: lengths, and the arrays that they came from. max_pages_: of a block table.
   std::vector<std::int32_t> qo_lens_, kv_lens_, qo_indptr_, paged_kv_indptr_, paged_kv_last_page_len_;
   std::optional<std::int32_t> max_pages_;
-  std::int64_t mask_bytes_ = 0;  // of a custom mask
+  MaskBytes mask_bytes_;
   std::optional<BatchLengths> on_device_;  // where the lengths of the plan in force lie there: it is made there too
 };
 

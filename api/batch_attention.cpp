@@ -42,10 +42,11 @@ void BatchAttention::plan(std::span<const std::int32_t> qo_indptr, std::span<con
 }
 
 void BatchAttention::run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream,
-                         std::span<const float> sinks, std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
+                         std::span<const float> sinks, std::span<const std::uint8_t> custom_mask, const KvScales& scales,
+                         std::span<const std::uint8_t> packed_custom_mask) {
   require(!refused_, "run()", "", "must come after plan(); the last one was refused");
   session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .custom_mask = custom_mask,
-                 .scales = scales},
+                 .packed_custom_mask = packed_custom_mask, .scales = scales},
                 stream);
 }
 

@@ -48,7 +48,7 @@ class BatchAttention {
   // for that, BatchAttentionWithAttentionSinkWrapper).
   void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
            std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
-           const KvScales& scales = {});
+           const KvScales& scales = {}, std::span<const std::uint8_t> packed_custom_mask = {});
 
   const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes, and why no faster one

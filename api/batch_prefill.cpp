@@ -54,9 +54,10 @@ void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockTableLengt
 
 void BatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,
                                        const AttentionOutput& output, Stream stream, std::span<const float> sinks,
-                                       std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
+                                       std::span<const std::uint8_t> custom_mask, const KvScales& scales,
+                                       std::span<const std::uint8_t> packed_custom_mask) {
   session_->run({.q = q, .kv = kv, .page_ids = page_ids, .output = output, .sinks = sinks, .custom_mask = custom_mask,
-                 .scales = scales},
+                 .packed_custom_mask = packed_custom_mask, .scales = scales},
                 stream);
 }
 
@@ -89,9 +90,10 @@ void CUDAGraphBatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockT
 
 void CUDAGraphBatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output,
                                                 Stream stream, std::span<const float> sinks,
-                                                std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
+                                                std::span<const std::uint8_t> custom_mask, const KvScales& scales,
+                                                std::span<const std::uint8_t> packed_custom_mask) {
   session_->run({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .custom_mask = custom_mask,
-                 .scales = scales},
+                 .packed_custom_mask = packed_custom_mask, .scales = scales},
                 stream);
 }
 
@@ -118,9 +120,10 @@ void BatchPrefillWithRaggedKVCache::plan(Indices qo_indptr, Indices kv_indptr, S
 
 void BatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
                                         const AttentionOutput& output, Stream stream, std::span<const float> sinks,
-                                        std::span<const std::uint8_t> custom_mask, const KvScales& scales) {
+                                        std::span<const std::uint8_t> custom_mask, const KvScales& scales,
+                                        std::span<const std::uint8_t> packed_custom_mask) {
   session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
-                 .sinks = sinks, .custom_mask = custom_mask, .scales = scales},
+                 .sinks = sinks, .custom_mask = custom_mask, .packed_custom_mask = packed_custom_mask, .scales = scales},
                 stream);
 }
 

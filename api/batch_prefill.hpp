@@ -57,9 +57,12 @@ class BatchPrefillWithPagedKVCache {
   //   o           [qo_indptr[batch], num_qo_heads, head_dim_vo]; lse_log2, or lse_natural, [qo_indptr[batch], num_qo_heads]
   //               or empty
   //   custom_mask [sum of qo_len * kv_len] bytes, 1 = visible, row by row and request by request, with logits.mask = custom
+  //   packed_custom_mask [sum of ceil(qo_len * kv_len / 8)] in its place: the same as bits, the lowest first, each request's
+  //               from a byte on, as FlashInfer packs them. On the GPU both are read by one kernel ahead of attention
   void run(const ConstTensor& q, const PagedKvCache& kv, std::span<const std::int32_t> page_ids,
            const AttentionOutput& output, Stream stream = nullptr, std::span<const float> sinks = {},
-           std::span<const std::uint8_t> custom_mask = {}, const KvScales& scales = {});
+           std::span<const std::uint8_t> custom_mask = {}, const KvScales& scales = {},
+           std::span<const std::uint8_t> packed_custom_mask = {});
 
   const Plan& current_plan() const;  // on the GPU without a prediction: work is claimed, and plan() has no time to lose
   std::string explain() const;  // which kernel computes, and why no faster one
@@ -70,7 +73,7 @@ class BatchPrefillWithPagedKVCache {
 
 // The same for CUDA graphs: made for limits, captured once, planned again for every batch within them, replayed. All that
 // CUDAGraphBatchDecodeWithPagedKVCache says holds here; q and o have max_nnz_qo rows. A custom mask has as many bytes as the
-// batch that is planned asks for.
+// batch that is planned asks for, in the form, bytes or bits, that was captured.
 class CUDAGraphBatchPrefillWithPagedKVCache {
  public:
   static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
@@ -89,7 +92,7 @@ class CUDAGraphBatchPrefillWithPagedKVCache {
 
   void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
            std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
-           const KvScales& scales = {});
+           const KvScales& scales = {}, std::span<const std::uint8_t> packed_custom_mask = {});
 
   const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes, and why no faster one
@@ -117,7 +120,7 @@ class BatchPrefillWithRaggedKVCache {
   //   k  [kv_indptr[batch], num_kv_heads, head_dim_qk], v [kv_indptr[batch], num_kv_heads, head_dim_vo]; strided as q may be
   void run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
            Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
-           const KvScales& scales = {});
+           const KvScales& scales = {}, std::span<const std::uint8_t> packed_custom_mask = {});
 
   const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes, and why no faster one

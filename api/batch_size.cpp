@@ -33,7 +33,7 @@ BatchSize size_of_batch(const AttentionConfig& config, bool decode, std::span<co
     if (len == 1) size.decode_keys += seen_by_one(config.logits, kv_lens[b]);
     if (len <= 1) continue;
     size.prefill_pairs += seen_pairs(config.logits, len, kv_lens[b]);
-    size.prefill_queries += len, ++size.prefill_requests;
+    size.prefill_queries += len, ++size.prefill_requests, size.prefill_keys += kv_lens[b];
   }
   return size;
 }

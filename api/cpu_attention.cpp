@@ -57,6 +57,7 @@ class CpuAttention final : public AttentionBackend {
 
   void run(const PlannedBatch& batch, const AttentionArguments& a, Stream) override {
     if (batch.lengths.batch() == 0) return;
+    if (!a.packed_custom_mask.empty()) unpack_mask(batch.plan, a.packed_custom_mask);
     const std::int64_t rows = batch.lengths.qo_indptr.back(), heads = params_.num_qo_heads, dim = params_.head_dim_vo;
     const Tensor o = first_rows(a.output.o, rows);
     AttentionOutput output = a.output;
@@ -81,7 +82,7 @@ class CpuAttention final : public AttentionBackend {
     problem.q = without_const(first_rows(a.q, lengths.qo_indptr.back()));
     problem.kv = a.kv;
     problem.qo_indptr = lengths.qo_indptr;
-    problem.custom_mask = a.custom_mask;
+    problem.custom_mask = a.packed_custom_mask.empty() ? a.custom_mask : mask_;
     problem.sinks = a.sinks;
     problem.scales = a.scales;
     problem.identity_pages = a.identity_pages;
@@ -94,6 +95,16 @@ class CpuAttention final : public AttentionBackend {
       problem.paged_kv_indices = page_ids;
     }
     return problem;
+  }
+
+  // The executor reads bytes.
+  void unpack_mask(const Plan& plan, std::span<const std::uint8_t> packed) {
+    mask_.clear();
+    for (std::int32_t b = 0; b < plan.batch; ++b) {
+      const std::int64_t pairs = std::int64_t{plan.qo_lens[b]} * plan.kv_lens[b];
+      for (std::int64_t at = 0; at < pairs; ++at) mask_.push_back(packed[at / 8] >> (at % 8) & 1);
+      packed = packed.subspan(static_cast<std::size_t>((pairs + 7) / 8));
+    }
   }
 
   MlaProblem latent_problem_of(const BatchLengths& lengths, const AttentionArguments& a) const {
@@ -146,6 +157,7 @@ class CpuAttention final : public AttentionBackend {
   std::optional<ref::l3::Executor> latent_executor_;
   std::span<std::byte> workspace_, f32_;  // f32_: behind the partials
   std::vector<std::int32_t> page_ids_;    // a graph's
+  std::vector<std::uint8_t> mask_;        // of a packed custom mask
 };
 
 }  // namespace

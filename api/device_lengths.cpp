@@ -98,7 +98,7 @@ void AttentionSession::plan_device_lengths(const BatchLengths& lengths, Stream s
   on_device_->qo_indptr = qo_indptr_;
   plan_ = {};
   plan_.batch = static_cast<std::int32_t>(lengths.batch());
-  mask_bytes_ = 0;
+  mask_bytes_ = {};
   planned_ = true;
 }
 

@@ -2,9 +2,10 @@
 // piece.
 //
 // workspace.device   packed plan, page ids that a graph keeps, partials; where K and V are copied first also the list of what
-//                    is copied, behind the plan, and at the end the copy: of K, V, and with RoPE inside attention of q.
+//                    is copied, behind the plan, and at the end the copy: of K, V, and with RoPE inside attention of q. With a
+//                    custom mask a list of requests in the same place, and at the very end the mask's bits.
 //                    Where a kernel makes the plan, at the end what that needs for itself
-// workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: plan, list, and a graph's page ids
+// workspace.staging  slots (gpu/staging_ring.hpp) of what is copied from the host: plan, lists, and a graph's page ids
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -15,6 +16,7 @@
 #include "api/gpu_call.hpp"
 #include "api/gpu_planner.hpp"
 #include "core/error.hpp"
+#include "gpu/attention/mask_bits.hpp"
 #include "gpu/check.hpp"
 #include "gpu/prefill/compact_pages.hpp"
 #include "gpu/prefill/prefill.hpp"
@@ -47,16 +49,24 @@ class GpuAttention final : public AttentionBackend {
 
   AttentionMachine machine(const BatchSize& size, std::optional<std::int64_t> copied_rows) const override {
     GpuKernel kernel = choice_.kernel_for(size.most_qo_len, copied_rows.has_value());
+    const bool one_wave =
+        kernel == GpuKernel::d6 && choice_.in_one_wave(config_, size, room_.num_sms, kind_.for_graphs);
+    if (one_wave) kernel = GpuKernel::p11;
     const bool decode = kernel == GpuKernel::d6;
-    if (kernel == GpuKernel::p11 && !copied_rows && choice_.takes_mixed(params_, size, kind_)) kernel = GpuKernel::p12;
+    if (kernel == GpuKernel::p11 && !one_wave && !copied_rows && choice_.takes_mixed(params_, size, kind_)) {
+      kernel = GpuKernel::p12;
+    }
     AttentionMachine machine = gpu_machine(kernel, decode ? params_ : params_behind(choice_, params_), size, room_);
+    machine.one_wave = one_wave;
     if (!machine.decodes()) machine.copied_rows = copied_rows;
     return machine;
   }
   PageCopies page_copies() const override { return choice_.copies; }
   std::string explain(PageUse use, const AttentionMachine& machine) const override {
     const bool mixed = machine.decode_queues > 0;
-    const std::string why = mixed ? gpu_kernel_for_mixed : choice_.explain(use, machine.decodes(), kind_.for_graphs);
+    const std::string why = mixed              ? gpu_kernel_for_mixed
+                            : machine.one_wave ? choice_.why + gpu_kernel_in_one_wave
+                                               : choice_.explain(use, machine.decodes(), kind_.for_graphs);
     return config_.execution.num_sms == 0 ? why : why + "; on " + std::to_string(room_.num_sms) + " SMs, as num_sms asks";
   }
 
@@ -93,6 +103,8 @@ class GpuAttention final : public AttentionBackend {
     gpu::pack(batch.plan, compacted_ ? gpu::PageRows{} : pages, shape_, slot.first(at_.list).subspan(at_.works),
               decode_shape_ ? 1 : 0);
     if (compacted_) gpu::pack_compaction(batch.plan, params_, pages, *compacted_, slot.subspan(at_.list));
+    mask_ = mask_shape(sizes);
+    if (mask_) gpu::pack_mask_list(batch.plan, *mask_, slot.subspan(at_.mask_list));
     std::size_t staged = at_.indices;
     if (ids_on == Device::cpu && !page_ids.empty()) {
       std::memcpy(slot.data() + staged, page_ids.data(), page_ids.size_bytes());
@@ -120,7 +132,7 @@ class GpuAttention final : public AttentionBackend {
     shape_ = shape_for(sizes, machine);
     at_ = layout(sizes, machine);
     kernel_ = kernel_of(machine);
-    compacted_.reset(), decode_shape_.reset();
+    compacted_.reset(), decode_shape_.reset(), mask_.reset();
     planned_on_ = stream;
     planned_in_ = capture_of(stream), just_planned_ = true;
     if (lengths.batch() == 0) return;
@@ -161,6 +173,10 @@ class GpuAttention final : public AttentionBackend {
     require_scales(kernel_, config_, a.scales);
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
     call.programmatic = programmatic;
+    if (mask_) {
+      const gpu::MaskMemory to{*mask_, device + at_.mask_list, device + at_.mask_bits, room_.num_sms};
+      call = gpu::make_mask_bits(call, to, cuda_stream(stream));
+    }
     if (compacted_) {
       const gpu::Compaction to{*compacted_, device + at_.list, device + at_.copy, room_.num_sms};
       call = (choice_.rotates ? gpu::rotated::copy : gpu::p11::compact_pages)(call, to, cuda_stream(stream));
@@ -182,7 +198,8 @@ class GpuAttention final : public AttentionBackend {
   // Where the parts of workspace.device begin: of a plan with a part of one query that one, then the works that are claimed.
   // A slot of workspace.staging has those before the partials.
   struct Layout {
-    std::size_t works = 0, list = 0, indices = 0, partials = 0, copy = 0, end = 0;  // the packed plan comes first
+    // The packed plan comes first.
+    std::size_t works = 0, list = 0, mask_list = 0, indices = 0, partials = 0, copy = 0, mask_bits = 0, end = 0;
   };
   Layout layout(const Sizes& sizes, const AttentionMachine& machine) const {
     const PackedShape shape = shape_for(sizes, machine);
@@ -190,13 +207,24 @@ class GpuAttention final : public AttentionBackend {
     Layout at;
     if (const auto decode = decode_shape_for(sizes, machine)) at.works = gpu::packed_bytes(*decode);
     at.list = at.works + gpu::packed_bytes(shape);
-    at.indices = at.list + (compacted ? gpu::compaction_list_bytes(*compacted) : 0);
+    const auto mask = mask_shape(sizes);
+    at.mask_list = at.list + (compacted ? gpu::compaction_list_bytes(*compacted) : 0);
+    at.indices = at.mask_list + (mask ? gpu::mask_list_bytes(*mask) : 0);
     at.partials = at.indices + kept_indices_bytes(sizes);
     at.copy = at.end = at.partials + gpu::partial_bytes(shape, params_.head_dim_vo);
-    if (!compacted) return at;
-    at.copy = (at.copy + 127) / 128 * 128;  // rows are whole cache lines, if the workspace begins with one
-    at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.dtype_of_q());
+    if (compacted) {
+      at.copy = (at.copy + 127) / 128 * 128;  // rows are whole cache lines, if the workspace begins with one
+      at.end = at.copy + gpu::compacted_bytes(*compacted, params_, config_.dtype_of_q());
+    }
+    at.mask_bits = at.end;
+    if (!mask) return at;
+    at.mask_bits = (at.end + 15) / 16 * 16;
+    at.end = at.mask_bits + gpu::mask_words_bytes(*mask);
     return at;
+  }
+  std::optional<gpu::MaskShape> mask_shape(const Sizes& sizes) const {
+    if (params_.mask != MaskMode::custom) return {};
+    return gpu::MaskShape{static_cast<std::int32_t>(sizes.batch), sizes.mask_words};
   }
   GpuKernel kernel_of(const AttentionMachine& machine) const {
     if (machine.decodes()) return machine.clusters > 0 ? GpuKernel::d7 : GpuKernel::d6;
@@ -238,6 +266,7 @@ class GpuAttention final : public AttentionBackend {
   GpuKernel kernel_ = GpuKernel::d6;
   Layout at_;
   std::optional<gpu::CompactedShape> compacted_;
+  std::optional<gpu::MaskShape> mask_;
   Stream planned_on_ = nullptr;
   unsigned long long planned_in_ = 0;  // the capture of which plan() is a part: it is made in each replay
   bool just_planned_ = false;          // by the kernel before, on the device

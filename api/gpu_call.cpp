@@ -209,6 +209,7 @@ gpu::AttentionCall gpu_attention_call(const AttentionParams& params, const Atten
   problem.custom_mask = a.custom_mask;
   gpu::AttentionCall call = gpu::attention_call(problem, a.output);
   call.kv.pages.indices = page_ids;  // where each request's begin is in the packed plan
+  call.packed_custom_mask = a.packed_custom_mask.empty() ? nullptr : a.packed_custom_mask.data();
   return call;
 }
 

@@ -21,13 +21,15 @@ unsigned long long capture_of(Stream stream);
 
 // The kernel behind an object: D6 for decode, else P11, or P5, or P1, which takes everything. A function of the config and
 // the current device alone. What a plan adds: for a batch without a second query in any request prefill takes D6 too, if D6
-// computes what the config says, and neither a backend nor bits that do not depend on the neighbours are asked for. And in
-// D6's place D7, on Hopper and for plans of policy balanced, where the batch's lengths promise that clusters pay. And in
-// P11's place P12, for a batch of requests of one query and others, where each is a part of the work that counts. Latent
-// attention has L5, or L4.
+// computes what the config says, and neither a backend nor bits that do not depend on the neighbours are asked for. So it does
+// for few queries a request, but where P11 computes a batch in one wave of whole tiles. And in D6's place D7, on Hopper and
+// for plans of policy balanced, where the batch's lengths promise that clusters pay. And in P11's place P12, for a batch of
+// requests of one query and others, where each is a part of the work that counts. Latent attention has L5, or L4.
 enum class GpuKernel : std::uint8_t { d6, d7, p1, p5, p11, p12, l4, l5 };
 inline constexpr const char* gpu_kernel_for_mixed =
     "fa3: P12, for Hopper GPUs, which decodes the requests of one query while it prefills the others";
+inline constexpr const char* gpu_kernel_in_one_wave =
+    "; not D6, which takes few queries a request else: these are about a tile for each SM, and its plan would cut them all";
 struct GpuChoice {
   GpuKernel kernel = GpuKernel::d6;
   std::string why{};  // a sentence
@@ -44,6 +46,8 @@ struct GpuChoice {
     if (as_decode(most_qo_len)) return GpuKernel::d6;
     return copied && copies == PageCopies::where_it_pays ? GpuKernel::p11 : kernel;
   }
+  // P11, where D6 takes few queries a request, is the faster: one_wave.hpp. No graph's, and with policy balanced only.
+  bool in_one_wave(const AttentionConfig& config, const BatchSize& size, std::int32_t num_sms, bool for_graphs) const;
   // A graph's kernel is the same for all plans: P12 where mixed batches are what it is made for.
   bool takes_mixed(const AttentionParams& params, const BatchSize& size, const BackendKind& kind) const;
   // decodes: the plan in force, or all of a graph, is one of decode's; for_graphs: no plan changes the kernel.

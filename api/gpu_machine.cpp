@@ -6,6 +6,7 @@
 #include "gpu/attention/needs_general.hpp"
 #include "gpu/decode/decode.hpp"
 #include "gpu/prefill/mixed_cost.hpp"
+#include "gpu/prefill/one_wave.hpp"
 #include "gpu/prefill/prefill.hpp"
 
 namespace flashladder::api {
@@ -20,6 +21,19 @@ gpu::p12::MixedWork mixed_work(const AttentionParams& params, const BatchSize& s
 bool GpuChoice::takes_mixed(const AttentionParams& params, const BatchSize& size, const BackendKind& kind) const {
   if (!p12_for_mixed) return false;
   return kind.for_graphs ? kind.mixed : gpu::p12::pays(mixed_work(params, size));
+}
+
+// Measured with 16-bit caches and head_dim 128 alone. A window would leave less of the keys than their lengths say.
+bool GpuChoice::in_one_wave(const AttentionConfig& config, const BatchSize& size, std::int32_t num_sms,
+                            bool for_graphs) const {
+  const AttentionParams params = config.params();
+  const bool may = kernel == GpuKernel::p11 && copies == PageCopies::never && !for_graphs && !size.of_limits &&
+                   config.execution.policy == SplitPolicy::balanced && params.head_dim_qk == 128 && params.window_left < 0;
+  if (!may || !size.most_kv_len || size.most_qo_len < 2 || size.prefill_requests < size.with_queries()) return false;
+  const std::int64_t heads = params.num_kv_heads;
+  return gpu::p11::one_wave({.tiles = size.prefill_requests * heads,
+                             .rows = static_cast<std::int32_t>(size.most_qo_len) * params.group_size(),
+                             .most_keys = *size.most_kv_len, .keys = size.prefill_keys * heads}, num_sms);
 }
 
 namespace {

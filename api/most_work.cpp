@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "core/mask_bits.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::api {
@@ -31,6 +32,13 @@ std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_requ
   return std::min(between_ctas, tiles_of_request * most_cuts_of_tile(in, keys));
 }
 
+std::int64_t most_mask_words(std::int64_t nnz_qo, std::int64_t most_len, std::int64_t keys) {
+  constexpr std::int64_t most_bytes = std::int64_t{1} << 40;
+  require(keys == 0 || most_len <= most_bytes / keys, "max_qo_len", most_len,
+          "with max_pages makes a custom mask of more than 2^40 bytes (without max_qo_len: max_nnz_qo)");
+  return mask_words(nnz_qo, most_len * keys);
+}
+
 }  // namespace
 
 planner::CaptureLimits most_work(const planner::PlanInputs& in, const AttentionLimits& limits) {
@@ -57,8 +65,11 @@ planner::CaptureLimits most_work(const planner::PlanInputs& in, const AttentionL
                             std::min(between_queues, of_one * most_cuts_of_tile(in, keys));
   const std::int64_t cut_tiles = std::min(tiles, cuts), items = tiles == 0 ? 0 : tiles + cuts;
   require(items <= planner::max_items, "work items", items, "of the largest batch within the limits must be at most 2^26");
+  const std::int64_t words =
+      in.mask == MaskMode::custom ? most_mask_words(nnz_qo, limits.max_nnz_qo ? most_len : 1, keys) : 0;
   return {.batch = limits.max_batch, .nnz_qo = nnz_qo, .pages = limits.max_pages, .items = items, .merges = cut_tiles,
-          .partial_rows = tiles == 0 ? 0 : (cuts + cut_tiles) * height, .num_ctas = in.machine.num_ctas()};
+          .partial_rows = tiles == 0 ? 0 : (cuts + cut_tiles) * height, .num_ctas = in.machine.num_ctas(),
+          .mask_words = words};
 }
 
 }  // namespace flashladder::api

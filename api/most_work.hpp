@@ -27,6 +27,8 @@ namespace flashladder::api {
 //             is at most the floor of the sum. A window only takes cuts away
 //   target    as fixed, with the smallest tier
 //   count     C - 1: it cuts only if all the items fit the grid
+// A custom mask has at most l N pairs of a query and a key, with l queries of a request at most (max_nnz_qo where no
+// max_qo_len is given), and so many words: core/mask_bits.hpp.
 planner::CaptureLimits most_work(const planner::PlanInputs& inputs, const AttentionLimits& limits);
 
 }  // namespace flashladder::api

@@ -173,7 +173,7 @@ void MultiLevelCascadeAttention::run(const ConstTensor& q, const PagedKvCache& k
   require(planned_, "run()", "", "must come after plan(); none is in force, or the last one was refused");
   require_equal(std::ssize(page_ids), std::ssize(sessions_), "page_ids size", "num_levels");
   check({.q = q, .kv = kv, .page_ids = {}, .output = output, .sinks = sinks, .scales = scales}, config_, paged,
-        {.qo_indptr = {&nnz_qo_, 1}}, 0);
+        {.qo_indptr = {&nnz_qo_, 1}}, {});
   for (std::size_t l = 0; l < sessions_.size(); ++l) {
     const bool last = l + 1 == sessions_.size();
     at_level(l, [&] {

@@ -16,10 +16,10 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
           .claimed = machine.claimed, .predicted = !machine.claimed,
           .policy = execution.policy, .chunk_size = execution.chunk_size, .machine = machine.shape, .cost = machine.cost,
           .decode_cost = machine.decode_cost};
-  if (in.policy == SplitPolicy::balanced && machine.enough_tiles > 0 &&
-      planner::count_tiles(in) >= machine.enough_tiles * in.machine.num_ctas()) {
-    in.policy = SplitPolicy::none;
-  }
+  if (in.policy != SplitPolicy::balanced) return in;
+  const bool enough = machine.enough_tiles > 0 &&
+                      planner::count_tiles(in) >= machine.enough_tiles * in.machine.num_ctas();
+  if (enough || machine.one_wave) in.policy = SplitPolicy::none;
   return in;
 }
 

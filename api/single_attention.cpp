@@ -39,7 +39,8 @@ struct Single {
   Single(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
          const SingleAttentionOptions& options, const On& on)
       : arguments{.q = q, .kv = token_cache(k, v, options.kv_layout), .page_ids = {}, .identity_pages = true,
-                  .output = output, .sinks = options.sinks, .custom_mask = options.custom_mask, .scales = options.scales},
+                  .output = output, .sinks = options.sinks, .custom_mask = options.custom_mask,
+                  .packed_custom_mask = options.packed_custom_mask, .scales = options.scales},
         qo_indptr{0, narrow(q.shape[0], "qo_len")}, kv_indptr{0, arguments.kv.num_pages} {
     const PagedKvCache& kv = arguments.kv;
     require(q.dtype == kv.dtype || is_fp8(kv.dtype), "q dtype", name_of(q.dtype), "must be that of k, unless that is fp8");
@@ -73,7 +74,9 @@ void run(const Single& single, bool decode, const On& on) {
   const AttentionSession::Kind kind{.decode = decode, .ragged = true};
   const std::int32_t qo_len = single.qo_indptr.back(), kv_len = single.kv_indptr.back();
   validate_config(single.config, kind);
-  check(single.arguments, single.config, kind, {.qo_indptr = single.qo_indptr}, std::int64_t{qo_len} * kv_len);
+  MaskBytes mask_bytes;
+  mask_bytes.add(qo_len, kv_len);
+  check(single.arguments, single.config, kind, {.qo_indptr = single.qo_indptr}, mask_bytes);
   single_attention_on_gpu(single.config, single.arguments, decode, qo_len, kv_len, on.stream);
 #endif
 }

@@ -17,6 +17,7 @@ struct SingleAttentionOptions {
   KvLayout kv_layout = KvLayout::NHD;
   std::span<const float> sinks{};               // [num_qo_heads], or empty: none
   std::span<const std::uint8_t> custom_mask{};  // [qo_len, kv_len] bytes, 1 = visible; with logits.mask = custom only
+  std::span<const std::uint8_t> packed_custom_mask{};  // the same as bits, the lowest first, in its place
   KvScales scales{};                            // what a stored k and v stand for; per head on the device
 };
 

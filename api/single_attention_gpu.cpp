@@ -7,6 +7,8 @@
 #include "api/attention_session.hpp"
 #include "api/gpu_call.hpp"
 #include "core/error.hpp"
+#include "core/mask_bits.hpp"
+#include "gpu/attention/mask_bits.hpp"
 #include "gpu/check.hpp"
 #include "gpu/prefill/rotated_copy.hpp"
 
@@ -32,7 +34,7 @@ class StreamMemory {
 
 // Where the parts begin of what a call takes on the device; the packed plan comes first.
 struct Layout {
-  std::size_t list = 0, partials = 0, copy = 0, end = 0;
+  std::size_t list = 0, mask_list = 0, partials = 0, copy = 0, mask_bits = 0, end = 0;
 };
 
 }  // namespace
@@ -61,13 +63,19 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   if (machine.clusters > 0) kernel = GpuKernel::d7, shape.counters = shape.query_tile;
 
   Layout at{.list = gpu::packed_bytes(shape)};
-  at.partials = at.list + (copied ? gpu::compaction_list_bytes(*copied) : 0);
+  const gpu::MaskShape mask{.requests = 1, .words = mask_words(qo_len, std::int64_t{qo_len} * kv_len)};
+  const bool custom = params.mask == MaskMode::custom;
+  at.mask_list = at.list + (copied ? gpu::compaction_list_bytes(*copied) : 0);
+  at.partials = at.mask_list + (custom ? gpu::mask_list_bytes(mask) : 0);
   at.copy = (at.partials + gpu::partial_bytes(shape, params.head_dim_vo) + 127) / 128 * 128;
-  at.end = at.copy + (copied ? gpu::compacted_bytes(*copied, params, config.dtype_of_q()) : 0);
+  at.mask_bits = at.copy + (copied ? gpu::compacted_bytes(*copied, params, config.dtype_of_q()) : 0);
+  at.mask_bits = (at.mask_bits + 15) / 16 * 16;
+  at.end = at.mask_bits + (custom ? gpu::mask_words_bytes(mask) : 0);
   packed.resize(at.partials);
   const gpu::PageRows rows{config.cache.page_size};
   gpu::pack(plan, rows, shape, packed);
   if (copied) gpu::pack_compaction(plan, params, rows, *copied, std::span(packed).subspan(at.list));
+  if (custom) gpu::pack_mask_list(plan, mask, std::span(packed).subspan(at.mask_list));
 
   const StreamMemory memory(at.end, cuda_stream(stream));
   // From pageable memory: the call returns when the driver has taken its own copy (CUDA Runtime API, "API synchronization
@@ -76,6 +84,10 @@ void single_attention_on_gpu(const AttentionConfig& config, const AttentionArgum
   require_scales(kernel, config, arguments.scales);
   gpu::AttentionCall call = gpu_attention_call(params, arguments, nullptr);
   call.programmatic = config.execution.enable_pdl;
+  if (custom) {
+    const gpu::MaskMemory to{mask, memory.data() + at.mask_list, memory.data() + at.mask_bits, sms};
+    call = gpu::make_mask_bits(call, to, cuda_stream(stream));
+  }
   if (copied) {
     const gpu::Compaction to{*copied, memory.data() + at.list, memory.data() + at.copy, sms};
     call = (choice.rotates ? gpu::rotated::copy : gpu::p11::compact_pages)(call, to, cuda_stream(stream));

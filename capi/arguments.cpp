@@ -64,7 +64,8 @@ api::AttentionArguments arguments_of(const fl_attention_arguments& a, std::int64
   return {.q = q, .kv = {}, .page_ids = page_ids_of(a.page_ids, a.num_page_ids),
           .output = {o, if_given(a.lse_log2, rows_and_heads(q)), if_given(a.lse_natural, rows_and_heads(q))},
           .sinks = if_given(a.sinks, num_qo_heads),
-          .custom_mask = array(a.custom_mask, a.custom_mask_bytes, "custom_mask")};
+          .custom_mask = array(a.custom_mask, a.custom_mask_bytes, "custom_mask"),
+          .packed_custom_mask = array(a.packed_custom_mask, a.packed_custom_mask_bytes, "packed_custom_mask")};
 }
 
 }  // namespace flashladder::capi

@@ -65,7 +65,7 @@ fl_status single(const fl_attention_arguments* arguments, const fl_logits* logit
     const std::int64_t kv_heads = k.shape[layout == KvLayout::NHD ? 1 : 0];
     call(a.q, k, tensor_of(kv.v, "kv.v"), a.output,
          {.logits = logits_of(logits), .kv_layout = layout, .sinks = a.sinks,
-          .custom_mask = a.custom_mask, .scales = scales_of(given.kv, kv_heads)},
+          .custom_mask = a.custom_mask, .packed_custom_mask = a.packed_custom_mask, .scales = scales_of(given.kv, kv_heads)},
          on_of(on));
   });
 }

@@ -105,6 +105,7 @@ fl_status fl_cascade_run(fl_cascade* cascade, const fl_attention_arguments* argu
     const fl_attention_arguments given = read(arguments, "arguments");
     require_null(given.page_ids, "arguments.page_ids", "must be NULL: each level has its own");
     require_null(given.custom_mask, "custom_mask", "must be NULL: a cascade has no custom mask");
+    require_null(given.packed_custom_mask, "packed_custom_mask", "must be NULL: a cascade has no custom mask");
     const auto ids = array(page_ids, num_levels, "page_ids");
     const auto counts = array(num_page_ids, num_levels, "num_page_ids");
     std::vector<std::span<const std::int32_t>> levels;

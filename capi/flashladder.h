@@ -151,6 +151,9 @@ typedef struct fl_attention_arguments { /* what run() is given, on the device */
   const uint8_t* custom_mask;                    /* FL_MASK_CUSTOM: a byte for each query and key, 1 = visible */
   int64_t custom_mask_bytes;
   float* lse_natural;                            /* in the place of lse_log2: a natural logarithm */
+  const uint8_t* packed_custom_mask;             /* in the place of custom_mask: its bits, the lowest of a byte first, each
+                                                    request's from a byte on */
+  int64_t packed_custom_mask_bytes;
 } fl_attention_arguments;
 
 typedef struct fl_attention fl_attention; /* Batch{Decode,Prefill}With{Paged,Ragged}KVCache, CUDAGraph kin, BatchAttention */

@@ -54,7 +54,7 @@ void CaseOptions::add_to(ladder::Command& command) {
   add("--sm-scale", &sm_scale, "Factor of q . k; 0 = 1/sqrt(head dim)");
   add("--pos", &pos, "Position encoding: NONE, ROPE_LLAMA, ALIBI", {.value = "NAME"});
   add("--sinks", &sinks, "An extra logit for each query head");
-  add("--mask", &mask, "Custom mask: none, causal, tree, random, empty_rows", {.value = "NAME"});
+  add("--mask", &mask, "Custom mask: none, causal, tree, random, empty_rows, holes", {.value = "NAME"});
   add("--values", &values, "What is drawn: normal, equal, large, first_max, last_max", {.value = "NAME"});
   add("--seed", &seed, "Of lengths and values that are drawn");
   add("--trace", &trace, "Trace (CSV) to draw azure-... lengths from", {.value = "FILE"});
@@ -113,7 +113,7 @@ ladder::CaseSpec CaseOptions::spec() const {
   const ladder::Heads h = ladder::parse_heads("--heads", heads);
   const ladder::HeadDims d = ladder::parse_head_dims("--dim", dim);
   s.custom_mask = choose("--mask", mask, {CustomMask::none, CustomMask::causal, CustomMask::tree, CustomMask::random,
-                                          CustomMask::empty_rows});
+                                          CustomMask::empty_rows, CustomMask::holes});
   s.values = choose("--values", values, {Values::normal, Values::equal, Values::large, Values::first_max, Values::last_max});
   s.params = {.num_qo_heads = h.num_qo_heads, .num_kv_heads = h.num_kv_heads, .head_dim_qk = d.qk, .head_dim_vo = d.vo,
               .sm_scale = sm_scale == 0 ? default_sm_scale(d.qk) : sm_scale,

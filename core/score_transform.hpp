@@ -30,8 +30,9 @@ FL_HD inline double alibi_slope(std::int32_t head, std::int32_t num_qo_heads) {
 }
 
 // The key from which a rung reckons the ALiBi term of query i. mask is the request's own, as in visible().
+template <class Mask>
 FL_HD constexpr std::int32_t alibi_origin(const AttentionParams& p, std::int32_t qo_len, std::int32_t kv_len, std::int32_t i,
-                                          const std::uint8_t* mask) {
+                                          Mask mask) {
   return p.pos_encoding_mode == PosEncodingMode::ALIBI ? last_visible_key(p, qo_len, kv_len, i, mask) : 0;
 }
 

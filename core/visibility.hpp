@@ -3,7 +3,7 @@
 // Query i (0 .. qo_len - 1) and key j (0 .. kv_len - 1) are absolute in their request; the queries are the *last* qo_len
 // tokens of the sequence, so query i stands on the diagonal key i + kv_len - qo_len (bottom-right alignment).
 //   causal  sees j <= diagonal            window_left w  sees j >= diagonal - w   (w + 1 keys with the diagonal one)
-//   custom  sees j where the mask byte is not 0; it replaces causal, a window still applies
+//   custom  sees j where the mask's byte is not 0, or its bit is set; it replaces causal, a window still applies
 // qo_len > kv_len is legal: the first rows stand left of key 0 and, if causal, see nothing.
 #pragma once
 
@@ -11,6 +11,7 @@
 
 #include "core/attention_params.hpp"
 #include "core/host_device.hpp"
+#include "core/mask_bits.hpp"
 #include "core/range.hpp"
 
 namespace flashladder {
@@ -38,21 +39,22 @@ FL_HD constexpr Range visible_keys(const AttentionParams& p, std::int32_t qo_len
   return {first.begin < last.begin ? first.begin : last.begin, last.end};
 }
 
-// The rule itself. mask is the request's own [qo_len, kv_len] bytes; read only when p.mask is custom.
+// The rule itself. mask is the request's own, bytes or MaskBits; read only when p.mask is custom.
+template <class Mask>
 FL_HD constexpr bool visible(const AttentionParams& p, std::int32_t qo_len, std::int32_t kv_len, std::int32_t i,
-                             std::int32_t j, const std::uint8_t* mask) {
+                             std::int32_t j, Mask mask) {
   if (!visible_keys(p, qo_len, kv_len, i).contains(j)) return false;
-  return p.mask != MaskMode::custom || mask[std::int64_t{i} * kv_len + j] != 0;
+  return p.mask != MaskMode::custom || shows(mask, kv_len, i, j);
 }
 
 // The last key that query i sees, -1 if it sees none. A custom mask is walked from the end of the hull.
+template <class Mask>
 FL_HD constexpr std::int32_t last_visible_key(const AttentionParams& p, std::int32_t qo_len, std::int32_t kv_len,
-                                              std::int32_t i, const std::uint8_t* mask) {
+                                              std::int32_t i, Mask mask) {
   const Range keys = visible_keys(p, qo_len, kv_len, i);
   std::int32_t last = keys.end - 1;
   if (p.mask == MaskMode::custom) {
-    const std::uint8_t* row = mask + std::int64_t{i} * kv_len;
-    while (last >= keys.begin && row[last] == 0) --last;
+    while (last >= keys.begin && !shows(mask, kv_len, i, last)) --last;
   }
   return last >= keys.begin ? last : -1;
 }

@@ -115,6 +115,17 @@ void add_features(std::vector<CaseSpec>& t) {
     t.push_back(make(std::string("custom mask ") + name_of(m), {5, 1, 20}, {40, 9, 150}, 4, 2, 64, 16, custom(m)));
   }
   t.push_back(make("custom mask and window", {5, 20}, {40, 150}, 4, 2, 64, 16, custom(CustomMask::random, 30)));
+  // Rows of bits begin anywhere in a word and end within one; tiles see all keys, all but a few, or none.
+  t.push_back(make("custom mask holes", {3, 70, 1, 33}, {31, 333, 64, 700}, 4, 2, 64, 16, custom(CustomMask::holes)));
+  t.push_back(make("custom mask holes, window and cut often", {40, 1, 9}, {1501, 0, 97}, 4, 2, 64, 5,
+                   custom(CustomMask::holes, 1188)));
+  t.push_back(make("custom mask holes and alibi", {20, 5}, {130, 257}, 6, 2, 64, 16, [](CaseSpec& s) {
+    s.params.pos_encoding_mode = PosEncodingMode::ALIBI, custom(CustomMask::holes)(s);
+  }));
+  t.push_back(make("drafts of few queries causal", {4, 3, 1, 0, 2, 4}, {700, 4, 16, 9, 65, 3}, 8, 2, 64, 16, causal));
+  t.push_back(make("drafts of few queries and a window", {2, 4, 3}, {300, 41, 130}, 8, 2, 64, 16,
+                   window(37, MaskMode::causal)));
+  t.push_back(make("custom mask tree on a long prefix", {9, 64}, {1300, 300}, 4, 2, 64, 16, custom(CustomMask::tree)));
 }
 
 void add_block_tables(std::vector<CaseSpec>& t) {
@@ -195,7 +206,7 @@ CaseSpec random_spec(std::uint64_t seed) {
   s.kv_layout = one_in(2) ? KvLayout::HND : KvLayout::NHD;
   s.combined_cache = one_in(2);
   p.mask = one_in(2) ? MaskMode::causal : MaskMode::none;
-  if (one_in(5)) custom(static_cast<CustomMask>(pick(1, 4)))(s);
+  if (one_in(5)) custom(static_cast<CustomMask>(pick(1, 5)))(s);
   if (one_in(3)) p.window_left = pick(0, 100);
   if (one_in(4)) p.logits_soft_cap = 0.5f * static_cast<float>(pick(1, 60));
   if (one_in(3)) p.pos_encoding_mode = one_in(2) ? PosEncodingMode::ALIBI : PosEncodingMode::ROPE_LLAMA;

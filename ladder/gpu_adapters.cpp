@@ -11,6 +11,7 @@
 #include "gpu/device.hpp"
 #include "gpu/device_buffer.hpp"
 #include "gpu/prefill/prefill.hpp"
+#include "ladder/mask_step.hpp"
 #include "planner/planner.hpp"
 
 namespace flashladder::ladder {
@@ -57,9 +58,12 @@ namespace {
 
 Rung direct_on_gpu(const GpuRung& about, void (*attend)(const AttentionCall&, cudaStream_t)) {
   Rung rung = gpu_rung(about);
-  rung.prepare = [attend](const Buffers& buffers, const CaseSpec&, const Settings&) -> Runner {
-    return [attend, call = gpu::attention_call(buffers.problem, buffers.output)](void* stream) {
-      attend(call, static_cast<cudaStream_t>(stream));
+  rung.workspace_bytes = [](const CaseSpec& spec, const Settings&) { return bytes_with_mask(0, spec); };
+  rung.prepare = [attend](const Buffers& buffers, const CaseSpec& spec, const Settings&) -> Runner {
+    return [attend, mask = MaskStep(buffers, spec, 0),
+            call = gpu::attention_call(buffers.problem, buffers.output)](void* stream_) {
+      const auto stream = static_cast<cudaStream_t>(stream_);
+      attend(mask(call, stream), stream);
     };
   };
   return rung;
@@ -186,11 +190,14 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
   const auto copy_at = [](const gpu::PackedShape& shape, const CaseSpec& spec) {
     return (gpu::partial_bytes(shape, spec.params.head_dim_vo) + 15) / 16 * 16;
   };
-  rung.workspace_bytes = [=](const CaseSpec& spec, const Settings& settings) {
-    const gpu::PackedShape shape = packed_shape(make_plan(spec, settings), shape_of_rung(spec));
+  const auto bytes_without_mask = [=](const gpu::PackedShape& shape, const CaseSpec& spec) {
     const auto copy = copied(about, spec);
     return copy ? copy_at(shape, spec) + gpu::compacted_bytes(copy->shape, spec.params, spec.dtype)
                 : gpu::partial_bytes(shape, spec.params.head_dim_vo);
+  };
+  rung.workspace_bytes = [=](const CaseSpec& spec, const Settings& settings) {
+    const gpu::PackedShape shape = packed_shape(make_plan(spec, settings), shape_of_rung(spec));
+    return bytes_with_mask(bytes_without_mask(shape, spec), spec);
   };
   rung.prepare = [=, attend = std::move(attend)](const Buffers& buffers, const CaseSpec& spec,
                                                  const Settings& settings) -> Runner {
@@ -206,10 +213,12 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
     const gpu::Compaction to{copy ? copy->shape : gpu::CompactedShape{}, on_device->data() + list_at,
                              buffers.workspace.data() + copy_at(shape, spec), shape.num_ctas};
     return [attend, on_device, shape, to, compact = copy ? copy->copy : nullptr,
+            mask = MaskStep(buffers, spec, bytes_without_mask(shape, spec)),
             call = gpu::attention_call(buffers.problem, buffers.output),
             workspace = buffers.workspace.data()](void* stream_) {
       const auto stream = static_cast<cudaStream_t>(stream_);
-      attend(compact ? compact(call, to, stream) : call, shape, on_device->data(), workspace, stream);
+      const AttentionCall masked_call = mask(call, stream);
+      attend(compact ? compact(masked_call, to, stream) : masked_call, shape, on_device->data(), workspace, stream);
     };
   };
   return rung;

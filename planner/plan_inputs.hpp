@@ -58,6 +58,7 @@ struct CaptureLimits {
   static constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max();
   std::int64_t batch = unlimited, nnz_qo = unlimited, pages = unlimited;
   std::int64_t items = unlimited, merges = unlimited, partial_rows = unlimited, num_ctas = unlimited;
+  std::int64_t mask_words = unlimited;  // of a custom mask's bits (core/mask_bits.hpp)
   friend bool operator==(const CaptureLimits&, const CaptureLimits&) = default;
 };
 

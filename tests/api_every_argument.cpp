@@ -164,8 +164,9 @@ TEST_CASE("every option of a single call has an effect or is refused") {
     for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = i % 2;
     return bytes;
   }();
+  const std::vector<std::uint8_t> every_other_bit(every_other.size() / 8, 0xaa);
   const SingleAttentionOptions base_options;
-  [[maybe_unused]] const auto& [logits, kv_layout, sink_values, mask_bytes, scales] = base_options;
+  [[maybe_unused]] const auto& [logits, kv_layout, sink_values, mask_bytes, mask_bits, scales] = base_options;
   [[maybe_unused]] const auto& [k_scale, v_scale, k_scale_per_head, v_scale_per_head] = scales;
   const std::vector<float> per_head{2.0f, 0.5f};
   const Answer base = run({});
@@ -187,6 +188,8 @@ TEST_CASE("every option of a single call has an effect or is refused") {
       {"v_scale_per_head", [&](O& o) { o.scales.v_per_head = per_head; }},
       {"custom_mask without the mode", [&](O& o) { o.custom_mask = every_other; }},
       {"custom_mask", [&](O& o) { o.custom_mask = every_other, o.logits.mask = MaskMode::custom; }},
+      {"packed_custom_mask without the mode", [&](O& o) { o.packed_custom_mask = every_other_bit; }},
+      {"packed_custom_mask", [&](O& o) { o.packed_custom_mask = every_other_bit, o.logits.mask = MaskMode::custom; }},
   };
   for (const auto& [name, change] : changes) {
     SingleAttentionOptions options;

@@ -8,6 +8,7 @@
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "tests/api_gpu.hpp"
 #include "tests/options.hpp"
+#include "tests/packed_mask.hpp"
 
 using namespace flashladder;
 using namespace flashladder::api;
@@ -20,6 +21,8 @@ namespace {
 struct Chosen {
   std::vector<std::int32_t> qo_indptr{0}, paged_kv_indptr{0}, paged_kv_indices, last_page_len;
   std::vector<std::byte> q;
+  std::vector<std::int32_t> qo_lens, kv_lens;
+  std::vector<std::uint8_t> custom_mask;
 
   Chosen(const Case& c, const std::vector<std::int32_t>& requests) {
     const std::size_t row = c.q.bytes.size() / static_cast<std::size_t>(c.q.shape[0]);
@@ -31,6 +34,10 @@ struct Chosen {
                               c.paged_kv_indices.begin() + c.paged_kv_indptr[b + 1]);
       paged_kv_indptr.push_back(static_cast<std::int32_t>(paged_kv_indices.size()));
       last_page_len.push_back(c.paged_kv_last_page_len[b]);
+      qo_lens.push_back(c.spec.qo_lens[b]), kv_lens.push_back(c.spec.kv_lens[b]);
+      if (c.custom_mask.empty()) continue;
+      const std::vector<std::int64_t> masks = mask_offsets(c.problem());
+      custom_mask.insert(custom_mask.end(), c.custom_mask.begin() + masks[b], c.custom_mask.begin() + masks[b + 1]);
     }
   }
   BatchLengths lengths() const {
@@ -38,26 +45,37 @@ struct Chosen {
   }
 };
 
-// A graph's object beside an eager one, in memory of their own, for batches of the requests of one case.
+// A graph's object beside an eager one, in memory of their own, for batches of the requests of one case. packed: the graph
+// gets a custom mask as bits, the other one always as bytes.
 class Replanned {
  public:
-  Replanned(const Case& c, const AttentionConfig& config, const AttentionLimits& limits)
+  Replanned(const Case& c, const AttentionConfig& config, const AttentionLimits& limits, bool packed = false)
       : case_(c), config_(config), on_device_(c.problem()), graphed_(config, {.decode = false, .graph = limits}),
         eager_(config, {.decode = false}), graph_memory_(graphed_.bytes_for(limits)),
-        eager_memory_(eager_.bytes_for(limits)), q_(c.q.bytes.size()), out_(rows(), config) {
+        eager_memory_(eager_.bytes_for(limits)), q_(c.q.bytes.size()), bytes_(c.custom_mask.size() * 4),
+        bits_(c.custom_mask.size() * 4), out_(rows(), config) {
     graphed_.attach(graph_memory_.view());
     eager_.attach(eager_memory_.view());
     const Chosen first(c, {0});
     graphed_.plan(first.lengths(), first.paged_kv_indices, Device::cpu, stream_);
+    const std::span<const std::uint8_t> mask(bytes_.as<std::uint8_t>(), first.custom_mask.size());
+    const std::span<const std::uint8_t> bits(bits_.as<std::uint8_t>(), packed_mask_of(first).size());
     graph_.emplace(stream_, [&] {
-      graphed_.run({.q = q_view(), .kv = on_device_.view().kv, .page_ids = {}, .output = out_.view(), .sinks = {}}, stream_);
+      AttentionArguments run{.q = q_view(), .kv = on_device_.view().kv, .page_ids = {}, .output = out_.view(), .sinks = {}};
+      if (packed) run.packed_custom_mask = bits;
+      else run.custom_mask = mask;
+      graphed_.run(run, stream_);
     });
   }
 
   // Does the graph, planned for this batch and replayed twice, write what an eager run writes, and nothing behind it?
   bool replays(const std::vector<std::int32_t>& requests) {
     const Chosen batch(case_, requests);
+    const std::vector<std::uint8_t> bits = packed_mask_of(batch);
+    const auto& bytes = batch.custom_mask;
     gpu::check(cudaMemcpy(q_.data(), batch.q.data(), batch.q.size(), cudaMemcpyHostToDevice));
+    gpu::check(cudaMemcpy(bytes_.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+    gpu::check(cudaMemcpy(bits_.data(), bits.data(), bits.size(), cudaMemcpyHostToDevice));
     const Result wanted = run_eagerly(batch);
     out_.poison(stream_);
     graphed_.plan(batch.lengths(), batch.paged_kv_indices, Device::cpu, stream_);
@@ -66,6 +84,10 @@ class Replanned {
   }
 
  private:
+  static std::vector<std::uint8_t> packed_mask_of(const Chosen& batch) {
+    if (batch.custom_mask.empty()) return {};
+    return packed_mask(batch.custom_mask, batch.qo_lens, batch.kv_lens);
+  }
   std::int32_t rows() const { return static_cast<std::int32_t>(case_.q.shape[0]); }
   Tensor q_view() const { return contiguous(q_.data(), case_.spec.dtype, {rows(), case_.q.shape[1], case_.q.shape[2]}); }
 
@@ -80,7 +102,8 @@ class Replanned {
     const gpu::DeviceBuffer indices(batch.paged_kv_indices.data(), batch.paged_kv_indices.size() * sizeof(std::int32_t));
     eager_.plan(batch.lengths(), {}, Device::cpu, stream_);
     eager_.run({.q = q_rows, .kv = on_device_.view().kv,
-                .page_ids = {indices.as<std::int32_t>(), batch.paged_kv_indices.size()}, .output = to, .sinks = {}},
+                .page_ids = {indices.as<std::int32_t>(), batch.paged_kv_indices.size()}, .output = to, .sinks = {},
+                .custom_mask = {bytes_.as<std::uint8_t>(), batch.custom_mask.size()}},
                stream_);
     return expected.result(stream_);
   }
@@ -90,7 +113,7 @@ class Replanned {
   gpu::DeviceProblem on_device_;
   AttentionSession graphed_, eager_;
   GpuWorkspace graph_memory_, eager_memory_;
-  gpu::DeviceBuffer q_;
+  gpu::DeviceBuffer q_, bytes_, bits_;
   GpuOutput out_;
   GpuStream stream_;
   std::optional<GpuGraph> graph_;
@@ -177,6 +200,32 @@ TEST_CASE("a graph of a prefill is planned again for each batch") {
   check_graph(16, Backend::automatic);
   check_graph(3, Backend::fa2);
   if (gpu::why_no_hopper().empty()) check_graph(3, Backend::fa3);
+}
+
+// The mask lies where it lay when the graph was captured, and is another one, of another size, for each batch.
+TEST_CASE("a graph of a prefill with a custom mask is planned again for each batch, with bytes and with bits") {
+  CaseSpec spec{.name = "pool", .seed = 7, .qo_lens = {64, 1, 0, 33, 5}, .kv_lens = {700, 901, 40, 129, 3},
+                .dtype = DType::f16};
+  spec.params = {.num_qo_heads = 8, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::custom};
+  std::vector<Backend> backends{Backend::fa2};
+  if (gpu::why_no_hopper().empty()) backends.push_back(Backend::fa3);
+  for (const CustomMask mask : {CustomMask::tree, CustomMask::holes, CustomMask::random}) {
+    spec.custom_mask = mask;
+    const Case c = draw_case(spec);
+    for (const Backend backend : backends) {
+      for (const bool packed : {false, true}) {
+        AttentionConfig config = prefill_config(c, SplitPolicy::balanced);
+        config.execution.backend = backend;
+        AttentionLimits limits = limits_of(c);
+        limits.max_qo_len = 64;
+        Replanned replanned(c, config, limits, packed);
+        for (const std::vector<std::int32_t>& requests :
+             {std::vector<std::int32_t>{0, 1, 2, 3, 4}, {3}, {}, {1, 4}, {4, 4, 3}, {2}}) {
+          CHECK(replanned.replays(requests));
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("a graph of a prefill with RoPE inside attention is planned again for each batch") {

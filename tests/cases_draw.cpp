@@ -1,4 +1,5 @@
 // What draw_case() draws, the poison around it, and the guard bands of outputs.
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -220,6 +221,31 @@ TEST_CASE("drawn masks: bottom-right causal and trees and empty rows") {
   CHECK(branches > 0);  // no mere causal mask
   CHECK(ones > 100);
   CHECK(ones < 1000);
+}
+
+TEST_CASE("drawn masks: holes in rows that see nearly everything") {
+  CaseSpec s = small_spec();
+  s.params.mask = MaskMode::custom, s.custom_mask = CustomMask::holes;
+  s.qo_lens = {40, 3, 2};
+  s.kv_lens = {333, 31, 0};
+  const Case c = draw_case(s);
+  CHECK_NOTHROW(validate(c.problem()));
+  int hidden = 0, of_all = 0, single = 0, whole_words = 0;
+  for (int j = 0; j < 333; ++j) {
+    int rows = 0;
+    for (int i = 0; i < 40; ++i) {
+      const std::uint8_t* row = c.custom_mask.data() + i * 333;
+      rows += row[j] == 0;
+      single += row[j] == 0 && (j == 0 || row[j - 1] == 1) && (j == 332 || row[j + 1] == 1);
+      whole_words += j % 32 == 0 && std::find(row + j, row + std::min(j + 32, 333), 0) == row + std::min(j + 32, 333);
+    }
+    hidden += rows, of_all += rows == 40;
+  }
+  CHECK(of_all >= 13);  // one block of 64, which may be cut off at the end
+  CHECK(of_all <= 64);
+  CHECK(single > 10);
+  CHECK(whole_words > 150);
+  CHECK(hidden < 40 * 333 / 2);
 }
 
 TEST_CASE("a case that does not fit is refused with both numbers before anything is allocated") {

@@ -26,14 +26,16 @@ struct Packed {
 
 // Of every request: where its queries, pages and rows of a custom mask begin.
 struct Begins {
-  std::vector<std::int64_t> query{0}, page{0}, mask{0};
+  std::vector<std::int64_t> query{0}, page{0}, mask{0};  // mask: in words of 32 keys
 
   Begins(const Plan& plan, const gpu::PageRows& pages) {
+    std::int64_t pairs = 0;
     for (std::size_t b = 0; b < plan.kv_lens.size(); ++b) {
       query.push_back(query.back() + plan.qo_lens[b]);
       page.push_back(pages.row > 0 ? static_cast<std::int64_t>(b + 1) * pages.row
                                    : page.back() + pages_for(plan.kv_lens[b], pages.page_size));
-      mask.push_back(mask.back() + std::int64_t{plan.qo_lens[b]} * plan.kv_lens[b]);
+      pairs += std::int64_t{plan.qo_lens[b]} * plan.kv_lens[b];
+      mask.push_back((pairs + 31 * query.back()) / 32);
     }
   }
 };

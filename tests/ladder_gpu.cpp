@@ -110,7 +110,7 @@ TEST_CASE("every GPU rung equals the rung below on the case table") {
 }
 
 // For compute-sanitizer, which sees few cases: all rungs are among these.
-TEST_CASE("every GPU rung runs on one of six small cases") {
+TEST_CASE("every GPU rung runs on one of eight small cases") {
   CaseSpec decode{.name = "small decode", .seed = 1, .qo_lens = {1, 1}, .kv_lens = {33, 200}, .dtype = DType::f16};
   decode.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 128, .head_dim_vo = 128, .mask = MaskMode::causal};
   CaseSpec prefill = decode;
@@ -122,9 +122,14 @@ TEST_CASE("every GPU rung runs on one of six small cases") {
   CaseSpec rotated = small_pages;  // which P5 and P11 take behind another kernel
   rotated.name = "small prefill with RoPE";
   rotated.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA;
+  CaseSpec masked = prefill, of_drafts = prefill;  // whose bits another kernel makes; whose queries D6 has side by side
+  masked.name = "small prefill with a custom mask";
+  masked.custom_mask = CustomMask::holes, masked.params.mask = MaskMode::custom;
+  of_drafts.name = "a small batch of drafts";
+  of_drafts.qo_lens = {4, 3};
   const CaseSpec narrow = test::on_fp8(decode, 2), widened = test::on_fp8(small_pages, 1);
-  const CaseSpec* const specs[] = {&decode, &prefill, &small_pages, &rotated, &narrow, &widened};
-  check_all(6, [&](int i) { return Trial{*specs[i], {.threads = 1, .num_sms = 2}}; });
+  const CaseSpec* const specs[] = {&decode, &prefill, &small_pages, &rotated, &narrow, &widened, &masked, &of_drafts};
+  check_all(8, [&](int i) { return Trial{*specs[i], {.threads = 1, .num_sms = 2}}; });
   CHECK(rung("D6").supports(decode));  // there is a GPU, or the test is skipped
   for (const auto& [name, runs] : runs_of_rungs()) {
     const Rung& r = rung(name);

@@ -35,6 +35,17 @@ TEST_CASE("usage counts every captured size") {
   CHECK(used.merges == 2 * 2);
   CHECK(used.partial_rows == (4 * 4 + 2 * 2) * 2);  // 4 chunks of 2 queries * 2 heads, 2 chunks of 1 query * 2 heads
   CHECK(used.num_ctas == 6);
+  CHECK(used.mask_words == 0);
+}
+
+TEST_CASE("a custom mask is counted in words of 32 keys") {
+  PlanInputs in = captured_inputs();
+  in.mask = MaskMode::custom;
+  const Plan plan = make_plan(in);
+  CaptureLimits used = usage(plan, in);
+  CHECK(used.mask_words == (2 * 100 + 33 + 4 * 31) / 32);
+  --used.mask_words;
+  CHECK(exceeds(plan, in, used) == "mask_words 11 exceeds 10");
 }
 
 TEST_CASE("a plan fits its own usage and nothing smaller") {

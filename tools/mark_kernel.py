@@ -19,7 +19,7 @@ import json, pathlib, sys
 
 CONSUMER, KERNEL = "gpu/prefill/hopper_consumer.cuh", "gpu/prefill/p11_hopper.cu"  # where a warp group passes marks; P11
 LAST_STORE = "store_output<S>(o, ends.scale, mine, item, rows, plan, shared.o[group]);"
-FIRST_MASK = "mask_scores<S>(s, variant, item, mine, first_key_mask, tiles.count - 1, seen);"
+FIRST_MASK = "mask_scores<S>(s, variant, item, mine, first_key_mask, tiles.count - 1, seen, mask_of(tiles.count - 1));"
 LAST_OUTPUT = "start_output<S>(o, p, address(shared.v[last.stage]), tiles.count == 1);"
 NEXT_SCORES = "start_scores<S>(s, q, q_address(), address(shared.k[next.stage]));"
 NEXT_STARTED = "wgmma_wait<1>();\n      release(barriers.v_empty[last.stage]);\n      store_output"

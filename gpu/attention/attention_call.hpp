@@ -45,7 +45,9 @@ struct AttentionCall {
   KvPages kv;
   PageTable table;                           // on the device; only kernels without a plan read it
   AttentionParams params;                    // what is computed: the variant's parameters are made from it
-  const std::uint8_t* custom_mask = nullptr; // on the device, with MaskMode::custom
+  const std::uint8_t* custom_mask = nullptr; // on the device, with MaskMode::custom: bytes,
+  const std::uint8_t* packed_custom_mask = nullptr;  // or bits as FlashInfer packs them,
+  const std::uint32_t* mask_bits = nullptr;  // and what kernels read: make_mask_bits() (mask_bits.hpp)
   DType dtype = DType::f16;                  // of q
   DType kv_dtype = DType::f16;               // of K and V
   std::int32_t batch = 0;

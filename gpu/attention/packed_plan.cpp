@@ -7,6 +7,7 @@
 
 #include "core/divisor.hpp"
 #include "core/error.hpp"
+#include "core/mask_bits.hpp"
 #include "core/page_table.hpp"
 #include "core/row.hpp"
 
@@ -62,16 +63,16 @@ struct Request {
 const std::vector<Request>& requests_of(const Plan& plan, const PageRows& pages) {
   thread_local std::vector<Request> requests;
   requests.resize(static_cast<std::size_t>(plan.batch));
-  std::int64_t query = 0, page = 0, mask = 0;
+  std::int64_t query = 0, page = 0, pairs = 0;
   for (std::int32_t b = 0; b < plan.batch; ++b) {
     if (pages.row > 0) page = std::int64_t{b} * pages.row;
     require(query <= int32_max, "queries", query, "are more than 2^31 - 1");
     require(page <= int32_max, "pages", page, "are more than 2^31 - 1");
     requests[b] = {static_cast<std::int32_t>(query), static_cast<std::int32_t>(page),
-                   {plan.kv_lens[b], plan.kv_lens[b] - plan.qo_lens[b], mask}};
+                   {plan.kv_lens[b], plan.kv_lens[b] - plan.qo_lens[b], mask_words(query, pairs)}};
     query += plan.qo_lens[b];
     page += pages_for(plan.kv_lens[b], pages.page_size);
-    mask += std::int64_t{plan.qo_lens[b]} * plan.kv_lens[b];
+    pairs += std::int64_t{plan.qo_lens[b]} * plan.kv_lens[b];
   }
   return requests;
 }

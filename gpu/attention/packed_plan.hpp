@@ -28,7 +28,7 @@ namespace flashladder::gpu {
 // What masks and ALiBi ask of the request that a query belongs to.
 struct RequestShape {
   std::int32_t kv_len = 0, diagonal = 0;  // query i stands on key diagonal + i: diagonal = kv_len - qo_len
-  std::int64_t mask = 0;                  // where its rows [qo_len, kv_len] begin in a custom mask
+  std::int64_t mask = 0;                  // where its rows begin in a custom mask, in words (core/mask_bits.hpp)
 
   FL_HD constexpr std::int32_t qo_len() const { return kv_len - diagonal; }
   friend bool operator==(const RequestShape&, const RequestShape&) = default;

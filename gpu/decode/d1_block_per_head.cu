@@ -32,7 +32,9 @@ struct Request {
     shape.diagonal = shape.kv_len - 1;
     keys = visible_keys(p, 1, shape.kv_len, 0);
     if (p.mask != MaskMode::custom) return;
-    for (std::int32_t before = 0; before < request; ++before) shape.mask += table.length(before);
+    std::int64_t tokens = 0;
+    for (std::int32_t before = 0; before < request; ++before) tokens += table.length(before);
+    shape.mask = mask_words(request, tokens);
   }
 };
 
@@ -78,7 +80,7 @@ decode_d1_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
       const auto j = static_cast<std::int32_t>(tile + t);
       const KvSlot slot = table.locate(request, j);
       const Stored* key = static_cast<const Stored*>(kv.k) + kv.k_strides.offset(slot, kv_head);
-      const bool seen = !variant.every_tile_is_edge() || variant.sees(query, j);
+      const bool seen = !variant.has_mask() || variant.sees(query, j);
       const float dot = kv.k_scale_of(kv_head) * key_dot(rope, p.head_dim_qk, [&](std::int32_t d) { return q[d]; }, key, j);
       logit[t] = seen ? variant.logit(dot, query, head, j) : SoftmaxState<float>::nothing;
       v_row[t] = kv.v_strides.offset(slot, kv_head);

@@ -77,7 +77,7 @@ decode_d7_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
       stream.copy_next(ring);
       const std::uint32_t token = tile + lane / 4;
       bool seen[2] = {token < end, token + 8 < end};
-      if (variant.every_tile_is_edge()) {
+      if (variant.has_mask()) {
         for (int half = 0; half < 2; ++half) seen[half] = seen[half] && variant.sees(logits.query, token + 8 * half);
       }
       if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);

@@ -88,7 +88,7 @@ __device__ void run_queue(const QueryRows& rows, const KvPages& kv, const typena
       stream.copy_next(ring);
       const std::uint32_t token = tile + lane / 4;
       bool seen[2] = {token < end, token + 8 < end};
-      if (variant.every_tile_is_edge()) {
+      if (variant.has_mask()) {
         for (int half = 0; half < 2; ++half) seen[half] = seen[half] && variant.sees(logits.query, token + 8 * half);
       }
       if (rotation.turn_to(tile)) rotation.rotate_query(item.request.diagonal, q);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/mask_bits.hpp"
 #include "gpu/plan/plan_memory.hpp"
 
 namespace flashladder::gpu {
@@ -14,7 +15,7 @@ struct TilePlace {
   std::int32_t kv_len = 0;
   std::int64_t tokens = 0;
 
-  FL_HD constexpr RequestShape shape() const { return {kv_len, kv_len - 1, tokens}; }
+  FL_HD constexpr RequestShape shape() const { return {kv_len, kv_len - 1, mask_words(request, tokens)}; }
 };
 
 FL_HD constexpr PackedItem packed_item(const PageTable& table, const TilePlace& at, Range keys, std::int32_t merge,

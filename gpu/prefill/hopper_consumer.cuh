@@ -65,7 +65,8 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     release(barriers.k_empty[first.stage]);
     const ItemRows<S, Variant> mine(variant, rules, item, queries, tiles, group);
     const auto seen = [&] { return mine.seen(rules, item); };
-    mask_scores<S>(s, variant, item, mine, first_key_mask, tiles.count - 1, seen);
+    const auto mask_of = [&](int n) { return TileMask<S, Variant>(variant, item, mine, first_key_mask, n); };
+    mask_scores<S>(s, variant, item, mine, first_key_mask, tiles.count - 1, seen, mask_of(tiles.count - 1));
     StaleSoftmax softmax;
     softmax.template begin<Element, S::keys>(s, scale, p);
     const std::uint32_t first_key = tiles.first_key(tiles.count - 1), kv_len = item.request.kv_len;
@@ -76,13 +77,14 @@ __device__ void consume(HopperShared<S>& shared, int group, const QueryBoxes& qu
     }
     for (int n = tiles.count - 2; n >= 0; --n) {
       const RingSlot<S::stages> before(tile - 1), at(tile++);
+      const auto mask = mask_of(n);
       barriers.k_full[at.stage].wait(at.parity);
       start_scores<S>(s, q, q_address(), address(shared.k[at.stage]));
       barriers.v_full[before.stage].wait(before.parity);
       start_output<S>(o, p, address(shared.v[before.stage]), n + 2 == tiles.count);
       wgmma_wait<output_groups>();  // S is there
       release(barriers.k_empty[at.stage]);
-      mask_scores<S>(s, variant, item, mine, first_key_mask, n, seen);
+      mask_scores<S>(s, variant, item, mine, first_key_mask, n, seen, mask);
       wgmma_wait<output_groups - 1>();  // the first quarter of P has been read
       const auto half = [&](float so_far) {
         if constexpr (overlaps) sleep_if_infinite(so_far);

@@ -3,7 +3,7 @@
 //   rung   dtype           head_dim (qk, vo)                     variant
 //   P1     f32, f16, bf16  any, at run time                      General
 //   P6-P10 f16             128                                   Scaled (lower_hopper.cuh)
-//   P11    f16, bf16       64, 128, 256 and (192, 128)           Scaled, SoftCapped, General
+//   P11    f16, bf16       64, 128, 256 and (192, 128)           Scaled, SoftCapped, Masked, General
 //   P12    f16, bf16       128                                   Scaled: mixed batches of the others are P11's
 //
 // Keys of a tile: as many as registers hold beside O, P and Q (hopper_shape.cuh). General keeps more of each row, and has
@@ -38,7 +38,7 @@ void with_p11_instance(const AttentionCall& call, F&& f) {
     f.template operator()<HopperShape<Element, 256, 256, 64, false>, Variant>();
   };
   require(call.dtype == DType::f16 || call.dtype == DType::bf16, "dtype", name_of(call.dtype), "is neither f16 nor bf16");
-  with_variant<Scaled, SoftCapped, General>(call.params, [&]<class Variant>() {
+  with_variant<Scaled, SoftCapped, Masked, General>(call.params, [&]<class Variant>() {
     if (call.dtype == DType::f16) return with_shape.template operator()<Half, Variant>();
     with_shape.template operator()<BFloat16, Variant>();
   });

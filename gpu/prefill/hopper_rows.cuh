@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/mask_bits.hpp"
 #include "core/softmax_state.hpp"
 #include "gpu/attention/variants.cuh"
 #include "gpu/prefill/boxes.hpp"
@@ -95,33 +96,92 @@ __device__ void logits_of_scores(float (&s)[S::keys / 2], const Variant& variant
   }
 }
 
-// Scores become logits where the variant does more than scale; keys that a row does not see become -inf. seen: asked for
-// SeenKeys of this thread's rows where the tile is an edge tile.
+// What of a custom mask a warp looks at for a tile of keys: bits, a word for 32 keys. The words of its 16 rows lie among its
+// lanes, lane % 4 has the lane's two rows' word number lane % 4. Mostly all bits are set, a vote finds that out, and nothing
+// else need be asked. Made before the tile's scores are there, so that nobody waits for the words.
+template <class S, class Variant>
+struct TileMask {
+  static constexpr int words = S::keys / keys_of_word;  // of a row
+  static_assert(S::keys % keys_of_word == 0 && words <= 4, "four lanes have a row's words");
+  const Variant& variant;
+  const ItemRows<S, Variant>& rows;
+  std::uint32_t first_key;  // of the tile
+  std::uint32_t mine[2] = {~0u, ~0u};
+
+  __device__ TileMask(const Variant& variant_, const PackedItem& item, const ItemRows<S, Variant>& rows_,
+                      std::int32_t first_key_mask, int n)
+      : variant(variant_), rows(rows_), first_key(KeyTiles<S::keys>(item.keys, first_key_mask).first_key(n)) {
+    if (!variant.has_mask()) return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (lane() < words) mine[i] = __ldg(word_of(i));
+    }
+  }
+
+  // Keys behind the request's last are the ranges' business, whatever bits are there.
+  __device__ void hide(float (&s)[S::keys / 2]) {
+    begin_within_word();
+    if (__all_sync(all_lanes, (mine[0] & mine[1]) == ~0u)) [[likely]] return;
+    const std::uint32_t first_of_thread = lane() * 2;
+#pragma unroll
+    for (int x = 0; x < S::keys / 2; x += 16) {  // 32 keys, two rows
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const std::uint32_t word = __shfl_sync(all_lanes, mine[i], x / 16, 4) >> first_of_thread;
+#pragma unroll
+        for (int y = 0; y < 8; ++y) {
+          if ((word >> (y / 2 * 8 + y % 2) & 1) == 0) s[x + y / 2 * 4 + i * 2 + y % 2] = SoftmaxState<float>::nothing;
+        }
+      }
+    }
+  }
+
+ private:
+  static __device__ std::uint32_t lane() { return static_cast<std::uint32_t>(thread_again()) % 4; }
+  __device__ const std::uint32_t* word_of(int i) const {
+    return variant.row(rows.variant_query[i]) + (first_key / keys_of_word + lane());
+  }
+  // Behind a window tiles may: then a lane's 32 keys lie in two words. Asked for only here, where few tiles come by.
+  __device__ void begin_within_word() {
+    const std::uint32_t before = first_key % keys_of_word;
+    if (before == 0 || !variant.has_mask()) [[likely]] return;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (lane() < words) mine[i] = __funnelshift_r(mine[i], __ldg(word_of(i) + 1), before);
+    }
+  }
+};
+template <class S, class Variant>
+  requires(!Variant::may_have_mask)
+struct TileMask<S, Variant> {
+  __device__ TileMask(const Variant&, const PackedItem&, const ItemRows<S, Variant>&, std::int32_t, int) {}
+  __device__ void hide(float (&)[S::keys / 2]) {}
+};
+
+// Scores become logits where the variant does more than scale; keys that a row does not see become -inf. mask: the tile's.
+// seen: asked for SeenKeys of this thread's rows where the tile is an edge tile.
 template <class S, class Variant, class Seen>
 __device__ void mask_scores(float (&s)[S::keys / 2], const Variant& variant, const PackedItem& item,
-                            const ItemRows<S, Variant>& rows, std::int32_t first_key_mask, int n, const Seen& seen) {
+                            const ItemRows<S, Variant>& rows, std::int32_t first_key_mask, int n, const Seen& seen,
+                            TileMask<S, Variant> mask) {
   const auto first_of_thread = [&] {
     const std::uint32_t first_key = KeyTiles<S::keys>(item.keys, first_key_mask).first_key(n);
     return first_key + static_cast<unsigned>(thread_again()) % 4 * 2;  // unsigned: a tile may end behind 2^31 - 1
   };
   if constexpr (!Variant::only_scales) logits_of_scores<S>(s, variant, rows, static_cast<std::int32_t>(first_of_thread()));
-  if (rows.inner.contains(n) && !variant.every_tile_is_edge()) [[likely]] return;
+  mask.hide(s);
+  if (rows.inner.contains(n)) [[likely]] return;
   const std::uint32_t key = first_of_thread();
   const SeenKeys keys = seen();
   const auto from_key = [&](std::int32_t j) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(j) - key); };
   const std::int32_t begin[2] = {from_key(keys.row[0].begin), from_key(keys.row[1].begin)};
   const std::int32_t end[2] = {from_key(keys.row[0].end), from_key(keys.row[1].end)};
   hide(s, begin, end);
-  if constexpr (!Variant::only_scales) {
-    if (variant.every_tile_is_edge()) {
-#pragma unroll
-      for (int x = 0; x < S::keys / 2; ++x) {
-        const int i = x / 2 % 2, j = x / 4 * 8 + x % 2;
-        if (begin[i] > j || j >= end[i]) continue;  // no mask byte is asked for outside of the request
-        if (!variant.sees(rows.variant_query[i], static_cast<std::int32_t>(key) + j)) s[x] = SoftmaxState<float>::nothing;
-      }
-    }
-  }
+}
+template <class S, class Seen>
+__device__ void mask_scores(float (&s)[S::keys / 2], const Scaled& variant, const PackedItem& item,
+                            const ItemRows<S, Scaled>& rows, std::int32_t first_key_mask, int n, const Seen& seen) {
+  mask_scores<S>(s, variant, item, rows, first_key_mask, n, seen, TileMask<S, Scaled>(variant, item, rows, first_key_mask, n));
 }
 
 }  // namespace flashladder::gpu

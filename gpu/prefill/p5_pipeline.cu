@@ -236,7 +236,8 @@ prefill_p5_kernel(const __grid_constant__ QueryRows rows, const __grid_constant_
         } else {
           transform(variant, logits, first_key, s);
         }
-        if (__any_sync(all_lanes, variant.every_tile_is_edge() || !warp.tiles.all.contains(tile))) {
+        const bool inner = warp.tiles.all.contains(tile) && shows_tile(variant, logits, shared.seen, first_key);
+        if (__any_sync(all_lanes, !inner)) {
           mask(variant, logits, shared.seen, first_key, s);
         }
         mine.softmax(s, scale);

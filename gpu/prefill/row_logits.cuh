@@ -60,6 +60,22 @@ __device__ void transform(const typename S::Variant& variant, const RowLogits<S>
   }
 }
 
+// Does a custom mask hide none of the tile's keys from the lane's rows? seen: as below.
+template <class S>
+__device__ bool shows_tile(const typename S::Variant& variant, const RowLogits<S>& logits, const Range* seen,
+                           std::int32_t first_key) {
+  bool all = true;
+  if constexpr (S::Variant::may_have_mask) {
+    if (!variant.has_mask()) return true;
+#pragma unroll
+    for (int i = 0; i < 2 * S::row_tiles; ++i) {
+      const Range keys = seen[lane_row<S>(threadIdx.x, i)];
+      all = all && variant.sees_all(logits.query[i], intersect(keys, first_of(Range{first_key, keys.end}, S::keys)));
+    }
+  }
+  return all;
+}
+
 // An edge tile. seen: the keys that each row of the item sees. A score that a row does not see becomes
 // -inf, by selection, since it may be NaN.
 template <class S>
@@ -73,7 +89,7 @@ __device__ void mask(const typename S::Variant& variant, const RowLogits<S>& log
 #pragma unroll
     for (int n = 0; n < S::keys / 4; ++n) {
       const int j = n / 2 * 8 + threadIdx.x % 4 * 2 + n % 2;
-      const bool sees = j - begin < size && (!variant.every_tile_is_edge() || variant.sees(logits.query[i], first_key + j));
+      const bool sees = j - begin < size && (!variant.has_mask() || variant.sees(logits.query[i], first_key + j));
       float& at = s[i / 2][n / 2][i % 2 * 2 + n % 2];
       at = sees ? at : SoftmaxState<float>::nothing;
     }

@@ -21,7 +21,7 @@ namespace flashladder::ladder {
 enum class Op : std::uint8_t { attention, mla };
 
 // given: the mask came in a case file, so that it can't be drawn again.
-enum class CustomMask : std::uint8_t { none, causal, tree, random, empty_rows, given };
+enum class CustomMask : std::uint8_t { none, causal, tree, random, empty_rows, holes, given };
 // Scales of K and V, calibrated to what is drawn: the largest number of K becomes the largest that fp8 holds. number: one for
 // all heads; per_head: each head its own.
 enum class KvScaling : std::uint8_t { none, number, per_head };
@@ -31,7 +31,7 @@ enum class Values : std::uint8_t { normal, equal, large, first_max, last_max, gi
 
 constexpr const char* name_of(Op op) { return op == Op::attention ? "attention" : "mla"; }
 constexpr const char* name_of(CustomMask m) {
-  constexpr const char* names[] = {"none", "causal", "tree", "random", "empty_rows", "given"};
+  constexpr const char* names[] = {"none", "causal", "tree", "random", "empty_rows", "holes", "given"};
   return names[static_cast<int>(m)];
 }
 constexpr const char* name_of(Values v) {

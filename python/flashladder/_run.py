@@ -19,7 +19,14 @@ _ARGUMENTS = _KV + ctypes.sizeof(s.KvCache) // 8
 _END = _ARGUMENTS + ctypes.sizeof(s.AttentionArguments) // 8
 _DATA = 1                                                    # of a tensor's words: the pointer
 _SCALES, _K_HEADS, _V_HEADS = _KV + 4, _KV + 5, _KV + 6    # k_scale and v_scale in one word; scales of each head
-_LSE2, _IDS, _NUM_IDS, _SINKS, _MASK, _MASK_BYTES, _LSE_E = (_ARGUMENTS + i for i in range(4, 11))
+_LSE2, _IDS, _NUM_IDS, _SINKS, _MASK, _MASK_BYTES, _LSE_E, _BITS, _BITS_BYTES = (_ARGUMENTS + i for i in range(4, 13))
+
+
+class PackedMask:
+    """A custom mask as bits, the lowest of a byte first, each request's from a byte on; run() takes it for a mask."""
+
+    def __init__(self, bits):
+        self.bits = bits
 
 
 def _flat(family, x, argument, count, device):
@@ -182,12 +189,15 @@ class RunCall:
         family, words = a.family, self.words
         words[_SINKS] = 0 if sinks is None else _flat(family, sinks, "sinks", self.heads, a.device)
         self.has_more = sinks is not None or custom_mask is not None
-        words[_MASK] = words[_MASK_BYTES] = 0
+        words[_MASK] = words[_MASK_BYTES] = words[_BITS] = words[_BITS_BYTES] = 0
         if custom_mask is not None:
-            custom_mask = family.mask(custom_mask)
+            packed = isinstance(custom_mask, PackedMask)
+            custom_mask = family.mask(custom_mask.bits if packed else custom_mask)
             if family.gpu(custom_mask) != a.on_gpu:
-                refuse("custom_mask", "elsewhere", f"must lie where q lies ({a.device})")
-            words[_MASK], words[_MASK_BYTES] = family.pointer(custom_mask), custom_mask.shape[0]
+                name = "packed_custom_mask" if packed else "custom_mask"
+                refuse(name, "elsewhere", f"must lie where q lies ({a.device})")
+            at, size = (_BITS, _BITS_BYTES) if packed else (_MASK, _MASK_BYTES)
+            words[at], words[size] = family.pointer(custom_mask), custom_mask.shape[0]
         return custom_mask
 
     def _take_ids(self, a, page_ids):

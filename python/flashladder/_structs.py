@@ -51,7 +51,8 @@ Batch = _struct(
     ("page_ids_on", _i32), ("reserved", _i32), ("lengths_on_device", _i32), ("max_seq_len", _i32))
 AttentionArguments = _struct(
     "AttentionArguments", ("q", _ptr), ("kv", _ptr), ("o", _ptr), ("lse_log2", _ptr), ("page_ids", _ptr),
-    ("num_page_ids", _i64), ("sinks", _ptr), ("custom_mask", _ptr), ("custom_mask_bytes", _i64), ("lse_natural", _ptr))
+    ("num_page_ids", _i64), ("sinks", _ptr), ("custom_mask", _ptr), ("custom_mask_bytes", _i64), ("lse_natural", _ptr),
+    ("packed_custom_mask", _ptr), ("packed_custom_mask_bytes", _i64))
 MlaConfig = _struct(
     "MlaConfig", *((name, _i32) for name in ("num_heads", "head_dim_ckv", "head_dim_kpe", "page_size", "causal")),
     ("sm_scale", _f32), *((name, _i32) for name in (

@@ -4,7 +4,7 @@ import ctypes
 from . import _structs as s
 from ._arrays import dtype_code, family_of
 from ._library import call, refuse
-from ._run import _flat
+from ._run import PackedMask, _flat
 from ._tensors import CacheSlot, TensorSlot, on, one_device, out_like
 from .attention import AttentionConfig, c_logits
 
@@ -20,7 +20,8 @@ def _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, ro
 def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, custom_mask, natural,
             k_scale, v_scale):
     family = family_of(q, "q")
-    one_device(q, (("k", k), ("v", v), ("out", out), ("lse", lse), ("sinks", sinks), ("custom_mask", custom_mask)))
+    one_device(q, (("k", k), ("v", v), ("out", out), ("lse", lse), ("sinks", sinks),
+                   ("custom_mask", custom_mask.bits if isinstance(custom_mask, PackedMask) else custom_mask)))
     device = family.device(q)
     q_slot = TensorSlot(q, "q")
     code = dtype_code(o_dtype, "o_dtype") if o_dtype is not None else family.code(q, "q")
@@ -44,7 +45,10 @@ def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sin
             arguments.lse_log2 = at
     if sinks is not None:
         arguments.sinks = _flat(family, sinks, "sinks", q.shape[-2], device)
-    if custom_mask is not None:
+    if isinstance(custom_mask, PackedMask):
+        custom_mask = family.mask(custom_mask.bits)
+        arguments.packed_custom_mask, arguments.packed_custom_mask_bytes = family.pointer(custom_mask), custom_mask.shape[0]
+    elif custom_mask is not None:
         custom_mask = family.mask(custom_mask)
         arguments.custom_mask, arguments.custom_mask_bytes = family.pointer(custom_mask), custom_mask.shape[0]
     where = on(q)

@@ -12,7 +12,7 @@ static const int32_t decode_indptr[] = {0, 1, 2, 3}, prefill_indptr[] = {0, 3, 3
 static float pool[PAGES * 2 * PAGE * KV_HEADS * DIM], ragged_k[16 * KV_HEADS * DIM], ragged_v[16 * KV_HEADS * DIM];
 static float q[MAX_ROWS * HEADS * DIM], o[MAX_ROWS * HEADS * DIM], lse[MAX_ROWS * HEADS];
 static float sinks[HEADS] = {0.5f, -1.0f, 2.0f, 0.0f};
-static uint8_t mask[3 * 7 + 5 * 9];
+static uint8_t mask[3 * 7 + 5 * 9], packed[3 + 6]; /* 21 and 45 bits: each request's begin at a byte */
 
 typedef struct rules {
   int causal, window_left, sinks;
@@ -64,6 +64,19 @@ static void check_rows(const int32_t* qo_indptr, rules r) {
     }
     if (bytes != NULL) bytes += qo_len * seq_lens[b];
   }
+}
+
+/* `mask` as bits. */
+static void pack_mask(void) {
+  int begin = 0, at = 0;
+  memset(packed, 0, sizeof packed);
+  for (int b = 0; b < BATCH; ++b) {
+    const int pairs = (prefill_indptr[b + 1] - prefill_indptr[b]) * seq_lens[b];
+    for (int i = 0; i < pairs; ++i) packed[begin + i / 8] |= (uint8_t)(mask[at + i] << i % 8);
+    at += pairs;
+    begin += (pairs + 7) / 8;
+  }
+  CHECK(begin == (int)sizeof packed);
 }
 
 static fl_attention_config config(int32_t page_size) {
@@ -151,6 +164,13 @@ static void paged(void) {
   for (size_t i = 0; i < sizeof mask; ++i) mask[i] = drawn(&seed) > 0;
   lists.custom_mask = mask;
   lists.custom_mask_bytes = sizeof mask;
+  fl_attention_destroy(attend(FL_PREFILL, &c, NULL, &prefill, &lists, 8));
+  check_rows(prefill_indptr, (rules){.window_left = -1, .mask = mask});
+  lists.custom_mask = NULL;
+  lists.custom_mask_bytes = 0;
+  pack_mask();
+  lists.packed_custom_mask = packed;
+  lists.packed_custom_mask_bytes = sizeof packed;
   fl_attention_destroy(attend(FL_PREFILL, &c, NULL, &prefill, &lists, 8));
   check_rows(prefill_indptr, (rules){.window_left = -1, .mask = mask});
 }

@@ -108,6 +108,7 @@ static void batches(void) {
   BROKEN(c.arguments.lse_natural = natural, "lse_natural size = 8: must be 0, since lse_log2 is given: one lse or none");
   BROKEN(c.arguments.sinks = lse, "sinks size = 4: must be 0, since logits.sinks is off");
   BROKEN(c.arguments.custom_mask_bytes = 3, "custom_mask = NULL: must not be NULL");
+  BROKEN(c.arguments.packed_custom_mask_bytes = 3, "packed_custom_mask = NULL: must not be NULL");
 }
 
 static void objects(void) {

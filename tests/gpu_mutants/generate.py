@@ -77,6 +77,7 @@ class Sources:
     body = "".join(self.expand(path) for path in self.files)
     kernel = KERNELS[self.mutant.kernel]
     body = body.replace("MUTANT_VARIANT", kernel.variant).replace("MUTANT_STORED", kernel.stored)
+    body = body.replace("MUTANT_FRAGMENTS", str(kernel.fragments))
     for file, find, _ in self.mutant.patches:
       if file not in self.seen:
         sys.exit(f"tests/gpu_mutants/mutants.py: mutant {self.mutant.name} patches {file}, which its kernel does not "

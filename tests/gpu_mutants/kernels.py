@@ -2,8 +2,9 @@
 import collections
 
 # A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
-# entry: another name than attend, of a kernel that runs before the rung's. stored: the elements of K and V, of D6.
-Kernel = collections.namedtuple("Kernel", "files rung variant entry stored", defaults=["attend", "Half"])
+# entry: another name than attend, of a kernel that runs before the rung's. stored: the elements of K and V, of D6; fragments:
+# of 8 rows, of its tile.
+Kernel = collections.namedtuple("Kernel", "files rung variant entry stored fragments", defaults=["attend", "Half", 1])
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
 P1 = "gpu/prefill/p1_row_per_thread.cu"
@@ -19,6 +20,7 @@ KERNELS = {
   "d6_general": Kernel([D6], "d6", "General"),
   "d6_rotated": Kernel([D6], "d6", "Rotated"),
   "d6_narrow": Kernel([D6], "d6", "Scaled", stored="Float8E4M3"),
+  "d6_few": Kernel([D6], "d6", "Scaled", fragments=2),
   "d7": Kernel([D7], "d7", "Scaled"),
   "l4": Kernel([MERGE_MLA, L4], "l4", ""),
   "l5": Kernel([L5], "l5", ""),
@@ -32,6 +34,7 @@ KERNELS = {
   "p9": Kernel([P9], "p9", "Scaled"),
   "p10": Kernel([P10], "p10", "Scaled"),
   "p11": Kernel([P11], "p11", "Scaled"),
+  "p11_masked": Kernel([P11], "p11", "Masked"),
   "p12": Kernel([P12], "p12", "Scaled"),
   "compact": Kernel([COMPACT], "p11", "", "compact_pages"),
   "rotated": Kernel([ROTATED_COPY], "rotated", "", "copy"),
@@ -43,6 +46,7 @@ Mutant = collections.namedtuple("Mutant", "name kernel patches noticed_by mistak
 QUEUE, CONSUMER = "gpu/decode/queue_run.cuh", "gpu/prefill/hopper_consumer.cuh"
 TILES, RING, SLOTS = "gpu/decode/head_tiles.cuh", "gpu/decode/tile_ring.cuh", "gpu/attention/token_slots.cuh"
 OPERANDS = "gpu/decode/tile_operands.cuh"
+FEW = "gpu/decode/few_queries.cuh"
 CLUSTER, ITEM_LOGITS = "gpu/decode/cluster_rows.cuh", "gpu/decode/item_logits.cuh"
 ARRIVAL, PARTIALS = "gpu/attention/arrival.cuh", "gpu/attention/partial_merge.cuh"
 WORK, VARIANTS, WRITE = "gpu/attention/packed_work.cuh", "gpu/attention/variants.cuh", "gpu/attention/write_row.cuh"

@@ -1,5 +1,6 @@
 #include "tests/gpu_mutants/mutant_rungs.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "gpu/check.hpp"
@@ -20,6 +21,7 @@ bool of_decode(Cases cases) { return cases <= Cases::narrow; }
 // Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
 GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
 GpuPlanShape queues_shape(const CaseSpec&) { return {{8, 2}, true}; }
+GpuPlanShape few_queries_shape(const CaseSpec&) { return {{16, 2}, true}; }
 GpuPlanShape clusters_shape(const CaseSpec& spec) {
   return {.grid = {8, 1}, .queues = true, .clusters = gpu::d7::clusters(spec.params.head_dim_qk)};
 }
@@ -55,6 +57,7 @@ const std::vector<MutantRung>& mutant_rungs() {
     add(d6_general_mutants(), Cases::general, queues_shape, true);
     add(d6_rotated_mutants(), Cases::rotated, queues_shape, true);
     add(d6_narrow_mutants(), Cases::narrow, queues_shape, true);
+    add(d6_few_mutants(), Cases::few_queries, few_queries_shape, true);
     add(l4_mutants(), Cases::latent, nullptr, true);
     add(p1_mutants(), Cases::prefill, p1_shape, false);
     add(p4_mutants(), Cases::plain_prefill, p4_shape, true);
@@ -67,6 +70,7 @@ const std::vector<MutantRung>& mutant_rungs() {
                                p11_mutants, p12_mutants}) {
       add(of_rung(), Cases::prefill_in_boxes, p11_plan_shape, true);
     }
+    add(p11_masked_mutants(), Cases::masked_prefill, p11_plan_shape, true);
     add(compact_mutants(), Cases::prefill_on_a_copy, p11_plan_shape, true);
     add(rotated_mutants(), Cases::rotated_prefill, p11_plan_shape, true);
 #endif
@@ -75,7 +79,33 @@ const std::vector<MutantRung>& mutant_rungs() {
   return all;
 }
 
+namespace {
+
+// With a custom mask, and nothing that is not Masked's.
+CaseSpec as_masked_prefill(const CaseSpec& spec) {
+  constexpr CustomMask masks[] = {CustomMask::holes, CustomMask::tree, CustomMask::random, CustomMask::empty_rows};
+  const CustomMask given = spec.custom_mask;
+  CaseSpec masked = in_boxes(as_plain_prefill(spec));
+  masked.custom_mask = given == CustomMask::none ? masks[spec.seed % 4] : given;
+  masked.params.mask = MaskMode::custom;
+  return masked;
+}
+
+// As many queries a request as D6's tile of 16 rows has.
+CaseSpec as_few_queries(const CaseSpec& spec) {
+  CaseSpec few = as_plain_prefill(spec);
+  AttentionParams& p = few.params;
+  if (p.group_size() > 8) p.num_qo_heads = 4 * p.num_kv_heads;
+  for (std::int32_t& len : few.qo_lens) len = std::min(len, gpu::d6::most_queries(p));
+  few.name += " of few queries";
+  return few;
+}
+
+}  // namespace
+
 CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
+  if (cases == Cases::masked_prefill) return as_masked_prefill(spec);
+  if (cases == Cases::few_queries) return as_few_queries(spec);
   if (cases == Cases::latent) return as_latent(spec, DType::f16);
   if (cases == Cases::plain_prefill) return as_plain_prefill(spec);
   if (cases == Cases::prefill_in_boxes) return in_boxes(as_plain_prefill(spec));
@@ -122,7 +152,8 @@ CaseSpec cut_often(Cases cases) {
   spec.page_size = cases == Cases::prefill_on_a_copy ? 5 : 16;
   spec.kv_lens = {2900, 33, 0, 300};
   spec.qo_lens = {1, 1, 1, 1};
-  if (!of_decode(cases) && cases != Cases::prefill) spec.qo_lens = {40, 33, 2, 200};
+  if (cases == Cases::few_queries) spec.qo_lens = {4, 3, 0, 2};
+  else if (!of_decode(cases) && cases != Cases::prefill) spec.qo_lens = {40, 33, 2, 200};
   spec.params.num_qo_heads = 8;
   spec.params.num_kv_heads = 2;
   return spec;
@@ -155,8 +186,10 @@ std::vector<CaseSpec> specs_for(Cases kind) {
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
     const bool decode = of_decode(kind);
-    const bool boxes = kind == Cases::prefill_in_boxes || kind == Cases::prefill_on_a_copy || kind == Cases::rotated_prefill;
-    specs.push_back(for_one_instance(decode  ? random_decode(seed)
+    const bool boxes = kind == Cases::prefill_in_boxes || kind == Cases::prefill_on_a_copy ||
+                       kind == Cases::rotated_prefill || kind == Cases::masked_prefill;
+    specs.push_back(for_one_instance(decode                        ? random_decode(seed)
+                                     : kind == Cases::few_queries ? random_few_queries(seed)
                                      : boxes ? random_fast_prefill(seed) : random_spec(seed), kind));
   }
   for (const CaseSpec& spec : case_table()) specs.push_back(for_one_instance(spec, kind));

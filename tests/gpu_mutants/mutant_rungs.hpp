@@ -14,7 +14,8 @@ namespace flashladder::test {
 // What a mutant's one instance computes.
 enum class Cases {
   plain, general, rotated, narrow,  // of decode
-  prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill,
+  few_queries,  // of a request, decode
+  prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill, masked_prefill,
   latent
 };
 

@@ -3,6 +3,7 @@ that no mutant quietly stops being one. A mutant may be wrong, but must not read
 from kernels import *
 from mutants_hopper import HOPPER_MUTANTS
 from latent_mutants import LATENT_MUTANTS
+from masked_mutants import MASKED_MUTANTS
 from narrow_mutants import NARROW_MUTANTS
 from rotated_mutants import ROTATED
 
@@ -87,7 +88,7 @@ MUTANTS = [
   Mutant("d6_partials_read_early", "d6", [(TILES, AFTER_PUT, "")],
          "racecheck", "no barrier between writing and reading the warps' partials"),
 
-  Mutant("d6_mask_ignored", "d6_general", [(QUEUE, "if (variant.every_tile_is_edge()) {", "if (false) {")],
+  Mutant("d6_mask_ignored", "d6_general", [(QUEUE, "if (variant.has_mask()) {", "if (false) {")],
          "agree", "a custom mask is not asked"),
   Mutant("d6_mask_of_neighbour", "d6_general",
          [(QUEUE, "variant.sees(logits.query, token + 8 * half)", "variant.sees(logits.query, token)")],
@@ -174,6 +175,7 @@ MUTANTS = [
 
   *HOPPER_MUTANTS,
   *LATENT_MUTANTS,
+  *MASKED_MUTANTS,
 ]
 MUTANTS += [Mutant(name, "d6_rotated", patches, "agree", mistake) for name, patches, mistake in ROTATED]
 MUTANTS += [Mutant(name, "d6_narrow", patches, "agree", mistake) for name, patches, mistake in NARROW_MUTANTS]

@@ -195,6 +195,8 @@ class Prefill(unittest.TestCase):
     masks = [rng.random((q, k)) < 0.5 for q, k in zip(b.qo_lens, b.kv_lens)]
     masked = self.planned(xp, b, wrapper, custom_mask=xp.of(np.concatenate([m.ravel() for m in masks])))
     b.check(self, masked.run(b.q, b.joined), DECODE, masks)
+    bits = np.concatenate([np.packbits(m.ravel(), bitorder="little") for m in masks])
+    b.check(self, self.planned(xp, b, wrapper, packed_custom_mask=xp.of(bits)).run(b.q, b.joined), DECODE, masks)
     more = Batch(xp, qo_lens=(5, 10, 9, 2))
     with self.assertRaisesRegex(ValueError, "first plan"):
       self.planned(xp, more, wrapper)

@@ -38,6 +38,8 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
   ("the mask is inverted", "_arrays.py", "return self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)",
    "return 1 - self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)", ATTENTION),
   ("bits from the other end", "_arrays.py", 'bitorder="little")[:bits]', 'bitorder="big")[:bits]', FLASHINFER),
+  ("bits are taken for bytes", "_run.py", "(_BITS, _BITS_BYTES) if packed else (_MASK, _MASK_BYTES)", "(_MASK, _MASK_BYTES)",
+   FLASHINFER),
   ("q_scale is ignored", "flashinfer/decode.py", "self._scaled(attention, number(q_scale))", "self._scaled(attention, 1.0)",
    FLASHINFER),
   ("k_scale and v_scale swapped", "_run.py", '(_K_HEADS, "k_scale", k_scale), (_V_HEADS, "v_scale", v_scale)',

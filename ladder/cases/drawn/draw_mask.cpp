@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ladder/cases/drawn/draw_parts.hpp"
 #include "ladder/cases/drawn/random.hpp"
 
@@ -37,6 +39,29 @@ void draw_random(const Request& r, Random& random, bool empty_rows) {
   }
 }
 
+void draw_holes(const Request& r, Random& random) {
+  if (r.kv_len == 0) return;
+  const auto below = [&](std::int64_t n) { return static_cast<std::int64_t>(random.below(static_cast<std::uint32_t>(n))); };
+  const auto hide = [&](std::int64_t i, std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = std::max<std::int64_t>(begin, 0), last = std::min(end, r.kv_len);
+    if (first < last) std::fill(r.mask + i * r.kv_len + first, r.mask + i * r.kv_len + last, std::uint8_t{0});
+  };
+  const std::int64_t of_all = 64 * below(r.kv_len / 64 + 1);
+  for (std::int64_t i = 0; i < r.qo_len; ++i) {
+    std::fill_n(r.mask + i * r.kv_len, r.kv_len, std::uint8_t{1});
+    if (r.kv_len > 64) hide(i, of_all, of_all + 64);
+    const std::int64_t kind = below(3);
+    for (std::int64_t hole = 0; kind > 0 && hole < 3; ++hole) {
+      const std::int64_t edge = 32 * below(r.kv_len / 32 + 2), key = edge - below(2);
+      hide(i, key, key + 1);
+    }
+    if (kind == 2 && r.kv_len > 64) {
+      const std::int64_t begin = 32 * below(r.kv_len / 32);
+      hide(i, begin, begin + 64);
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<std::uint8_t> draw_mask(const CaseSpec& spec) {
@@ -49,6 +74,7 @@ std::vector<std::uint8_t> draw_mask(const CaseSpec& spec) {
     if (spec.custom_mask == CustomMask::tree) draw_tree(request, random);
     if (spec.custom_mask == CustomMask::random) draw_random(request, random, false);
     if (spec.custom_mask == CustomMask::empty_rows) draw_random(request, random, true);
+    if (spec.custom_mask == CustomMask::holes) draw_holes(request, random);
     at += request.qo_len * request.kv_len;
   }
   return mask;

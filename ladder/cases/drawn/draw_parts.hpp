@@ -19,6 +19,8 @@ void draw_values(Case& c);
 //               itself
 //   random      a coin for every pair
 //   empty_rows  random, but the first row of each request and about a third of the others see nothing
+//   holes       for who looks at many keys at once: all see nearly everything. Some 64 keys are hidden from all queries of a
+//               request; two of three queries miss single keys beside multiples of 32, and some of them 64 keys in a row
 std::vector<std::uint8_t> draw_mask(const CaseSpec& spec);
 
 }  // namespace flashladder::ladder

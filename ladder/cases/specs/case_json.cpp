@@ -168,7 +168,7 @@ void read_params(Fields& fields, CaseSpec& spec) {
   read_head_dims(fields, spec);
   p.sm_scale = fields.number("sm_scale", default_sm_scale(p.head_dim_qk));
   spec.custom_mask = fields.one_of("custom_mask", {CustomMask::none, CustomMask::causal, CustomMask::tree,
-                                                   CustomMask::random, CustomMask::empty_rows});
+                                                   CustomMask::random, CustomMask::empty_rows, CustomMask::holes});
   p.mask = fields.boolean("causal") ? MaskMode::causal
            : spec.custom_mask != CustomMask::none ? MaskMode::custom : MaskMode::none;
   p.window_left = fields.integer<std::int32_t>("window_left", -1);

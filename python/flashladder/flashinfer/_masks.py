@@ -1,14 +1,24 @@
 """Custom masks as bytes or bits, and the forms in which an lse is given back."""
 from .._arrays import family_of
 from .._library import refuse
+from .._run import PackedMask
 
 
 def packed_mask_of(packed, bits_of_each):
-    """The bytes of a mask whose bits are packed little-endian, each request's padded to a byte."""
-    family = family_of(packed, "packed_custom_mask")
+    """A mask whose bits are packed little-endian, each request's padded to a byte: as many of them as the batch has."""
+    family_of(packed, "packed_custom_mask")
     wants = sum(-(-bits // 8) for bits in bits_of_each)
     if packed.shape[0] < wants:
         refuse("packed_custom_mask size", packed.shape[0], f"must be at least {wants}: each request's bits begin at a byte")
+    return PackedMask(packed[:wants])
+
+
+def unpacked(mask, bits_of_each):
+    """The mask's bytes, for who keeps them, whatever form it has."""
+    if not isinstance(mask, PackedMask):
+        return mask
+    packed = mask.bits
+    family = family_of(packed)
     parts, at = [], 0
     for bits in bits_of_each:
         size = -(-bits // 8)
@@ -18,7 +28,7 @@ def packed_mask_of(packed, bits_of_each):
 
 
 def custom_mask_of(custom_mask, packed_custom_mask, bits_of_each):
-    """The bytes of a batch's mask; bits count where both are given, as FlashInfer has it."""
+    """The mask of a batch; bits count where both are given, as FlashInfer has it."""
     if packed_custom_mask is not None:
         return packed_mask_of(packed_custom_mask, bits_of_each())
     return custom_mask

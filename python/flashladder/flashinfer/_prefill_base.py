@@ -3,7 +3,7 @@ from .. import _structs as s
 from .._arrays import family_of
 from .._library import refuse
 from ._hints import must_be, number
-from ._masks import check_lse_form, custom_mask_of, in_form
+from ._masks import check_lse_form, custom_mask_of, in_form, unpacked
 from ._wrapper import Wrapper, config_of, dtypes_of, graph_limits, positive
 
 
@@ -46,7 +46,7 @@ class PrefillBase(Wrapper):
             attention.plan(kv, None, qo)
         self._mask = custom_mask_of(custom_mask, packed_custom_mask, lambda: self._bits_of_each(page_size)) if masked else None
         if self._use_cuda_graph and masked:
-            self._keep_mask()
+            self._keep_mask(page_size)
 
     def _kind_and_limits(self):
         """A graph's object is made for the queries of its first plan()."""
@@ -69,11 +69,11 @@ class PrefillBase(Wrapper):
             lens = [(n - 1) * page_size + last[i] if n > 0 else 0 for i, n in enumerate(lens)]
         return [(qo[i + 1] - qo[i]) * n for i, n in enumerate(lens)]
 
-    def _keep_mask(self):
+    def _keep_mask(self, page_size):
         """A graph reads the mask where it lay when it was captured."""
         if self._mask_room is None:
             refuse("custom_mask", "given", "needs custom_mask_buf in a graph, which says how much of it there is at most")
-        mask = self._family.mask(self._mask)
+        mask = self._family.mask(unpacked(self._mask, self._bits_of_each(page_size)))
         if mask.shape[0] > self._mask_room:
             refuse("custom_mask size", mask.shape[0], f"must be at most 8 * custom_mask_buf ({self._mask_room})")
         if getattr(self, "_mask_memory", None) is None:
