@@ -188,7 +188,8 @@ class GpuAttention final : public AttentionBackend {
     }
   }
   void require_own_gpu() const {
-    require(current_gpu() == gpu_, "current CUDA device", current_gpu(), "must be the one that the object was made on");
+    const int current = current_gpu();
+    require(current == gpu_, "current CUDA device", current, "must be the one that the object was made on");
   }
   void require_not_captured() const {
     require(!captured_, "plan()", "",

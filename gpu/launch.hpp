@@ -1,10 +1,9 @@
 // The one way a kernel is launched: checked, on the caller's stream, and with no more said than grid, block and shared
-// memory.
+// memory. What a kernel must be allowed for that is said to the driver once in a process: cudaDeviceReset would undo it.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -20,12 +19,15 @@ struct LaunchShape {
   unsigned grid_y = 1, grid_z = 1;
   dim3 block;             // threads
   std::size_t shared_bytes = 0;  // dynamic
-  std::size_t most_shared_bytes = 0;  // of any launch of this kernel, where they differ. Other threads may launch it at the
-                                      // same time, and what it is allowed must not sink in between
   unsigned cluster = 1;          // blocks along x that share a cluster (sm_90 and newer)
   bool programmatic = false;     // may start before the previous kernel on the stream ends: gpu/ptx/griddepcontrol.cuh
   std::source_location where = std::source_location::current();  // who launches, for the error
 };
+
+// kernel may take so many bytes of dynamic shared memory on the current device from here on; or clusters of more CTAs than
+// every GPU with clusters takes.
+void allow_shared_bytes(const void* kernel, std::size_t bytes, const std::source_location& where);
+void allow_large_clusters(const void* kernel, const std::source_location& where);
 
 // The attributes of a launch, and what a kernel must be allowed before.
 class LaunchConfig {
@@ -34,10 +36,8 @@ class LaunchConfig {
   LaunchConfig(void (*kernel)(Params...), const LaunchShape& shape, cudaStream_t stream) {
     constexpr std::size_t without_asking =
         48 * 1024;  // what any kernel gets (CUDA C++ Programming Guide, compute capabilities)
-    const std::size_t allowed = std::max(shape.shared_bytes, shape.most_shared_bytes);
-    if (allowed > without_asking) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(allowed)), shape.where);
-    }
+    const auto* address = reinterpret_cast<const void*>(kernel);
+    if (shape.shared_bytes > without_asking) allow_shared_bytes(address, shape.shared_bytes, shape.where);
     config_.gridDim = dim3(static_cast<unsigned>(shape.grid), shape.grid_y, shape.grid_z);
     config_.blockDim = shape.block;
     config_.dynamicSmemBytes = shape.shared_bytes;
@@ -49,9 +49,7 @@ class LaunchConfig {
       early.val.programmaticStreamSerializationAllowed = 1;
     }
     constexpr unsigned portable = 8;  // CTAs of a cluster that every GPU with clusters takes
-    if (shape.cluster > portable) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), shape.where);
-    }
+    if (shape.cluster > portable) allow_large_clusters(address, shape.where);
     if (shape.cluster > 1) {
       cudaLaunchAttribute& cluster = attributes_[config_.numAttrs++];
       cluster.id = cudaLaunchAttributeClusterDimension;

@@ -120,8 +120,7 @@ constexpr std::size_t shared_bytes(std::int32_t head_dims) {
 void attend(const AttentionCall& call, cudaStream_t stream) {
   const AttentionParams& p = call.params;
   const LaunchShape shape{.grid = std::int64_t{call.batch} * p.num_qo_heads, .block = threads,
-                          .shared_bytes = shared_bytes(p.head_dim_qk + p.head_dim_vo),
-                          .most_shared_bytes = shared_bytes(most_head_dims)};
+                          .shared_bytes = shared_bytes(p.head_dim_qk + p.head_dim_vo)};
   with_elements(call, [&]<class Element, class Stored>() {
     launch(decode_d1_kernel<Element, Stored>, shape, stream, call.rows, call.kv, call.table, General::params(call),
            rope_in_attention(p));

@@ -124,8 +124,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   const PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo);
   const std::int32_t tile = grid(call.params).query_tile;
   const LaunchShape shape{.grid = capacity.num_ctas, .block = static_cast<unsigned>(div_up(tile, 32) * 32),
-                          .shared_bytes = static_cast<std::size_t>(tile) * row_bytes(call.params),
-                          .most_shared_bytes = most_shared_bytes};
+                          .shared_bytes = static_cast<std::size_t>(tile) * row_bytes(call.params)};
   with_elements(call, [&]<class Element, class Stored>() {
     launch(prefill_p1_kernel<Element, Stored>, shape, stream, call.rows, call.kv, General::params(call),
            rope_in_attention(call.params), plan, tile);
