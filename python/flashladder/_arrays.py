@@ -34,6 +34,7 @@ class Family:
     """What every family has. `device` of its methods is the family's own word for one; `gpu(x)` says where x lies."""
     int_dtypes = ()
     several = False  # GPUs, so that `guard` must be asked for
+    dlpack = None    # DLPack's functions for its arrays, as `_fast_run` takes them
 
     def is_int32(self, x):
         """Whether x holds int32. uint32 counts: lengths are below 2^31."""

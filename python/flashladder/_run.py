@@ -1,13 +1,14 @@
 """run() of an attention object: its arguments in memory that is written anew only where a call differs from the last one.
 
 A model calls run() once a layer with arrays of the same shapes. So what describes them (fl_tensor, fl_kv_cache,
-fl_attention_arguments) stays, and a call writes pointers alone, after it has compared shapes, strides, dtypes and devices.
+fl_attention_arguments) stays, and a call writes pointers alone, after it has compared shapes, strides, dtypes and devices:
+in C where `_fast_run` has functions for these tensors.
 """
 import ctypes
 import struct
 import sys
 
-from . import _structs as s
+from . import _fast_run, _structs as s
 from ._arrays import dtype_code, family_of
 from ._library import lib, raise_error, refuse
 from ._tensors import TENSOR_BYTES, describe, pages_of_rank_3
@@ -66,16 +67,40 @@ class RunCall:
         self.o_code = dtype_code(config.o_dtype or config.q_dtype or config.kv_dtype)
         self.kv_code, self.kv_heads = dtype_code(config.kv_dtype), config.num_kv_heads
         self.scales = (None, None)
-        self.key = self.o_key = self.ids = self.ids_shape = self.o_shape = None
+        self.key = self.o_key = self.ids_here = self.ids_shape = self.o_shape = None
         self.padded_q = self.like_q = None
         self.has_lse = self.has_more = False
         self.c_run, self.stream = lib.fl_attention_run, attention.family.stream_of(attention.device)
+        self.fast, self.known, self.kind = None, False, None  # known: fast can do the last call again with other tensors
+        dlpack = attention.family.dlpack
+        if dlpack is not None:
+            tensors = [address + 8 * at for at in (_Q, _K, _V, _O)]
+            self.fast, self.learn, self.memory = _fast_run.functions(
+                dlpack, self.arguments, tensors, attention.device, attention.family.several)
 
     def __call__(self, a, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural, k_scale=None, v_scale=None):
-        family, words = a.family, self.words
+        family = a.family
+        if not a.takes_ids:
+            page_ids = None
         pair = type(kv) is tuple or type(kv) is list
+        if (self.known and type(q) is self.kind and not return_lse and lse is None and sinks is None and custom_mask is None
+                and k_scale is self.scales[0] and v_scale is self.scales[1]):
+            k, v = kv if pair else (kv, None)
+            o = out
+            if out is None:
+                o = self.like_q(q) if self.like_q else family.empty(self.o_shape, self.o_code, a.device)
+            status = self.fast(a._handle, a.planned_on, q, k, v, page_ids, o)
+            if status == 0:
+                return o
+            if status > 0:
+                raise_error(status)
+        self.known, words = False, self.words
         k, v = kv if pair else (kv, kv)
-        key = (family.key(q), family.key(k), family.key(v) if pair else None)
+        try:
+            key = (family.key(q), family.key(k), family.key(v) if pair else None)
+        except AttributeError:  # no array, or one of another kind
+            self._must_lie_here(a, q, k, v)
+            raise
         if key != self.key:
             if a.is_graph and a.limits is not None and self._is_short(a, q):
                 return self._on_more_rows(a, q, kv, out, lse, return_lse, sinks, custom_mask, natural, k_scale, v_scale)
@@ -92,8 +117,8 @@ class RunCall:
             if self.o_key is not None:
                 self._describe_o(self.o_shape, None)
         else:
-            key = family.key(out)
-            if key != self.o_key:
+            key = family.key(out) if family_of(out, "out") is family else None  # which is refused
+            if key != self.o_key or key is None:
                 self._describe_given(a, out, key)
         words[_O + _DATA] = pointer(out)
         if return_lse or lse is not None:
@@ -108,7 +133,7 @@ class RunCall:
             words[_LSE2] = words[_LSE_E] = 0
             self.has_lse = False
         if a.takes_ids:
-            if page_ids is not self.ids or page_ids.shape != self.ids_shape:
+            if page_ids is None or page_ids is not self.ids_here or page_ids.shape != self.ids_shape:
                 self._take_ids(a, page_ids)
             words[_IDS] = pointer(self.ids_here)
         if sinks is not None or custom_mask is not None or self.has_more:
@@ -116,22 +141,23 @@ class RunCall:
         status = self._on_gpu(a, family) if a.on_gpu else self.c_run(a._handle, self.arguments, None)
         if status:
             raise_error(status)
+        if self.fast and not (self.has_lse or self.has_more) and page_ids is self.ids_here:
+            self.known, self.kind = self.learn(q, k, v if pair else None, page_ids, out), type(q)
         return (out, lse) if return_lse else out
 
     def _on_gpu(self, a, family):
         """On the current stream."""
+        guard = family.guard(a.device) if family.several else None
+        if guard is not None:
+            with guard:
+                return self._on_gpu(a, family)
         stream = self.stream()
-        if family.several:
-            with family.guard(a.device):
-                if stream != a.planned_on and family.moved(stream, a.planned_on):
-                    a.plan_like(a)
-                return self.c_run(a._handle, self.arguments, stream)
         if stream != a.planned_on and family.moved(stream, a.planned_on):
             a.plan_like(a)
         return self.c_run(a._handle, self.arguments, stream)
 
     # --- What a call does only if it differs from the last one ---------------------------------------------------------
-    def _describe(self, a, q, k, v, pair):
+    def _must_lie_here(self, a, q, k, v):
         family = a.family
         if family_of(q) is not family:
             refuse("q", f"an array of {type(q).__module__}", "must be of the kind that the object was made with")
@@ -139,6 +165,10 @@ class RunCall:
             owner = family_of(x, name)
             if owner is not family or family.device(x) != a.device:
                 refuse(name, f"on {owner.device(x)}", f"must lie where the object was made ({a.device})")
+
+    def _describe(self, a, q, k, v, pair):
+        family = a.family
+        self._must_lie_here(a, q, k, v)
         shape, strides = family.layout(q)
         if len(shape) != 3:
             refuse("q shape", list(shape), "must be [rows, num_qo_heads, head_dim]")
@@ -206,8 +236,7 @@ class RunCall:
         owner = family_of(page_ids, "page_ids")
         if owner is not a.family or owner.device(page_ids) != a.device:
             refuse("page_ids", f"on {owner.device(page_ids)}", f"must lie where q lies ({a.device})")
-        self.ids, self.ids_shape = page_ids, page_ids.shape
-        self.ids_here = owner.dense(owner.int32(page_ids))
+        self.ids_shape, self.ids_here = page_ids.shape, owner.dense(owner.int32(page_ids))
         count = 1
         for extent in page_ids.shape:
             count *= extent

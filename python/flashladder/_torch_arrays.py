@@ -1,8 +1,8 @@
 """torch tensors, as `_arrays` has them."""
 import functools
 
+from . import _fast_run, torch_ops
 from . import _structs as s
-from . import torch_ops
 from ._arrays import DTYPE_NAMES, Family, dtype_code
 
 _made: dict = {}
@@ -25,6 +25,7 @@ class Torch(Family):
         self.names = {code: dtype for dtype, code in self.codes.items()}
         self.int_dtypes = {torch.int32, getattr(torch, "uint32", torch.int32)}
         self.several = torch.cuda.is_available() and torch.cuda.device_count() > 1
+        self.dlpack = _fast_run.dlpack_of(torch.Tensor)
         raw = getattr(getattr(torch, "_C", None), "_cuda_getCurrentRawStream", None)
         self.raw_stream = raw or (lambda index: torch.cuda.current_stream(index).cuda_stream)
 
@@ -60,10 +61,14 @@ class Torch(Family):
         return self.torch.cuda.is_current_stream_capturing()
 
     def guard(self, device):
-        return self.torch.cuda.device(device) if self.several and device.type == "cuda" else None
+        if not self.several or device.type != "cuda" or device.index == self.torch.cuda.current_device():
+            return None
+        return self.torch.cuda.device(device)
 
     def like_of(self, x):
-        return self.torch.empty_like if x.is_contiguous() else None
+        if x.is_contiguous():
+            return self.torch.empty_like
+        return functools.partial(self.torch.empty_like, memory_format=self.torch.contiguous_format)
 
     def empty(self, shape, code, device):
         return self.torch.empty(shape, dtype=self.names[code], device=device)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE))
 import support  # ends with 77 where numpy is missing
 
 ATTENTION, FLASHINFER, OPERATIONS = "attention_test.py", "flashinfer_test.py", "operations_test.py"
-CALLS = "flashinfer_calls_test.py"
+CALLS, FAST = "flashinfer_calls_test.py", "fast_run_test.py"
 MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fail
   ("K and V swapped", "_run.py", "k, v = kv if pair else (kv, kv)", "v, k = kv if pair else (kv, kv)", ATTENTION),
   ("the layout is always NHD", "_run.py", "s.NHD if self.ragged else attention.layout", "s.NHD", ATTENTION),
@@ -30,7 +30,13 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
    "x.shape, x.dtype", "changes_test.py"),
   ("pointers are kept", "_run.py", "words[_Q + _DATA], words[_K + _DATA] = pointer(q), pointer(k)",
    "words[_Q + _DATA], words[_K + _DATA] = words[_Q + _DATA] or pointer(q), pointer(k)", "changes_test.py"),
-  ("page ids are kept", "_run.py", "if page_ids is not self.ids or", "if self.ids is None or", "changes_test.py"),
+  ("page ids are kept", "_run.py", "page_ids is not self.ids_here or", "self.ids_here is None or", "changes_test.py"),
+  ("past ctypes without the lse", "_run.py", "is self.kind and not return_lse and", "is self.kind and", FAST),
+  ("past ctypes without the sinks", "_run.py", "and lse is None and sinks is None and", "and lse is None and",
+   FAST),
+  ("past ctypes without the scales", "_run.py", "                and k_scale is self.scales[0] and v_scale is self.scales[1]):",
+   "                ):", FAST),
+  ("past ctypes on another stream", "_fast_run.py", '"current_stream": 48', '"current_stream": 40', "pretend_gpu_test.py"),
   ("sinks are kept", "_run.py", "words[_SINKS] = 0 if sinks is None else", "words[_SINKS] = words[_SINKS] or",
    "changes_test.py"),
   ("the plan's lengths are the caller's", "_arrays.py", "            out.append(address)\n",

@@ -58,7 +58,7 @@ def _maker(make):
 
 torch.empty, torch.zeros = _maker(torch.empty), _maker(torch.zeros)
 torch.arange = _maker(torch.arange)
-torch.empty_like = lambda x: type(x)(np.full_like(x.a, 113))
+torch.empty_like = lambda x, memory_format=None: type(x)(np.full(x.a.shape, 113, x.a.dtype))
 torch.cat = lambda parts, dim=0: type(parts[0])(np.concatenate([p.a for p in parts], dim))
 
 
@@ -179,6 +179,10 @@ class Gpu(unittest.TestCase):
     b.check(self, wrapper.run(b.q, b.joined))                             # page ids are brought to the device
     with self.assertRaisesRegex(ValueError, "must lie"):
       wrapper.run(small_torch.Tensor(b.q.a), b.joined)
+    with self.assertRaisesRegex(ValueError, "must lie"):
+      wrapper.run(b.q, (small_torch.Tensor(b.k.a), b.v))
+    for _ in range(2):
+      b.check(self, wrapper.run(b.q, (b.k, b.v)))                         # the second one past ctypes
     with self.assertRaisesRegex(ValueError, "must lie"):
       wrapper.run(b.q, (small_torch.Tensor(b.k.a), b.v))
 

@@ -7,6 +7,8 @@ import types
 
 import numpy as np
 
+import small_dlpack
+
 
 class dtype:
   def __init__(self, name, numpy):
@@ -154,7 +156,10 @@ randn = _made(random.standard_normal)
 rand = _made(random.random)
 
 
-def empty_like(x): return Tensor(np.full_like(x.a, 113))
+contiguous_format = "contiguous"
+
+
+def empty_like(x, memory_format=None): return Tensor(np.full(x.a.shape, 113, x.a.dtype))
 def zeros_like(x): return Tensor(np.zeros_like(x.a))
 def from_numpy(x): return Tensor(x)
 def cat(parts, dim=0): return Tensor(np.concatenate([p.a for p in parts], dim))
@@ -185,5 +190,6 @@ def install():
   module = types.ModuleType("torch")
   module.__dict__.update({name: value for name, value in globals().items() if not name.startswith("__")})
   module.bool, module.float, module.int = bool_, float32, int32
+  Tensor.__dlpack_c_exchange_api__ = small_dlpack.api_of(module)
   sys.modules["torch"] = module
   return module

@@ -1,0 +1,65 @@
+"""run() without ctypes, for tensors whose library has DLPack's exchange interface (torch 2.10 and newer).
+
+capi/python_run.h says how. Without it, and on other Pythons than CPython, run() is the same and takes longer.
+"""
+import ctypes
+import sys
+
+from ._library import lib
+
+_FASTCALL = 0x80                                             # METH_FASTCALL
+_SLOTS = {"tensor_of": 40, "current_stream": 48}             # of DLPackExchangeAPI, in bytes
+_MAJOR = 1                                                   # of DLPack
+DEVICES = {"cpu": 1, "cuda": 2}
+
+
+class _Method(ctypes.Structure):
+    """PyMethodDef."""
+    _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
+
+
+def _address(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+def _start():
+    """The two methods, or None where this Python can't make functions of them."""
+    if sys.implementation.name != "cpython" or not hasattr(lib, "fl_python_start"):
+        return None
+    python = ctypes.pythonapi
+    names = ("PyLong_AsVoidPtr", "PyLong_FromLong", "PyErr_Clear", "PyEval_SaveThread", "PyEval_RestoreThread")
+    functions = (ctypes.c_void_p * 6)(*(_address(getattr(python, name)) for name in names), id(None))
+    lib.fl_python_start(functions)
+    lib.fl_python_run_bytes.restype = ctypes.c_size_t
+    lib.fl_python_begin.argtypes, lib.fl_python_begin.restype = [ctypes.c_void_p] * 7 + [ctypes.c_int32] * 3, None
+    python.PyCFunction_NewEx.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    python.PyCFunction_NewEx.restype = ctypes.py_object
+    python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    python.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    return [_Method(name, _address(getattr(lib, name.decode())), _FASTCALL, None) for name in (
+        b"fl_python_run", b"fl_python_learn")]
+
+
+_methods = _start()
+
+
+def dlpack_of(kind):
+    """The functions by which DLPack describes tensors of a type; None: it has none."""
+    capsule = getattr(kind, "__dlpack_c_exchange_api__", None)
+    if _methods is None or type(capsule).__name__ != "PyCapsule":
+        return None
+    api = ctypes.pythonapi.PyCapsule_GetPointer(capsule, b"dlpack_exchange_api")
+    if ctypes.c_uint32.from_address(api).value != _MAJOR:
+        return None
+    functions = [ctypes.c_void_p.from_address(api + slot).value for slot in _SLOTS.values()]
+    return (ctypes.c_void_p * 2)(*functions) if all(functions) else None
+
+
+def functions(dlpack, arguments, tensors, device, several):
+    """(run, learn) of one object's arguments, with what keeps them alive."""
+    memory = ctypes.create_string_buffer(lib.fl_python_run_bytes())
+    address = ctypes.addressof(memory)
+    lib.fl_python_begin(address, ctypes.addressof(dlpack), arguments, *tensors, DEVICES[device.type], device.index or 0,
+                        int(several))
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    return (*(make(ctypes.addressof(method), address, None) for method in _methods), memory)
