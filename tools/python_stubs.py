@@ -30,9 +30,10 @@ TYPES = {
          "sm_count q_seq_len token_pos_in_items_len o_sf_vec_size num_pages request tokens max_pos max_pages kind spare "
          "num_heads head_dim_ckv head_dim_kpe chunk_size threads num_sms max_batch max_nnz_qo max_qo_len shuffle_seed "
          "pages entries source destination",
-  "float": "sm_scale logits_soft_cap rope_scale rope_theta q_scale k_scale v_scale o_scale bmm1_scale bmm2_scale eps "
+  "float": "sm_scale logits_soft_cap rope_scale rope_theta o_scale bmm1_scale bmm2_scale eps "
            "o_sf_scale ckv_scale kpe_scale low_freq_factor high_freq_factor "
            "skip_softmax_threshold_scale_factor rcp_out_scale kv_scale scale",
+  "Union[float, Array]": "q_scale k_scale v_scale",
   "bool": "causal return_lse use_cuda_graph use_tensor_cores non_blocking disable_split_kv natural interleave is_neox "
           "enable_pdl use_fp16_qk_reduction use_fp16_softmax uses_spcompress variant_owns_mask is_causal use_profiler "
           "is_cuda_graph_compatible enable_block_sparse_attention uses_shared_paged_kv_idx "

@@ -9,7 +9,7 @@ FlashInfer's own. Round 0 has no clock: FlashInfer compiles its kernels there. S
 for different families at once. Printed is what both sides have, from table.py. Exit code 1: ours failed in a family; 77: there
 is no torch, or no GPU that it can use.
 """
-import argparse, importlib, importlib.util, pathlib, sys, time, traceback
+import argparse, importlib, pathlib, sys, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "python")]
@@ -48,44 +48,22 @@ def sides_of(names):
     return sides
 
 
-class Script:
-    """The script as a module, with the globals that its main program sets; round 0 has no clock."""
+def script_of(args, lines, run):
+    """The script, which keeps lines of the side whose turn it is under that side's name."""
+    from run import module_of
+    from script import TimedFile
 
-    def __init__(self, path, lines, run):
-        import torch
-        from run import module_of
-        self.module, self.lines, self.run = module_of(path), lines, run
-        self.module.FLUSH = torch.ones(64 << 20, device="cuda")
-        self.module.WS = torch.zeros(512 << 20, dtype=torch.uint8, device="cuda")
-        if run == 0:
-            self.module.median_us = lambda call: (call(), 1.0)[1]
+    class Script(TimedFile):
+        side = "theirs"
 
-    def reporter(self, side):
-        """Lines of a side under its own name. A backend that is neither's is not ours."""
-        def report(family, case, backend, us, nbytes=None, flops=None):
-            if self.run == 0 or (side == "ours" and "FlashInfer" not in backend):
-                return
-            name = backend.replace("FlashInfer", "flashladder from Python,") if side == "ours" else backend
-            self.lines.write(dict(family=family, case=case, backend=name, us=round(us, 2),
-                                  TBps=round(nbytes / us / 1e6, 3) if nbytes else None,
-                                  TFLOPs=round(flops / us / 1e6, 1) if flops else None, run=self.run))
-        return report
+        def named(self, backend):
+            if self.side == "theirs":
+                return backend
+            if "FlashInfer" not in backend:  # neither's
+                return None
+            return backend.replace("FlashInfer", "flashladder from Python,").rstrip(",")
 
-    def turn(self, family, side):
-        """Whether the family's function came to its end."""
-        import torch
-        self.module.report = self.reporter(side)
-        torch.manual_seed(0)
-        torch._dynamo.reset()  # what it compiles, it compiles as a fresh program would
-        try:
-            getattr(self.module, family)()
-            return True
-        except Exception:  # what one side lacks must not stop the others
-            traceback.print_exc(limit=4)
-            return False
-        finally:
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
+    return Script(module_of(args.script), lines, run)
 
 
 def rounds(args, families):
@@ -98,11 +76,11 @@ def rounds(args, families):
                      date=time.strftime("%Y-%m-%d")))
     begin = time.monotonic()
     for run in range(args.rounds + 1):
-        script = Script(args.script, lines, run)
+        script = script_of(args, lines, run)
         for family in families:
-            for name, side in sides.items():
+            for script.side, side in sides.items():
                 with side:
-                    if not script.turn(family, name) and name == "ours":
+                    if not script.turn([getattr(script.module, family)]) and script.side == "ours":
                         failed.append(f"ours failed in {family}, round {run}")
             print(f"# {time.monotonic() - begin:5.0f} s  round {run}, {family}", flush=True)
     print("\n".join(failed))

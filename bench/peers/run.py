@@ -123,7 +123,7 @@ def peers_round(args, families):
         from script import Script
         script = Script(module_of(args.script), lines, args.peers_round)
         for family in scripted:
-            script.turn(family, SCRIPTED[family])
+            script.turn(script.calls(family, SCRIPTED[family]))
     return code
 
 

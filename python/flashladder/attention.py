@@ -7,8 +7,9 @@ import ctypes
 from typing import NamedTuple, Optional
 
 from . import _structs as s
-from ._arrays import HostLengths, aligned, dtype_code, family_of, family_of_device
-from ._library import InputError, call, lib, raise_error, refuse, text_of
+from ._arrays import HostLengths, dtype_code, family_of, family_of_device
+from ._library import call, lib, raise_error, refuse, text_of
+from ._object import PlannedObject
 from ._run import RunCall
 
 __all__ = ["Attention", "AttentionConfig", "Limits"]
@@ -91,7 +92,7 @@ class Limits(NamedTuple):
                                  max_qo_len=self.max_qo_len)
 
 
-class Attention:
+class Attention(PlannedObject):
     """One object of the library with its memory: BatchDecodeWithPagedKVCache and its kin are made of this.
 
     kind     DECODE, PREFILL, RAGGED_PREFILL, GRAPH_DECODE, GRAPH_PREFILL or BATCH_ATTENTION
@@ -99,6 +100,7 @@ class Attention:
     limits   of the kinds that graphs capture
     spare    bytes that copies may take which are not needed, but faster (docs/api.md, pages that are no multiple of 8)
     """
+    _NAME = "attention"
 
     def __init__(self, kind, config: AttentionConfig, like, limits: Optional[Limits] = None, kv_layout="NHD", spare=1 << 27):
         self.kind, self.config, self.limits, self.spare = kind, config, limits, spare
@@ -113,7 +115,7 @@ class Attention:
         self.is_graph = kind >= s.GRAPH_DECODE
         self.takes_ids = kind in (s.DECODE, s.PREFILL)
         self._config, self._logits = c_config(config, self.on_gpu)
-        self._handle, self._room, self._bytes, self._memory = None, limits or Limits(0, 0), (-1, -1), ()
+        self._room, self._bytes, self._memory = limits or Limits(0, 0), (-1, -1), ()
         self._batch, self._host = s.Batch(), HostLengths()
         self._batch_address = ctypes.addressof(self._batch)
         self.batch = self.rows = self.num_pages = 0
@@ -143,16 +145,12 @@ class Attention:
             self._room = limits
             return
         self.close()
-        device = self.family.bytes(wants[0], self.device)
-        staging = self.family.pinned(wants[1]) if wants[1] else None
-        workspace = s.Workspace(device=aligned(device), device_bytes=wants[0])
-        if staging is not None:
-            workspace.staging, workspace.staging_bytes = aligned(staging), wants[1]
+        workspace, memory = self._workspace(*wants)
         handle = ctypes.c_void_p()
         most = limits.struct()
         call("fl_attention_create", self.kind, ctypes.addressof(self._config),
              ctypes.addressof(most) if self.is_graph else None, ctypes.addressof(workspace), ctypes.addressof(handle))
-        self._handle, self._bytes, self._memory, self._room = handle.value, wants, (device, staging), limits
+        self._handle, self._bytes, self._memory, self._room = handle.value, wants, memory, limits
 
     def _reserve(self, batch, pages, rows):
         room = self._room
@@ -232,7 +230,7 @@ class Attention:
     def _plan(self, batch, family):
         self._reserve(batch, self.num_pages, 0 if self.kind in (s.DECODE, s.GRAPH_DECODE) else self.rows)
         self.batch = batch
-        self.planned_on = stream = family.stream(self.device) if self.on_gpu else None
+        self.planned_on = stream = self._stream()
         status = lib.fl_attention_plan(self._handle, self._batch_address, stream)
         if status:
             raise_error(status)
@@ -265,22 +263,7 @@ class Attention:
         """
         return self._run(self, q, kv, page_ids, out, lse, return_lse, sinks, custom_mask, natural, k_scale, v_scale)
 
-    def explain(self):
-        """Who computes, and why nobody faster."""
-        if self._handle is None:
-            raise InputError("explain() must come after plan()")
-        return text_of("fl_attention_explain", self._handle)
-
     def plan_json(self):
         """The plan in force, as JSON."""
-        if self._handle is None:
-            raise InputError("plan_json() must come after plan()")
+        self._must_be_planned("plan_json()")
         return text_of("fl_attention_plan_json", self._handle)
-
-    def close(self):
-        """Gives the object and its memory back. Waits for copies of plans that are under way."""
-        if getattr(self, "_handle", None) is not None:
-            lib.fl_attention_destroy(self._handle)
-            self._handle = None
-
-    __del__ = close

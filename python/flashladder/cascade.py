@@ -2,20 +2,23 @@
 import ctypes
 
 from . import _structs as s
-from ._arrays import HostLengths, aligned, family_of
-from ._library import InputError, call, lib, refuse, text_of
-from ._tensors import CacheSlot, TensorSlot, one_device, out_like
+from ._arrays import HostLengths, family_of
+from ._library import call, refuse
+from ._object import PlannedObject
 from ._run import _flat
+from ._tensors import CacheSlot, TensorSlot, one_device, out_like
 from .attention import AttentionConfig, c_config
 
 __all__ = ["MultiLevelCascadeAttention"]
 
 
-class MultiLevelCascadeAttention:
+class MultiLevelCascadeAttention(PlannedObject):
     """Attention in which groups of requests read the pages that they share once (docs/17_cascades.md).
 
     config  an AttentionConfig; its mask is that of the last level. like: an array whose device and library are taken.
+    explain() has a line for each level.
     """
+    _NAME = "cascade"
 
     def __init__(self, num_levels, config: AttentionConfig, like, kv_layout="NHD"):
         self.num_levels, self.config, self.layout = num_levels, config, s.LAYOUTS[kv_layout]
@@ -25,7 +28,7 @@ class MultiLevelCascadeAttention:
         self._levels = [s.Batch() for _ in range(num_levels)]
         self._pointers = (ctypes.c_void_p * num_levels)(*map(ctypes.addressof, self._levels))
         self._host = [HostLengths() for _ in range(num_levels)]
-        self._handle, self._bytes, self._memory, self._ids = None, (-1, -1), (), None
+        self._bytes, self._memory, self._ids = (-1, -1), (), None
 
     def plan(self, qo_indptr_arr, paged_kv_indptr_arr, paged_kv_last_page_len_arr, paged_kv_indices_arr):
         """Plans a batch: for each level, the most shared one first, what a prefill has.
@@ -56,9 +59,6 @@ class MultiLevelCascadeAttention:
         self._planned_on = stream
         call("fl_cascade_plan", self._handle, self._pointers, self.num_levels, stream)
 
-    def _stream(self):
-        return self.family.stream(self.device) if self.on_gpu else None
-
     def _reserve(self):
         device, staging = ctypes.c_size_t(), ctypes.c_size_t()
         call("fl_cascade_bytes_for_batch", ctypes.addressof(self._config), self._pointers, self.num_levels,
@@ -67,20 +67,15 @@ class MultiLevelCascadeAttention:
             return
         self.close()
         wants = (device.value + device.value // 2, 2 * staging.value)  # some to spare: levels change their shares
-        memory = self.family.bytes(wants[0], self.device)
-        pinned = self.family.pinned(wants[1]) if wants[1] else None
-        workspace = s.Workspace(device=aligned(memory), device_bytes=wants[0])
-        if pinned is not None:
-            workspace.staging, workspace.staging_bytes = aligned(pinned), wants[1]
+        workspace, memory = self._workspace(*wants)
         handle = ctypes.c_void_p()
         call("fl_cascade_create", self.num_levels, ctypes.addressof(self._config), ctypes.addressof(workspace),
              ctypes.addressof(handle))
-        self._handle, self._bytes, self._memory = handle.value, wants, (memory, pinned)
+        self._handle, self._bytes, self._memory = handle.value, wants, memory
 
     def run(self, q, kv, out=None, lse=None, return_lse=False, sinks=None):
         """o [rows, num_qo_heads, head_dim], or (o, lse), of q over all levels' keys; kv as of Attention.run."""
-        if self._handle is None:
-            raise InputError("run() must come after plan()")
+        self._must_be_planned("run()")
         family, c = self.family, self.config
         if family_of(q) is not family or family.device(q) != self.device:
             refuse("q", f"on {family_of(q).device(q)}", f"must lie where the object was made ({self.device})")
@@ -104,17 +99,3 @@ class MultiLevelCascadeAttention:
             self._plan(stream)
         call("fl_cascade_run", self._handle, ctypes.addressof(arguments), ids, counts, n, stream)
         return (out, lse) if return_lse else out
-
-    def explain(self):
-        """A line for each level: who computes it, and why nobody faster."""
-        if self._handle is None:
-            raise InputError("explain() must come after plan()")
-        return text_of("fl_cascade_explain", self._handle)
-
-    def close(self):
-        """Gives the object and its memory back."""
-        if getattr(self, "_handle", None) is not None:
-            lib.fl_cascade_destroy(self._handle)
-            self._handle = None
-
-    __del__ = close

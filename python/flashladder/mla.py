@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from . import _structs as s
 from . import operations as _operations
-from ._arrays import HostLengths, aligned, dtype_code, family_of
-from ._library import InputError, call, lib, refuse, text_of
+from ._arrays import HostLengths, dtype_code, family_of
+from ._library import call, refuse
+from ._object import PlannedObject
 from ._run import _flat
 from ._tensors import TensorSlot, one_device, out_like, tensors
 from .attention import _one_of, _room
@@ -30,12 +31,13 @@ class MlaConfig(NamedTuple):
     num_sms: int = 0
 
 
-class BatchMLAPagedAttention:
+class BatchMLAPagedAttention(PlannedObject):
     """Attention between absorbed queries and latent rows, of which ckv are keys and values, and kpe keys alone.
 
     like: an array whose device and library are taken. Memory is bought for the largest batch so far. limits: for CUDA graphs,
     the largest batch that any plan() will have; q and o have max_nnz_qo rows then.
     """
+    _NAME = "mla"
 
     def __init__(self, config: MlaConfig, like, limits=None):
         self.config, self.family, self.limits = config, family_of(like), limits
@@ -49,7 +51,7 @@ class BatchMLAPagedAttention:
             device=s.GPU if self.on_gpu else s.CPU, policy=_one_of(s.POLICIES, c.policy, "policy"), chunk_size=c.chunk_size,
             threads=c.threads, num_sms=c.num_sms)
         self.o_code = dtype_code(c.o_dtype or c.q_dtype or c.kv_dtype)
-        self._handle, self._limits, self._memory, self._batch, self._host = None, None, (), s.Batch(), HostLengths()
+        self._limits, self._memory, self._batch, self._host = None, (), s.Batch(), HostLengths()
 
     def plan(self, qo_indptr, kv_indptr, last_page_len, page_ids):
         """Plans a batch: int32 [batch + 1] queries and pages, cumulative, and [batch] tokens in last pages, on the host or on
@@ -78,9 +80,6 @@ class BatchMLAPagedAttention:
         self._planned_on = stream
         call("fl_mla_plan", self._handle, ctypes.addressof(self._batch), stream)
 
-    def _stream(self):
-        return self.family.stream(self.device) if self.on_gpu else None
-
     def _reserve(self, batch, pages, rows):
         """The object for as many rows as the batch has, or as its limits say: it reads and writes that many."""
         have = self._limits
@@ -100,14 +99,10 @@ class BatchMLAPagedAttention:
         call("fl_mla_bytes_for_limits", ctypes.addressof(self._config), ctypes.addressof(limits), ctypes.addressof(device),
              ctypes.addressof(staging))
         self.close()
-        memory = self.family.bytes(device.value, self.device)
-        pinned = self.family.pinned(staging.value) if staging.value else None
-        workspace = s.Workspace(device=aligned(memory), device_bytes=device.value)
-        if pinned is not None:
-            workspace.staging, workspace.staging_bytes = aligned(pinned), staging.value
+        workspace, memory = self._workspace(device.value, staging.value)
         call("fl_mla_create", ctypes.addressof(self._config), ctypes.addressof(limits), ctypes.addressof(workspace),
              ctypes.addressof(handle))
-        self._handle, self._limits, self._memory = handle.value, limits, (memory, pinned)
+        self._handle, self._limits, self._memory = handle.value, limits, memory
 
     def run(self, q_nope, q_pe, ckv_cache, kpe_cache=None, out=None, lse=None, return_lse=False, natural=False):
         """o [rows, num_heads, head_dim_ckv] of the planned batch, or (o, lse), lse f32 [rows, num_heads] to base 2.
@@ -116,8 +111,7 @@ class BatchMLAPagedAttention:
         ckv_cache  [pages, page_size, head_dim_ckv]; kpe_cache [pages, page_size, head_dim_kpe]. Without kpe_cache: one array
                    [pages, page_size, head_dim_ckv + head_dim_kpe]
         """
-        if self._handle is None:
-            raise InputError("run() must come after plan()")
+        self._must_be_planned("run()")
         family, c = self.family, self.config
         if family_of(q_nope, "q_nope") is not family or family.device(q_nope) != self.device:
             refuse("q_nope", f"on {family_of(q_nope).device(q_nope)}", f"must lie where the object was made ({self.device})")
@@ -140,20 +134,6 @@ class BatchMLAPagedAttention:
             self._plan(stream)
         call("fl_mla_run", self._handle, ctypes.addressof(arguments), stream)
         return (out, lse) if return_lse else out
-
-    def explain(self):
-        """Who computes."""
-        if self._handle is None:
-            raise InputError("explain() must come after plan()")
-        return text_of("fl_mla_explain", self._handle)
-
-    def close(self):
-        """Gives the object and its memory back."""
-        if getattr(self, "_handle", None) is not None:
-            lib.fl_mla_destroy(self._handle)
-            self._handle = None
-
-    __del__ = close
 
 
 def append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, ckv_cache, kpe_cache, kv_indices, kv_indptr,

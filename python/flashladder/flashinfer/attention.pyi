@@ -12,8 +12,9 @@ class BatchAttention:
         sm_scale: Optional[float] = ..., logits_soft_cap: Optional[float] = ..., q_data_type: Optional[DType] = ...,
         kv_data_type: Optional[DType] = ..., use_profiler: bool = ...) -> None: ...
     def run(self, q: Array, kv_cache: Cache, out: Optional[Array] = ..., lse: Optional[Array] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., logits_soft_cap: float = ...,
-        profiler_buffer: Optional[Array] = ..., kv_cache_sf: Optional[Array] = ...) -> Union[Array, Tuple[Array, Array]]: ...
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        logits_soft_cap: float = ..., profiler_buffer: Optional[Array] = ...,
+        kv_cache_sf: Optional[Array] = ...) -> Union[Array, Tuple[Array, Array]]: ...
     def forward(self, q: Array, *kv: Any, **names: Any) -> Array: ...
     @property
     def is_cuda_graph_enabled(self) -> bool: ...
@@ -34,19 +35,20 @@ class BatchAttentionWithAttentionSinkWrapper:
     def begin_forward(self, *arguments: Any, **names: Any) -> None: ...
     def run(self, q: Array, paged_kv_cache: Cache, *args: Any, sinks: Optional[Array] = ..., sm_scale: Optional[float] = ...,
         **names: Any) -> Union[Array, Tuple[Array, Array]]: ...
-    def run_return_lse(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[float] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., out: Optional[Array] = ...,
-        lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ..., lse_layout: str = ...,
-        enable_pdl: Optional[bool] = ..., window_left: Optional[int] = ..., sinks: Optional[Array] = ...,
-        kv_cache_sf: Optional[Array] = ..., skip_softmax_threshold_scale_factor: Optional[float] = ...,
-        use_fp16_softmax: Optional[bool] = ..., uses_spcompress: Optional[bool] = ...) -> Tuple[Array, Array]: ...
+    def run_return_lse(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ...,
+        lse_layout: str = ..., enable_pdl: Optional[bool] = ..., window_left: Optional[int] = ...,
+        sinks: Optional[Array] = ..., kv_cache_sf: Optional[Array] = ...,
+        skip_softmax_threshold_scale_factor: Optional[float] = ..., use_fp16_softmax: Optional[bool] = ...,
+        uses_spcompress: Optional[bool] = ...) -> Tuple[Array, Array]: ...
     def forward(self, q: Array, paged_kv_cache: Cache, causal: bool = ..., pos_encoding_mode: str = ...,
-        use_fp16_qk_reduction: bool = ..., k_scale: Optional[float] = ..., v_scale: Optional[float] = ...,
-        window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
+        use_fp16_qk_reduction: bool = ..., k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float,
+        Array]] = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
         rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ..., return_lse: bool = ...) -> Array: ...
     def forward_return_lse(self, q: Array, paged_kv_cache: Cache, causal: bool = ..., pos_encoding_mode: str = ...,
-        use_fp16_qk_reduction: bool = ..., k_scale: Optional[float] = ..., v_scale: Optional[float] = ...,
-        window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
+        use_fp16_qk_reduction: bool = ..., k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float,
+        Array]] = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
         rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ..., return_lse: bool = ...) -> Tuple[Array,
         Array]: ...
     @property

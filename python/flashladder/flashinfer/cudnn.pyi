@@ -15,9 +15,9 @@ def cudnn_batch_decode_with_kv_cache(q: Array, k_cache: Array, v_cache: Array, s
 def cudnn_batch_prefill_with_kv_cache(q: Array, k_cache: Array, v_cache: Array, scale: float, workspace_buffer: Array, *,
     max_token_per_sequence: int, max_sequence_kv: int, actual_seq_lens_q: Optional[Array] = ...,
     actual_seq_lens_kv: Optional[Array] = ..., block_tables: Optional[Array] = ..., causal: bool, return_lse: bool,
-    q_scale: Optional[float] = ..., k_scale: Optional[float] = ..., v_scale: Optional[float] = ...,
-    batch_offsets_q: Optional[Array] = ..., batch_offsets_o: Optional[Array] = ..., batch_offsets_k: Optional[Array] = ...,
-    batch_offsets_v: Optional[Array] = ..., batch_offsets_stats: Optional[Array] = ..., batch_offsets_units: str = ...,
-    out: Optional[Array] = ..., lse: Optional[Array] = ..., is_cuda_graph_compatible: bool = ...,
-    backend: Optional[str] = ..., o_data_type: Optional[DType] = ..., lse_base: str = ...) -> Tuple[Array,
-    Optional[Array]]: ...
+    q_scale: Optional[Union[float, Array]] = ..., k_scale: Optional[Union[float, Array]] = ...,
+    v_scale: Optional[Union[float, Array]] = ..., batch_offsets_q: Optional[Array] = ...,
+    batch_offsets_o: Optional[Array] = ..., batch_offsets_k: Optional[Array] = ..., batch_offsets_v: Optional[Array] = ...,
+    batch_offsets_stats: Optional[Array] = ..., batch_offsets_units: str = ..., out: Optional[Array] = ...,
+    lse: Optional[Array] = ..., is_cuda_graph_compatible: bool = ..., backend: Optional[str] = ...,
+    o_data_type: Optional[DType] = ..., lse_base: str = ...) -> Tuple[Array, Optional[Array]]: ...

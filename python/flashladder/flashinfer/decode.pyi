@@ -16,27 +16,27 @@ class BatchDecodeWithPagedKVCacheWrapper:
     def begin_forward(self, indptr: Optional[Array] = ..., indices: Optional[Array] = ...,
         last_page_len: Optional[Array] = ..., num_qo_heads: Optional[int] = ..., num_kv_heads: Optional[int] = ...,
         head_dim: Optional[int] = ..., page_size: Optional[int] = ..., *positional: Any, **names: Any) -> None: ...
-    def run(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[float] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., out: Optional[Array] = ...,
-        lse: Optional[Array] = ..., return_lse: bool = ..., enable_pdl: Optional[bool] = ...,
+    def run(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ..., enable_pdl: Optional[bool] = ...,
         window_left: Optional[int] = ..., sinks: Optional[Array] = ..., q_len_per_req: Optional[int] = ...,
         skip_softmax_threshold_scale_factor: Optional[float] = ..., kv_cache_sf: Optional[Array] = ...) -> Union[Array,
         Tuple[Array, Array]]: ...
-    def run_return_lse(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[float] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., out: Optional[Array] = ...,
-        lse: Optional[Array] = ..., return_lse: bool = ..., enable_pdl: Optional[bool] = ...,
+    def run_return_lse(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ..., enable_pdl: Optional[bool] = ...,
         window_left: Optional[int] = ..., sinks: Optional[Array] = ..., q_len_per_req: Optional[int] = ...,
         skip_softmax_threshold_scale_factor: Optional[float] = ..., kv_cache_sf: Optional[Array] = ...) -> Tuple[Array,
         Array]: ...
-    def forward(self, q: Array, paged_kv_cache: Cache, pos_encoding_mode: str = ..., q_scale: Optional[float] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., window_left: int = ...,
-        logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ..., rope_scale: Optional[float] = ...,
-        rope_theta: Optional[float] = ..., return_lse: bool = ...) -> Array: ...
-    def forward_return_lse(self, q: Array, paged_kv_cache: Cache, pos_encoding_mode: str = ...,
-        q_scale: Optional[float] = ..., k_scale: Optional[float] = ..., v_scale: Optional[float] = ...,
+    def forward(self, q: Array, paged_kv_cache: Cache, pos_encoding_mode: str = ..., q_scale: Optional[Union[float,
+        Array]] = ..., k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
         window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
-        rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ..., return_lse: bool = ...) -> Tuple[Array,
-        Array]: ...
+        rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ..., return_lse: bool = ...) -> Array: ...
+    def forward_return_lse(self, q: Array, paged_kv_cache: Cache, pos_encoding_mode: str = ...,
+        q_scale: Optional[Union[float, Array]] = ..., k_scale: Optional[Union[float, Array]] = ...,
+        v_scale: Optional[Union[float, Array]] = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ...,
+        sm_scale: Optional[float] = ..., rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ...,
+        return_lse: bool = ...) -> Tuple[Array, Array]: ...
     @property
     def is_cuda_graph_enabled(self) -> bool: ...
     def reset_workspace_buffer(self, float_workspace_buffer: Array, int_workspace_buffer: Optional[Array] = ...) -> None: ...
@@ -64,8 +64,8 @@ def fast_decode_plan(self, indptr: Array, indices: Array, last_page_len: Array, 
     disable_split_kv: bool = ..., q_len_per_req: int = ..., global_override_indptr_cpu: Optional[Array] = ...) -> None: ...
 
 def single_decode_with_kv_cache(q: Array, k: Array, v: Array, kv_layout: str = ..., pos_encoding_mode: str = ...,
-    use_tensor_cores: bool = ..., q_scale: Optional[float] = ..., k_scale: Optional[float] = ...,
-    v_scale: Optional[float] = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ...,
+    use_tensor_cores: bool = ..., q_scale: Optional[Union[float, Array]] = ..., k_scale: Optional[Union[float, Array]] = ...,
+    v_scale: Optional[Union[float, Array]] = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ...,
     sm_scale: Optional[float] = ..., rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ...,
     return_lse: bool = ...) -> Union[Array, Tuple[Array, Array]]: ...
 

@@ -37,26 +37,27 @@ class BatchPrefillWithPagedKVCacheWrapper:
         seq_lens_q: Optional[Array] = ..., block_tables: Optional[Array] = ..., max_token_per_sequence: Optional[int] = ...,
         max_sequence_kv: Optional[int] = ..., fixed_split_size: Optional[int] = ..., disable_split_kv: bool = ...,
         data_type: Optional[DType] = ..., **old_names: Any) -> None: ...
-    def run(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[float] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., out: Optional[Array] = ...,
-        lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ..., lse_layout: str = ...,
-        enable_pdl: Optional[bool] = ..., window_left: Optional[int] = ..., sinks: Optional[Array] = ...,
-        kv_cache_sf: Optional[Array] = ..., skip_softmax_threshold_scale_factor: Optional[float] = ...,
-        use_fp16_softmax: Optional[bool] = ..., uses_spcompress: Optional[bool] = ...) -> Union[Array, Tuple[Array,
-        Array]]: ...
-    def run_return_lse(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[float] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., out: Optional[Array] = ...,
-        lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ..., lse_layout: str = ...,
-        enable_pdl: Optional[bool] = ..., window_left: Optional[int] = ..., sinks: Optional[Array] = ...,
-        kv_cache_sf: Optional[Array] = ..., skip_softmax_threshold_scale_factor: Optional[float] = ...,
-        use_fp16_softmax: Optional[bool] = ..., uses_spcompress: Optional[bool] = ...) -> Tuple[Array, Array]: ...
+    def run(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ...,
+        lse_layout: str = ..., enable_pdl: Optional[bool] = ..., window_left: Optional[int] = ...,
+        sinks: Optional[Array] = ..., kv_cache_sf: Optional[Array] = ...,
+        skip_softmax_threshold_scale_factor: Optional[float] = ..., use_fp16_softmax: Optional[bool] = ...,
+        uses_spcompress: Optional[bool] = ...) -> Union[Array, Tuple[Array, Array]]: ...
+    def run_return_lse(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ...,
+        lse_layout: str = ..., enable_pdl: Optional[bool] = ..., window_left: Optional[int] = ...,
+        sinks: Optional[Array] = ..., kv_cache_sf: Optional[Array] = ...,
+        skip_softmax_threshold_scale_factor: Optional[float] = ..., use_fp16_softmax: Optional[bool] = ...,
+        uses_spcompress: Optional[bool] = ...) -> Tuple[Array, Array]: ...
     def forward(self, q: Array, paged_kv_cache: Cache, causal: bool = ..., pos_encoding_mode: str = ...,
-        use_fp16_qk_reduction: bool = ..., k_scale: Optional[float] = ..., v_scale: Optional[float] = ...,
-        window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
+        use_fp16_qk_reduction: bool = ..., k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float,
+        Array]] = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
         rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ..., return_lse: bool = ...) -> Array: ...
     def forward_return_lse(self, q: Array, paged_kv_cache: Cache, causal: bool = ..., pos_encoding_mode: str = ...,
-        use_fp16_qk_reduction: bool = ..., k_scale: Optional[float] = ..., v_scale: Optional[float] = ...,
-        window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
+        use_fp16_qk_reduction: bool = ..., k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float,
+        Array]] = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ..., sm_scale: Optional[float] = ...,
         rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ..., return_lse: bool = ...) -> Tuple[Array,
         Array]: ...
     @property
@@ -93,15 +94,16 @@ class BatchPrefillWithRaggedKVCacheWrapper:
         disable_split_kv: bool = ..., seq_lens: Optional[Array] = ..., seq_lens_q: Optional[Array] = ...,
         max_token_per_sequence: Optional[int] = ..., max_sequence_kv: Optional[int] = ..., v_indptr: Optional[Array] = ...,
         o_indptr: Optional[Array] = ..., data_type: Optional[DType] = ..., head_dim: Optional[int] = ...) -> None: ...
-    def run(self, q: Array, k: Array, v: Array, *args: Any, q_scale: Optional[float] = ..., k_scale: Optional[float] = ...,
-        v_scale: Optional[float] = ..., o_scale: Optional[float] = ..., out: Optional[Array] = ...,
-        lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ..., lse_layout: str = ...,
-        enable_pdl: Optional[bool] = ..., kv_cache_sf: Optional[Array] = ...) -> Union[Array, Tuple[Array, Array]]: ...
-    def run_return_lse(self, q: Array, k: Array, v: Array, *args: Any, q_scale: Optional[float] = ...,
-        k_scale: Optional[float] = ..., v_scale: Optional[float] = ..., o_scale: Optional[float] = ...,
-        out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ...,
-        lse_layout: str = ..., enable_pdl: Optional[bool] = ..., kv_cache_sf: Optional[Array] = ...) -> Tuple[Array,
-        Array]: ...
+    def run(self, q: Array, k: Array, v: Array, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        o_scale: Optional[float] = ..., out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ...,
+        lse_base: str = ..., lse_layout: str = ..., enable_pdl: Optional[bool] = ...,
+        kv_cache_sf: Optional[Array] = ...) -> Union[Array, Tuple[Array, Array]]: ...
+    def run_return_lse(self, q: Array, k: Array, v: Array, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
+        k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
+        o_scale: Optional[float] = ..., out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ...,
+        lse_base: str = ..., lse_layout: str = ..., enable_pdl: Optional[bool] = ...,
+        kv_cache_sf: Optional[Array] = ...) -> Tuple[Array, Array]: ...
     def forward(self, q: Array, k: Array, v: Array, causal: bool = ..., pos_encoding_mode: str = ...,
         use_fp16_qk_reduction: bool = ..., window_left: int = ..., logits_soft_cap: Optional[float] = ...,
         sm_scale: Optional[float] = ..., rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ...,
@@ -120,28 +122,28 @@ class BatchPrefillWithRaggedKVCacheWrapper:
 def cudnn_batch_prefill_with_kv_cache(q: Array, k_cache: Array, v_cache: Array, scale: float, workspace_buffer: Array, *,
     max_token_per_sequence: int, max_sequence_kv: int, actual_seq_lens_q: Optional[Array] = ...,
     actual_seq_lens_kv: Optional[Array] = ..., block_tables: Optional[Array] = ..., causal: bool, return_lse: bool,
-    q_scale: Optional[float] = ..., k_scale: Optional[float] = ..., v_scale: Optional[float] = ...,
-    batch_offsets_q: Optional[Array] = ..., batch_offsets_o: Optional[Array] = ..., batch_offsets_k: Optional[Array] = ...,
-    batch_offsets_v: Optional[Array] = ..., batch_offsets_stats: Optional[Array] = ..., batch_offsets_units: str = ...,
-    out: Optional[Array] = ..., lse: Optional[Array] = ..., is_cuda_graph_compatible: bool = ...,
-    backend: Optional[str] = ..., o_data_type: Optional[DType] = ..., lse_base: str = ...) -> Tuple[Array,
-    Optional[Array]]: ...
+    q_scale: Optional[Union[float, Array]] = ..., k_scale: Optional[Union[float, Array]] = ...,
+    v_scale: Optional[Union[float, Array]] = ..., batch_offsets_q: Optional[Array] = ...,
+    batch_offsets_o: Optional[Array] = ..., batch_offsets_k: Optional[Array] = ..., batch_offsets_v: Optional[Array] = ...,
+    batch_offsets_stats: Optional[Array] = ..., batch_offsets_units: str = ..., out: Optional[Array] = ...,
+    lse: Optional[Array] = ..., is_cuda_graph_compatible: bool = ..., backend: Optional[str] = ...,
+    o_data_type: Optional[DType] = ..., lse_base: str = ...) -> Tuple[Array, Optional[Array]]: ...
 
 def single_prefill_with_kv_cache(q: Array, k: Array, v: Array, scale_q: Optional[Array] = ...,
     scale_k: Optional[Array] = ..., scale_v: Optional[Array] = ..., o_dtype: Optional[DType] = ...,
     custom_mask: Optional[Array] = ..., packed_custom_mask: Optional[Array] = ..., causal: bool = ..., kv_layout: str = ...,
     pos_encoding_mode: str = ..., use_fp16_qk_reduction: bool = ..., sm_scale: Optional[float] = ..., window_left: int = ...,
     logits_soft_cap: Optional[float] = ..., rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ...,
-    backend: str = ..., return_lse: bool = ..., kv_cache_sf: Optional[Array] = ..., k_scale: Optional[float] = ...,
-    v_scale: Optional[float] = ...) -> Union[Array, Tuple[Array, Array]]: ...
+    backend: str = ..., return_lse: bool = ..., kv_cache_sf: Optional[Array] = ..., k_scale: Optional[Union[float,
+    Array]] = ..., v_scale: Optional[Union[float, Array]] = ...) -> Union[Array, Tuple[Array, Array]]: ...
 
 def single_prefill_with_kv_cache_return_lse(q: Array, k: Array, v: Array, scale_q: Optional[Array] = ...,
     scale_k: Optional[Array] = ..., scale_v: Optional[Array] = ..., o_dtype: Optional[DType] = ...,
     custom_mask: Optional[Array] = ..., packed_custom_mask: Optional[Array] = ..., causal: bool = ..., kv_layout: str = ...,
     pos_encoding_mode: str = ..., use_fp16_qk_reduction: bool = ..., sm_scale: Optional[float] = ..., window_left: int = ...,
     logits_soft_cap: Optional[float] = ..., rope_scale: Optional[float] = ..., rope_theta: Optional[float] = ...,
-    backend: str = ..., *, return_lse: bool = ..., kv_cache_sf: Optional[Array] = ..., k_scale: Optional[float] = ...,
-    v_scale: Optional[float] = ...) -> Tuple[Array, Array]: ...
+    backend: str = ..., *, return_lse: bool = ..., kv_cache_sf: Optional[Array] = ..., k_scale: Optional[Union[float,
+    Array]] = ..., v_scale: Optional[Union[float, Array]] = ...) -> Tuple[Array, Array]: ...
 
 def trtllm_batch_context_with_kv_cache(query: Array, kv_cache: Cache, workspace_buffer: Array, block_tables: Array,
     seq_lens: Array, max_q_len: int, max_kv_len: int, bmm1_scale: float, bmm2_scale: float, batch_size: int,
