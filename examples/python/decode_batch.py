@@ -3,7 +3,7 @@
     python decode_batch.py [--device cuda] [--picture plan.svg]
 
 The output of the last layer is compared with float64. The picture shows the plan of the last step: one lane a queue of work,
-one colour a request."""
+one colour a request. A piece is what one KV head reads of one request."""
 import json
 
 import numpy as np
@@ -25,7 +25,8 @@ def main():
   caches = [(normal(PAGES, PAGE, KV_HEADS, DIM), normal(PAGES, PAGE, KV_HEADS, DIM)) for _ in range(LAYERS)]
   for request, prompt in zip(requests, (200, 37, 90)):  # prompts, whose keys lie in the caches already
     pool.append(request, prompt)
-  decode = flashladder.BatchDecodeWithPagedKVCache(AttentionConfig(QO_HEADS, KV_HEADS, DIM, PAGE), like=caches[0][0])
+  config = AttentionConfig(QO_HEADS, KV_HEADS, DIM, PAGE, threads=4)         # threads: of the CPU, each with a queue of work
+  decode = flashladder.BatchDecodeWithPagedKVCache(config, like=caches[0][0])
   rows = put(np.arange(3, dtype=np.int32))
   for _ in range(STEPS):
     for request in requests:
@@ -42,12 +43,13 @@ def main():
   want, _ = oracle.batch_attention(q, caches[-1], oracle.Pages(indptr, indices, last, PAGE))
   error, tolerance = float(np.abs(oracle.f64(o) - want).max()), oracle.tolerances("float16", caches[-1], q)[0]
   print(decode.explain())
-  print(f"lengths {[pool.length(r) for r in requests]}: off by {error:.1e}, tolerance {tolerance:.1e}")
-  save(said.picture, picture_of(json.loads(decode.plan_json())))
+  lengths = [pool.length(r) for r in requests]
+  print(f"lengths {lengths}: off by {error:.1e}, tolerance {tolerance:.1e}")
+  save(said.picture, picture_of(json.loads(decode.plan_json()), lengths))
   return 0 if error <= tolerance else 1
 
 
-def picture_of(plan):
+def picture_of(plan, lengths):
   rows = []
   for part in plan["parts"]:
     starts = part["queue_indptr"]
@@ -56,7 +58,11 @@ def picture_of(plan):
       rows.append((f"queue {cta}", [(item["keys"][1] - item["keys"][0], item["request"],
                                      f"request {item['request']}, KV head {item['head']}, keys {item['keys']}")
                                     for item in items]))
-  return lanes("The plan of the last step: keys in each queue, a colour for each request", [r for r in rows if r[1]])
+  rows = [row for row in rows if row[1]]
+  most = max(sum(keys for keys, _, _ in pieces) for _, pieces in rows)
+  return lanes("The plan of the last step: the keys that each queue of work reads", rows,
+               [f"request {r}: {length} keys" for r, length in enumerate(lengths)],
+               [(0, "0"), (most // 2, f"{most // 2}"), (most, f"{most} keys")])
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ def main():
   weights = [np.exp2(oracle.f64(part_lse)[0] - oracle.f64(lse)[0]) for _, part_lse in states]
   rows = [(f"head {h}", [(float(w[h]), i, f"keys {ends[i] - PARTS[i]} .. {ends[i] - 1}: {w[h]:.1%}")
                          for i, w in enumerate(weights)]) for h in range(QO_HEADS)]
-  save(said.picture, lanes("How much each part of the context counts, head by head", rows, 1.0))
+  save(said.picture, lanes("How much each part of the context counts, head by head", rows,
+                           [f"keys {end - n} .. {end - 1}" for n, end in zip(PARTS, ends)],
+                           [(0, "0"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 %")]))
   return 0 if max(errors) <= 2 * tolerance and all(abs(sum(w[h] for w in weights) - 1) < 1e-3 for h in range(QO_HEADS)) else 1
 
 
