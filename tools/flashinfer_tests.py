@@ -39,6 +39,7 @@ REFERENCES = {  # file: of tests that begin so, calls that are references, in wh
   "test_tensor_cores_decode": [("", SINGLE[:1] + WRAPPERS[1:2], without_tensor_cores)],
   "test_hopper": [("", SINGLE + WRAPPERS, as_fa2)],
   "test_attention_sink": [("", WRAPPERS[2:], with_code)],
+  "test_pod_kernels": [("", SINGLE + WRAPPERS, always)],
   "test_single_prefill": [("test_sinqle_prefill_with_paged", SINGLE, always)],
   **{name: [] for name in (
     "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap",

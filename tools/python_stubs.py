@@ -14,8 +14,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODULES = ("attention", "mla", "cascade", "classes", "operations", "page_pool", "single", "flashinfer.attention",
            "flashinfer.cascade", "flashinfer.cudnn", "flashinfer.decode", "flashinfer.mla", "flashinfer.norm",
-           "flashinfer.page", "flashinfer.prefill", "flashinfer.quantization", "flashinfer.rope", "flashinfer.trtllm",
-           "flashinfer.xqa")
+           "flashinfer.page", "flashinfer.pod", "flashinfer.prefill", "flashinfer.quantization", "flashinfer.rope",
+           "flashinfer.trtllm", "flashinfer.xqa")
 HEADER = '''# Written by tools/python_stubs.py. An Array is one of torch, numpy, cupy or jax.
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -29,19 +29,21 @@ TYPES = {
          "max_token_per_sequence max_sequence_kv head_size rotary_dim old_context_len cp_world cp_rank sliding_win_size "
          "sm_count q_seq_len token_pos_in_items_len o_sf_vec_size num_pages request tokens max_pos max_pages kind spare "
          "num_heads head_dim_ckv head_dim_kpe chunk_size threads num_sms max_batch max_nnz_qo max_qo_len shuffle_seed "
-         "pages entries source destination",
+         "pages entries source destination window_left_p window_left_d",
   "float": "sm_scale logits_soft_cap rope_scale rope_theta o_scale bmm1_scale bmm2_scale eps "
-           "o_sf_scale ckv_scale kpe_scale low_freq_factor high_freq_factor "
+           "o_sf_scale ckv_scale kpe_scale low_freq_factor high_freq_factor sm_scale_p rope_scale_p rope_theta_p sm_scale_d "
+           "rope_scale_d rope_theta_d "
            "skip_softmax_threshold_scale_factor rcp_out_scale kv_scale scale",
   "Union[float, Array]": "q_scale k_scale v_scale",
   "bool": "causal return_lse use_cuda_graph use_tensor_cores non_blocking disable_split_kv natural interleave is_neox "
           "enable_pdl use_fp16_qk_reduction use_fp16_softmax uses_spcompress variant_owns_mask is_causal use_profiler "
           "is_cuda_graph_compatible enable_block_sparse_attention uses_shared_paged_kv_idx "
-          "skip_all_rows_active_check skip_softmax use_sinks return_lse_base_on_e",
+          "skip_all_rows_active_check skip_softmax use_sinks return_lse_base_on_e causal_p causal_d return_lse_p return_lse_d",
   "str": "query_layout kv_cache_layout lse_mode output_scale scale_mode kv_layout pos_encoding_mode backend lse_base "
-         "lse_layout bitorder batch_offsets_units variant mask_ policy",
+         "lse_layout bitorder batch_offsets_units variant mask_ policy kv_layout_p kv_layout_d pos_encoding_mode_p "
+         "pos_encoding_mode_d",
   "DType": "q_data_type kv_data_type o_data_type data_type o_dtype out_dtype kv_dtype q_dtype output_dtype",
-  "Cache": "kv paged_kv_cache kv_cache unique_kv_cache",
+  "Cache": "kv paged_kv_cache kv_cache unique_kv_cache paged_kv_cache_p paged_kv_cache_d",
   "Sequence[Array]": "qo_indptr_arr paged_kv_indptr_arr paged_kv_indices_arr paged_kv_last_page_len_arr qo_indptr_buf_arr "
                      "paged_kv_indptr_buf_arr paged_kv_indices_buf_arr paged_kv_last_page_len_buf_arr int_workspace_buffers",
   "Optional[Sequence[int]]": "requests",
@@ -63,7 +65,8 @@ TYPES = {
            "token_pos_in_items_ptr max_item_len_ptr v_indptr o_indptr scale_q scale_k scale_v profiler_buffer "
            "multi_ctas_kv_counter_buffer causal_seqlens_kv_global bmm1_scale_log2 q_cu_seq_lens k_sf_cache v_sf_cache "
            "attention_sinks q_seq_lens_cpu kv_seq_lens_cpu append_ckv append_kpe ckv_cache kpe_cache "
-           "global_override_indptr_cpu"}
+           "global_override_indptr_cpu q_p k_p v_p q_d custom_mask_p packed_custom_mask_p custom_mask_d packed_custom_mask_d "
+           "qo_indptr_p kv_indptr_p kv_indices_p last_page_len_p qo_indptr_d kv_indptr_d kv_indices_d last_page_len_d"}
 TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
 PAIR, EITHER = "Tuple[Array, Array]", "Union[Array, Tuple[Array, Array]]"
 RETURNS = {  # of what does not return o, or (o, lse)
@@ -71,7 +74,9 @@ RETURNS = {  # of what does not return o, or (o, lse)
   "single_prefill_with_kv_cache_return_lse": PAIR, "run_return_lse": PAIR, "forward_return_lse": PAIR, "explain": "str",
   "plan_json": "str", "fork": "Tuple[int, Any]", "table": "Tuple[Array, Array, Array]", "workspace_bytes": "Tuple[int, int]",
   "cudnn_batch_prefill_with_kv_cache": "Tuple[Array, Optional[Array]]", "rope": "Any", "again_with": "Any",
-  "is_cuda_graph_enabled": "bool", "struct": "Any"}
+  "is_cuda_graph_enabled": "bool", "struct": "Any",
+  **{f"PODWithPagedKVCacheWrapper.{name}": PAIR for name in ("run", "forward")},
+  **{f"BatchPODWithPagedKVCacheWrapper.{name}": f"Tuple[{EITHER}, {EITHER}]" for name in ("run", "forward")}}
 NUMBERS = {"add_request", "length", "free_pages"}
 NOTHING = ("plan", "append", "begin_forward", "close", "remove", "end_forward", "reset_workspace_buffer", "fast_decode_plan",
            "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "merge_state_in_place", "prewarm_paged_kv_stride_variant",
@@ -81,9 +86,10 @@ ONE = {"get_seq_lens", "rmsnorm", "gemma_rmsnorm", "layernorm", "packbits", "mak
        "xqa", "forward", "merged"}
 
 
-def returned(name):
-  if name in RETURNS:
-    return RETURNS[name]
+def returned(name, where=""):
+  for known in (where, name):
+    if known in RETURNS:
+      return RETURNS[known]
   if name in NOTHING or name.endswith("_inplace"):
     return "None"
   if name.startswith(("apply_rope", "apply_llama31")):
@@ -117,7 +123,7 @@ def parameters(function, where):
 
 
 def function_stub(name, function, indent, where):
-  head = f"{indent}def {name}({parameters(function, where)}) -> {returned(name)}: ..."
+  head = f"{indent}def {name}({parameters(function, where)}) -> {returned(name, where)}: ..."
   lines, width = [], 126
   while len(head) > width:
     cut = head.rfind(", ", 0, width) + 1

@@ -193,6 +193,13 @@ def family_of(x, argument="q"):
     return family
 
 
+def on_host(arrays):
+    """int32 host arrays of lengths, dense; those of one kind that lie on a GPU are copied together."""
+    if len({type(x) for x in arrays}) == 1:
+        return family_of(arrays[0]).host(arrays)
+    return [family_of(x).host([x])[0] for x in arrays]
+
+
 def family_of_device(device):
     """The family that has `device`, for objects that are made before any array is there: torch where it is imported."""
     torch = sys.modules.get("torch")

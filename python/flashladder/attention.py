@@ -7,7 +7,7 @@ import ctypes
 from typing import NamedTuple, Optional
 
 from . import _structs as s
-from ._arrays import HostLengths, dtype_code, family_of, family_of_device
+from ._arrays import HostLengths, dtype_code, family_of, family_of_device, on_host
 from ._library import call, lib, raise_error, refuse, text_of
 from ._object import PlannedObject
 from ._run import RunCall
@@ -174,7 +174,7 @@ class Attention(PlannedObject):
         """
         family = self.family
         given = [x for x in (kv_indptr, last_page_len, qo_indptr) if x is not None]
-        host = self._on_host(given)
+        host = on_host(given)
         batch = host[0].shape[0] - 1
         if batch < 0:
             refuse("kv_indptr", "no entry", "must have batch + 1 entries")
@@ -197,7 +197,7 @@ class Attention(PlannedObject):
 
     def plan_block_table(self, seq_lens, max_pages, qo_indptr=None, block_tables=None):
         """Plans a batch whose page ids are a dense block table [batch, max_pages]; seq_lens int32 [batch]."""
-        host = self._on_host([x for x in (seq_lens, qo_indptr) if x is not None])
+        host = on_host([x for x in (seq_lens, qo_indptr) if x is not None])
         kept = self._host.keep([(family_of(x).pointer(x), x.shape[0]) for x in host])
         b, batch = self._batch, host[0].shape[0]
         if qo_indptr is not None and host[1].shape[0] != batch + 1:
@@ -208,10 +208,6 @@ class Attention(PlannedObject):
         if self.is_graph:
             self._give_page_ids(block_tables)
         self._plan(batch, self.family)
-
-    def _on_host(self, given):
-        return family_of(given[0]).host(given) if len({type(x) for x in given}) == 1 else [
-            family_of(x).host([x])[0] for x in given]
 
     def _give_page_ids(self, page_ids):
         if page_ids is None:

@@ -2,7 +2,7 @@
 import ctypes
 
 from . import _structs as s
-from ._arrays import HostLengths, family_of
+from ._arrays import HostLengths, family_of, on_host
 from ._library import call, refuse
 from ._object import PlannedObject
 from ._run import _flat
@@ -40,7 +40,7 @@ class MultiLevelCascadeAttention(PlannedObject):
         if count != {self.num_levels}:
             refuse("levels", sorted(count), f"must be {self.num_levels}, in every list")
         flat = [x for level in zip(qo_indptr_arr, paged_kv_indptr_arr, paged_kv_last_page_len_arr) for x in level]
-        host = family_of(flat[0]).host(flat)
+        host = on_host(flat)
         for level in range(self.num_levels):
             qo, kv, last = host[3 * level:3 * level + 3]
             b, groups = self._levels[level], last.shape[0]

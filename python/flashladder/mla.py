@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from . import _structs as s
 from . import operations as _operations
-from ._arrays import HostLengths, dtype_code, family_of
+from ._arrays import HostLengths, dtype_code, family_of, on_host
 from ._library import call, refuse
 from ._object import PlannedObject
 from ._run import _flat
@@ -56,9 +56,7 @@ class BatchMLAPagedAttention(PlannedObject):
     def plan(self, qo_indptr, kv_indptr, last_page_len, page_ids):
         """Plans a batch: int32 [batch + 1] queries and pages, cumulative, and [batch] tokens in last pages, on the host or on
         the device (one wait); page_ids int32 [pages], which are copied."""
-        given = (qo_indptr, kv_indptr, last_page_len)
-        same = len({type(x) for x in given}) == 1
-        host = family_of(given[0]).host(list(given)) if same else [family_of(x).host([x])[0] for x in given]
+        host = on_host([qo_indptr, kv_indptr, last_page_len])
         batch = host[2].shape[0]
         for x, name in ((host[0], "qo_indptr"), (host[1], "kv_indptr")):
             if x.shape[0] != batch + 1:

@@ -40,14 +40,20 @@ OFF = {
   "profiler_buffer": ANY, "sliding_win_size": 5, "sm_count": 8, "rcp_out_scale": 2.0, "q_seq_len": 2, "q_cu_seq_lens": ANY,
   "k_sf_cache": ANY, "v_sf_cache": ANY, "kv_scale": 2.0, "is_cuda_graph_compatible": True, "batch_offsets_q": ANY,
   "batch_offsets_o": ANY, "batch_offsets_k": ANY, "batch_offsets_v": ANY, "semaphores": ANY,
-  "workspace_buffer": XP.workspace(), "num_kv_heads": 4, "page_size": 8}
+  "workspace_buffer": XP.workspace(), "num_kv_heads": 4, "page_size": 8,
+  "custom_mask_p": MASK, "packed_custom_mask_p": BITS, "causal_p": True, "kv_layout_p": "HND", "pos_encoding_mode_p": "ALIBI",
+  "sm_scale_p": 0.3, "window_left_p": 4, "rope_scale_p": 4.0, "rope_theta_p": 100.0, "return_lse_p": True,
+  "custom_mask_d": MASK, "packed_custom_mask_d": BITS, "causal_d": True, "kv_layout_d": "HND", "pos_encoding_mode_d": "ALIBI",
+  "sm_scale_d": 0.3, "window_left_d": 4, "rope_scale_d": 4.0, "rope_theta_d": 100.0, "return_lse_d": True}
 # Off their defaults these change something that the outputs of one call do not show, and other tests do.
 ELSEWHERE = {"out", "lse", "output", "qo_indptr_buf", "paged_kv_indptr_buf", "paged_kv_indices_buf",
              "paged_kv_last_page_len_buf", "custom_mask_buf", "mask_indptr_buf", "kv_indptr_buf", "paged_kv_indptr_buffer",
              "paged_kv_indices_buffer", "paged_kv_last_page_len_buffer", "global_override_indptr_cpu"}
 # What an argument needs beside it to count; and ways to cut, which leave every bit of batches as small as these.
 ROTATED = {"pos_encoding_mode": "ROPE_LLAMA"}
-BESIDE = {"lse_base": {"return_lse": True}, "lse_layout": {"return_lse": True}, "rope_scale": ROTATED, "rope_theta": ROTATED}
+ROTATED_P = {"pos_encoding_mode_p": "ROPE_LLAMA"}
+BESIDE = {"lse_base": {"return_lse": True}, "lse_layout": {"return_lse": True}, "rope_scale": ROTATED, "rope_theta": ROTATED,
+          "rope_scale_p": ROTATED_P, "rope_theta_p": ROTATED_P}
 NO_BIT_HERE = {"disable_split_kv", "fixed_split_size"}
 REQUIRED_HERE = {"actual_seq_lens_kv", "block_tables"}  # of cudnn's decode, which has None for them
 
@@ -73,16 +79,34 @@ def ragged(init, plan, run):
   return wrapper.run(B.q, *RAGGED, **run)
 
 
+def pod(init, plan, run):
+  wrapper = flashinfer.PODWithPagedKVCacheWrapper(XP.workspace(), **init)
+  wrapper.plan(D.indptr, D.indices, D.last, 8, 2, 64, 16, **plan)
+  mask = {name: x[:P_BITS[name]] for name, x in run.items() if name in P_BITS}
+  return wrapper.run(B.q[:5], RAGGED[0][:33], RAGGED[1][:33], D.q, (D.k, D.v), **{**run, **mask})
+
+
+def batch_pod(init, plan, run):
+  wrapper = flashinfer.BatchPODWithPagedKVCacheWrapper(XP.workspace(), **init)
+  each = np.arange(4, dtype=np.int32)
+  wrapper.plan(B.qo, B.indptr, B.indices, B.last, each, D.indptr, D.indices, D.last, 8, 2, 64, 16, **plan)
+  p, d = wrapper.run(B.q, (B.k, B.v), D.q, (D.k, D.v), **run)
+  return (*p, *d) if run.get("return_lse") else (p, d)
+
+
 def called(function, *arguments, **base):
   return lambda _, given, __: function(*arguments, **{**base, **given})
 
 
+P_BITS = {"custom_mask_p": 5 * 33, "packed_custom_mask_p": 21}
 K1, V1 = RAGGED[0][:33], RAGGED[1][:33]
 HND = [np.ascontiguousarray(x.swapaxes(1, 2)) for x in (D.k, D.v)]
 CALLS = {  # name: (how it is called, parts of which the arguments are)
   "decode.BatchDecodeWithPagedKVCacheWrapper": (decode, ("__init__", "plan", "run")),
   "prefill.BatchPrefillWithPagedKVCacheWrapper": (prefill, ("__init__", "plan", "run")),
   "prefill.BatchPrefillWithRaggedKVCacheWrapper": (ragged, ("__init__", "plan", "run")),
+  "pod.PODWithPagedKVCacheWrapper": (pod, ("__init__", "plan", "run")),
+  "pod.BatchPODWithPagedKVCacheWrapper": (batch_pod, ("__init__", "plan", "run")),
   "decode.single_decode_with_kv_cache": (called(flashinfer.single_decode_with_kv_cache, D.q[0], K1, V1), ("",)),
   "prefill.single_prefill_with_kv_cache": (called(flashinfer.single_prefill_with_kv_cache, B.q[:5], K1, V1), ("",)),
   "decode.trtllm_batch_decode_with_kv_cache": (

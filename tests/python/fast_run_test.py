@@ -104,8 +104,10 @@ class FastRun(unittest.TestCase):
   def test_refusals_are_the_same(self):
     q, kv = self.b.q, (self.b.k, self.b.v)
     calls = [(XP.normal(5, 8, 64), kv, self.indices), (XP.normal(4, 8, 64, dtype="float32"), kv, self.indices),
-             (q, (kv[0], XP.normal(*kv[1].shape, dtype="float32")), self.indices), (q, kv, None), (XP.host(q), kv, self.indices),
-             (q.view(4, 8, 64, 1), kv, self.indices), (q, (XP.host(kv[0]), kv[1]), self.indices), ("q", kv, self.indices), (None, kv, self.indices), (q, kv[:1] * 3, self.indices), (q, (None, kv[1]), self.indices),
+             (q, (kv[0], XP.normal(*kv[1].shape, dtype="float32")), self.indices), (q, kv, None),
+             (XP.host(q), kv, self.indices), (q.view(4, 8, 64, 1), kv, self.indices),
+             (q, (XP.host(kv[0]), kv[1]), self.indices), ("q", kv, self.indices), (None, kv, self.indices),
+             (q, kv[:1] * 3, self.indices), (q, (None, kv[1]), self.indices),
              (q, kv, self.indices[:2])]
     for call in calls:
       said = []

@@ -16,7 +16,7 @@ def main():
     other = pathlib.Path(folder) / "stubs.py"
     other.write_text(tool.read_text().replace('"eps "', '').replace("page_size num_pages", "num_pages").replace(
       "parent.parent\n", f"parent.parent\nROOT = pathlib.Path({str(support.ROOT)!r})\n", 1).replace(
-      "-> {returned(name)}: ...", "-> Any: ..."))
+      "-> {returned(name, where)}: ...", "-> Any: ..."))
     changed = subprocess.run([sys.executable, other], capture_output=True, text=True)
   if changed.returncode == 0:
     print("stubs of other types are not noticed")

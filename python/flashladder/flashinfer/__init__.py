@@ -5,7 +5,7 @@ Names, arguments, defaults and meanings are FlashInfer 0.7's, with names of 0.2 
 """
 from .. import __version__
 from .._library import why_no_gpu
-from . import attention, cascade, cudnn, decode, mla, norm, page, prefill, quantization, rope, trtllm, xqa
+from . import attention, cascade, cudnn, decode, mla, norm, page, pod, prefill, quantization, rope, trtllm, xqa
 from ._hints import HINTS
 from .attention import BatchAttention, BatchAttentionWithAttentionSinkWrapper
 from .cascade import (BatchDecodeWithSharedPrefixPagedKVCacheWrapper, BatchPrefillWithSharedPrefixPagedKVCacheWrapper,
@@ -16,6 +16,7 @@ from .decode import (BatchDecodeWithPagedKVCacheWrapper, CUDAGraphBatchDecodeWit
 from .mla import BatchMLAPagedAttentionWrapper
 from .norm import fused_add_rmsnorm, gemma_fused_add_rmsnorm, gemma_rmsnorm, layernorm, rmsnorm
 from .page import append_paged_kv_cache, append_paged_mla_kv_cache, get_batch_indices_positions, get_seq_lens
+from .pod import BatchPODWithPagedKVCacheWrapper, PODWithPagedKVCacheWrapper
 from .prefill import (BatchPrefillWithPagedKVCacheWrapper, BatchPrefillWithRaggedKVCacheWrapper, single_prefill_with_kv_cache,
                       single_prefill_with_kv_cache_return_lse)
 from .quantization import packbits, segment_packbits

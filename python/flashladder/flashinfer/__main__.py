@@ -4,8 +4,8 @@ import importlib.util
 import runpy
 import sys
 
-SUBMODULES = ("attention", "cascade", "cudnn", "decode", "mla", "norm", "page", "prefill", "quantization", "rope", "trtllm",
-              "xqa")
+SUBMODULES = ("attention", "cascade", "cudnn", "decode", "mla", "norm", "page", "pod", "prefill", "quantization", "rope",
+              "trtllm", "xqa")
 
 
 def stand_in():

@@ -1,14 +1,12 @@
 """Page lists whose lengths are kv_len_arr: a request may have more pages than its tokens fill."""
-from .._arrays import family_of
+from .._arrays import family_of, on_host
 from .._library import refuse
 
 
 def filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size):
     """(qo_indptr, kv_indptr, last_page_len, page ids) with those pages alone that hold tokens. Lengths on the device are
     copied together. kv_indptr may have more entries than requests need, as a buffer has."""
-    given = (qo_indptr, kv_indptr, kv_len_arr)
-    same = type(qo_indptr) is type(kv_indptr) is type(kv_len_arr)
-    qo, kv, lens = family_of(qo_indptr).host(list(given)) if same else [family_of(x).host([x])[0] for x in given]
+    qo, kv, lens = on_host([qo_indptr, kv_indptr, kv_len_arr])
     pages, lengths = [int(n) for n in kv], [int(n) for n in lens]
     if len(pages) <= len(lengths):
         refuse("kv_indptr size", len(pages), f"must be at least {len(lengths) + 1}: kv_len_arr has {len(lengths)} entries")

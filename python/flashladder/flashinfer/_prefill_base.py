@@ -1,6 +1,6 @@
 """What the two prefill wrappers have in common: a batch of queries by qo_indptr, over pages or over keys token by token."""
 from .. import _structs as s
-from .._arrays import family_of
+from .._arrays import family_of, on_host
 from .._library import refuse
 from ._hints import must_be, number
 from ._masks import check_lse_form, custom_mask_of, in_form, unpacked
@@ -22,8 +22,7 @@ class PrefillBase(Wrapper):
         causal, pos_encoding_mode, sm_scale, window_left, logits_soft_cap, rope_scale, rope_theta = logits
         masked = custom_mask is not None or packed_custom_mask is not None
         qo_indptr, kv_indptr, indices, last_page_len = lengths
-        host = self._family.host([x for x in (qo_indptr, kv_indptr, last_page_len) if x is not None]) \
-            if type(qo_indptr) is type(kv_indptr) else lengths
+        host = on_host([x for x in (qo_indptr, kv_indptr, last_page_len) if x is not None])
         self._host_lengths = host if last_page_len is not None else (host[0], host[1], None)
 
         def config():

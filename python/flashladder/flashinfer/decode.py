@@ -4,6 +4,7 @@ import functools
 from .. import _structs as s
 from .. import single as _single
 from .. import torch_ops
+from .._arrays import on_host
 from .._library import refuse
 from ._hints import layout_of, must_be, number, refuse_foreign
 from ._wrapper import Wrapper, config_of, dtypes_of, graph_limits, positive
@@ -144,8 +145,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
         self._q_len, self._window_left = q_len_per_req, window_left
         self._page_ids = self._on_device(indices)
         if q_len_per_req > 1:
-            attention.plan(*self._family.host([indptr, last_page_len]),
-                           [q_len_per_req * i for i in range(batch + 1)])
+            attention.plan(*on_host([indptr, last_page_len]), [q_len_per_req * i for i in range(batch + 1)])
         else:
             attention.plan(indptr, last_page_len, page_ids=self._page_ids)
 
