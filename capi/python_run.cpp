@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <new>
 #include <span>
 
@@ -26,7 +27,33 @@ struct DlTensor {
   const std::int64_t* strides;
   std::uint64_t byte_offset;
 };
-constexpr std::int32_t dl_cuda = 2, most_rank = 5;
+constexpr std::int32_t dl_cpu = 1, dl_cuda = 2, most_rank = 5;
+
+// Whether DLPack describes the object, in as many dimensions as the library has.
+bool ask(const fl_dlpack_functions& dlpack, void* object, DlTensor& t) {
+  if (dlpack.tensor_of(object, &t) != 0) {
+    python.clear_error();  // whoever describes the object anew says what is wrong with it
+    return false;
+  }
+  return t.byte_offset == 0 && t.strides != nullptr && t.rank >= 1 && t.rank <= most_rank;
+}
+
+// FL_F32 and its kin of DLPack's code and bits; 0: none of them.
+std::int32_t dtype_of(const DlTensor& t) {
+  constexpr std::uint8_t dl_float = 2, dl_bfloat = 4, dl_e4m3fn = 10, dl_e5m2 = 12;
+  if (t.lanes != 1) return 0;
+  if (t.code == dl_float) return t.bits == 32 ? FL_F32 : t.bits == 16 ? FL_F16 : 0;
+  if (t.code == dl_bfloat) return t.bits == 16 ? FL_BF16 : 0;
+  return t.code == dl_e4m3fn ? FL_F8_E4M3 : t.code == dl_e5m2 ? FL_F8_E5M2 : 0;
+}
+
+bool is_current([[maybe_unused]] std::int32_t device) {
+  bool same = false;
+#ifdef FLASHLADDER_CUDA
+  flashladder::capi::guarded([&] { same = flashladder::api::current_gpu() == device; });
+#endif
+  return same;
+}
 
 // What a tensor looked like. rank 0: there was none.
 struct Look {
@@ -60,12 +87,7 @@ struct Run {
 
   // Whether DLPack describes the object, and it lies on the device.
   bool ask(void* object, DlTensor& t) const {
-    if (dlpack.tensor_of(object, &t) != 0) {
-      python.clear_error();  // whoever describes the object anew says what is wrong with it
-      return false;
-    }
-    return t.device_type == device_type && t.device == device && t.byte_offset == 0 && t.strides != nullptr && t.rank >= 1 &&
-           t.rank <= most_rank;
+    return ::ask(dlpack, object, t) && t.device_type == device_type && t.device == device;
   }
 
   // Whether every tensor looks as it did. Then `arguments` points to these.
@@ -99,16 +121,31 @@ struct Run {
       python.clear_error();
       return false;
     }
-    return stream == planned_on && (!several || is_current());
-  }
-  bool is_current() const {
-    bool same = false;
-#ifdef FLASHLADDER_CUDA
-    flashladder::capi::guarded([&] { same = flashladder::api::current_gpu() == device; });
-#endif
-    return same;
+    return stream == planned_on && (!several || is_current(device));
   }
 };
+
+// Whether all objects are described, and `on` says where they lie.
+bool describe(fl_python_arrays& arrays, std::span<void* const> objects) {
+  std::int32_t type = 0, device = 0;
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    DlTensor t;
+    if (!ask(arrays.dlpack, objects[i], t)) return false;
+    if (i == 0) type = t.device_type, device = t.device;
+    fl_tensor& to = arrays.tensors[i];
+    to = {.size = sizeof to, .data = t.data, .dtype = dtype_of(t), .rank = t.rank, .shape = {}, .strides = {}};
+    if (to.dtype == 0 || t.device_type != type || t.device != device) return false;
+    std::copy_n(t.shape, t.rank, to.shape);
+    std::copy_n(t.strides, t.rank, to.strides);
+  }
+  arrays.on = {.size = sizeof arrays.on, .stream = nullptr, .device = type == dl_cuda ? FL_GPU : FL_CPU, .enable_pdl = 0};
+  if (type != dl_cuda) return type == dl_cpu;
+  if (arrays.dlpack.current_stream(type, device, &arrays.on.stream) != 0) {
+    python.clear_error();
+    return false;
+  }
+  return !arrays.several || is_current(device);
+}
 
 Run& run_of(void* self) { return *static_cast<Run*>(python.as_pointer(self)); }
 void* pointer_of(void* object) { return object == python.none ? nullptr : python.as_pointer(object); }
@@ -141,4 +178,10 @@ void* fl_python_run(void* self, void* const* arguments, intptr_t count) {
 
 void* fl_python_learn(void* self, void* const* arguments, intptr_t count) {
   return python.from_long(count == tensors && run_of(self).learn(Objects(arguments, tensors)) ? 1 : 0);
+}
+
+void* fl_python_describe(void* self, void* const* arguments, intptr_t count) {
+  auto& arrays = *static_cast<fl_python_arrays*>(python.as_pointer(self));
+  const bool fit = count >= 1 && count <= static_cast<intptr_t>(std::size(arrays.tensors));
+  return python.from_long(fit && describe(arrays, {arguments, static_cast<std::size_t>(count)}) ? 1 : 0);
 }

@@ -1,4 +1,4 @@
-/* run() from Python without ctypes: for the package flashladder alone, and not installed.
+/* What Python's calls cost most by, without ctypes: for the package flashladder alone, and not installed.
 
    ctypes costs a microsecond or two for each call, most of it for shapes, strides, dtypes and devices that are those of the
    call before. So Python makes a function of its own of fl_python_run (PyCFunction_NewEx, METH_FASTCALL), which is given the
@@ -49,6 +49,18 @@ void* fl_python_run(void* self, void* const* arguments, intptr_t count);
 
 /* (q, k, v, page_ids, o), as `arguments` describes them. An int: 1, or 0 where DLPack can't say what one looks like. */
 void* fl_python_learn(void* self, void* const* arguments, intptr_t count);
+
+/* The arrays of one call of an operation, in memory that fl_python_describe is given as its `self`, an int with its address. */
+typedef struct fl_python_arrays {
+  fl_dlpack_functions dlpack;
+  int32_t several, reserved; /* as of fl_python_begin */
+  fl_on on;
+  fl_tensor tensors[6];
+} fl_python_arrays;
+
+/* (tensor ...), at most six: describes each of them, and their device with its current stream. An int: 1, or 0 where they are
+   not all on one device, which must be the current one, or have a dtype that the library has not. */
+void* fl_python_describe(void* self, void* const* arguments, intptr_t count);
 
 #ifdef __cplusplus
 }

@@ -35,6 +35,7 @@ class Family:
     int_dtypes = ()
     several = False  # GPUs, so that `guard` must be asked for
     dlpack = None    # DLPack's functions for its arrays, as `_fast_run` takes them
+    free_arrays = None  # _fast_run.Arrays that no call has, where there are such functions
 
     def is_int32(self, x):
         """Whether x holds int32. uint32 counts: lengths are below 2^31."""

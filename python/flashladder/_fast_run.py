@@ -1,10 +1,12 @@
-"""run() without ctypes, for tensors whose library has DLPack's exchange interface (torch 2.10 and newer).
+"""run(), and the arrays of operations, without ctypes, for tensors whose library has DLPack's exchange interface (torch 2.10 and
+newer).
 
-capi/python_run.h says how. Without it, and on other Pythons than CPython, run() is the same and takes longer.
+capi/python_run.h says how. Without it, and on other Pythons than CPython, calls are the same and take longer.
 """
 import ctypes
 import sys
 
+from . import _structs as s
 from ._library import lib
 
 _FASTCALL = 0x80                                             # METH_FASTCALL
@@ -23,7 +25,7 @@ def _address(function):
 
 
 def _start():
-    """The two methods, or None where this Python can't make functions of them."""
+    """The three methods, or None where this Python can't make functions of them."""
     if sys.implementation.name != "cpython" or not hasattr(lib, "fl_python_start"):
         return None
     python = ctypes.pythonapi
@@ -37,10 +39,21 @@ def _start():
     python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
     python.PyCapsule_GetPointer.restype = ctypes.c_void_p
     return [_Method(name, _address(getattr(lib, name.decode())), _FASTCALL, None) for name in (
-        b"fl_python_run", b"fl_python_learn")]
+        b"fl_python_run", b"fl_python_learn", b"fl_python_describe")]
 
 
 _methods = _start()
+
+
+class _Arrays(ctypes.Structure):
+    """fl_python_arrays, and an fl_kv_cache of some of them."""
+    _fields_ = [("dlpack", ctypes.c_void_p * 2), ("several", ctypes.c_int32), ("reserved", ctypes.c_int32), ("on", s.On),
+                ("tensors", s.Tensor * 6), ("cache", s.KvCache)]  # cache: Python's own
+
+
+def _make(method, address):
+    """A Python function of a method, with an address as its self."""
+    return ctypes.pythonapi.PyCFunction_NewEx(ctypes.addressof(method), address, None)
 
 
 def dlpack_of(kind):
@@ -61,5 +74,15 @@ def functions(dlpack, arguments, tensors, device, several):
     address = ctypes.addressof(memory)
     lib.fl_python_begin(address, ctypes.addressof(dlpack), arguments, *tensors, DEVICES[device.type], device.index or 0,
                         int(several))
-    make = ctypes.pythonapi.PyCFunction_NewEx
-    return (*(make(ctypes.addressof(method), address, None) for method in _methods), memory)
+    return (*(_make(method, address) for method in _methods[:2]), memory)
+
+
+class Arrays:
+    """Memory for the arrays of one call at a time, which are described by a call with them."""
+
+    def __init__(self, dlpack, several):
+        self.memory = _Arrays(dlpack=dlpack, several=int(several), cache=s.KvCache())
+        address = ctypes.addressof(self.memory)
+        self.describe = _make(_methods[2], address)
+        self.on, self.cache = address + _Arrays.on.offset, address + _Arrays.cache.offset
+        self.addresses = [address + _Arrays.tensors.offset + i * ctypes.sizeof(s.Tensor) for i in range(6)]

@@ -2,7 +2,7 @@
 import ctypes
 import struct
 
-from . import _structs as s
+from . import _fast_run, _structs as s
 from ._arrays import family_of
 from ._library import refuse
 
@@ -39,13 +39,37 @@ class TensorSlot:
         return self
 
 
+class Described:
+    """The arrays of a call, described in memory that the next call takes when this one is over."""
+    __slots__ = ("memory", "free", "arrays", "cache")
+
+    def __init__(self, memory, free, arrays):
+        self.memory, self.free, self.arrays, self.cache = memory, free, arrays, None
+
+    def __del__(self):
+        self.free.append(self.memory)
+
+
+class Slots:
+    """The same, a TensorSlot each."""
+
+    def __init__(self, slots):
+        self.slots, self.first, self.cache = slots, slots[0].array, None
+
+
 def tensors(**arrays):
-    """TensorSlots of named arrays, all on the device of the first, and their addresses."""
+    """Named arrays, all on the device of the first, described as long as what is given first lives; and their addresses."""
+    family = family_of(next(iter(arrays.values())), next(iter(arrays)))
+    free = family.free_arrays
+    if free is not None:
+        memory = free.pop() if free else _fast_run.Arrays(family.dlpack, family.several)
+        described, given = Described(memory, free, arrays), arrays.values()
+        if memory.describe(*given):
+            return described, memory.addresses[:len(given)]
     slots = [TensorSlot(x, name) for name, x in arrays.items()]
-    first = slots[0].array
     for slot, name in zip(slots, arrays):
-        must_lie_with(first, slot.array, name)
-    return slots, [slot.address for slot in slots]
+        must_lie_with(slots[0].array, slot.array, name)
+    return Slots(slots), [slot.address for slot in slots]
 
 
 def must_lie_with(first, x, name):
@@ -62,6 +86,32 @@ def pages_of_rank_3(layout, shape, strides):
     if layout == s.HND:
         return (pages, heads, 1, features), (page, head, features, one)
     return (pages, 1, heads, features), (page, page, head, one)
+
+
+def scale(cache, k_scale, v_scale):
+    """Writes into an fl_kv_cache what a stored k and a stored v are multiplied with; None: 1."""
+    for name, x in (("k_scale", k_scale), ("v_scale", v_scale)):
+        if x is not None and float(x) == 0.0:
+            refuse(name, 0, "must not be 0")
+        setattr(cache, name, 0.0 if x is None else float(x))
+
+
+def tensors_and_cache(kv, layout, k_scale=None, v_scale=None, **arrays):
+    """tensors() of arrays, and the address of an fl_kv_cache of pages beside them."""
+    first = next(iter(arrays.values()))
+    pair = isinstance(kv, (tuple, list))
+    parts = dict(zip(("k_cache", "v_cache"), kv)) if pair else {"paged_kv_cache": kv}
+    if family_of(first).free_arrays is not None and [len(getattr(x, "shape", ())) for x in parts.values()] == (
+            [4, 4] if pair else [5]):
+        described, at = tensors(**arrays, **parts)
+        if type(described) is Described:
+            n, cache = len(arrays), described.memory.memory.cache
+            cache.k, cache.v, cache.layout = at[n], at[n + 1] if pair else None, layout
+            scale(cache, k_scale, v_scale)
+            return described, at[:n], described.memory.cache
+    described, at = tensors(**arrays)
+    described.cache = CacheSlot().show(kv, layout, like=first).scale(k_scale, v_scale)
+    return described, at, described.cache.address
 
 
 class CacheSlot:
@@ -97,10 +147,7 @@ class CacheSlot:
 
     def scale(self, k_scale, v_scale):
         """What a stored k and a stored v are multiplied with; None: 1."""
-        for name, x in (("k_scale", k_scale), ("v_scale", v_scale)):
-            if x is not None and float(x) == 0.0:
-                refuse(name, 0, "must not be 0")
-            setattr(self.cache, name, 0.0 if x is None else float(x))
+        scale(self.cache, k_scale, v_scale)
         return self
 
 

@@ -26,6 +26,7 @@ class Torch(Family):
         self.int_dtypes = {torch.int32, getattr(torch, "uint32", torch.int32)}
         self.several = torch.cuda.is_available() and torch.cuda.device_count() > 1
         self.dlpack = _fast_run.dlpack_of(torch.Tensor)
+        self.free_arrays = [] if self.dlpack is not None else None
         raw = getattr(getattr(torch, "_C", None), "_cuda_getCurrentRawStream", None)
         self.raw_stream = raw or (lambda index: torch.cuda.current_stream(index).cuda_stream)
 

@@ -144,6 +144,6 @@ def append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, 
     lists, keep = _operations._page_lists(append_ckv, kv_indices, kv_indptr, kv_last_page_len)
     slots, at = tensors(append_ckv=append_ckv, append_kpe=append_kpe, ckv_cache=ckv_cache, kpe_cache=kpe_cache)
     cache = s.MlaCache(ckv=at[2], kpe=at[3])
-    _operations._call("fl_append_paged_mla_kv_cache", append_ckv, at[0], at[1], batch_at, positions_at,
+    _operations._call("fl_append_paged_mla_kv_cache", slots, at[0], at[1], batch_at, positions_at,
                       ctypes.addressof(cache), ctypes.addressof(lists))
     del slots, keep, batch_indices, positions

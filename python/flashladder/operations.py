@@ -10,7 +10,7 @@ from . import _structs as c
 from . import torch_ops as _ops
 from ._arrays import family_of
 from ._library import call, refuse
-from ._tensors import CacheSlot, TensorSlot, must_lie_with, on, out_like, tensors
+from ._tensors import Described, Slots, TensorSlot, must_lie_with, on, out_like, tensors, tensors_and_cache
 
 __all__ = ["append_paged_kv_cache", "append_paged_kv_cache_by_slots", "apply_rope_pos_ids_inplace",
            "apply_rope_with_cos_sin_cache_inplace", "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "gemma_rmsnorm",
@@ -25,7 +25,12 @@ def _address(x):
 
 
 def _call(name, first, *arguments):
-    """A call on the device of `first`, on its current stream."""
+    """A call on the device of `first`, an array or what tensors() gave, on its current stream."""
+    if type(first) is Described:
+        call(name, *arguments, first.memory.on)
+        return
+    if type(first) is Slots:
+        first = first.first
     family = family_of(first)
     where = on(first)
     guard = family.guard(family.device(first)) if family.gpu(first) else None
@@ -80,7 +85,7 @@ def merge_state(v_a, s_a, v_b, s_b):
     lse = family.empty(tuple(s_a.shape), c.F32, family.device(v_a))
     keep, at = tensors(v_a=_f32(v_a, "v_a"), s_a=_f32(s_a, "s_a"), v_b=_f32(v_b, "v_b"), s_b=_f32(s_b, "s_b"), v_out=out,
                        s_out=lse)
-    _call("fl_merge_state", v_a, *at)
+    _call("fl_merge_state", keep, *at)
     del keep
     return _merged(family, v_a, out), lse
 
@@ -95,7 +100,7 @@ def merge_state_in_place(v, s, v_other, s_other, mask=None):
     bytes_ = family.mask(mask) if mask is not None else None
     if bytes_ is not None and bytes_.shape[0] != v.shape[0]:
         refuse("mask size", bytes_.shape[0], f"must be {v.shape[0]}, a byte for each row")
-    _call("fl_merge_state_in_place", v, *at, family.pointer(bytes_) if bytes_ is not None else None)
+    _call("fl_merge_state_in_place", keep, *at, family.pointer(bytes_) if bytes_ is not None else None)
     for given, merged in ((v, v32), (s, s32)):
         if given is not merged:
             family.copy_into(given, merged)
@@ -111,7 +116,7 @@ def merge_states(v, s):
     n, _, heads, dim = v.shape
     out, lse = family.empty((n, heads, dim), c.F32, family.device(v)), family.empty((n, heads), c.F32, family.device(v))
     keep, at = tensors(v=_f32(v, "v"), s=_f32(s, "s"), v_out=out, s_out=lse)
-    _call("fl_merge_states", v, *at)
+    _call("fl_merge_states", keep, *at)
     del keep
     return _merged(family, v, out), lse
 
@@ -144,9 +149,9 @@ def append_paged_kv_cache(append_key, append_value, batch_indices, positions, pa
     batch_indices, batch_at = _ints(batch_indices, "batch_indices", append_key, rows)
     positions, positions_at = _ints(positions, "positions", append_key, rows)
     lists, keep = _page_lists(append_key, kv_indices, kv_indptr, kv_last_page_len)
-    slots, at = tensors(append_key=append_key, append_value=append_value)
-    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout), like=append_key).scale(k_scale, v_scale)
-    _call("fl_append_paged_kv_cache", append_key, *at, batch_at, positions_at, cache.address, _address(lists))
+    slots, at, cache = tensors_and_cache(paged_kv_cache, _layout(kv_layout), k_scale, v_scale, append_key=append_key,
+                                         append_value=append_value)
+    _call("fl_append_paged_kv_cache", slots, *at, batch_at, positions_at, cache, _address(lists))
     del slots, keep, batch_indices, positions
 
 
@@ -157,9 +162,8 @@ def append_paged_kv_cache_by_slots(append_key, append_value, slot_mapping, paged
     if str(slot_mapping.dtype).rpartition(".")[2] != "int64" or slot_mapping.shape[0] != append_key.shape[0]:
         refuse("slot_mapping", f"{slot_mapping.dtype} {list(slot_mapping.shape)}", f"must be int64 [{append_key.shape[0]}]")
     must_lie_with(append_key, slot_mapping, "slot_mapping")
-    slots, at = tensors(append_key=append_key, append_value=append_value)
-    cache = CacheSlot().show(paged_kv_cache, _layout(kv_layout), like=append_key)
-    _call("fl_append_paged_kv_cache_by_slots", append_key, *at, family.pointer(slot_mapping), cache.address)
+    slots, at, cache = tensors_and_cache(paged_kv_cache, _layout(kv_layout), append_key=append_key, append_value=append_value)
+    _call("fl_append_paged_kv_cache_by_slots", slots, *at, family.pointer(slot_mapping), cache)
     del slots
 
 
@@ -205,7 +209,7 @@ def _norm(name, input, weight, eps, out):
     family = family_of(input, "input")
     out = out_like(family, out, tuple(input.shape), family.code(input, "input"), family.device(input))
     slots, at = tensors(input=input, weight=weight, out=out)
-    _call(name, input, *at, eps)
+    _call(name, slots, *at, eps)
     del slots
     return out
 
@@ -215,7 +219,7 @@ def _fused_norm(name, input, residual, weight, eps):
         _ops.op(name[3:])(input, residual, weight, eps)
         return
     slots, at = tensors(input=input, residual=residual, weight=weight)
-    _call(name, input, *at, eps)
+    _call(name, slots, *at, eps)
     del slots
 
 
@@ -248,7 +252,7 @@ def layernorm(input, gamma, beta, eps=1e-6):
     family = family_of(input, "input")
     out = family.empty(tuple(input.shape), family.code(input, "input"), family.device(input))
     slots, at = tensors(input=input, gamma=gamma, beta=beta, out=out)
-    _call("fl_layernorm", input, *at, eps)
+    _call("fl_layernorm", slots, *at, eps)
     del slots
     return out
 
@@ -265,7 +269,7 @@ def apply_rope_pos_ids_inplace(q, k, pos_ids, angles=None):
     """Rotates q [nnz, num_qo_heads, head_dim] and k [nnz, num_kv_heads, head_dim] to pos_ids int32 [nnz], in place."""
     ids, ids_at = _ints(pos_ids, "pos_ids", q, q.shape[0])
     slots, at = tensors(q=q, k=k)
-    _call("fl_apply_rope_pos_ids_inplace", q, *at, ids_at, _address(angles) if angles is not None else None)
+    _call("fl_apply_rope_pos_ids_inplace", slots, *at, ids_at, _address(angles) if angles is not None else None)
     del slots, ids
 
 
@@ -278,7 +282,7 @@ def apply_rope_with_cos_sin_cache_inplace(q, k, positions, cos_sin_cache, is_neo
     slots, at = tensors(q=q, k=k)
     must_lie_with(q, cos_sin_cache, "cos_sin_cache")
     table = TensorSlot(cos_sin_cache, "cos_sin_cache")
-    _call("fl_apply_rope_with_cos_sin_cache_inplace", q, *at, ids_at, table.address, int(bool(is_neox)))
+    _call("fl_apply_rope_with_cos_sin_cache_inplace", slots, *at, ids_at, table.address, int(bool(is_neox)))
     del slots, ids
 
 

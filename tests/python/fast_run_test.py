@@ -192,5 +192,76 @@ class FastRun(unittest.TestCase):
     close(self, self.decode.run(b.q, (b.k, b.v), self.indices), b.want()[0], 0.02)
 
 
+@unittest.skipIf(flashladder._run._fast_run.dlpack_of(torch.Tensor) is None, "this torch has no DLPack exchange interface")
+class Operations(unittest.TestCase):
+  """Arrays that C describes, and those that ctypes describes: the same bits, the same refusals."""
+
+  def both(self, call):
+    """What each way says."""
+    family, said, memory = flashladder._tensors.family_of(XP.normal(1)), [], []
+    for family.free_arrays in (memory, None):
+      try:
+        said.append(call())
+      except ValueError as error:
+        said.append(f"refused: {error}")
+    family.free_arrays, self.memory = memory, memory
+    return said
+
+  def same(self, call):
+    """call() makes its inputs anew, and gives an array."""
+    fast, slow = self.both(lambda: XP.host(call()))
+    self.assertNotIsInstance(fast, str, fast)
+    self.assertTrue(np.array_equal(fast, slow, equal_nan=True))
+    self.assertEqual(len(self.memory), 1)                   # where the next call's arrays are described
+
+  def test_the_same_bits(self):
+    x, w, wide = XP.normal(4, 64), XP.normal(64), XP.normal(4, 128)
+    self.same(lambda: flashinfer.rmsnorm(x, w))
+    self.same(lambda: flashinfer.rmsnorm(wide[:, 64:], w))
+    s_a, v_a = XP.normal(4, 2, dtype="float32"), XP.normal(4, 2, 32, dtype="float32")
+    self.same(lambda: flashinfer.merge_state(v_a, s_a, v_a * 2.0, s_a)[0])
+
+    def rotated():
+      q, k = x.clone().view(4, 1, 64), x.clone().view(4, 1, 64)
+      flashladder.apply_rope_pos_ids_inplace(q, k, XP.ints([3, 1, 4, 1]))
+      return q
+    self.same(rotated)
+
+  def appended(self, cache_of, dtype="float16", **scales):
+    k, v = XP.of(np.full((2, 2, 64), 1.5, np.float16)), XP.of(np.full((2, 2, 64), 3.0, np.float16))
+    cache = cache_of()
+    flashladder.append_paged_kv_cache(k, v, XP.ints([0, 1]), XP.ints([4, 0]), cache, XP.ints([2, 0]), XP.ints([0, 1, 2]),
+                                      XP.ints([5, 1]), **scales)
+    return XP.of(np.stack([XP.host(x).astype(np.float32) for x in (cache if isinstance(cache, tuple) else (cache,))]))
+
+  def test_appends_to_the_same_caches(self):
+    zeros = lambda *shape: XP.of(np.zeros(shape, np.float16))
+    for cache_of in (lambda: zeros(3, 2, 16, 2, 64), lambda: (zeros(3, 16, 2, 64), zeros(3, 16, 2, 64)),
+                     lambda: (zeros(3, 2, 16, 2, 64)[:, 0], zeros(3, 2, 16, 2, 64)[:, 1])):
+      self.same(lambda: self.appended(cache_of))
+
+  @unittest.skipUnless(REAL_TORCH, "needs torch's float8")
+  def test_appends_to_fp8(self):
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+      def appended():
+        cache = tuple(torch.zeros(3, 16, 2, 64, dtype=dtype) for _ in range(2))
+        self.appended(lambda: cache, k_scale=0.5, v_scale=2.0)
+        return torch.stack([x.to(torch.float32) for x in cache])
+      self.same(appended)
+      self.assertEqual(sorted(set(appended().reshape(-1).tolist())), [0.0, 1.5, 3.0])
+
+  def test_the_same_refusals(self):
+    x, w = XP.normal(4, 64), XP.normal(64)
+    double = XP.of(np.ones((4, 64)))
+    for call in (lambda: flashinfer.rmsnorm(double, w), lambda: flashinfer.rmsnorm(x, XP.of(np.ones(64))),
+                 lambda: flashinfer.rmsnorm(x, XP.host(w)), lambda: flashinfer.fused_add_rmsnorm(x, x, w),
+                 lambda: flashinfer.rmsnorm(x, XP.normal(63)), lambda: self.appended(lambda: (x, None)),
+                 lambda: self.appended(lambda: x), lambda: self.appended(lambda: XP.normal(3, 2, 16, 2, 32)),
+                 lambda: self.appended(lambda: XP.normal(3, 2, 16, 2, 64), k_scale=0.0)):
+      fast, slow = self.both(call)
+      self.assertRegex(str(fast), "^refused")
+      self.assertEqual(fast, slow)
+
+
 if __name__ == "__main__":
   main()
