@@ -50,7 +50,7 @@ void* fl_python_run(void* self, void* const* arguments, intptr_t count);
 /* (q, k, v, page_ids, o), as `arguments` describes them. An int: 1, or 0 where DLPack can't say what one looks like. */
 void* fl_python_learn(void* self, void* const* arguments, intptr_t count);
 
-/* The arrays of one call of an operation, in memory that fl_python_describe is given as its `self`, an int with its address. */
+/* The arrays of one call of an operation. fl_python_describe is given the address of this, an int, as its `self`. */
 typedef struct fl_python_arrays {
   fl_dlpack_functions dlpack;
   int32_t several, reserved; /* as of fl_python_begin */

@@ -1,5 +1,5 @@
-"""run(), and the arrays of operations, without ctypes, for tensors whose library has DLPack's exchange interface (torch 2.10 and
-newer).
+"""run(), and the arrays of operations, without ctypes, for tensors whose library has DLPack's exchange interface (torch 2.10
+and newer).
 
 capi/python_run.h says how. Without it, and on other Pythons than CPython, calls are the same and take longer.
 """

@@ -5,8 +5,9 @@ from ._library import InputError, lib, text_of
 
 
 class PlannedObject:
-    """An object of the library that plan() makes, and makes anew for a larger batch; `family`, `device` and `on_gpu` say where.
+    """An object of the library that plan() makes, and makes anew for a larger batch.
 
+    family, device, on_gpu say where it is.
     _NAME names its functions: fl_<name>_explain, fl_<name>_destroy.
     """
     _NAME = ""
