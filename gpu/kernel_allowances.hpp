@@ -1,4 +1,5 @@
-// What kernels have been allowed beyond what any kernel gets, on which device: the driver is told once, and not at each launch.
+// What kernels have been allowed beyond what any kernel gets, on which device. The driver is told once, and not at each
+// launch.
 #pragma once
 
 #include <cstddef>
