@@ -103,21 +103,25 @@ class Step:
             "plan(), lengths on the GPU": lambda: decode.plan(*self.on_device)}
 
   def parts(self, torch):
-    """What run() of our names is made of: the call of the C interface with everything prepared, what Python does before it,
-    and, to compare, the smallest kernel that torch launches and two ways of making o."""
+    """What run() of our names is made of: the call of the C interface with everything prepared, by ctypes and by the function
+    that is given tensors; and, to compare, run() without that function, the smallest kernel that torch launches, and two ways
+    of making o."""
     decode = BatchDecodeWithPagedKVCache(AttentionConfig(*self.heads, self.page), self.q)
     decode.plan(self.indptr, self.last)
     decode.run(self.q, self.kv, self.indices, out=self.out)
     call, stream = decode._run, torch.cuda.current_stream().cuda_stream
-    without_c = BatchDecodeWithPagedKVCache(AttentionConfig(*self.heads, self.page), self.q)
-    without_c.plan(self.indptr, self.last)
-    without_c._run.c_run = lambda handle, arguments, stream: 0
-    return {"run() of the C interface alone": lambda: lib.fl_attention_run(decode._handle, call.arguments, stream),
-            "run() without that, out given": lambda: without_c.run(self.q, self.kv, self.indices, out=self.out),
-            "run() without that": lambda: without_c.run(self.q, self.kv, self.indices),
-            "a kernel of torch's (out.zero_())": self.out.zero_,
-            "torch.empty()": lambda: torch.empty(self.out.shape, dtype=self.dtype, device=self.out.device),
-            "torch.empty_like()": lambda: torch.empty_like(self.q)}
+    given = decode._handle, decode.planned_on, self.q, self.kv, None, self.indices, self.out
+    longer = BatchDecodeWithPagedKVCache(AttentionConfig(*self.heads, self.page), self.q)
+    longer.plan(self.indptr, self.last)
+    longer._run.fast = None
+    parts = {"run() of the C interface, by ctypes": lambda: lib.fl_attention_run(decode._handle, call.arguments, stream),
+             "run() without DLPack, out given": lambda: longer.run(self.q, self.kv, self.indices, out=self.out),
+             "a kernel of torch's (out.zero_())": self.out.zero_,
+             "torch.empty()": lambda: torch.empty(self.out.shape, dtype=self.dtype, device=self.out.device),
+             "torch.empty_like()": lambda: torch.empty_like(self.q)}
+    if call.known:
+      parts["run() of the C interface, given tensors"] = lambda: call.fast(*given)
+    return parts
 
 
 def on_a_gpu():

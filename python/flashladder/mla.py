@@ -8,7 +8,7 @@ from ._arrays import HostLengths, dtype_code, family_of, on_host
 from ._library import call, refuse
 from ._object import PlannedObject
 from ._run import _flat
-from ._tensors import TensorSlot, one_device, out_like, tensors
+from ._tensors import one_device, out_like, tensors
 from .attention import _one_of, _room
 
 __all__ = ["BatchMLAPagedAttention", "MlaConfig", "append_paged_mla_kv_cache"]
@@ -113,17 +113,21 @@ class BatchMLAPagedAttention(PlannedObject):
         family, c = self.family, self.config
         if family_of(q_nope, "q_nope") is not family or family.device(q_nope) != self.device:
             refuse("q_nope", f"on {family_of(q_nope).device(q_nope)}", f"must lie where the object was made ({self.device})")
-        one_device(q_nope, (("q_pe", q_pe), ("ckv_cache", ckv_cache), ("kpe_cache", kpe_cache), ("out", out)))
+        one_device(q_nope, (("ckv_cache", ckv_cache), ("out", out)))
         shape = (q_nope.shape[0], c.num_heads, c.head_dim_ckv)
         out = out_like(family, out, shape, self.o_code, self.device)
         if return_lse and lse is None:
             lse = family.empty(shape[:2], s.F32, self.device)
-        slots = {"q_nope": TensorSlot(q_nope, "q_nope"), "ckv": TensorSlot(ckv_cache, "ckv_cache"),
-                 "o": TensorSlot(out, "out"), "q_pe": TensorSlot(q_pe, "q_pe") if c.head_dim_kpe else None,
-                 "kpe": TensorSlot(kpe_cache, "kpe_cache") if kpe_cache is not None and c.head_dim_kpe else None}
-        at = {name: slot.address if slot is not None else None for name, slot in slots.items()}
-        cache = s.MlaCache(ckv=at["ckv"], kpe=at["kpe"], head_dim_ckv=0 if at["kpe"] else c.head_dim_ckv)
-        arguments = s.MlaArguments(q_nope=at["q_nope"], q_pe=at["q_pe"], cache=ctypes.addressof(cache), o=at["o"])
+        given = {"q_nope": q_nope, "ckv_cache": ckv_cache, "out": out}
+        if c.head_dim_kpe:
+            given["q_pe"] = q_pe
+            if kpe_cache is not None:
+                given["kpe_cache"] = kpe_cache
+        slots, addresses = tensors(**given)
+        at = dict(zip(given, addresses))
+        kpe = at.get("kpe_cache")
+        cache = s.MlaCache(ckv=at["ckv_cache"], kpe=kpe, head_dim_ckv=0 if kpe else c.head_dim_ckv)
+        arguments = s.MlaArguments(q_nope=at["q_nope"], q_pe=at.get("q_pe"), cache=ctypes.addressof(cache), o=at["out"])
         if lse is not None:
             setattr(arguments, "lse_natural" if natural else "lse_log2",
                     _flat(family, lse, "lse", shape[0] * shape[1], self.device))
@@ -131,6 +135,7 @@ class BatchMLAPagedAttention(PlannedObject):
         if family.moved(stream, self._planned_on):
             self._plan(stream)
         call("fl_mla_run", self._handle, ctypes.addressof(arguments), stream)
+        del slots
         return (out, lse) if return_lse else out
 
 

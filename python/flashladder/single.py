@@ -1,16 +1,19 @@
 """Attention of one request over keys that lie token by token: one call, nothing is planned ahead."""
 import ctypes
+import functools
 
 from . import _structs as s
+from . import operations as _operations
 from ._arrays import dtype_code, family_of
-from ._library import call, refuse
+from ._library import refuse
 from ._run import PackedMask, _flat
-from ._tensors import CacheSlot, TensorSlot, on, one_device, out_like
+from ._tensors import one_device, out_like, scale, tensors
 from .attention import AttentionConfig, c_logits
 
 __all__ = ["single_decode_with_kv_cache", "single_prefill_with_kv_cache"]
 
 
+@functools.lru_cache(maxsize=256)
 def _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta):
     return c_logits(AttentionConfig(1, 1, 1, sm_scale=sm_scale, mask=mask, window_left=window_left,
                                     logits_soft_cap=logits_soft_cap or 0.0, pos_encoding_mode=pos_encoding_mode,
@@ -20,29 +23,24 @@ def _options(sm_scale, mask, window_left, logits_soft_cap, pos_encoding_mode, ro
 def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, custom_mask, natural,
             k_scale, v_scale):
     family = family_of(q, "q")
-    one_device(q, (("k", k), ("v", v), ("out", out), ("lse", lse), ("sinks", sinks),
+    one_device(q, (("lse", lse), ("sinks", sinks),
                    ("custom_mask", custom_mask.bits if isinstance(custom_mask, PackedMask) else custom_mask)))
     device = family.device(q)
-    q_slot = TensorSlot(q, "q")
     code = dtype_code(o_dtype, "o_dtype") if o_dtype is not None else family.code(q, "q")
     if kv_layout not in s.LAYOUTS:
         refuse("kv_layout", kv_layout, "must be NHD or HND")
-    cache = CacheSlot().show((k, v), s.LAYOUTS[kv_layout], paged=False)
-    cache.scale(k_scale, v_scale)
     out = out_like(family, out, (*tuple(q.shape)[:-1], v.shape[-1]), code, device)
     if return_lse and lse is None:
         lse = family.empty(tuple(q.shape)[:-1], s.F32, device)
-    o_slot = TensorSlot(out, "out")
-    arguments = s.AttentionArguments(q=q_slot.address, kv=cache.address, o=o_slot.address)
+    slots, at = tensors(q=q, k=k, v=v, out=out)
+    cache = s.KvCache(k=at[1], v=at[2], layout=s.LAYOUTS[kv_layout])
+    scale(cache, k_scale, v_scale)
+    arguments = s.AttentionArguments(q=at[0], kv=ctypes.addressof(cache), o=at[3])
     rows = 1
     for extent in tuple(q.shape)[:-1]:
         rows *= extent
     if lse is not None:
-        at = _flat(family, lse, "lse", rows, device)
-        if natural:
-            arguments.lse_natural = at
-        else:
-            arguments.lse_log2 = at
+        setattr(arguments, "lse_natural" if natural else "lse_log2", _flat(family, lse, "lse", rows, device))
     if sinks is not None:
         arguments.sinks = _flat(family, sinks, "sinks", q.shape[-2], device)
     if isinstance(custom_mask, PackedMask):
@@ -51,8 +49,7 @@ def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sin
     elif custom_mask is not None:
         custom_mask = family.mask(custom_mask)
         arguments.custom_mask, arguments.custom_mask_bytes = family.pointer(custom_mask), custom_mask.shape[0]
-    where = on(q)
-    call(name, ctypes.addressof(arguments), ctypes.addressof(logits), ctypes.addressof(where))
+    _operations._call(name, slots, ctypes.addressof(arguments), ctypes.addressof(logits))
     return (out, lse) if return_lse else out
 
 
