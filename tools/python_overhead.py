@@ -2,7 +2,7 @@
 """What a call from Python costs on the host, in microseconds, medians of many.
 
    python_overhead.py [--torch]   on the CPU device, with numpy's arrays or torch's tensors
-   python_overhead.py --cuda      on a GPU, which computes meanwhile
+   python_overhead.py --cuda [--jsonl FILE]   on a GPU, which computes meanwhile; lines as the benchmarks write them
 
 On the CPU each line is the call from Python, the same call of the C interface with everything prepared, and the difference,
 which is what Python adds; the work is as small as it can be (four requests of one page). On a GPU the calls are those of a
@@ -10,6 +10,7 @@ model's step, beside FlashInfer's where that is installed, and what a run() is m
 8 us there, or a plan() with its lengths on the host more than 40; 77 without a GPU."""
 import importlib
 import importlib.util
+import json
 import pathlib
 import statistics
 import sys
@@ -124,7 +125,15 @@ class Step:
     return parts
 
 
-def on_a_gpu():
+def write_lines(file, torch, times):
+  """times: {(call, whose): us}."""
+  machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "python": sys.version.split()[0],
+             "date": time.strftime("%Y-%m-%d")}
+  lines = [{"family": "host", "case": case, "backend": whose, "us": round(us, 2)} for (case, whose), us in times.items()]
+  file.write_text("".join(json.dumps(line) + "\n" for line in [machine, *lines]), encoding="utf-8")
+
+
+def on_a_gpu(file=None):
   try:
     import torch
   except ImportError:
@@ -138,22 +147,26 @@ def on_a_gpu():
     sides["FlashInfer"] = step.calls(importlib.import_module("flashinfer"))
   print(f"torch {torch.__version__}, Python {sys.version.split()[0]}, {torch.cuda.get_device_name()}")
   print(f"{'':28}" + "".join(f"{side:>20}" for side in sides))
-  over = []
+  over, all_times = [], {}
   for name in sides["FlashInfer's names"]:
     times = {side: median_us(calls[name], 60, 40, torch.cuda.synchronize) for side, calls in sides.items() if name in calls}
     print(f"{name:28}" + "".join(f"{times[side]:20.1f}" if side in times else f"{'-':>20}" for side in sides), flush=True)
+    all_times.update({(name, side): us for side, us in times.items()})
     most = next((us for what, us in MOST_US.items() if name.startswith(what) and "GPU" not in name), None)
     over += [f"{side}, {name}: {us:.1f} us, more than {most:.0f}" for side, us in times.items()
              if most is not None and side != "FlashInfer" and us > most]
   for name, call in step.parts(torch).items():
-    print(f"{name:40}{median_us(call, 60, 40, torch.cuda.synchronize):8.1f}", flush=True)
+    us = all_times[name, "of our names"] = median_us(call, 60, 40, torch.cuda.synchronize)
+    print(f"{name:40}{us:8.1f}", flush=True)
+  if file is not None:
+    write_lines(file, torch, all_times)
   print("\n".join(over) or "within the limits")
   return int(bool(over))
 
 
 def main():
   if "--cuda" in sys.argv:
-    return on_a_gpu()
+    return on_a_gpu(pathlib.Path(sys.argv[sys.argv.index("--jsonl") + 1]) if "--jsonl" in sys.argv else None)
   if "--torch" in sys.argv:
     import torch
     return on_the_cpu(torch.from_numpy, f"torch {torch.__version__}")

@@ -3,11 +3,11 @@ import threading
 
 import numpy as np
 
-from support import Arrays, Batch, REAL_TORCH, close, flashladder, main, oracle, torch, unittest
+from support import KINDS, REAL_TORCH, Arrays, Batch, close, flashladder, main, oracle, torch, unittest
 import flashladder.flashinfer as flashinfer
 from flashladder import AttentionConfig, BatchDecodeWithPagedKVCache
 
-XP = Arrays("torch")
+XP = Arrays("torch")  # of the class that runs
 DESCRIBE = -1
 
 
@@ -23,8 +23,18 @@ class Counted:
     return self.answers[-1]
 
 
-@unittest.skipIf(flashladder._run._fast_run.dlpack_of(torch.Tensor) is None, "this torch has no DLPack exchange interface")
-class FastRun(unittest.TestCase):
+class OfTensors(unittest.TestCase):
+  kind = "torch"
+
+  @classmethod
+  def setUpClass(cls):
+    global XP
+    XP = Arrays(cls.kind)
+    if flashladder._run._fast_run.dlpack_of(torch.Tensor) is None:
+      raise unittest.SkipTest("this torch has no DLPack exchange interface")
+
+
+class FastRun(OfTensors):
   def setUp(self):
     self.b = Batch(XP)
     self.indptr, self.indices, self.last = self.b.lists()
@@ -192,8 +202,7 @@ class FastRun(unittest.TestCase):
     close(self, self.decode.run(b.q, (b.k, b.v), self.indices), b.want()[0], 0.02)
 
 
-@unittest.skipIf(flashladder._run._fast_run.dlpack_of(torch.Tensor) is None, "this torch has no DLPack exchange interface")
-class Operations(unittest.TestCase):
+class Operations(OfTensors):
   """Arrays that C describes, and those that ctypes describes: the same bits, the same refusals."""
 
   def both(self, call):
@@ -244,7 +253,7 @@ class Operations(unittest.TestCase):
   def test_appends_to_fp8(self):
     for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
       def appended():
-        cache = tuple(torch.zeros(3, 16, 2, 64, dtype=dtype) for _ in range(2))
+        cache = tuple(torch.zeros(3, 16, 2, 64, dtype=dtype, device="cuda" if XP.on_gpu else "cpu") for _ in range(2))
         self.appended(lambda: cache, k_scale=0.5, v_scale=2.0)
         return torch.stack([x.to(torch.float32) for x in cache])
       self.same(appended)
@@ -261,6 +270,14 @@ class Operations(unittest.TestCase):
       fast, slow = self.both(call)
       self.assertRegex(str(fast), "^refused")
       self.assertEqual(fast, slow)
+
+
+if "cuda" in KINDS:
+  class FastRunOnGpu(FastRun):
+    kind = "cuda"
+
+  class OperationsOnGpu(Operations):
+    kind = "cuda"
 
 
 if __name__ == "__main__":

@@ -111,6 +111,24 @@ class Streams(unittest.TestCase):
     b.check(self, result)
     b.check(self, wrapper.run(b.q, (b.k, b.v), return_lse=True))
 
+  def test_past_ctypes(self):
+    """What differs from the last call by pointers alone goes to the current stream too, and is planned again there."""
+    b = Batch(CUDA)
+    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(CUDA.workspace())
+    wrapper.plan(*lists(b), 8, 2, 64, 16)
+    for _ in range(3):
+      b.check(self, wrapper.run(b.q, (b.k, b.v)))
+    for stream in (self.stream, torch.cuda.current_stream()):
+      q, again, late = torch.zeros_like(b.q), torch.zeros_like(b.q), b.q
+      with Sleeping(stream) as sleeping:
+        q.copy_(late)
+        first = wrapper.run(q, (b.k, b.v))
+        again.copy_(late)
+        results = first, wrapper.run(again, (b.k, b.v))
+        self.assertFalse(sleeping.waited(), "run() waited for the GPU")
+      for result in results:
+        b.check(self, result)
+
   def test_default_device(self):
     """torch.set_default_device changes nothing: page-locked memory stays on the host."""
     b = Batch(CUDA)
@@ -160,6 +178,7 @@ class Graphs(unittest.TestCase):
     first = Batch(CUDA, kv_lens=(1, 1, 1, 1))
     self.filled(first, q, k, v)
     wrapper.plan(*lists(first), 8, 2, 64, 16)
+    plain = self.captured(lambda: [wrapper.run(q, (k, v)) for _ in range(2)][1])
     graph, out = self.captured(lambda: wrapper.run(q, (k, v), return_lse=True))
     for kv_lens in ((33, 0, 7, 64), (1, 300, 4, 4), (16, 17, 15, 1), (500, 1, 1, 200)):
       b = Batch(CUDA, kv_lens=kv_lens)
@@ -167,6 +186,8 @@ class Graphs(unittest.TestCase):
       wrapper.plan(*lists(b), 8, 2, 64, 16)
       graph.replay()
       b.check(self, out)
+      plain[0].replay()
+      b.check(self, plain[1])
 
   def test_prefill(self):
     buffers = [torch.zeros(n, dtype=torch.int32, device="cuda") for n in (5, 5, 60, 4)]
