@@ -49,12 +49,20 @@ class Described:
     def __del__(self):
         self.free.append(self.memory)
 
+    def on(self):
+        """The address of the fl_on of their device."""
+        return self.memory.on
+
 
 class Slots:
     """The same, a TensorSlot each."""
 
     def __init__(self, slots):
         self.slots, self.first, self.cache = slots, slots[0].array, None
+
+    def on(self):
+        self.where = on(self.first)
+        return ctypes.addressof(self.where)
 
 
 def tensors(**arrays):
@@ -110,7 +118,7 @@ def tensors_and_cache(kv, layout, k_scale=None, v_scale=None, **arrays):
             scale(cache, k_scale, v_scale)
             return described, at[:n], described.memory.cache
     described, at = tensors(**arrays)
-    described.cache = CacheSlot().show(kv, layout, like=first).scale(k_scale, v_scale)
+    described.cache = CacheSlot().show(kv, layout, first).scale(k_scale, v_scale)
     return described, at, described.cache.address
 
 
@@ -122,10 +130,9 @@ class CacheSlot:
         self.cache = s.KvCache()
         self.address = ctypes.addressof(self.cache)
 
-    def show(self, kv, layout, paged=True, like=None):
-        """kv: an array, or a pair of arrays. layout: NHD or HND. paged=False: 3-D arrays [tokens, heads, dim] as they are.
-        like: an array on whose device the cache must lie."""
-        for x in kv if isinstance(kv, (tuple, list)) and like is not None else (kv,) if like is not None else ():
+    def show(self, kv, layout, like):
+        """kv: an array, or a pair of arrays. layout: NHD or HND. like: an array on whose device the cache must lie."""
+        for x in kv if isinstance(kv, (tuple, list)) else (kv,):
             must_lie_with(like, x, "the cache")
         self.cache.layout = layout
         if isinstance(kv, (tuple, list)):
@@ -133,7 +140,7 @@ class CacheSlot:
                 refuse("paged_kv_cache", f"{len(kv)} arrays", "must be one of rank 5, or K and V")
             for slot, x, name in ((self.k, kv[0], "k_cache"), (self.v, kv[1], "v_cache")):
                 shape, strides = family_of(x, name).layout(x)
-                if paged and len(shape) == 3:
+                if len(shape) == 3:
                     shape, strides = pages_of_rank_3(layout, shape, strides)
                 slot.show(x, name, shape, strides)
             self.cache.k, self.cache.v = self.k.address, self.v.address

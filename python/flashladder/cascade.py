@@ -2,11 +2,11 @@
 import ctypes
 
 from . import _structs as s
-from ._arrays import HostLengths, family_of, on_host
+from ._arrays import HostLengths, dtype_code, family_of, on_host
 from ._library import call, refuse
 from ._object import PlannedObject
 from ._run import _flat
-from ._tensors import CacheSlot, TensorSlot, one_device, out_like
+from ._tensors import out_like, tensors_and_cache
 from .attention import AttentionConfig, c_config
 
 __all__ = ["MultiLevelCascadeAttention"]
@@ -79,14 +79,13 @@ class MultiLevelCascadeAttention(PlannedObject):
         family, c = self.family, self.config
         if family_of(q) is not family or family.device(q) != self.device:
             refuse("q", f"on {family_of(q).device(q)}", f"must lie where the object was made ({self.device})")
-        one_device(q, (("out", out),))
-        code = family.code(q, "q") if c.o_dtype is None else family_of(q).code(q, "q")
+        code = family.code(q, "q") if c.o_dtype is None else dtype_code(c.o_dtype, "o_dtype")
         shape = (q.shape[0], c.num_qo_heads, c.head_dim_vo or c.head_dim_qk)
         out = out_like(family, out, shape, code, self.device)
         if return_lse and lse is None:
             lse = family.empty(shape[:2], s.F32, self.device)
-        q_slot, o_slot, cache = TensorSlot(q, "q"), TensorSlot(out, "out"), CacheSlot().show(kv, self.layout, like=q)
-        arguments = s.AttentionArguments(q=q_slot.address, kv=cache.address, o=o_slot.address)
+        slots, at, cache = tensors_and_cache(kv, self.layout, q=q, out=out)
+        arguments = s.AttentionArguments(q=at[0], kv=cache, o=at[1])
         if lse is not None:
             arguments.lse_log2 = _flat(family, lse, "lse", shape[0] * shape[1], self.device)
         if sinks is not None:
@@ -98,4 +97,5 @@ class MultiLevelCascadeAttention(PlannedObject):
         if family.moved(stream, self._planned_on):
             self._plan(stream)
         call("fl_cascade_run", self._handle, ctypes.addressof(arguments), ids, counts, n, stream)
+        del slots
         return (out, lse) if return_lse else out

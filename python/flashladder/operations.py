@@ -10,7 +10,7 @@ from . import _structs as c
 from . import torch_ops as _ops
 from ._arrays import family_of
 from ._library import call, refuse
-from ._tensors import Described, Slots, TensorSlot, must_lie_with, on, out_like, tensors, tensors_and_cache
+from ._tensors import Described, Slots, must_lie_with, on, out_like, tensors, tensors_and_cache
 
 __all__ = ["append_paged_kv_cache", "append_paged_kv_cache_by_slots", "apply_rope_pos_ids_inplace",
            "apply_rope_with_cos_sin_cache_inplace", "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "gemma_rmsnorm",
@@ -27,7 +27,7 @@ def _address(x):
 def _call(name, first, *arguments):
     """A call on the device of `first`, an array or what tensors() gave, on its current stream."""
     if type(first) is Described:
-        call(name, *arguments, first.memory.on)
+        call(name, *arguments, first.on())
         return
     if type(first) is Slots:
         first = first.first
@@ -279,10 +279,8 @@ def apply_rope_with_cos_sin_cache_inplace(q, k, positions, cos_sin_cache, is_neo
         _ops.op("rope_table")(q, k, positions, cos_sin_cache, bool(is_neox))
         return
     ids, ids_at = _ints(positions, "positions", q, q.shape[0])
-    slots, at = tensors(q=q, k=k)
-    must_lie_with(q, cos_sin_cache, "cos_sin_cache")
-    table = TensorSlot(cos_sin_cache, "cos_sin_cache")
-    _call("fl_apply_rope_with_cos_sin_cache_inplace", slots, *at, ids_at, table.address, int(bool(is_neox)))
+    slots, at = tensors(q=q, k=k, cos_sin_cache=cos_sin_cache)
+    _call("fl_apply_rope_with_cos_sin_cache_inplace", slots, at[0], at[1], ids_at, at[2], int(bool(is_neox)))
     del slots, ids
 
 

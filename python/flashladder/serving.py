@@ -10,7 +10,7 @@ from . import _structs as s
 from ._arrays import aligned, family_of
 from ._library import call, refuse
 from ._run import _flat
-from ._tensors import CacheSlot, TensorSlot, on, one_device, out_like
+from ._tensors import one_device, out_like, tensors_and_cache
 
 _kept = threading.local()  # memory of calls whose workspace_buffer is too small, and page-locked memory: a thread's own
 
@@ -30,8 +30,7 @@ def _memory(family, device, name, make, size):
 def _workspace(which, arguments, where, family, device, buffer):
     """What the call needs: of the caller's buffer if that is large enough, else of memory that this thread keeps."""
     wants, staging = ctypes.c_size_t(), ctypes.c_size_t()
-    call("fl_serving_bytes", which, ctypes.addressof(arguments), ctypes.addressof(where), ctypes.addressof(wants),
-         ctypes.addressof(staging))
+    call("fl_serving_bytes", which, ctypes.addressof(arguments), where, ctypes.addressof(wants), ctypes.addressof(staging))
     workspace = s.Workspace(device_bytes=wants.value, staging_bytes=staging.value)
     start = aligned(buffer) if buffer is not None else 0
     room = buffer.shape[0] * _itemsize(buffer) - (start - family.pointer(buffer)) if buffer is not None else 0
@@ -59,7 +58,7 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
     bmm1_scale    what multiplies q·k; None: the default of the call, 1
     """
     family = family_of(query, "query")
-    one_device(query, (("block_tables", block_tables), ("sinks", sinks), ("out", out), ("lse", lse)))
+    one_device(query, (("block_tables", block_tables), ("sinks", sinks), ("lse", lse)))
     device, decode = family.device(query), which in (s.TRTLLM_BATCH_DECODE, s.CUDNN_BATCH_DECODE, s.XQA)
     tables = family.dense(family.int32(block_tables))
     if len(tables.shape) != 2:
@@ -75,24 +74,22 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
     else:
         (lengths,), (cum,) = family_of(seq_lens).host([seq_lens]), family_of(cum_seq_lens_q).host([cum_seq_lens_q])
         first = family_of(cum).pointer(cum)
-    q_slot, cache = TensorSlot(query, "query"), CacheSlot().show(kv_cache, s.LAYOUTS[kv_layout], like=query)
     dim_vo = (kv_cache[1] if isinstance(kv_cache, (tuple, list)) else kv_cache).shape[-1]
     rows, heads = query.shape[0], query.shape[1]
     out = out_like(family, out, (rows, heads, dim_vo), out_code or family.code(query, "query"), device)
     if return_lse and lse is None:
         lse = family.empty((rows, heads), s.F32, device)
-    o_slot = TensorSlot(out, "out")
+    slots, at, cache = tensors_and_cache(kv_cache, s.LAYOUTS[kv_layout], query=query, out=out)
     lse_at = _flat(family, lse, "lse", rows * heads, device) if lse is not None else None
     arguments = s.ServingCall(
-        q=q_slot.address, o=o_slot.address, kv=cache.address, block_tables=family.pointer(tables) or None,
+        q=at[0], o=at[1], kv=cache, block_tables=family.pointer(tables) or None,
         seq_lens=family_of(lengths).pointer(lengths) or None, cum_seq_lens_q=first,
         sinks=_flat(family, sinks, "sinks", heads, device) if sinks is not None else None,
         lse_log2=None if natural else lse_at, lse_natural=lse_at if natural else None, batch=batch,
         max_pages=tables.shape[1], max_q_len=max_q_len, max_kv_len=max_kv_len, bmm1_scale=bmm1_scale or 0.0,
         bmm2_scale=bmm2_scale, use_window=int(window_left != -1), window_left=window_left if window_left != -1 else 0,
         causal=int(bool(causal)))
-    where = on(query)
-    workspace = _workspace(which, arguments, where, family, device, workspace_buffer)
+    workspace = _workspace(which, arguments, slots.on(), family, device, workspace_buffer)
     arguments.workspace_buffer = ctypes.addressof(workspace)
-    call("fl_serving_run", which, ctypes.addressof(arguments), ctypes.addressof(where))
+    call("fl_serving_run", which, ctypes.addressof(arguments), slots.on())
     return (out, lse) if return_lse else out

@@ -135,15 +135,20 @@ class Attention(unittest.TestCase):
     prefix = ([0, 3, 5], [7, 3, 9, 11, 2], [4, 4])       # group 0: requests 0 and 1, group 1: request 2
     own = ([0, 1, 3, 4], [20, 21, 22, 23], [3, 1, 2])
     levels = [([0, 3, 5], *prefix), (qo, *own)]
-    cascade = flashladder.MultiLevelCascadeAttention(2, AttentionConfig(4, 2, 32, page, mask="causal"), q)
-    cascade.plan(*([xp.ints(level[i]) for level in levels] for i in (0, 1, 3, 2)))
+    c = AttentionConfig(4, 2, 32, page, mask="causal")
+    cascade, wide = (flashladder.MultiLevelCascadeAttention(2, x, q) for x in (c, c._replace(o_dtype="float32")))
+    for x in (cascade, wide):
+      x.plan(*([xp.ints(level[i]) for level in levels] for i in (0, 1, 3, 2)))
     o, lse = cascade.run(q, (k, v), return_lse=True)
+    in_f32 = wide.run(q, (k, v))
     indices = [*prefix[1][:3], 20, *prefix[1][:3], 21, 22, *prefix[1][3:], 23]
     pages = oracle.Pages([0, 4, 9, 12], indices, own[2], page)
     want = oracle.batch_attention(q, (k, v), pages, qo, oracle.Logits(causal=True))
     of_o, of_lse = oracle.tolerances("float16", (k, v), q)
     close(self, o, want[0], of_o)
     close(self, lse, want[1], of_lse, "lse")
+    close(self, in_f32, want[0], of_o)
+    self.assertIn("float32", str(in_f32.dtype))
     self.assertTrue(cascade.explain())
 
   @each_kind

@@ -85,7 +85,7 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
   ("ckv and kpe of an append swapped", "mla.py", "s.MlaCache(ckv=at[2], kpe=at[3])", "s.MlaCache(ckv=at[3], kpe=at[2])",
    "mla_test.py"),
   ("interleave is ignored", "operations.py", "interleave=int(bool(interleave))", "interleave=0", OPERATIONS),
-  ("is_neox is inverted", "operations.py", "table.address, int(bool(is_neox))", "table.address, int(not is_neox)", OPERATIONS),
+  ("is_neox is inverted", "operations.py", "at[2], int(bool(is_neox))", "at[2], int(not is_neox)", OPERATIONS),
 ]
 
 
