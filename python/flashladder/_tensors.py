@@ -70,7 +70,10 @@ def tensors(**arrays):
     family = family_of(next(iter(arrays.values())), next(iter(arrays)))
     free = family.free_arrays
     if free is not None:
-        memory = free.pop() if free else _fast_run.Arrays(family.dlpack, family.several)
+        try:
+            memory = free.pop()
+        except IndexError:
+            memory = _fast_run.Arrays(family.dlpack, family.several)
         described, given = Described(memory, free, arrays), arrays.values()
         if memory.describe(*given):
             return described, memory.addresses[:len(given)]
