@@ -193,6 +193,7 @@ gpu::MlaCall gpu_mla_call(const AttentionParams& params, const AttentionArgument
   problem.q_nope = without_const(a.q);
   problem.q_pe = without_const(a.latent->q_pe);
   problem.cache = a.latent->cache;
+  problem.scales = a.latent->scales;
   gpu::MlaCall call = gpu::mla_call(problem, a.output);
   call.kv.pages.indices = page_ids;  // where each request's begin is in the packed plan
   return call;
