@@ -7,9 +7,9 @@ OF_FIRST_ENTRY = "ckv = kv.ckv_strides.offset(slot), kpe = kv.kpe_strides.offset
 
 LATENT_MUTANTS = [
   Mutant("l4_lost_stage", "l4",
-         [(L4, "(kv, next, shared.latent[(tile + 1) % 2]);", "(kv, next, shared.latent[tile % 2]);")],
+         [(L4, "(kv, next, arriving(tile + 1));", "(kv, next, arriving(tile));")],
          "agree", "the next tile is copied to where this one is still to be read"),
-  Mutant("l4_rope_lost", "l4", [(L4, "step < chunks / 2; step += 2", "step < ckv_chunks / 2; step += 2")],
+  Mutant("l4_rope_lost", "l4", [(L4, "    meet<Element, ckv_chunks / 2, chunks / 2>(q, k);\n", "")],
          "agree", "the rotated parts of q and keys do not meet"),
   Mutant("l4_mask_off_by_one", "l4", [(L4, "x = key + j < end[m][h] ?", "x = key + j <= end[m][h] ?")],
          "agree", "a row sees one key more than it may"),
