@@ -1,5 +1,5 @@
-// What the library gives to the GPU's planner: for the machines of D6, D7 and L5 its plan is the host's, and no lengths outgrow
-// the memory that was bought. The planner's code runs on the host, so that no GPU is needed.
+// What the library gives to the GPU's planner: for the machines of D6, D7 and L5 its plan is the host's, and no lengths
+// outgrow the memory that was bought. The planner's code runs on the host, so that no GPU is needed.
 #include <doctest/doctest.h>
 
 #include <iterator>

@@ -71,7 +71,7 @@ TEST_CASE("trtllm_batch_decode_with_kv_cache_mla on the GPU equals the oracle") 
   for (const std::int32_t heads : {16, 128, 130}) {
     for (const std::int32_t q_len : {1, 2}) {
       for (const DType dtype : {DType::f16, DType::bf16}) {
-        CAPTURE(heads), CAPTURE(q_len), CAPTURE(name_of(dtype));
+        INFO(heads, " heads, ", q_len, " queries a request, ", name_of(dtype));
         ServedLatents served(served_latents(heads, q_len, dtype, heads == 130 ? 5 : 64));
         TrtllmBatchDecodeMla call = served.call();
         GpuWorkspace memory(workspace_bytes(call, on));

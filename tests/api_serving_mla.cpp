@@ -21,7 +21,8 @@ namespace {
 CaseSpec latent_spec(std::int32_t q_len, DType dtype = DType::bf16) {
   CaseSpec spec{.name = "latent serving", .op = Op::mla, .seed = 31, .qo_lens = std::vector<std::int32_t>(4, q_len),
                 .kv_lens = {300, 0, 129, 33}, .page_size = 16, .dtype = dtype, .block_table = true};
-  spec.params = MlaParams{.num_heads = 6, .sm_scale = 0.07f, .mask = q_len > 1 ? MaskMode::causal : MaskMode::none}.attention();
+  const MaskMode mask = q_len > 1 ? MaskMode::causal : MaskMode::none;
+  spec.params = MlaParams{.num_heads = 6, .sm_scale = 0.07f, .mask = mask}.attention();
   return spec;
 }
 
