@@ -17,10 +17,10 @@ def dims(xp):
 class Latents:
   """Requests with queries and pages of latent rows in a random order; what no request owns is NaN."""
 
-  def __init__(self, xp, kv_lens=(33, 0, 7, 64), qo_lens=(3, 0, 1, 9), page=16):
+  def __init__(self, xp, kv_lens=(33, 0, 7, 64), qo_lens=(3, 0, 1, 9), page=16, features=None):
     counts = [-(-n // page) for n in kv_lens]
     self.kv, self.qo = (np.cumsum([0, *x]).astype(np.int32) for x in (counts, qo_lens))
-    self.ckv_dim, self.kpe_dim = ckv, kpe = dims(xp)
+    self.ckv_dim, self.kpe_dim = ckv, kpe = features or dims(xp)
     self.lens, self.page, total = np.array(kv_lens, np.int32), page, sum(counts) + 2
     self.last = np.array([n - (c - 1) * page if c else 0 for n, c in zip(kv_lens, counts)], np.int32)
     self.ids = rng.permutation(total)[:sum(counts)].astype(np.int32)
@@ -34,6 +34,13 @@ class Latents:
     keys = rows[:, :, None].astype(np.float64)
     q = np.concatenate([oracle.f64(self.q_nope), oracle.f64(self.q_pe)], axis=-1)
     self.cache, self.q = (keys, keys[..., :ckv]), q
+
+  def table(self):
+    """The pages as a block table [batch, 5]."""
+    table = np.full((len(self.lens), 5), -1, np.int32)
+    for b in range(len(self.lens)):
+      table[b, :self.kv[b + 1] - self.kv[b]] = self.ids[self.kv[b]:self.kv[b + 1]]
+    return table
 
   def check(self, test, result, causal=False, sm_scale=SCALE):
     pages = oracle.Pages(self.kv, self.ids, self.last, self.page)
@@ -111,6 +118,50 @@ class Mla(unittest.TestCase):
       page = m.ids[m.kv[b] + t // 16]
       for cache, new in ((m.ckv, ckv), (m.kpe, kpe)):
         self.assertTrue(np.array_equal(oracle.f64(cache)[page, t % 16], oracle.f64(new)[row]))
+
+  @each_kind
+  def test_block_tables(self, xp):
+    """FlashInfer's calls over a block table: one query a request, and several, which are causal among themselves."""
+    for q_len in (1, 3):
+      m = Latents(xp, qo_lens=(q_len,) * 4)
+      table = m.table()
+      query = xp.of(m.q.astype(np.float16).reshape(4, q_len, HEADS, -1))
+      call = lambda cache=m.rows, **more: flashinfer.mla.trtllm_batch_decode_with_kv_cache_mla(
+        query, cache, xp.workspace(), 128, *dims(xp), xp.ints(table), xp.ints(m.lens), 80, bmm1_scale=SCALE, **more)
+      flat = lambda o: o.reshape(4 * q_len, HEADS, m.ckv_dim)
+      o, lse = call(return_lse=True)
+      m.check(self, (flat(o), lse), causal=q_len > 1)
+      o, lse = call(return_lse=True, return_lse_base="basee")
+      m.check(self, (flat(o), oracle.f64(lse) * oracle.LOG2_E), causal=q_len > 1)
+      m.check(self, flat(call(m.rows[:, None])), causal=q_len > 1)            # a cache with one head
+      m.check(self, flat(oracle.f64(call(bmm2_scale=2.0)) / 2), causal=q_len > 1)
+      out = xp.normal(4, q_len, HEADS, m.ckv_dim)
+      self.assertIs(call(out=out), out)
+      m.check(self, flat(out), causal=q_len > 1)
+      for more, words in (({"sinks": [xp.normal(HEADS)]}, "sinks"), ({"sparse_mla_top_k": 2}, "sparse_mla_top_k = 2"),
+                          ({"cum_seq_lens_q": xp.ints([0, 1])}, "cum_seq_lens_q"), ({"enable_dcp": True}, "enable_dcp")):
+        with self.assertRaisesRegex(ValueError, words):
+          call(**more)
+      with self.assertRaisesRegex(ValueError, "query features = "):
+        flashinfer.mla.xqa_batch_decode_with_kv_cache_mla(
+          query, m.rows, xp.workspace(), 128, 512, 32, xp.ints(table), xp.ints(m.lens), 80)
+
+  @each_kind
+  def test_xqa_mla(self, xp):
+    m = Latents(xp, qo_lens=(1,) * 4, features=(512, 64))
+    table = m.table()
+    query, heads = xp.of(m.q.astype(np.float16).reshape(4, 1, HEADS, 576)), m.rows[:, :, None]
+    call = lambda v=heads, **more: flashinfer.xqa_mla(query, heads, v, xp.ints(table), xp.ints(m.lens.reshape(4, 1)), **more)
+    m.check(self, call(q_scale=SCALE).reshape(4, HEADS, 512))
+    m.check(self, call(heads[..., :512], q_scale=SCALE, page_size=16).reshape(4, HEADS, 512))
+    m.check(self, oracle.f64(call(q_scale=SCALE / 2, kv_scale=2.0)).reshape(4, HEADS, 512) / 2)
+    output = xp.normal(4, 1, HEADS, 512)
+    self.assertIs(call(q_scale=SCALE, output=output), output)
+    m.check(self, output.reshape(4, HEADS, 512))
+    with self.assertRaisesRegex(ValueError, "a latent row is both"):
+      call(xp.of(m.rows[:, :, None] * 1))
+    with self.assertRaisesRegex(ValueError, "page_size = 8: must be 16"):
+      call(page_size=8)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,11 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
   ("latent attention without causal", "mla.py", "causal=int(bool(c.causal))", "causal=0", "mla_test.py"),
   ("ckv and kpe of an append swapped", "mla.py", "s.MlaCache(ckv=at[2], kpe=at[3])", "s.MlaCache(ckv=at[3], kpe=at[2])",
    "mla_test.py"),
+  ("latent tables: bmm2_scale is ignored", "serving.py", "bmm1_scale=bmm1_scale, bmm2_scale=bmm2_scale)",
+   "bmm1_scale=bmm1_scale, bmm2_scale=1.0)", "mla_test.py"),
+  ("latent tables: the other base", "flashinfer/mla.py", 'return_lse_base == "basee"', 'return_lse_base != "basee"', "mla_test.py"),
+  ("xqa_mla's kv_scale is ignored", "flashinfer/xqa.py", "number(q_scale) * scale, workspace_buffer",
+   "number(q_scale), workspace_buffer", "mla_test.py"),
   ("interleave is ignored", "operations.py", "interleave=int(bool(interleave))", "interleave=0", OPERATIONS),
   ("is_neox is inverted", "operations.py", "table.address, int(bool(is_neox))", "table.address, int(not is_neox)", OPERATIONS),
 ]
