@@ -2,7 +2,8 @@
 ckv and kpe one behind the other, and whose values are ckv."""
 import numpy as np
 
-from support import close, each_kind, flashladder, main, oracle, rng, unittest
+from fp8_test import e4m3
+from support import KINDS, REAL_TORCH, Arrays, close, each_kind, flashladder, main, oracle, rng, torch, unittest
 import flashladder.flashinfer as flashinfer
 from flashladder import MlaConfig
 
@@ -145,6 +146,62 @@ class Mla(unittest.TestCase):
       with self.assertRaisesRegex(ValueError, "query features = "):
         flashinfer.mla.xqa_batch_decode_with_kv_cache_mla(
           query, m.rows, xp.workspace(), 128, 512, 32, xp.ints(table), xp.ints(m.lens), 80)
+
+  def test_fp8(self):
+    """Rows of fp8, as bytes, with a scale for each of their parts."""
+    xp = Arrays("numpy")
+    m = Latents(xp)
+    bits = (rng.integers(0x20, 0x40, m.rows.shape) | rng.choice([0, 0x80], m.rows.shape)).astype(np.uint8)
+    bits[np.isnan(m.rows)] = 0x7F
+    rows = e4m3(bits)
+    rows[bits == 0x7F] = np.nan
+    for ckv_scale, kpe_scale in ((None, None), (0.5, 0.5), (0.5, 2.0)):
+      scales = [1.0 if x is None else x for x in (ckv_scale, kpe_scale)]
+      keys = np.concatenate([rows[..., :m.ckv_dim] * scales[0], rows[..., m.ckv_dim:] * scales[1]], axis=-1)[:, :, None]
+      m.cache = keys, keys[..., :m.ckv_dim]
+      config = MlaConfig(HEADS, SCALE, 16, *dims(xp), kv_dtype="float8_e4m3fn", q_dtype="float16")
+      attention = flashladder.BatchMLAPagedAttention(config, m.q_nope)
+      attention.plan(m.qo, m.kv, m.last, m.ids)
+      given = {"ckv_scale": ckv_scale, "kpe_scale": kpe_scale, "return_lse": True}
+      m.check(self, attention.run(m.q_nope, m.q_pe, bits, **given))
+      parts = bits[..., :m.ckv_dim].copy(), bits[..., m.ckv_dim:].copy()
+      m.check(self, attention.run(m.q_nope, m.q_pe, *parts, **given))
+      wrapper = flashinfer.BatchMLAPagedAttentionWrapper(xp.workspace())
+      wrapper.plan(m.qo, m.kv, m.ids, m.lens, HEADS, *dims(xp), 16, False, SCALE, "float16", "float8_e4m3fn",
+                   scale_mode="kv-per-tensor")
+      m.check(self, wrapper.run(query=(m.q_nope, m.q_pe), kv_cache=parts, **given))
+    with self.assertRaisesRegex(ValueError, "kpe_scale = 0: must not be 0"):
+      attention.run(m.q_nope, m.q_pe, bits, kpe_scale=0.0)
+    with self.assertRaisesRegex(ValueError, "q_dtype"):
+      flashladder.BatchMLAPagedAttention(config._replace(q_dtype=None), m.q_nope).plan(m.qo, m.kv, m.last, m.ids)
+
+  def test_fp8_of_torch(self):
+    """xqa_mla as FlashInfer has it: queries and rows of fp8, o of bfloat16. And an append that quantises."""
+    if not REAL_TORCH or not hasattr(torch, "float8_e4m3fn"):
+      self.skipTest("needs torch with float8_e4m3fn")
+    for xp in map(Arrays, KINDS[1:]):
+      with self.subTest(kind=xp.kind):
+        m = Latents(xp, qo_lens=(1,) * 4, features=(512, 64))
+        rows = (m.rows / 4).to(torch.float8_e4m3fn)
+        query = xp.of(m.q.astype(np.float32).reshape(4, 1, HEADS, 576)).to(torch.float8_e4m3fn)
+        m.q = oracle.f64(query.float()).reshape(4, HEADS, 576)
+        keys = oracle.f64(rows.float())[:, :, None] * 4
+        m.cache = keys, keys[..., :512]
+        heads = rows[:, :, None]
+        o = flashinfer.xqa_mla(query, heads, heads, xp.ints(m.table()), xp.ints(m.lens), q_scale=SCALE, kv_scale=4.0)
+        self.assertEqual(o.dtype, torch.bfloat16)
+        want, _ = oracle.batch_attention(m.q, m.cache, oracle.Pages(m.kv, m.ids, m.last, m.page), m.qo,
+                                         oracle.Logits(sm_scale=SCALE))
+        of_o, _ = oracle.tolerances("bfloat16", [np.nan_to_num(x) for x in m.cache], m.q, SCALE)
+        close(self, o.float().reshape(4, HEADS, 512), want, of_o)
+        caches = [x.to(torch.float8_e4m3fn) for x in (m.ckv, m.kpe)]
+        new = xp.normal(1, 512), xp.normal(1, 64)
+        flashladder.append_paged_mla_kv_cache(*new, xp.ints([3]), xp.ints([5]), *caches, *map(xp.ints, (m.ids, m.kv, m.last)),
+                                              ckv_scale=0.25, kpe_scale=0.5)
+        page = int(m.ids[m.kv[3]])
+        for cache, x, scale in zip(caches, new, (0.25, 0.5)):
+          wanted = (x.float() / scale).to(torch.float8_e4m3fn)
+          self.assertTrue(torch.equal(cache[page, 5].view(torch.uint8), wanted[0].view(torch.uint8)))
 
   @each_kind
   def test_xqa_mla(self, xp):

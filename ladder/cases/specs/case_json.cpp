@@ -140,8 +140,7 @@ void read_head_dims(Fields& fields, CaseSpec& spec) {
 // Op mla has dims of its own, and no others' options.
 void read_mla_params(Fields& fields, CaseSpec& spec) {
   for (const char* key : {"num_kv_heads", "head_dim", "head_dim_qk", "head_dim_vo", "kv_layout", "window_left",
-                          "logits_soft_cap", "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask",
-                          "kv_dtype", "kv_scales"}) {
+                          "logits_soft_cap", "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask"}) {
     require(!fields.has(key), key, "", "is no key of a case of op mla");
   }
   for (const char* key : {"num_qo_heads", "sm_scale"}) require_key(fields, key);
@@ -211,6 +210,11 @@ CaseSpec spec_from(const Json& object) {
 // A float as the double of the same shortest decimal: 0.05f is written 0.05, and reads back as 0.05f.
 double decimal(float x) { return number_from<double>(shortest(x)).value(); }
 
+void add_cache_dtype(const CaseSpec& s, Json& object) {
+  if (s.kv_dtype) object["kv_dtype"] = name_of(*s.kv_dtype);
+  if (s.kv_scales != usual_scaling(s.cache_dtype())) object["kv_scales"] = name_of(s.kv_scales);
+}
+
 Json mla_object_from(const CaseSpec& s) {
   const MlaParams p = s.mla_params();
   Json object = Json::Object{{"name", s.name},
@@ -227,6 +231,7 @@ Json mla_object_from(const CaseSpec& s) {
                              {"causal", p.mask == MaskMode::causal},
                              {"sm_scale", decimal(p.sm_scale)},
                              {"values", name_of(s.values)}};
+  add_cache_dtype(s, object);
   if (s.block_table) object["block_table"] = true;
   return object;
 }
@@ -248,8 +253,7 @@ Json object_from(const CaseSpec& s) {
   }
   object["page_size"] = s.page_size;
   object["dtype"] = name_of(s.dtype);
-  if (s.kv_dtype) object["kv_dtype"] = name_of(*s.kv_dtype);
-  if (s.kv_scales != usual_scaling(s.cache_dtype())) object["kv_scales"] = name_of(s.kv_scales);
+  add_cache_dtype(s, object);
   object["kv_layout"] = name_of(s.kv_layout);
   if (s.block_table) object["block_table"] = true;
   object["causal"] = p.mask == MaskMode::causal;

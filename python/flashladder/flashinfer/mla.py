@@ -42,7 +42,8 @@ class BatchMLAPagedAttentionWrapper:
                 ("seq_lens", seq_lens, None), ("max_q_len", max_q_len, None)):
             must_be(name, value, default, "must be None: give qo_indptr, kv_indptr, kv_indices and kv_len_arr")
         must_be("output_scale", output_scale, "none", "must be none: o is not quantised here")
-        must_be("scale_mode", scale_mode, "default", "must be default: latent rows have no scales here")
+        if scale_mode not in ("default", "kv-per-tensor"):
+            refuse("scale_mode", scale_mode, "must be default or kv-per-tensor: run() takes ckv_scale and kpe_scale with either")
         must_be("skip_softmax", skip_softmax, False, "must be False: no softmax is skipped here")
         must_be("use_sinks", use_sinks, False, "must be False: latent attention has no sinks")
         for name, value in (("qo_indptr", qo_indptr), ("kv_indptr", kv_indptr), ("kv_indices", kv_indices),
@@ -68,10 +69,10 @@ class BatchMLAPagedAttentionWrapper:
 
         q_nope [rows, num_heads, head_dim_ckv], q_pe [rows, num_heads, head_dim_kpe]; ckv_cache [pages, page_size,
         head_dim_ckv], kpe_cache [pages, page_size, head_dim_kpe]. query and kv_cache: pairs of these, or one array each with
-        kpe behind ckv.
+        kpe behind ckv. ckv_scale, kpe_scale: what a number of an fp8 cache stands for.
         """
-        for name, value in (("kv_len", kv_len), ("page_table", page_table), ("o_scale", o_scale), ("ckv_scale", ckv_scale),
-                            ("ckv_scale_arr", ckv_scale_arr), ("kpe_scale", kpe_scale), ("sinks", sinks),
+        for name, value in (("kv_len", kv_len), ("page_table", page_table), ("o_scale", o_scale),
+                            ("ckv_scale_arr", ckv_scale_arr), ("sinks", sinks),
                             ("skip_softmax_threshold_scale_factor", skip_softmax_threshold_scale_factor),
                             ("bmm1_scale", bmm1_scale), ("bmm2_scale", bmm2_scale)):
             must_be(name, value, None, "must be None: latent attention has no such argument here")
@@ -85,7 +86,8 @@ class BatchMLAPagedAttentionWrapper:
         for name, value in (("q_nope", q_nope), ("ckv_cache", ckv_cache)):
             if value is None:
                 raise TypeError(f"run() misses {name}")
-        return self._attention.run(q_nope, q_pe, ckv_cache, kpe_cache, out, lse, return_lse, return_lse_base_on_e)
+        return self._attention.run(q_nope, q_pe, ckv_cache, kpe_cache, out, lse, return_lse, return_lse_base_on_e, ckv_scale,
+                                   kpe_scale)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 
