@@ -40,7 +40,8 @@ struct Kept {
   std::unique_ptr<AttentionSession> session;
 };
 
-// Whoever is dropped waits for its staging memory, which nobody may do while this thread's stream captures: then more are kept.
+// Whoever is dropped waits for its staging memory, which nobody may do while this thread's stream captures: then more are
+// kept.
 AttentionSession& session_for(const ServingCall& call, const Workspace& workspace, [[maybe_unused]] Stream stream) {
   constexpr std::size_t most_decodes = 4;
   thread_local std::vector<Kept> decodes, prefills;

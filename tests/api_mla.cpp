@@ -28,7 +28,8 @@ constexpr float mla_unwritten = std::numeric_limits<float>::quiet_NaN();
 MlaConfig mla_config_of(const CaseSpec& s, DType o_dtype = DType::f32) {
   const MlaParams p = s.mla_params();
   return {.num_heads = p.num_heads, .head_dim_ckv = p.head_dim_ckv, .head_dim_kpe = p.head_dim_kpe, .page_size = s.page_size,
-          .causal = p.mask == MaskMode::causal, .sm_scale = p.sm_scale, .kv_dtype = s.cache_dtype(), .q_dtype = s.dtype, .o_dtype = o_dtype,
+          .causal = p.mask == MaskMode::causal, .sm_scale = p.sm_scale, .kv_dtype = s.cache_dtype(), .q_dtype = s.dtype,
+          .o_dtype = o_dtype,
           .execution = {.threads = 2}};
 }
 

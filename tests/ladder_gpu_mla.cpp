@@ -74,7 +74,9 @@ void check_latents(const std::vector<LatentTrial>& trials) {
   for (const std::string& what : wrong) CHECK_MESSAGE(what.empty(), what);
   int expected = 0;
   for (const LatentTrial& trial : trials) {
-    for (const Rung* rung : latent_rungs()) expected += rung->supports(trial.spec) ? static_cast<int>(trial.settings.size()) : 0;
+    for (const Rung* rung : latent_rungs()) {
+      if (rung->supports(trial.spec)) expected += static_cast<int>(trial.settings.size());
+    }
   }
   CHECK(runs.all == expected);
   CHECK(runs.undecided <= expected / 100);

@@ -277,10 +277,9 @@ void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed,
   const float scale = call.params.sm_scale * static_cast<float>(log2_e);
   const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared),
                           .programmatic = call.programmatic};
-  with_mla_element(call, [&]<class Element>() {
-    const auto kernel = call.kv_dtype == call.dtype ? mla_l4_kernel<Element, false> : mla_l4_kernel<Element, true>;
-    launch(kernel, shape, stream, call.rows, call.rotated, call.kv, key_rules(call.params), plan, scale, call.nope_factor,
-           capacity.claimed);
+  with_mla_formats(call, [&]<class Element, bool narrow>() {
+    launch(mla_l4_kernel<Element, narrow>, shape, stream, call.rows, call.rotated, call.kv, key_rules(call.params), plan,
+           scale, call.nope_factor, capacity.claimed);
   });
   merge_mla(call, capacity, plan, stream);
 }

@@ -2,7 +2,8 @@
 import collections
 
 # A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
-# entry: another name than attend, of a kernel that runs before the rung's. stored: the elements of K and V, of D6.
+# entry: another name than attend, of a kernel that runs before the rung's. stored: the elements of K and V, of D6, or of
+# latent rows, of L4.
 Kernel = collections.namedtuple("Kernel", "files rung variant entry stored", defaults=["attend", "Half"])
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
@@ -21,6 +22,7 @@ KERNELS = {
   "d6_narrow": Kernel([D6], "d6", "Scaled", stored="Float8E4M3"),
   "d7": Kernel([D7], "d7", "Scaled"),
   "l4": Kernel([MERGE_MLA, L4], "l4", ""),
+  "l4_narrow": Kernel([MERGE_MLA, L4], "l4", "", stored="Float8E4M3"),
   "l5": Kernel([L5], "l5", ""),
   "p1": Kernel([MERGE, P1], "p1", "General"),
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),

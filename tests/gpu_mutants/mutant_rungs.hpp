@@ -15,7 +15,7 @@ namespace flashladder::test {
 enum class Cases {
   plain, general, rotated, narrow,  // of decode
   prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill,
-  latent
+  latent, narrow_latent
 };
 
 struct MutantRung {

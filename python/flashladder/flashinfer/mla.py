@@ -43,7 +43,7 @@ class BatchMLAPagedAttentionWrapper:
             must_be(name, value, default, "must be None: give qo_indptr, kv_indptr, kv_indices and kv_len_arr")
         must_be("output_scale", output_scale, "none", "must be none: o is not quantised here")
         if scale_mode not in ("default", "kv-per-tensor"):
-            refuse("scale_mode", scale_mode, "must be default or kv-per-tensor: run() takes ckv_scale and kpe_scale with either")
+            refuse("scale_mode", scale_mode, "must be default or kv-per-tensor: run() takes ckv_scale and kpe_scale in both")
         must_be("skip_softmax", skip_softmax, False, "must be False: no softmax is skipped here")
         must_be("use_sinks", use_sinks, False, "must be False: latent attention has no sinks")
         for name, value in (("qo_indptr", qo_indptr), ("kv_indptr", kv_indptr), ("kv_indices", kv_indices),
