@@ -134,6 +134,58 @@ TEST_CASE("latent decode on the GPU: scales are those of the result") {
   CHECK_MESSAGE(comparison.ok(), comparison.message());
 }
 
+TEST_CASE("latent decode on the GPU: E4M3 rows, by one call and by the class") {
+  const GpuStream stream;
+  const On on{Device::gpu, stream};
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    for (const std::int32_t heads : {20, 128}) {
+      INFO(heads, " heads, ", name_of(dtype));
+      CaseSpec spec = served_latents(heads, 1, dtype, heads == 20 ? 5 : 64);
+      spec.kv_dtype = DType::f8_e4m3, spec.kv_scales = KvScaling::number;
+      ServedLatents served(spec);
+      const MlaScales scales = served.c.mla().scales;
+      TrtllmBatchDecodeMla call = served.call();
+      call.bmm1_scale *= scales.k, call.bmm2_scale = scales.v;
+      GpuWorkspace memory(workspace_bytes(call, on));
+      call.workspace_buffer = memory.view();
+      trtllm_batch_decode_with_kv_cache_mla(call, on);
+      CHECK(served.wrong(stream) == "");
+      CHECK(memory.guards_intact());
+
+      const MlaConfig config{.num_heads = heads, .page_size = spec.page_size, .sm_scale = 0.07f, .kv_dtype = DType::f8_e4m3,
+                             .q_dtype = dtype, .o_dtype = DType::f32, .execution = {.device = Device::gpu}};
+      const MlaProblem& view = served.problem.view();
+      const std::int32_t max_pages = view.frame().max_pages();
+      const AttentionLimits limits{.max_batch = 5, .max_pages = 5 * max_pages, .max_nnz_qo = 5};
+      GpuWorkspace of_class(BatchMLAPagedAttention::workspace_bytes(config, limits));
+      BatchMLAPagedAttention attention(config, limits, of_class.view());
+      CHECK(attention.explain().find("L4") != std::string::npos);
+      attention.plan(served.c.qo_indptr, view.block_tables, BlockTableLengths{spec.kv_lens, max_pages}, stream, Device::gpu);
+      served.output.poison(stream);
+      attention.run(view.q_nope, view.q_pe, view.cache, served.output.view(), stream, scales);
+      CHECK(served.wrong(stream) == "");
+
+      // kpe's scale a quarter, and q_pe four times as large: the same scores.
+      std::vector<std::byte> q_bytes(served.c.q.bytes.size());
+      for (std::int64_t i = 0; i < served.c.q.size(); ++i) {
+        float x = 0;
+        reference::load_row(served.c.q.view(), i, 1, &x);
+        if (i % 576 >= 512) x *= 4;
+        reference::store_row(&x, 1, contiguous(q_bytes.data(), dtype, {served.c.q.size()}), i);
+      }
+      const gpu::DeviceBuffer larger(q_bytes.data(), q_bytes.size());
+      Tensor q_nope = view.q_nope, q_pe = view.q_pe;
+      q_nope.data = larger.data(), q_pe.data = larger.data() + 512 * size_of(dtype);
+      served.output.poison(stream);
+      attention.run(q_nope, q_pe, view.cache, served.output.view(), stream, {scales.k, scales.kpe / 4, scales.v});
+      const Result apart = served.output.result(stream);
+      const Comparison comparison = compare(served.c, apart.floats(), apart.lse_log2, make_oracle(served.c, dtype));
+      CHECK_MESSAGE(comparison.ok(), comparison.message());
+      CHECK(of_class.guards_intact());
+    }
+  }
+}
+
 TEST_CASE("latent decode on the GPU: what is refused") {
   const GpuStream stream;
   ServedLatents served(served_latents(16, 2, DType::f16));

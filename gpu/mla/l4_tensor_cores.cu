@@ -272,7 +272,7 @@ const std::string& why_no_device() {
 
 void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream) {
   if (call.nnz_qo == 0) return;
-  require_mla(call, capacity, tile_rows, why_not);
+  require_mla_of_rows(call, capacity, tile_rows);
   const PackedParams plan = packed_params(capacity, packed, partials, mla_ckv);
   const float scale = call.params.sm_scale * static_cast<float>(log2_e);
   const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared),

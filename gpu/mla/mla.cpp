@@ -55,7 +55,9 @@ std::string l5::why_not(const AttentionParams& params, const MlaFormats& formats
   return formats.scales ? "scales of latent rows" : "";
 }
 
-void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows, WhyNotMla& why_not) {
+namespace {
+
+void require_as(WhyNotMla& why_not, const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows) {
   const bool scales = call.nope_factor != 1 || call.rows.v_scale != 1;
   const std::string no = why_not(call.params, {.q = call.dtype, .kv = call.kv_dtype, .scales = scales});
   require(no.empty(), "mla", no, "is what this kernel does not compute");
@@ -68,6 +70,15 @@ void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t 
   require_aligned("ckv_cache", call.kv.ckv, kv_element, {call.kv.ckv_strides.page, call.kv.ckv_strides.entry});
   require_aligned("kpe_cache", call.kv.kpe, kv_element, {call.kv.kpe_strides.page, call.kv.kpe_strides.entry});
   require_aligned("o", call.rows.o, size_of(call.rows.o_dtype), {call.rows.o_token, call.rows.o_head});
+}
+
+}  // namespace
+
+void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows) {
+  require_as(l5::why_not, call, capacity, tile_rows);
+}
+void require_mla_of_rows(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows) {
+  require_as(l4::why_not, call, capacity, tile_rows);
 }
 
 }  // namespace flashladder::gpu

@@ -77,8 +77,8 @@ WhyNotMla why_not;  // all of 16 bits and one dtype, without scales
 
 // InputError unless the call and the plan are what a kernel with tiles of `tile_rows` rows takes: its formats, 512 and 64
 // features, packed heads, and everything that a lane loads or stores 16 bytes of at multiples of 16 bytes.
-void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows,
-                 WhyNotMla& why_not = l5::why_not);
+void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows);         // l5's
+void require_mla_of_rows(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows);  // l4's: E4M3 and scales
 
 // Joins the partials of a plan's cut tiles, in slot order: behind either kernel.
 void merge_mla(const MlaCall& call, const PackedShape& shape, const PackedParams& plan, cudaStream_t stream);
