@@ -29,16 +29,16 @@ TYPES = {
          "max_token_per_sequence max_sequence_kv head_size rotary_dim old_context_len cp_world cp_rank sliding_win_size "
          "sm_count q_seq_len token_pos_in_items_len o_sf_vec_size num_pages request tokens max_pos max_pages kind spare "
          "num_heads head_dim_ckv head_dim_kpe chunk_size threads num_sms max_batch max_nnz_qo max_qo_len shuffle_seed "
-         "pages entries source destination",
+         "pages entries source destination qk_nope_head_dim kv_lora_rank qk_rope_head_dim sparse_mla_top_k",
   "float": "sm_scale logits_soft_cap rope_scale rope_theta q_scale k_scale v_scale o_scale bmm1_scale bmm2_scale eps "
            "o_sf_scale ckv_scale kpe_scale low_freq_factor high_freq_factor "
            "skip_softmax_threshold_scale_factor rcp_out_scale kv_scale scale",
   "bool": "causal return_lse use_cuda_graph use_tensor_cores non_blocking disable_split_kv natural interleave is_neox "
           "enable_pdl use_fp16_qk_reduction use_fp16_softmax uses_spcompress variant_owns_mask is_causal use_profiler "
           "is_cuda_graph_compatible enable_block_sparse_attention uses_shared_paged_kv_idx "
-          "skip_all_rows_active_check skip_softmax use_sinks return_lse_base_on_e",
+          "is_var_seq enable_dcp skip_all_rows_active_check skip_softmax use_sinks return_lse_base_on_e",
   "str": "query_layout kv_cache_layout lse_mode output_scale scale_mode kv_layout pos_encoding_mode backend lse_base "
-         "lse_layout bitorder batch_offsets_units variant mask_ policy",
+         "return_lse_base cute_dsl_impl kv_scale_format lse_layout bitorder batch_offsets_units variant mask_ policy",
   "DType": "q_data_type kv_data_type o_data_type data_type o_dtype out_dtype kv_dtype q_dtype output_dtype",
   "Cache": "kv paged_kv_cache kv_cache unique_kv_cache",
   "Sequence[Array]": "qo_indptr_arr paged_kv_indptr_arr paged_kv_indices_arr paged_kv_last_page_len_arr qo_indptr_buf_arr "
@@ -62,7 +62,7 @@ TYPES = {
            "token_pos_in_items_ptr max_item_len_ptr v_indptr o_indptr scale_q scale_k scale_v profiler_buffer "
            "multi_ctas_kv_counter_buffer causal_seqlens_kv_global bmm1_scale_log2 q_cu_seq_lens k_sf_cache v_sf_cache "
            "attention_sinks q_seq_lens_cpu kv_seq_lens_cpu append_ckv append_kpe ckv_cache kpe_cache "
-           "global_override_indptr_cpu"}
+           "global_override_indptr_cpu sparse_mla_top_k_lens"}
 TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
 PAIR, EITHER = "Tuple[Array, Array]", "Union[Array, Tuple[Array, Array]]"
 RETURNS = {  # of what does not return o, or (o, lse)
@@ -77,7 +77,7 @@ NOTHING = ("plan", "append", "begin_forward", "close", "remove", "end_forward", 
            "plan_block_table", "plan_like", "__init__", "append_paged_kv_cache", "append_paged_kv_cache_by_slots",
            "append_paged_mla_kv_cache")
 ONE = {"get_seq_lens", "rmsnorm", "gemma_rmsnorm", "layernorm", "packbits", "make_cos_sin_cache", "precompute_freqs_cis",
-       "xqa", "forward", "merged"}
+       "xqa", "xqa_mla", "xqa_batch_decode_with_kv_cache_mla", "forward", "merged"}
 
 
 def returned(name):

@@ -7,7 +7,7 @@ from . import operations as _operations
 from ._arrays import HostLengths, aligned, dtype_code, family_of
 from ._library import InputError, call, lib, refuse, text_of
 from ._run import _flat
-from ._tensors import TensorSlot, one_device, out_like, tensors
+from ._tensors import TensorSlot, describe, one_device, out_like, tensors
 from .attention import _one_of, _room
 
 __all__ = ["BatchMLAPagedAttention", "MlaConfig", "append_paged_mla_kv_cache"]
@@ -28,6 +28,13 @@ class MlaConfig(NamedTuple):
     chunk_size: int = 0
     threads: int = 0
     num_sms: int = 0
+
+
+def _scale(x, argument):
+    """0 is none in the C interface."""
+    if x is not None and float(x) == 0.0:
+        refuse(argument, 0, "must not be 0")
+    return 0.0 if x is None else float(x)
 
 
 class BatchMLAPagedAttention:
@@ -109,12 +116,14 @@ class BatchMLAPagedAttention:
              ctypes.addressof(handle))
         self._handle, self._limits, self._memory = handle.value, limits, (memory, pinned)
 
-    def run(self, q_nope, q_pe, ckv_cache, kpe_cache=None, out=None, lse=None, return_lse=False, natural=False):
+    def run(self, q_nope, q_pe, ckv_cache, kpe_cache=None, out=None, lse=None, return_lse=False, natural=False, ckv_scale=None,
+            kpe_scale=None):
         """o [rows, num_heads, head_dim_ckv] of the planned batch, or (o, lse), lse f32 [rows, num_heads] to base 2.
 
         q_nope     [rows, num_heads, head_dim_ckv]; q_pe [rows, num_heads, head_dim_kpe]
         ckv_cache  [pages, page_size, head_dim_ckv]; kpe_cache [pages, page_size, head_dim_kpe]. Without kpe_cache: one array
-                   [pages, page_size, head_dim_ckv + head_dim_kpe]
+                   [pages, page_size, head_dim_ckv + head_dim_kpe]. Of fp8 also as uint8
+        ckv_scale, kpe_scale  what a stored number stands for; None: itself
         """
         if self._handle is None:
             raise InputError("run() must come after plan()")
@@ -126,11 +135,12 @@ class BatchMLAPagedAttention:
         out = out_like(family, out, shape, self.o_code, self.device)
         if return_lse and lse is None:
             lse = family.empty(shape[:2], s.F32, self.device)
-        slots = {"q_nope": TensorSlot(q_nope, "q_nope"), "ckv": TensorSlot(ckv_cache, "ckv_cache"),
+        slots = {"q_nope": TensorSlot(q_nope, "q_nope"), "ckv": self._rows(ckv_cache, "ckv_cache"),
                  "o": TensorSlot(out, "out"), "q_pe": TensorSlot(q_pe, "q_pe") if c.head_dim_kpe else None,
-                 "kpe": TensorSlot(kpe_cache, "kpe_cache") if kpe_cache is not None and c.head_dim_kpe else None}
+                 "kpe": self._rows(kpe_cache, "kpe_cache") if kpe_cache is not None and c.head_dim_kpe else None}
         at = {name: slot.address if slot is not None else None for name, slot in slots.items()}
-        cache = s.MlaCache(ckv=at["ckv"], kpe=at["kpe"], head_dim_ckv=0 if at["kpe"] else c.head_dim_ckv)
+        cache = s.MlaCache(ckv=at["ckv"], kpe=at["kpe"], head_dim_ckv=0 if at["kpe"] else c.head_dim_ckv,
+                           ckv_scale=_scale(ckv_scale, "ckv_scale"), kpe_scale=_scale(kpe_scale, "kpe_scale"))
         arguments = s.MlaArguments(q_nope=at["q_nope"], q_pe=at["q_pe"], cache=ctypes.addressof(cache), o=at["o"])
         if lse is not None:
             setattr(arguments, "lse_natural" if natural else "lse_log2",
@@ -140,6 +150,15 @@ class BatchMLAPagedAttention:
             self._plan(stream)
         call("fl_mla_run", self._handle, ctypes.addressof(arguments), stream)
         return (out, lse) if return_lse else out
+
+    def _rows(self, cache, argument):
+        """An fl_tensor of latent rows."""
+        slot, family = TensorSlot(), family_of(cache, argument)
+        shape, strides = family.layout(cache)
+        code = family.cache_code(cache, argument, self._config.kv_dtype)
+        describe(slot.buffer, 0, family.pointer(cache), code, shape, strides)
+        slot.array = cache
+        return slot
 
     def explain(self):
         """Who computes."""
@@ -157,15 +176,17 @@ class BatchMLAPagedAttention:
 
 
 def append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, ckv_cache, kpe_cache, kv_indices, kv_indptr,
-                              kv_last_page_len):
+                              kv_last_page_len, ckv_scale=None, kpe_scale=None):
     """append_paged_kv_cache for latent rows: append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe], into caches
-    [pages, page_size, head_dim_ckv] and [pages, page_size, head_dim_kpe]."""
+    [pages, page_size, head_dim_ckv] and [pages, page_size, head_dim_kpe]. Caches of fp8 take wide rows: each number over its
+    scale."""
     rows = append_ckv.shape[0]
     batch_indices, batch_at = _operations._ints(batch_indices, "batch_indices", append_ckv, rows)
     positions, positions_at = _operations._ints(positions, "positions", append_ckv, rows)
     lists, keep = _operations._page_lists(append_ckv, kv_indices, kv_indptr, kv_last_page_len)
     slots, at = tensors(append_ckv=append_ckv, append_kpe=append_kpe, ckv_cache=ckv_cache, kpe_cache=kpe_cache)
-    cache = s.MlaCache(ckv=at[2], kpe=at[3])
+    cache = s.MlaCache(ckv=at[2], kpe=at[3], ckv_scale=_scale(ckv_scale, "ckv_scale"),
+                       kpe_scale=_scale(kpe_scale, "kpe_scale"))
     _operations._call("fl_append_paged_mla_kv_cache", append_ckv, at[0], at[1], batch_at, positions_at,
                       ctypes.addressof(cache), ctypes.addressof(lists))
     del slots, keep, batch_indices, positions
