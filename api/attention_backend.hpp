@@ -63,6 +63,7 @@ struct PlannedBatch {
 struct LatentTensors {
   ConstTensor q_pe;
   PagedMlaCache cache;
+  MlaScales scales{};
 };
 
 // run()'s arguments, checked against config and plan.

@@ -107,6 +107,7 @@ void check_latent(const AttentionArguments& a, const AttentionConfig& c, const A
   validate_rows(a.latent->q_pe, pe);
   require_dtype(a.latent->q_pe.dtype, c.dtype_of_q(), "q_pe dtype", "that of the config");
   check_latent_cache(a.latent->cache, c);
+  validate(a.latent->scales, c.params().sm_scale);
   rule.name = "o";
   validate_written_rows(a.output.o, rule);
   require_dtype(a.output.o.dtype, c.dtype_of_o(), "o dtype", "that of the config");

@@ -53,10 +53,10 @@ void BatchMLAPagedAttention::plan(std::span<const std::int32_t> qo_indptr, std::
 }
 
 void BatchMLAPagedAttention::run(const ConstTensor& q_nope, const ConstTensor& q_pe, const PagedMlaCache& cache,
-                                 const AttentionOutput& output, Stream stream) {
+                                 const AttentionOutput& output, Stream stream, const MlaScales& scales) {
   require(!refused_, "run()", "", "must come after plan(); the last one was refused");
   session_->run({.q = q_nope, .kv = {}, .page_ids = {}, .output = output, .sinks = {},
-                 .latent = LatentTensors{q_pe, cache}}, stream);
+                 .latent = LatentTensors{q_pe, cache, scales}}, stream);
 }
 
 const Plan& BatchMLAPagedAttention::current_plan() const { return session_->current_plan(); }

@@ -37,8 +37,8 @@ struct MlaConfig {
   // Must be given. 1 / sqrt(features of a head's key before its projection was absorbed): for DeepSeek's models
   // 1 / sqrt(128 + 64), not 1 / sqrt(512 + 64), because absorbing does not change the dot product.
   float sm_scale = 0;
-  DType kv_dtype = DType::f16;             // of ckv and kpe
-  std::optional<DType> q_dtype{};          // kv_dtype if not given; no other yet
+  DType kv_dtype = DType::f16;             // of ckv and kpe: f32, f16, bf16, f8_e4m3 or f8_e5m2
+  std::optional<DType> q_dtype{};          // kv_dtype, and no other; with an fp8 cache f32, f16 or bf16, to be given
   std::optional<DType> o_dtype{};          // that of q if not given, or f32
   ExecutionConfig execution{};             // backend: automatic
 
@@ -69,9 +69,9 @@ class BatchMLAPagedAttention {
 
   // On the object's device. q_nope, o [max_nnz_qo, num_heads, head_dim_ckv], q_pe [max_nnz_qo, num_heads, head_dim_kpe]: rows
   // behind qo_indptr[batch] are neither read nor written. o may be q_nope. cache: of two tensors or of one, by
-  // paged_mla_cache().
+  // paged_mla_cache(). scales: what a stored ckv and kpe stand for, numbers; of fp8 caches above all.
   void run(const ConstTensor& q_nope, const ConstTensor& q_pe, const PagedMlaCache& cache, const AttentionOutput& output,
-           Stream stream = nullptr);
+           Stream stream = nullptr, const MlaScales& scales = {});
 
   const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes

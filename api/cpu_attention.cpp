@@ -115,6 +115,7 @@ class CpuAttention final : public AttentionBackend {
     problem.q_nope = frame.q;
     problem.q_pe = without_const(first_rows(a.latent->q_pe, lengths.qo_indptr.back()));
     problem.cache = a.latent->cache;
+    problem.scales = a.latent->scales;
     problem.qo_indptr = frame.qo_indptr;
     problem.paged_kv_indptr = frame.paged_kv_indptr;
     problem.paged_kv_indices = frame.paged_kv_indices;

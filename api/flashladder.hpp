@@ -13,6 +13,7 @@
 #include "api/operations.hpp"
 #include "api/placement.hpp"
 #include "api/serving_calls.hpp"
+#include "api/serving_mla.hpp"
 #include "api/single_attention.hpp"
 #include "core/error.hpp"
 #include "core/kv_cache.hpp"

@@ -80,10 +80,12 @@ std::string GpuChoice::explain(PageUse use, bool decodes, bool for_graphs) const
 namespace {
 
 GpuChoice choose_latent(const AttentionConfig& config) {
-  const std::string reason = gpu::why_not_mla(config.params(), config.cache.dtype);
+  const gpu::MlaFormats formats{.q = config.dtype_of_q(), .kv = config.cache.dtype};
+  const std::string reason = gpu::l4::why_not(config.params(), formats);
   require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
-  const std::string no_l5 = gpu::why_no_hopper();
-  if (no_l5.empty()) return {.kernel = GpuKernel::l5, .why = "L5, for Hopper GPUs"};
+  const std::string not_taken = gpu::l5::why_not(config.params(), formats);
+  const std::string no_l5 = not_taken.empty() ? gpu::why_no_hopper() : not_taken;
+  if (no_l5.empty()) return {.kernel = GpuKernel::l5, .why = "L5, for Hopper GPUs; L4 in a run() with scales of latent rows"};
   const std::string no_l4 = gpu::l4::why_no_device();
   require(no_l4.empty(), "device", "gpu", ("has no kernel for latent attention, cpu has: " + no_l4).c_str());
   return {.kernel = GpuKernel::l4, .why = "L4, for Ampere and newer GPUs; not L5: " + no_l5};
@@ -182,7 +184,9 @@ void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvSca
 
 void attend_latent(GpuKernel kernel, const gpu::MlaCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream) {
-  if (kernel == GpuKernel::l4) return gpu::l4::attend(call, capacity, packed, partials, cuda_stream(stream));
+  static_assert(gpu::l4::grid().query_tile == gpu::l5::grid().query_tile, "either runs the other's plans");
+  const bool scales = call.nope_factor != 1 || call.rows.v_scale != 1;
+  if (kernel == GpuKernel::l4 || scales) return gpu::l4::attend(call, capacity, packed, partials, cuda_stream(stream));
   gpu::l5::attend(call, capacity, packed, partials, cuda_stream(stream));
 }
 
@@ -193,6 +197,7 @@ gpu::MlaCall gpu_mla_call(const AttentionParams& params, const AttentionArgument
   problem.q_nope = without_const(a.q);
   problem.q_pe = without_const(a.latent->q_pe);
   problem.cache = a.latent->cache;
+  problem.scales = a.latent->scales;
   gpu::MlaCall call = gpu::mla_call(problem, a.output);
   call.kv.pages.indices = page_ids;  // where each request's begin is in the packed plan
   return call;

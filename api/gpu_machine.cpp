@@ -86,7 +86,9 @@ AttentionMachine latent_machine(const AttentionParams& params, const BatchSize& 
   const std::int64_t heads = params.num_qo_heads;
   const bool share_keys = std::max<std::int64_t>(size.most_qo_len, 1) * heads > grid.query_tile;
   const std::int64_t tiles = std::max(div_up<std::int64_t>(size.nnz_qo * heads, grid.query_tile), size.with_queries());
-  m.claimed = gpu::l5::claims(share_keys, tiles, m.shape.num_ctas());
+  // One query a request: a plan that may be made on the device, which makes queues.
+  const bool decode = size.nnz_qo == 0 && !size.of_limits;
+  m.claimed = !decode && gpu::l5::claims(share_keys, tiles, m.shape.num_ctas());
   if (m.claimed) m.enough_tiles = 1;
   else m.cost = {.per_item = gpu::l5::keys_per_item};
   return m;

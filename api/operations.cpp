@@ -88,14 +88,16 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 
 void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe, Indices batch_indices,
                                Indices positions, const PagedMlaCache& paged_mla_cache, Indices paged_kv_indptr,
-                               Indices paged_kv_indices, Indices paged_kv_last_page_len, const On& on) {
+                               Indices paged_kv_indices, Indices paged_kv_last_page_len, const On& on,
+                               const MlaScales& scales) {
   if (on_cpu(on)) {
     return reference::append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache,
-                                                paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len);
+                                                paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len, scales);
   }
 #ifdef FLASHLADDER_CUDA
   gpu::append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache,
-                                 {paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len}, stream_of(on), on.enable_pdl);
+                                 {paged_kv_indptr, paged_kv_indices, paged_kv_last_page_len}, stream_of(on), on.enable_pdl,
+                                 scales);
 #endif
 }
 

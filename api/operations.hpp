@@ -56,12 +56,14 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,
                            std::span<const std::int64_t> slot_mapping, const PagedKvCache& paged_kv_cache,
                            const On& on = {}, const KvScales& scales = {});
-// Latent rows (core/mla_problem.hpp): append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe].
+// Latent rows (core/mla_problem.hpp): append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe]. An fp8 cache
+// takes wide rows as above; of scales it needs k, that of ckv, and kpe.
 void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
                                std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                const PagedMlaCache& paged_mla_cache, std::span<const std::int32_t> paged_kv_indptr,
                                std::span<const std::int32_t> paged_kv_indices,
-                               std::span<const std::int32_t> paged_kv_last_page_len, const On& on = {});
+                               std::span<const std::int32_t> paged_kv_last_page_len, const On& on = {},
+                               const MlaScales& scales = {});
 // append_indptr [batch + 1], seq_lens [batch] (lengths with the new tokens)  ->  batch_indices, positions [nnz]
 void get_batch_indices_positions(std::span<const std::int32_t> append_indptr, std::span<const std::int32_t> seq_lens,
                                  std::span<std::int32_t> batch_indices, std::span<std::int32_t> positions,

@@ -1,38 +1,22 @@
 #include "api/serving_calls.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "api/attention_session.hpp"
+#include "api/serving_session.hpp"
 #include "core/checks.hpp"
 #include "core/error.hpp"
 #include "core/refuse.hpp"
 #include "core/validate.hpp"
-#ifdef FLASHLADDER_CUDA
-#include "api/gpu_call.hpp"
-#endif
 
 namespace flashladder::api {
 namespace {
 
 using Ints = std::span<const std::int32_t>;
-
-// What all of the calls are: a config, a batch and run()'s arguments.
-struct Call {
-  AttentionConfig config;
-  BatchLengths lengths;
-  AttentionArguments arguments;
-  std::vector<std::int32_t> qo_indptr{};  // of a prefill whose call has other numbers
-};
-
-void require_scale(float scale, const char* argument) {
-  require(scale > 0 && std::isfinite(scale), argument, scale, "must be finite and greater than 0");
-}
+using Call = ServingCall;
 
 AttentionConfig config_for(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& out, LogitsConfig logits,
                            const On& on) {
@@ -43,23 +27,6 @@ AttentionConfig config_for(const ConstTensor& q, const PagedKvCache& kv, const A
                     .head_dim_qk = kv.head_dim_qk, .head_dim_vo = kv.head_dim_vo},
           .cache = {.page_size = kv.page_size, .dtype = kv.dtype}, .logits = std::move(logits),
           .execution = {.device = on.device, .enable_pdl = on.enable_pdl}, .q_dtype = q.dtype, .o_dtype = out.o.dtype};
-}
-
-// block_tables [batch, max_pages]
-BlockTableLengths table_of(Ints block_tables, Ints seq_lens, const char* tables, const char* lens) {
-  const auto entries = static_cast<std::int64_t>(block_tables.size()), batch = static_cast<std::int64_t>(seq_lens.size());
-  if (batch == 0 ? entries > 0 : entries % batch != 0) {
-    refuse(std::string(tables) + " size", entries, std::string("must be a multiple of the batch, the size of ") + lens);
-  }
-  const std::int64_t max_pages = batch == 0 ? 0 : entries / batch;
-  require(max_pages <= std::numeric_limits<std::int32_t>::max(), "max_pages", max_pages, "must be at most 2^31 - 1");
-  return {seq_lens, static_cast<std::int32_t>(max_pages)};
-}
-
-// A bound of the lengths may be wider than the table: a model's own.
-std::int32_t most_in(const BlockTableLengths& table, const PagedKvCache& kv,
-                     std::int32_t max_seq_len = std::numeric_limits<std::int32_t>::max()) {
-  return static_cast<std::int32_t>(std::min<std::int64_t>(max_seq_len, std::int64_t{table.max_pages} * kv.page_size));
 }
 
 // No entry may be more than a bound that the caller gives beside it.
@@ -78,7 +45,7 @@ Call call_of(const TrtllmBatchDecode& c, const On& on) {
   const LogitsConfig logits{.sm_scale = c.bmm1_scale, .window_left = c.window_left, .sinks = !c.sinks.empty()};
   const BlockTableLengths table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens");
   return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
-          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_seq_len)},
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size, c.max_seq_len)},
           .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
                         .scales = {.v = c.bmm2_scale}}};
 }
@@ -88,7 +55,7 @@ Call call_of(const CudnnBatchDecode& c, const On& on) {
   require(c.max_sequence_kv >= 0, "max_sequence_kv", c.max_sequence_kv, "must not be negative");
   const BlockTableLengths table = table_of(c.block_tables, c.actual_seq_lens_kv, "block_tables", "actual_seq_lens_kv");
   return {.config = config_for(c.q, c.kv_cache, c.out, {.sm_scale = c.scale}, on),
-          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache, c.max_sequence_kv)},
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size, c.max_sequence_kv)},
           .arguments = {.q = c.q, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = {}}};
 }
 
@@ -117,7 +84,7 @@ Call call_of(const Xqa& c, const On& on) {
   output.o = without_beam(c.output.o, "output.shape[1]");
   const ConstTensor q = without_beam(c.q, "q.shape[1]");
   return {.config = config_for(q, c.kv_cache, output, logits, on),
-          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache)},
+          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size)},
           .arguments = {.q = q, .kv = c.kv_cache, .page_ids = c.page_table, .output = output, .sinks = c.sinks,
                         .scales = {.k = c.kv_scale, .v = c.kv_scale}}};
 }
@@ -199,80 +166,26 @@ Call call_of(const CudnnBatchPrefill& c, const On& on) {
   return call;
 }
 
-BatchLengths lengths_of(const Call& call) {
-  BatchLengths lengths = call.lengths;
-  if (!call.qo_indptr.empty()) lengths.qo_indptr = call.qo_indptr;
-  return lengths;
-}
-AttentionSession::Kind kind_of(const Call& call) { return {.decode = call.lengths.max_seq_len.has_value()}; }
-
-WorkspaceBytes bytes_of(const Call& call) {
-  require_device(call.config.execution.device);
-  return AttentionSession(call.config, kind_of(call)).bytes_for(lengths_of(call));
-}
-
-bool same(const Workspace& a, const Workspace& b) {
-  return a.device.data() == b.device.data() && a.device.size() == b.device.size() &&
-         a.staging.data() == b.staging.data() && a.staging.size() == b.staging.size();
-}
-
-// Making an object asks the driver this and that, which takes longer than a short call's kernel. So a thread keeps those of
-// its last calls: of decode a few, one for each kind of layer; of prefill one, because it owns the staging memory.
-struct Kept {
-  AttentionConfig config;
-  Workspace workspace;
-  std::int32_t gpu = 0;
-  std::unique_ptr<AttentionSession> session;
-};
-
-// Whoever is dropped waits for its staging memory, which nobody may do while this thread's stream captures: then more are kept.
-AttentionSession& session_for(const Call& call, const Workspace& workspace, [[maybe_unused]] Stream stream) {
-  constexpr std::size_t most_decodes = 4;
-  thread_local std::vector<Kept> decodes, prefills;
-  const AttentionSession::Kind kind = kind_of(call);
-  std::vector<Kept>& kept = kind.decode ? decodes : prefills;
-  std::int32_t gpu = -1;
-  bool capturing = false;
-#ifdef FLASHLADDER_CUDA
-  if (call.config.execution.device == Device::gpu) gpu = current_gpu(), capturing = is_capturing(stream);
-#endif
-  require(kind.decode || !capturing, "stream", "capturing", "can't plan a prefill, which is host work");
-  const auto fits = [&](const Kept& k) { return k.config == call.config && same(k.workspace, workspace) && k.gpu == gpu; };
-  if (const auto at = std::ranges::find_if(kept, fits); at != kept.end()) return *at->session;
-  while (!capturing && kept.size() >= (kind.decode ? most_decodes : 1)) kept.erase(kept.begin());
-  auto session = std::make_unique<AttentionSession>(call.config, kind);
-  session->attach(workspace);
-  kept.push_back({call.config, workspace, gpu, std::move(session)});
-  return *kept.back().session;
-}
-
-void attend(const Call& call, const Workspace& workspace, const On& on) {
-  require_device(on.device);
-  AttentionSession& session = session_for(call, workspace, on.stream);
-  session.plan(lengths_of(call), {}, Device::cpu, on.stream);
-  session.run(call.arguments, on.stream);
-}
-
 }  // namespace
 
-WorkspaceBytes workspace_bytes(const TrtllmBatchDecode& call, const On& on) { return bytes_of(call_of(call, on)); }
-WorkspaceBytes workspace_bytes(const TrtllmBatchContext& call, const On& on) { return bytes_of(call_of(call, on)); }
-WorkspaceBytes workspace_bytes(const CudnnBatchDecode& call, const On& on) { return bytes_of(call_of(call, on)); }
-WorkspaceBytes workspace_bytes(const CudnnBatchPrefill& call, const On& on) { return bytes_of(call_of(call, on)); }
-WorkspaceBytes workspace_bytes(const Xqa& call, const On& on) { return bytes_of(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const TrtllmBatchDecode& call, const On& on) { return serving_bytes(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const TrtllmBatchContext& call, const On& on) { return serving_bytes(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const CudnnBatchDecode& call, const On& on) { return serving_bytes(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const CudnnBatchPrefill& call, const On& on) { return serving_bytes(call_of(call, on)); }
+WorkspaceBytes workspace_bytes(const Xqa& call, const On& on) { return serving_bytes(call_of(call, on)); }
 
 void trtllm_batch_decode_with_kv_cache(const TrtllmBatchDecode& call, const On& on) {
-  attend(call_of(call, on), call.workspace_buffer, on);
+  attend_served(call_of(call, on), call.workspace_buffer, on);
 }
 void trtllm_batch_context_with_kv_cache(const TrtllmBatchContext& call, const On& on) {
-  attend(call_of(call, on), call.workspace_buffer, on);
+  attend_served(call_of(call, on), call.workspace_buffer, on);
 }
 void cudnn_batch_decode_with_kv_cache(const CudnnBatchDecode& call, const On& on) {
-  attend(call_of(call, on), call.workspace_buffer, on);
+  attend_served(call_of(call, on), call.workspace_buffer, on);
 }
 void cudnn_batch_prefill_with_kv_cache(const CudnnBatchPrefill& call, const On& on) {
-  attend(call_of(call, on), call.workspace_buffer, on);
+  attend_served(call_of(call, on), call.workspace_buffer, on);
 }
-void xqa(const Xqa& call, const On& on) { attend(call_of(call, on), call.workspace_buffer, on); }
+void xqa(const Xqa& call, const On& on) { attend_served(call_of(call, on), call.workspace_buffer, on); }
 
 }  // namespace flashladder::api

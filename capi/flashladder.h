@@ -214,6 +214,7 @@ typedef struct fl_mla_cache { /* [pages, page_size, head_dim_ckv] and [pages, pa
   size_t size;
   const fl_tensor *ckv, *kpe;          /* kpe NULL: ckv holds both, a row's kpe behind its ckv */
   int32_t head_dim_ckv, reserved;      /* head_dim_ckv: with kpe NULL only, where to cut; 0: 512 */
+  float ckv_scale, kpe_scale;          /* 0: 1. What a stored number stands for; of fp8. fl_mla_decode_call: 0 */
 } fl_mla_cache;
 
 typedef struct fl_mla_arguments { /* on the device; rows as of FL_GRAPH_PREFILL: max_nnz_qo */
@@ -271,6 +272,21 @@ typedef struct fl_serving_call {
 fl_status fl_serving_bytes(int32_t which, const fl_serving_call* call, const fl_on* on, size_t* device_bytes,
                            size_t* staging_bytes);
 fl_status fl_serving_run(int32_t which, const fl_serving_call* call, const fl_on* on);
+
+typedef struct fl_mla_decode_call { /* trtllm_batch_decode_with_kv_cache_mla, and xqa_mla */
+  size_t size;
+  const fl_tensor *query, *o;                    /* [batch, q_len, num_heads, features]; rank 3: q_len 1 */
+  const fl_mla_cache* kv_cache;
+  const fl_workspace* workspace_buffer;          /* fl_mla_decode_bytes: NULL */
+  const int32_t *block_tables, *seq_lens;        /* [batch, max_pages] on the device, [batch] there too, q_len > 1: host */
+  float *lse_log2, *lse_natural;                 /* [batch * q_len, num_heads], one of them, or NULL */
+  int32_t batch, max_pages, max_seq_len, reserved;
+  float bmm1_scale, bmm2_scale;                  /* bmm1_scale must be given; xqa_mla's: q_scale * kv_scale. bmm2_scale 0:
+                                                    1; xqa_mla's: kv_scale */
+} fl_mla_decode_call;
+
+fl_status fl_mla_decode_bytes(const fl_mla_decode_call* call, const fl_on* on, size_t* device_bytes, size_t* staging_bytes);
+fl_status fl_mla_decode_run(const fl_mla_decode_call* call, const fl_on* on);
 
 #ifdef __cplusplus
 }

@@ -1,9 +1,11 @@
-// fl_mla: an AttentionSession of latent attention, which is what BatchMLAPagedAttention is.
+// fl_mla: an AttentionSession of latent attention, which is what BatchMLAPagedAttention is. And its calls over a block table.
+#include <algorithm>
 #include <memory>
 #include <string>
 
 #include "api/attention_session.hpp"
 #include "api/batch_mla.hpp"
+#include "api/serving_mla.hpp"
 #include "capi/arguments.hpp"
 #include "capi/errors.hpp"
 #include "capi/plan_json.hpp"
@@ -24,7 +26,39 @@ api::AttentionSession session_of(const fl_mla_config* config, const api::Attenti
   return {mla_config_of(config).attention(), {.decode = false, .latent = true, .graph = limits}};
 }
 
+api::TrtllmBatchDecodeMla decode_of(const fl_mla_decode_call* call, bool with_workspace) {
+  const fl_mla_decode_call c = read(call, "call");
+  require(c.batch >= 0, "batch", c.batch, "must not be negative");
+  require(c.max_pages >= 0, "max_pages", c.max_pages, "must not be negative");
+  const MlaScales scales = mla_scales_of(c.kv_cache);
+  constexpr const char* rule = "must be 0 here: bmm1_scale and bmm2_scale are the scales of this call";
+  require(scales.k == 1, "kv_cache.ckv_scale", scales.k, rule);
+  require(scales.kpe == 1, "kv_cache.kpe_scale", scales.kpe, rule);
+  const Tensor query = tensor_of(c.query, "query");
+  require(query.rank == 3 || query.rank == 4, "query rank", query.rank, "must be 4, or 3 with one query a request");
+  const std::int64_t q_len = query.rank == 3 ? 1 : query.shape[1];
+  const std::int64_t rows = std::max<std::int64_t>(c.batch * q_len * query.shape[query.rank == 3 ? 1 : 2], 0);
+  return {.query = query, .kv_cache = mla_cache_of(c.kv_cache),
+          .workspace_buffer = with_workspace ? workspace_of(c.workspace_buffer) : api::Workspace{},
+          .block_tables = array(c.block_tables, std::int64_t{c.batch} * c.max_pages, "block_tables"),
+          .seq_lens = array(c.seq_lens, c.batch, "seq_lens"), .max_seq_len = c.max_seq_len, .bmm1_scale = c.bmm1_scale,
+          .bmm2_scale = c.bmm2_scale == 0 ? 1 : c.bmm2_scale,
+          .out = {tensor_of(c.o, "o"), if_given(c.lse_log2, rows), if_given(c.lse_natural, rows)}};
+}
+
 }  // namespace
+
+fl_status fl_mla_decode_bytes(const fl_mla_decode_call* call, const fl_on* on, std::size_t* device_bytes,
+                              std::size_t* staging_bytes) {
+  return guarded([&] {
+    out_pointer(device_bytes, "device_bytes"), out_pointer(staging_bytes, "staging_bytes");
+    put(api::workspace_bytes(decode_of(call, false), on_of(on)), device_bytes, staging_bytes);
+  });
+}
+
+fl_status fl_mla_decode_run(const fl_mla_decode_call* call, const fl_on* on) {
+  return guarded([&] { api::trtllm_batch_decode_with_kv_cache_mla(decode_of(call, true), on_of(on)); });
+}
 
 fl_status fl_mla_bytes_for_limits(const fl_mla_config* config, const fl_attention_limits* limits, std::size_t* device_bytes,
                                   std::size_t* staging_bytes) {
@@ -67,7 +101,7 @@ fl_status fl_mla_run(fl_mla* mla, const fl_mla_arguments* arguments, void* strea
     const std::int64_t lse = rows_and_heads(q_nope);
     m.session.run({.q = q_nope, .kv = {}, .page_ids = {},
                    .output = {tensor_of(a.o, "o"), if_given(a.lse_log2, lse), if_given(a.lse_natural, lse)}, .sinks = {},
-                   .latent = api::LatentTensors{tensor_of(a.q_pe, "q_pe"), mla_cache_of(a.cache)}},
+                   .latent = api::LatentTensors{tensor_of(a.q_pe, "q_pe"), mla_cache_of(a.cache), mla_scales_of(a.cache)}},
                   stream);
   });
 }

@@ -71,7 +71,7 @@ fl_status fl_append_paged_mla_kv_cache(const fl_tensor* append_ckv, const fl_ten
     api::append_paged_mla_kv_cache(ckv, tensor_of(append_kpe, "append_kpe"),
                                    array(batch_indices, rows_of(ckv), "batch_indices"),
                                    array(positions, rows_of(ckv), "positions"), mla_cache_of(cache), p.indptr, p.indices,
-                                   p.last_page_len, on_of(on));
+                                   p.last_page_len, on_of(on), mla_scales_of(cache));
   });
 }
 

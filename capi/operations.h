@@ -33,7 +33,7 @@ typedef struct fl_page_lists {
 fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor* append_value, const int32_t* batch_indices,
                                    const int32_t* positions, const fl_kv_cache* kv, const fl_page_lists* pages,
                                    const fl_on* on);
-/* Latent rows: append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe]. */
+/* Latent rows: append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe]; an fp8 cache takes wide ones as above. */
 fl_status fl_append_paged_mla_kv_cache(const fl_tensor* append_ckv, const fl_tensor* append_kpe,
                                        const int32_t* batch_indices, const int32_t* positions, const fl_mla_cache* cache,
                                        const fl_page_lists* pages, const fl_on* on);

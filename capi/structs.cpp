@@ -76,6 +76,15 @@ PagedMlaCache mla_cache_of(const fl_mla_cache* cache) {
   return paged_mla_cache(ckv, tensor_of(given.kpe, "cache.kpe"));
 }
 
+MlaScales mla_scales_of(const fl_mla_cache* cache) {
+  const fl_mla_cache given = read(cache, "cache");
+  MlaScales scales;
+  auto& [k, kpe, v] = scales;  // a name for each field: none is forgotten
+  if (given.ckv_scale != 0) k = v = given.ckv_scale;
+  if (given.kpe_scale != 0) kpe = given.kpe_scale;
+  return scales;
+}
+
 KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads) {
   const fl_kv_cache given = read(cache, "kv");
   KvScales scales;

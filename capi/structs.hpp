@@ -39,6 +39,7 @@ template <> inline constexpr std::size_t first_size<fl_serving_call> = 128;
 template <> inline constexpr std::size_t first_size<fl_mla_config> = 72;
 template <> inline constexpr std::size_t first_size<fl_mla_cache> = 32;
 template <> inline constexpr std::size_t first_size<fl_mla_arguments> = 56;
+template <> inline constexpr std::size_t first_size<fl_mla_decode_call> = 96;
 template <> inline constexpr std::size_t first_size<fl_page_lists> = 48;
 template <> inline constexpr std::size_t first_size<fl_rope> = 24;
 template <> inline constexpr std::size_t first_size<fl_page_copy> = 24;
@@ -118,6 +119,7 @@ PagedKvCache paged_cache_of(const fl_kv_cache* cache);   // 5-D, or two of 4-D
 PagedKvCache tokens_of(const fl_kv_cache* cache);        // 3-D each, NHD: a ragged cache
 KvScales scales_of(const fl_kv_cache* cache, std::int64_t num_kv_heads);
 PagedMlaCache mla_cache_of(const fl_mla_cache* cache);
+MlaScales mla_scales_of(const fl_mla_cache* cache);
 api::LogitsConfig logits_of(const fl_logits* logits);    // NULL: the defaults
 api::AttentionConfig config_of(const fl_attention_config* config);
 api::MlaConfig mla_config_of(const fl_mla_config* config);

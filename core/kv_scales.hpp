@@ -19,6 +19,12 @@ struct KvScales {
   float v_of(std::int32_t kv_head) const { return v_per_head.empty() ? v : v_per_head[static_cast<std::size_t>(kv_head)]; }
 };
 
+// The same of latent rows (core/mla_problem.hpp): a stored ckv stands for k * ckv as a part of a key and for v * ckv as a
+// value, a stored kpe for kpe * kpe's scale. Where both parts were quantised with one scale, all three are that scale.
+struct MlaScales {
+  float k = 1, kpe = 1, v = 1;
+};
+
 // The scale of one output that is quantised: out = saturate(y / scale), rounded to nearest even. A number, or one that lies
 // where the data lie.
 struct QuantScale {

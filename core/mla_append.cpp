@@ -23,6 +23,20 @@ bool is_one_tensor(const PagedMlaCache& c) {
          c.ckv_strides.entry == c.kpe_strides.entry;
 }
 
+// Rows of an fp8 cache may be wide, and are quantised; all others have the cache's dtype, are copied, and nothing scales them.
+void check_rows(const ConstTensor& append_ckv, const ConstTensor& append_kpe, const PagedMlaCache& c,
+                const MlaScales& scales) {
+  if (is_fp8(c.dtype) && !is_fp8(append_ckv.dtype)) {
+    check_dtype("append_kpe", append_kpe, append_ckv.dtype, "must have the dtype of append_ckv");
+    return validate(scales, 1);
+  }
+  check_dtype("append_ckv", append_ckv, c.dtype, "must have the dtype of paged_mla_cache");
+  check_dtype("append_kpe", append_kpe, c.dtype, "must have the dtype of paged_mla_cache");
+  constexpr const char* rule = "is for rows that are quantised to fp8: these have the cache's dtype and are copied";
+  require(scales.k == 1, "ckv_scale", scales.k, rule);
+  require(scales.kpe == 1, "kpe_scale", scales.kpe, rule);
+}
+
 }  // namespace
 
 PagedKvCache as_kv_cache(const PagedMlaCache& c) {
@@ -35,23 +49,23 @@ PagedKvCache as_kv_cache(const PagedMlaCache& c) {
 
 void check_append_mla(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
                       std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
-                      const PagedMlaCache& c, const PagedKvTable& table) {
+                      const PagedMlaCache& c, const PagedKvTable& table, const MlaScales& scales) {
   require(c.num_pages >= 0, "paged_mla_cache.num_pages", c.num_pages, "must not be negative");
   require(c.page_size >= 1, "paged_mla_cache.page_size", c.page_size, "must be at least 1");
   const Tensor ckv = pool(c, c.ckv, c.ckv_strides, c.head_dim_ckv), kpe = pool(c, c.kpe, c.kpe_strides, c.head_dim_kpe);
-  check_output(ckv_name, ckv, "[num_pages, page_size, head_dim_ckv]", {any_size, any_size, any_size});
-  check_output(kpe_name, kpe, "[num_pages, page_size, head_dim_kpe]", {any_size, any_size, any_size});
+  check_output(ckv_name, ckv, "[num_pages, page_size, head_dim_ckv]", {any_size, any_size, any_size},
+               Floats::fp8_too);
+  check_output(kpe_name, kpe, "[num_pages, page_size, head_dim_kpe]", {any_size, any_size, any_size}, Floats::fp8_too);
   if (is_one_tensor(c)) {
     check_output("paged_mla_cache", pool(c, c.ckv, c.ckv_strides, c.head_dim_ckv + c.head_dim_kpe),
-                 "[num_pages, page_size, head_dim_ckv + head_dim_kpe]", {any_size, any_size, any_size});
+                 "[num_pages, page_size, head_dim_ckv + head_dim_kpe]", {any_size, any_size, any_size}, Floats::fp8_too);
   } else {
     check_apart(kpe_name, kpe, ckv_name, ckv);
   }
-  check_tensor("append_ckv", append_ckv, "[nnz, head_dim_ckv]", {any_size, c.head_dim_ckv});
+  check_tensor("append_ckv", append_ckv, "[nnz, head_dim_ckv]", {any_size, c.head_dim_ckv}, Floats::fp8_too);
   const std::int64_t nnz = append_ckv.shape[0];
-  check_tensor("append_kpe", append_kpe, "[nnz, head_dim_kpe]", {nnz, c.head_dim_kpe});
-  check_dtype("append_ckv", append_ckv, c.dtype, "must have the dtype of paged_mla_cache");
-  check_dtype("append_kpe", append_kpe, c.dtype, "must have the dtype of paged_mla_cache");
+  check_tensor("append_kpe", append_kpe, "[nnz, head_dim_kpe]", {nnz, c.head_dim_kpe}, Floats::fp8_too);
+  check_rows(append_ckv, append_kpe, c, scales);
   check_span("batch_indices", batch_indices, nnz);
   check_span("positions", positions, nnz);
   for (const Written& w : {Written{ckv_name, ckv}, {kpe_name, kpe}}) {

@@ -18,6 +18,6 @@ PagedKvCache as_kv_cache(const PagedMlaCache& cache);
 // at least 1.
 void check_append_mla(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
                       std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
-                      const PagedMlaCache& paged_mla_cache, const PagedKvTable& table);
+                      const PagedMlaCache& paged_mla_cache, const PagedKvTable& table, const MlaScales& scales = {});
 
 }  // namespace flashladder

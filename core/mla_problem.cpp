@@ -21,7 +21,7 @@ std::int32_t narrow(std::int64_t n, std::int64_t least, const char* what) {
 }
 
 void require_cache_dtype(DType t, const char* argument) {
-  require(is_attention_dtype(t), argument, dtype_name(t), "must be f32, f16 or bf16");
+  require(is_cache_dtype(t), argument, dtype_name(t), cache_dtype_rule);
 }
 
 MlaStrides strides_of(const Tensor& t, const char* argument) {
@@ -72,7 +72,8 @@ void validate_cache(const MlaProblem& problem) {
   require_equal(c.head_dim_ckv, p.head_dim_ckv, "ckv cache head_dim", "head_dim_ckv");
   require_equal(c.head_dim_kpe, p.head_dim_kpe, "kpe cache head_dim", "head_dim_kpe");
   require_cache_dtype(c.dtype, "ckv cache dtype");
-  require(c.dtype == problem.q_nope.dtype, "ckv cache dtype", name_of(c.dtype), "must be that of q_nope");
+  require(c.dtype == problem.q_nope.dtype || is_fp8(c.dtype), "ckv cache dtype", name_of(c.dtype),
+          "must be that of q_nope, or f8_e4m3 or f8_e5m2");
   bool has_tokens = false;
   for (std::int32_t b = 0; b < problem.batch(); ++b) has_tokens = has_tokens || problem.kv_len(b) > 0;
   require_data(c.ckv, has_tokens, "ckv cache");
@@ -126,8 +127,21 @@ void validate(const MlaParams& p) {
           "must be none or causal: MLA takes no custom mask");
 }
 
+void validate(const MlaScales& scales, float sm_scale) {
+  const auto require_positive = [](float value, const char* argument) {
+    require(std::isfinite(value) && value > 0, argument, value, "must be finite and greater than 0");
+  };
+  require_positive(scales.k, "ckv_scale");
+  require_positive(scales.kpe, "kpe_scale");
+  require_positive(scales.v, "scale of values");
+  require_positive(sm_scale * scales.k, "sm_scale * ckv_scale");
+  require_positive(sm_scale * scales.kpe, "sm_scale * kpe_scale");
+  require_positive(scales.kpe / scales.k, "kpe_scale / ckv_scale");
+}
+
 void validate(const MlaProblem& problem) {
   validate(problem.params);
+  validate(problem.scales, problem.params.sm_scale);
   validate_pages(problem);
   validate_queries(problem);
   validate_cache(problem);

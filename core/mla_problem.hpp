@@ -10,6 +10,7 @@
 #include <span>
 
 #include "core/attention_problem.hpp"
+#include "core/kv_scales.hpp"
 #include "core/mla_params.hpp"
 #include "core/page_table.hpp"
 #include "core/range.hpp"
@@ -42,8 +43,10 @@ struct MlaProblem {
   std::span<const std::int32_t> paged_kv_last_page_len;  // [batch]
   std::span<const std::int32_t> block_tables{};          // [batch, max_pages]  in the place of the three, beyond a
   std::span<const std::int32_t> seq_lens{};              // [batch]             request's length anything
+  MlaScales scales{};                                    // what a stored ckv and kpe stand for
 
-  // All that is said of lengths, heads, pages and rows, as attention's; without data: q is null, and so is the cache.
+  // All that is said of lengths, heads, pages and rows, as attention's; without data: q is null, and so is the cache. Its
+  // scale of K is that of ckv: who loads q_pe multiplies it with pe_factor().
   AttentionProblem frame() const {
     AttentionProblem frame;
     frame.params = params.attention();
@@ -56,14 +59,18 @@ struct MlaProblem {
     frame.paged_kv_last_page_len = paged_kv_last_page_len;
     frame.block_tables = block_tables;
     frame.seq_lens = seq_lens;
+    frame.scales = {.k = scales.k, .v = scales.v};
     return frame;
   }
+  double pe_factor() const { return double{scales.kpe} / scales.k; }
   std::int32_t batch() const { return frame().batch(); }
   std::int32_t qo_len(std::int32_t b) const { return frame().qo_len(b); }
   std::int32_t kv_len(std::int32_t b) const { return frame().kv_len(b); }
   PageTable page_table() const { return frame().page_table(); }
 };
 
+// Finite and greater than 0, and so are the products that logits are multiplied with.
+void validate(const MlaScales& scales, float sm_scale);
 // Sizes positive (head_dim_kpe 0 or more), sm_scale given, finite and > 0, mask none or causal.
 void validate(const MlaParams& params);
 // ... and that tensors, dtypes, strides and index arrays agree with the params. Deep: page ids too.

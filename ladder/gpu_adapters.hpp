@@ -72,6 +72,7 @@ std::vector<Rung> gpu_mla_rungs();
 struct MlaGpuRung {
   std::string name{}, idea{}, teaches{"19"}, must_equal{};
   gpu::RungGrid grid;
+  gpu::WhyNotMla* why_not = nullptr;
   const std::string& (*why_no_device)() = gpu::why_no_device;
 };
 using PlannedMlaAttend = std::function<void(const gpu::MlaCall&, const gpu::PackedShape&, std::byte* packed, void* partials,

@@ -60,6 +60,28 @@ void add_shapes(std::vector<CaseSpec>& t) {
   }
 }
 
+void add_fp8(std::vector<CaseSpec>& t) {
+  const auto fp8 = [](DType q, DType rows, const Change& change = {}) {
+    return [=](CaseSpec& s) {
+      s.dtype = q, s.kv_dtype = rows, s.kv_scales = KvScaling::number, causal(s);
+      if (change) change(s);
+    };
+  };
+  t.push_back(make("fp8 with f16", {1, 3, 1}, {200, 77, 0}, 16, 64, fp8(DType::f16, DType::f8_e4m3)));
+  t.push_back(make("fp8 with bf16", {1, 2, 1}, {129, 64, 31}, 65, 16, fp8(DType::bf16, DType::f8_e4m3)));
+  t.push_back(make("fp8 of one tensor", {1, 1}, {300, 33}, 20, 5, fp8(DType::f16, DType::f8_e4m3, [](CaseSpec& s) {
+    s.combined_cache = s.block_table = true;
+  })));
+  t.push_back(make("fp8 without a scale", {4}, {130}, 16, 64, fp8(DType::f16, DType::f8_e4m3, [](CaseSpec& s) {
+    s.kv_scales = KvScaling::none;
+  })));
+  t.push_back(make("fp8 e5m2 with f32", {2, 1}, {90, 40}, 5, 16, fp8(DType::f32, DType::f8_e5m2)));
+  t.push_back(make("fp8 equal logits", {1, 9}, {300, 40}, 5, 16, fp8(DType::f16, DType::f8_e4m3, values(Values::equal))));
+  t.push_back(make("a scale of 16 bits", {1, 3}, {200, 77}, 16, 64, [](CaseSpec& s) {
+    s.dtype = DType::f16, s.kv_scales = KvScaling::number, causal(s);
+  }));
+}
+
 void add_values(std::vector<CaseSpec>& t) {
   t.push_back(make("logits near 1e5", {1, 9}, {300, 40}, 5, 16, values(Values::large)));
   t.push_back(make("equal logits", {1, 9}, {300, 40}, 5, 16, values(Values::equal)));
@@ -75,6 +97,7 @@ std::vector<CaseSpec> mla_case_table() {
   add_lengths(table);
   add_shapes(table);
   add_values(table);
+  add_fp8(table);
   for (std::size_t i = 0; i < table.size(); ++i) table[i].seed = 1001 + i;
   return table;
 }
@@ -105,6 +128,7 @@ CaseSpec random_mla_spec(std::uint64_t seed) {
   s.combined_cache = one_in(2);
   s.block_table = one_in(4);
   if (one_in(5)) s.values = static_cast<Values>(pick(0, s.dtype == DType::f32 ? 4 : 1));
+  if (one_in(3)) s.kv_dtype = one_in(4) ? DType::f8_e5m2 : DType::f8_e4m3, s.kv_scales = static_cast<KvScaling>(pick(0, 1));
   return s;
 }
 

@@ -13,7 +13,8 @@ namespace {
 
 Support supports(const MlaGpuRung& about, const CaseSpec& spec) {
   if (spec.op != Op::mla) return {"op " + std::string(name_of(spec.op)) + " is not mla: this rung computes latent attention"};
-  const std::string reason = gpu::why_not_mla(spec.params, spec.dtype);
+  const gpu::MlaFormats formats{.q = spec.dtype, .kv = spec.cache_dtype(), .scales = spec.kv_scales != KvScaling::none};
+  const std::string reason = about.why_not(spec.params, formats);
   if (!reason.empty()) return {"this rung does not compute " + reason};
   return {about.why_no_device()};
 }
@@ -65,10 +66,12 @@ Rung planned_mla_on_gpu(const MlaGpuRung& about, PlannedMlaAttend attend) {
 std::vector<Rung> gpu_mla_rungs() {
   return {
       planned_mla_on_gpu({.name = "L4", .idea = "GPU: tensor cores; warps share the keys of S, and the features of O",
-                          .must_equal = "L3", .grid = gpu::l4::grid(), .why_no_device = gpu::l4::why_no_device},
+                          .must_equal = "L3", .grid = gpu::l4::grid(), .why_not = gpu::l4::why_not,
+                          .why_no_device = gpu::l4::why_no_device},
                          gpu::l4::attend),
       planned_mla_on_gpu({.name = "L5", .idea = "Hopper: a latent tile is K and V of wgmma; two warp groups share O",
-                          .must_equal = "L4", .grid = gpu::l5::grid(), .why_no_device = gpu::why_no_hopper},
+                          .must_equal = "L4", .grid = gpu::l5::grid(), .why_not = gpu::l5::why_not,
+                          .why_no_device = gpu::why_no_hopper},
                          gpu::l5::attend),
   };
 }

@@ -1,5 +1,5 @@
-// What the library gives to the GPU's planner: for the machines of D6 and D7 its plan is the host's, and no lengths outgrow
-// the memory that was bought. The planner's code runs on the host, so that no GPU is needed.
+// What the library gives to the GPU's planner: for the machines of D6, D7 and L5 its plan is the host's, and no lengths
+// outgrow the memory that was bought. The planner's code runs on the host, so that no GPU is needed.
 #include <doctest/doctest.h>
 
 #include <iterator>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "api/attention_session.hpp"
+#include "api/batch_mla.hpp"
 #include "api/gpu_call.hpp"
 #include "api/gpu_planner.hpp"
 #include "api/most_work.hpp"
@@ -24,10 +25,11 @@ struct PlannedTwice {
   AttentionConfig config;
   std::vector<std::int32_t> kv_lens;
   std::int32_t max_seq_len, max_pages, clusters;
+  GpuKernel kernel = GpuKernel::d6;
 
   AttentionMachine machine() const {
     const BatchSize size{.batch = std::ssize(kv_lens), .most_kv_len = max_seq_len};
-    return gpu_machine(GpuKernel::d6, config.params(), size, {.num_sms = 132, .clusters = clusters});
+    return gpu_machine(kernel, config.params(), size, {.num_sms = 132, .clusters = clusters});
   }
   // "" or how the device's plan differs from the host's, in a block for all lengths up to max_seq_len.
   std::string difference() const {
@@ -78,4 +80,27 @@ TEST_CASE("lengths on the device: the machines of D6 and D7 are planned for as o
     of_clusters += p.machine().clusters > 0;
   }
   CHECK(of_clusters > 20);
+}
+
+TEST_CASE("lengths on the device: latent attention is planned for as on the host, with any number of heads") {
+  std::mt19937 random(11);
+  const auto below = [&](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
+  constexpr std::int32_t heads[] = {1, 5, 16, 63, 64, 65, 100, 128, 130};
+  constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none};
+  for (int i = 0; i < 400; ++i) {
+    const std::int32_t num_heads = heads[below(9)];
+    const MlaConfig config{.num_heads = num_heads, .page_size = 1 + below(128), .sm_scale = 0.07f,
+                           .execution = {.policy = policies[below(4)], .chunk_size = 256}};
+    PlannedTwice p{.config = config.attention(), .kv_lens = {}, .max_seq_len = 1 << below(15), .max_pages = 0, .clusters = 0,
+                   .kernel = below(2) == 0 ? GpuKernel::l4 : GpuKernel::l5};
+    p.max_pages = pages_for(p.max_seq_len, p.config.cache.page_size) + below(3);
+    const std::int32_t batch = 1 + below(below(3) == 0 ? 4u : 300u);
+    for (std::int32_t b = 0; b < batch; ++b) {
+      const std::int32_t shorter = below(static_cast<std::uint32_t>(p.max_seq_len) + 1);
+      p.kv_lens.push_back(below(6) == 0 ? 0 : below(2) == 0 ? p.max_seq_len : shorter);
+    }
+    INFO("batch ", i, ": ", batch, " requests of up to ", p.max_seq_len, ", ", num_heads, " heads");
+    CHECK_FALSE(p.machine().claimed);
+    REQUIRE(p.difference() == "");
+  }
 }

@@ -28,7 +28,8 @@ constexpr float mla_unwritten = std::numeric_limits<float>::quiet_NaN();
 MlaConfig mla_config_of(const CaseSpec& s, DType o_dtype = DType::f32) {
   const MlaParams p = s.mla_params();
   return {.num_heads = p.num_heads, .head_dim_ckv = p.head_dim_ckv, .head_dim_kpe = p.head_dim_kpe, .page_size = s.page_size,
-          .causal = p.mask == MaskMode::causal, .sm_scale = p.sm_scale, .kv_dtype = s.dtype, .q_dtype = {}, .o_dtype = o_dtype,
+          .causal = p.mask == MaskMode::causal, .sm_scale = p.sm_scale, .kv_dtype = s.cache_dtype(), .q_dtype = s.dtype,
+          .o_dtype = o_dtype,
           .execution = {.threads = 2}};
 }
 
@@ -62,7 +63,7 @@ struct MlaObject {
   AttentionOutput output() { return {contiguous(o.data(), DType::f32, {rows, heads, dim}), lse}; }
   void run(const Case& c) {
     const MlaProblem m = c.mla();
-    attention.run(m.q_nope, m.q_pe, m.cache, output());
+    attention.run(m.q_nope, m.q_pe, m.cache, output(), nullptr, m.scales);
   }
 };
 
@@ -138,6 +139,26 @@ TEST_CASE("BatchMLAPagedAttention: o in 16 bits is the f32 answer rounded once, 
   CHECK(lse[20] == doctest::Approx(f32.lse[20] / log2_e));
 }
 
+TEST_CASE("BatchMLAPagedAttention: ckv and kpe may have scales of their own") {
+  CaseSpec spec = mla_case_table()[2];
+  spec.dtype = DType::f32, spec.kv_dtype = DType::f8_e4m3, spec.kv_scales = KvScaling::number;
+  Case c = draw_case(spec);
+  MlaObject apart(spec), doubled(spec);
+  apart.plan(c), doubled.plan(c);
+  MlaScales scales = c.mla().scales;
+  scales.kpe *= 2;
+  const MlaProblem m = c.mla();
+  apart.attention.run(m.q_nope, m.q_pe, m.cache, apart.output(), nullptr, scales);
+  auto* pe = c.q_pe.view().data_as<float>();
+  for (std::int64_t i = 0; i < c.q_pe.size(); ++i) pe[i] *= 2;  // the same, exactly
+  doubled.run(c);
+  CHECK(apart.o == doubled.o);
+  CHECK(apart.lse == doubled.lse);
+  scales.kpe = 0;
+  CHECK(test::refusal([&] { apart.attention.run(m.q_nope, m.q_pe, m.cache, apart.output(), nullptr, scales); }) ==
+        "kpe_scale = 0: must be finite and greater than 0");
+}
+
 TEST_CASE("BatchMLAPagedAttention refuses what is wrong by its name") {
   const CaseSpec spec = mla_case_table().front();
   const Case c = draw_case(spec);
@@ -152,6 +173,7 @@ TEST_CASE("BatchMLAPagedAttention refuses what is wrong by its name") {
   CHECK(refused([](MlaConfig& m) { m.page_size = 0; }).starts_with("page_size = 0"));
   CHECK(refused([](MlaConfig& m) { m.kv_dtype = DType::u8; }).starts_with("dtype = u8"));
   CHECK(refused([](MlaConfig& m) { m.q_dtype = DType::f16; }).starts_with("q_dtype = f16"));
+  CHECK(refused([](MlaConfig& m) { m.kv_dtype = m.q_dtype.emplace(DType::f8_e4m3); }).starts_with("q_dtype = f8_e4m3"));
   CHECK(refused([](MlaConfig& m) { m.execution.backend = api::Backend::fa2; }).starts_with("backend = fa2: must be auto"));
   const api::AttentionLimits decode{.max_batch = 5, .max_pages = 10};
   CHECK(test::refusal([&] { BatchMLAPagedAttention::workspace_bytes(mla_config_of(spec), decode); })

@@ -90,6 +90,39 @@ TEST_CASE("MLA cases: a file gives every bit back, by lists and by blocks, of on
   }
 }
 
+TEST_CASE("MLA cases: fp8 rows and their scale come back from files and tables, and what is wrong with them is said") {
+  for (const bool combined : {true, false}) {
+    for (const DType rows : {DType::f8_e4m3, DType::f8_e5m2}) {
+      CaseSpec spec = small_latent_case(combined);
+      spec.kv_dtype = rows, spec.kv_scales = KvScaling::number;
+      const Case c = draw_case(spec), back = parse_case(case_bytes(c, "case"), "case");
+      CHECK(back.spec.kv_dtype == rows);
+      CHECK(back.spec.kv_scales == KvScaling::number);
+      CHECK(back.k_cache == c.k_cache);
+      CHECK(back.k_scale == c.k_scale);
+      const MlaProblem m = back.mla();
+      CHECK(m.cache.dtype == rows);
+      CHECK((m.scales.k == c.k_scale[0] && m.scales.kpe == c.k_scale[0] && m.scales.v == c.k_scale[0]));
+      CHECK_NOTHROW(validate(m));
+      const CaseSpec again = parse_case_table(case_table_json(std::span(&spec, 1)), "table").front();
+      CHECK(again.kv_dtype == rows);
+      CHECK(again.kv_scales == KvScaling::number);
+    }
+  }
+  CHECK(parse_case_table(latent_table_of(R"(, "page_size": 64, "dtype": "f16", "kv_dtype": "f8_e4m3")"), "t").front().name ==
+        "B1 kv9 h16 float8_e4m3fn");
+  const auto refused = [](const std::string& keys) {
+    return flashladder::test::refusal([&] { parse_case_table(latent_table_of(keys), "table"); });
+  };
+  CHECK(refused(R"(, "kv_dtype": "f8_e4m3", "kv_scales": "per_head")").find("kv_scales = per_head: must be none or number") !=
+        std::string::npos);
+  CHECK(latent_refusal(true, [](Safetensors& f) { f.metadata["kv_scale"] = "2"; }) == "accepted");
+  CHECK(latent_refusal(true, [](Safetensors& f) { f.metadata["kv_scale"] = "-2"; }).find("ckv_scale = -2") !=
+        std::string::npos);
+  CHECK(latent_refusal(true, [](Safetensors& f) { f.metadata["k_scale"] = "2"; }).find("is no key of a case of latent") !=
+        std::string::npos);
+}
+
 TEST_CASE("MLA cases: what a file can get wrong is refused by its name") {
   const auto renamed = [](const char* from, const char* to) {
     return [=](Safetensors& f) { f.tensors[to] = f.tensors.at(from), f.tensors.erase(from); };

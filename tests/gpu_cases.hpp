@@ -78,6 +78,7 @@ inline ladder::CaseSpec without_rope(ladder::CaseSpec spec) {
 inline ladder::CaseSpec on_fp8(ladder::CaseSpec spec, std::uint64_t choice) {
   if (spec.dtype == DType::f32) spec.dtype = DType::f16;
   if (spec.values == ladder::Values::large) spec.values = ladder::Values::normal;
+  if (spec.kv_dtype) spec.kv_dtype = DType::f8_e4m3;
   spec.kv_dtype = DType::f8_e4m3;
   spec.kv_scales = static_cast<ladder::KvScaling>(choice % 3);
   spec.name += std::string(" on fp8, scales ") + ladder::name_of(spec.kv_scales);

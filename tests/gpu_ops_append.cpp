@@ -35,24 +35,25 @@ void check_append_case(const AppendCase& c, std::uint64_t seed) {
 }
 
 // Latent rows, of one pool or of two: as keys and values of one head of other widths.
-void check_latent_case(DType dtype, bool one_tensor, std::int64_t pad, std::uint64_t seed) {
+void check_latent_case(DType dtype, DType cache, bool one_tensor, std::int64_t pad, std::uint64_t seed) {
   constexpr int ckv = 512, kpe = 64;
   std::mt19937 random(static_cast<unsigned>(seed));
   const AppendBatch batch({.page_size = 16}, random);
   Padded rows(dtype, {batch.nnz(), ckv}, pad), pe(dtype, {batch.nnz(), kpe}, pad);
   rows.fill(random, -2, 2);
   pe.fill(random, -2, 2);
-  Padded both(dtype, {batch.pages, 16, ckv + kpe}, pad), a(dtype, {batch.pages, 16, ckv}, pad),
-      b(dtype, {batch.pages, 16, kpe}, pad);
+  const MlaScales scales = dtype == cache ? MlaScales{} : MlaScales{.k = 0.013f, .kpe = 0.3f};
+  Padded both(cache, {batch.pages, 16, ckv + kpe}, pad), a(cache, {batch.pages, 16, ckv}, pad),
+      b(cache, {batch.pages, 16, kpe}, pad);
   const OnDevice device_both(both), device_a(a), device_b(b), device_rows(rows), device_pe(pe);
   const DeviceBatch arrays(batch);
   gpu::append_paged_mla_kv_cache(device_rows.t(), device_pe.t(), arrays.requests.span(), arrays.positions.span(),
                                  one_tensor ? paged_mla_cache(device_both.t(), ckv)
                                             : paged_mla_cache(device_a.t(), device_b.t()),
-                                 arrays.table(), nullptr);
+                                 arrays.table(), nullptr, false, scales);
   reference::append_paged_mla_kv_cache(rows.t(), pe.t(), batch.requests, batch.positions,
                                        one_tensor ? paged_mla_cache(both.t(), ckv) : paged_mla_cache(a.t(), b.t()),
-                                       batch.indptr, batch.indices, batch.last);
+                                       batch.indptr, batch.indices, batch.last, scales);
   CHECK_MESSAGE(device_both.bytes() == both.bytes(), "seed ", seed, " pad ", pad);
   CHECK_MESSAGE(device_a.bytes() == a.bytes(), "seed ", seed, " pad ", pad);
   CHECK_MESSAGE(device_b.bytes() == b.bytes(), "seed ", seed, " pad ", pad);
@@ -125,10 +126,13 @@ void check_fused_case(const AppendCase& c, int q_heads, int rotary_dim, bool int
 TEST_CASE("append of latent rows on the GPU: the pools are the CPU reference's in every byte") {
   std::uint64_t seed = test::options().seed;
   for (const DType dtype : all_dtypes) {
-    for (const bool one_tensor : {false, true}) {
-      for (const int pad : {0, 8, 1}) check_latent_case(dtype, one_tensor, pad, ++seed);
+    for (const DType cache : {dtype, DType::f8_e4m3, DType::f8_e5m2}) {
+      for (const bool one_tensor : {false, true}) {
+        for (const int pad : {0, 8, 1}) check_latent_case(dtype, cache, one_tensor, pad, ++seed);
+      }
     }
   }
+  for (const int pad : {0, 8, 1}) check_latent_case(DType::f8_e4m3, DType::f8_e4m3, true, pad, ++seed);
 }
 
 TEST_CASE("append on the GPU: the pools are the CPU reference's in every byte") {

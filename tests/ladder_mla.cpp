@@ -11,6 +11,8 @@
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/cases/drawn/random.hpp"
 #include "ladder/cases/memory/guarded_output.hpp"
+#include "reference/mla/l0_naive.hpp"
+#include "reference/mla/l1_tiled.hpp"
 #include "reference/mla/l2_split_merge.hpp"
 #include "tests/options.hpp"
 
@@ -108,6 +110,42 @@ TEST_CASE("the planned rung of latent attention gives the same bits for any numb
       CHECK(now.o == first.o);
       CHECK(now.lse_log2 == first.lse_log2);
     }
+  }
+}
+
+// As L0, L1 and L2 compute it; tests/api_mla.cpp has L3.
+std::vector<std::vector<float>> by_lower_rungs(const MlaProblem& problem, const CaseSpec& spec) {
+  std::vector<std::vector<float>> all;
+  const auto add = [&](const auto& attend) {
+    GuardedOutput out(spec.nnz_qo(), spec.params.num_qo_heads, spec.params.head_dim_vo);
+    const AttentionOutput view = out.view();
+    attend(view);
+    const auto* o = view.o.data_as<const float>();
+    all.emplace_back(o, o + view.o.size());
+    all.back().insert(all.back().end(), view.lse_log2.begin(), view.lse_log2.end());
+  };
+  add([&](const AttentionOutput& out) { reference::l0::attend(problem, out); });
+  add([&](const AttentionOutput& out) { reference::l1::attend(problem, out); });
+  add([&](const AttentionOutput& out) { reference::l2::attend(problem, out); });
+  return all;
+}
+
+TEST_CASE("the two parts of a latent row may have scales of their own") {
+  CaseSpec spec = mla_case_table()[2];
+  spec.dtype = DType::f32, spec.kv_dtype = DType::f8_e4m3, spec.kv_scales = KvScaling::number;
+  Case c = draw_case(spec);
+  MlaProblem problem = c.mla();
+  problem.scales.kpe = problem.scales.k * 4;  // a power of two apart: what q_pe may as well be multiplied with, exactly
+  const auto apart = by_lower_rungs(problem, spec);
+  auto* pe = c.q_pe.view().data_as<float>();
+  for (std::int64_t i = 0; i < c.q_pe.size(); ++i) pe[i] *= 4;
+  CHECK(apart == by_lower_rungs(c.mla(), spec));
+  problem = c.mla();
+  problem.scales.v *= 2;  // of values alone
+  const auto doubled = by_lower_rungs(problem, spec), single = by_lower_rungs(c.mla(), spec);
+  for (std::size_t i = 0; i < single.size(); ++i) {
+    CHECK(doubled[i].front() == 2 * single[i].front());
+    CHECK(doubled[i].back() == single[i].back());  // an lse
   }
 }
 

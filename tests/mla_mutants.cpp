@@ -23,7 +23,8 @@ namespace {
 enum class Mistake {
   none, pe_lost, pe_twice, scale_of_576, scale_lost, value_from_kpe, value_with_kpe_shift, top_left_causal, diagonal_lost,
   lost_last_page, last_key_lost, full_last_page, identity_pages, kpe_page_stride, head_0_pe, query_0, natural_lse,
-  empty_row_not_written, one_row_too_far, no_rescale, piece_not_weighed,
+  empty_row_not_written, one_row_too_far, no_rescale, piece_not_weighed, row_scale_not_in_logits, row_scale_not_in_kpe,
+  row_scale_not_in_values, row_scale_twice, fp8_formats_swapped,
 };
 
 struct Attention {
@@ -35,9 +36,12 @@ struct Attention {
   bool is(Mistake m) const { return mistake == m; }
 
   template <class T>
-  static std::vector<T> load(DType dtype, const void* base, std::int64_t offset, std::int32_t dim) {
+  std::vector<T> load(DType dtype, const void* base, std::int64_t offset, std::int32_t dim) const {
     std::vector<T> out(static_cast<std::size_t>(dim));
-    reference::visit_dtype(dtype, [&]<class Element>(Element) {
+    if (is(Mistake::fp8_formats_swapped) && is_fp8(dtype)) {
+      dtype = dtype == DType::f8_e4m3 ? DType::f8_e5m2 : DType::f8_e4m3;
+    }
+    reference::visit_cache_dtype(dtype, [&]<class Element>(Element) {
       reference::load_row(static_cast<const Element*>(base) + offset, dim, out.data());
     });
     return out;
@@ -80,6 +84,10 @@ struct Attention {
     if (is(Mistake::pe_twice)) pe *= 2;
     if (is(Mistake::scale_of_576)) scale = default_sm_scale(p.head_dim_qk());
     if (is(Mistake::scale_lost)) scale = 1;
+    const MlaScales& rows = problem.scales;
+    if (!is(Mistake::row_scale_not_in_logits)) nope *= rows.k;
+    if (!is(Mistake::row_scale_not_in_logits) && !is(Mistake::row_scale_not_in_kpe)) pe *= rows.kpe;
+    if (is(Mistake::row_scale_twice)) scale *= rows.k;
     return (nope + pe) * scale * static_cast<float>(log2_e);
   }
   // The feature of a latent row that is feature c of the value.
@@ -118,9 +126,10 @@ struct Attention {
       for (std::size_t c = 0; c < o.size(); ++c) o[c] = o[c] * w.a + part[c] * w.b;
     }
     if (is(Mistake::empty_row_not_written) && all.d == 0) return;
+    const float v_scale = is(Mistake::row_scale_not_in_values) ? 1 : problem.scales.v;
     const std::int64_t row = problem.qo_indptr[b] + i;
     float* out = output.o.data_as<float>() + row * output.o.strides[0] + h * output.o.strides[1];
-    for (std::size_t c = 0; c < o.size(); ++c) out[c] = o[c] * all.inverse_d();
+    for (std::size_t c = 0; c < o.size(); ++c) out[c] = o[c] * all.inverse_d() * v_scale;
     if (is(Mistake::one_row_too_far)) out[output.o.strides[1]] = out[0];
     output.lse_log2[static_cast<std::size_t>(row * p.num_heads + h)] =
         is(Mistake::natural_lse) ? lse_natural_from_log2(all.lse_log2()) : all.lse_log2();
@@ -200,3 +209,8 @@ FL_MLA_MUTANT(empty_row_not_written)
 FL_MLA_MUTANT(one_row_too_far)
 FL_MLA_MUTANT(no_rescale)
 FL_MLA_MUTANT(piece_not_weighed)
+FL_MLA_MUTANT(row_scale_not_in_logits)
+FL_MLA_MUTANT(row_scale_not_in_kpe)
+FL_MLA_MUTANT(row_scale_not_in_values)
+FL_MLA_MUTANT(row_scale_twice)
+FL_MLA_MUTANT(fp8_formats_swapped)

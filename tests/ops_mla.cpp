@@ -81,6 +81,55 @@ TEST_CASE("append of latent rows: each lands in its slot and no other byte of th
   }
 }
 
+TEST_CASE("append of wide latent rows to fp8: each number over its part's scale, rounded once") {
+  std::mt19937 random(7);
+  const MlaScales scales{.k = 0.013f, .kpe = 1.7f, .v = 0.013f};
+  for (const DType rows_dtype : all_dtypes) {
+    for (const DType cache : {DType::f8_e4m3, DType::f8_e5m2}) {
+      for (const bool one_tensor : {false, true}) {
+        CAPTURE(name_of(rows_dtype));
+        CAPTURE(name_of(cache));
+        const AppendBatch batch({.page_size = latent_page, .longest = 20}, random);
+        Padded rows(rows_dtype, {batch.nnz(), ckv}), pe(rows_dtype, {batch.nnz(), kpe}, 7);
+        rows.fill(random, -9, 9);  // over 0.013 some saturate
+        pe.fill(random, -9, 9);
+        LatentPool pool(cache, batch.pages, one_tensor), expected(cache, batch.pages, one_tensor);
+        append_paged_mla_kv_cache(rows.t(), pe.t(), batch.requests, batch.positions, pool.cache(), batch.indptr,
+                                  batch.indices, batch.last, scales);
+        const auto quantised = [&](double x, float scale) -> double {
+          const float y = static_cast<float>(x) / scale;
+          return cache == DType::f8_e4m3 ? static_cast<float>(Float8E4M3(y)) : static_cast<float>(Float8E5M2(y));
+        };
+        const std::vector<std::int64_t> slots = batch.slots(latent_page);
+        for (int i = 0; i < batch.nnz(); ++i) {
+          if (slots[i] < 0) continue;
+          for (int x = 0; x < ckv; ++x) expected.set(slots[i], x, quantised(rows.get(i * ckv + x), scales.k));
+          for (int x = 0; x < kpe; ++x) expected.set(slots[i], ckv + x, quantised(pe.get(i * kpe + x), scales.kpe));
+        }
+        CHECK(pool.equals(expected));
+      }
+    }
+  }
+}
+
+TEST_CASE("append of latent rows: scales are those of rows that are quantised, and of no others") {
+  std::mt19937 random(8);
+  const AppendBatch batch({.page_size = latent_page}, random);
+  const Padded wide(DType::f16, {batch.nnz(), ckv}), pe(DType::f16, {batch.nnz(), kpe}), other(DType::f32, {batch.nnz(), kpe});
+  LatentPool narrow(DType::f8_e4m3, batch.pages, true), same(DType::f16, batch.pages, true);
+  const auto refused = [&](const char* argument, LatentPool& pool, const Padded& kpe_rows, const MlaScales& scales) {
+    check_refused(argument, {&pool.both}, [&] {
+      append_paged_mla_kv_cache(wide.t(), kpe_rows.t(), batch.requests, batch.positions, pool.cache(), batch.indptr,
+                                batch.indices, batch.last, scales);
+    });
+  };
+  refused("ckv_scale", narrow, pe, {.k = 0});
+  refused("kpe_scale", narrow, pe, {.kpe = -1});
+  refused("append_kpe", narrow, other, {});
+  refused("ckv_scale", same, pe, {.k = 2});
+  refused("kpe_scale", same, pe, {.kpe = 2});
+}
+
 TEST_CASE("append of latent rows: each rule is refused by its name, and nothing is written") {
   std::mt19937 random(6);
   RefusedAppend r(random);

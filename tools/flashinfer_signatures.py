@@ -12,6 +12,7 @@ import sys
 
 FILES = {"decode": "decode.py", "prefill": "prefill.py", "page": "page.py", "pod": "pod.py", "cascade": "cascade.py",
          "rope": "rope.py", "xqa": "xqa.py", "norm": "norm/__init__.py", "attention": "attention/_core.py",
+         "mla": "mla/_core.py",
          "quantization": "quantization/packbits.py", "cudnn.decode": "cudnn/decode.py", "cudnn.prefill": "cudnn/prefill.py"}
 METHODS = ("__init__", "plan", "run", "forward", "forward_return_lse", "begin_forward", "reset_workspace_buffer")
 MISSING = "no default"

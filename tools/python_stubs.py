@@ -29,7 +29,8 @@ TYPES = {
          "max_token_per_sequence max_sequence_kv head_size rotary_dim old_context_len cp_world cp_rank sliding_win_size "
          "sm_count q_seq_len token_pos_in_items_len o_sf_vec_size num_pages request tokens max_pos max_pages kind spare "
          "num_heads head_dim_ckv head_dim_kpe chunk_size threads num_sms max_batch max_nnz_qo max_qo_len shuffle_seed "
-         "pages entries source destination window_left_p window_left_d",
+         "pages entries source destination qk_nope_head_dim kv_lora_rank qk_rope_head_dim sparse_mla_top_k window_left_p "
+         "window_left_d",
   "float": "sm_scale logits_soft_cap rope_scale rope_theta o_scale bmm1_scale bmm2_scale eps "
            "o_sf_scale ckv_scale kpe_scale low_freq_factor high_freq_factor sm_scale_p rope_scale_p rope_theta_p sm_scale_d "
            "rope_scale_d rope_theta_d "
@@ -38,10 +39,11 @@ TYPES = {
   "bool": "causal return_lse use_cuda_graph use_tensor_cores non_blocking disable_split_kv natural interleave is_neox "
           "enable_pdl use_fp16_qk_reduction use_fp16_softmax uses_spcompress variant_owns_mask is_causal use_profiler "
           "is_cuda_graph_compatible enable_block_sparse_attention uses_shared_paged_kv_idx "
-          "skip_all_rows_active_check skip_softmax use_sinks return_lse_base_on_e causal_p causal_d return_lse_p return_lse_d",
+          "is_var_seq enable_dcp skip_all_rows_active_check skip_softmax use_sinks return_lse_base_on_e causal_p causal_d "
+          "return_lse_p return_lse_d",
   "str": "query_layout kv_cache_layout lse_mode output_scale scale_mode kv_layout pos_encoding_mode backend lse_base "
          "lse_layout bitorder batch_offsets_units variant mask_ policy kv_layout_p kv_layout_d pos_encoding_mode_p "
-         "pos_encoding_mode_d",
+         "pos_encoding_mode_d return_lse_base cute_dsl_impl kv_scale_format",
   "DType": "q_data_type kv_data_type o_data_type data_type o_dtype out_dtype kv_dtype q_dtype output_dtype",
   "Cache": "kv paged_kv_cache kv_cache unique_kv_cache paged_kv_cache_p paged_kv_cache_d",
   "Sequence[Array]": "qo_indptr_arr paged_kv_indptr_arr paged_kv_indices_arr paged_kv_last_page_len_arr qo_indptr_buf_arr "
@@ -66,7 +68,8 @@ TYPES = {
            "multi_ctas_kv_counter_buffer causal_seqlens_kv_global bmm1_scale_log2 q_cu_seq_lens k_sf_cache v_sf_cache "
            "attention_sinks q_seq_lens_cpu kv_seq_lens_cpu append_ckv append_kpe ckv_cache kpe_cache "
            "global_override_indptr_cpu q_p k_p v_p q_d custom_mask_p packed_custom_mask_p custom_mask_d packed_custom_mask_d "
-           "qo_indptr_p kv_indptr_p kv_indices_p last_page_len_p qo_indptr_d kv_indptr_d kv_indices_d last_page_len_d"}
+           "qo_indptr_p kv_indptr_p kv_indices_p last_page_len_p qo_indptr_d kv_indptr_d kv_indices_d last_page_len_d "
+           "sparse_mla_top_k_lens"}
 TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
 PAIR, EITHER = "Tuple[Array, Array]", "Union[Array, Tuple[Array, Array]]"
 RETURNS = {  # of what does not return o, or (o, lse)
@@ -83,7 +86,7 @@ NOTHING = ("plan", "append", "begin_forward", "close", "remove", "end_forward", 
            "plan_block_table", "plan_like", "__init__", "append_paged_kv_cache", "append_paged_kv_cache_by_slots",
            "append_paged_mla_kv_cache")
 ONE = {"get_seq_lens", "rmsnorm", "gemma_rmsnorm", "layernorm", "packbits", "make_cos_sin_cache", "precompute_freqs_cis",
-       "xqa", "forward", "merged"}
+       "xqa", "xqa_mla", "xqa_batch_decode_with_kv_cache_mla", "forward", "merged"}
 
 
 def returned(name, where=""):

@@ -200,6 +200,45 @@ void cuts(Narrator& n) {
         "second one finds them in the L2.");
 }
 
+ladder::CaseSpec fp8_case() {
+  for (const ladder::CaseSpec& spec : ladder::mla_case_table()) {
+    if (spec.cache_dtype() == DType::f8_e4m3) return spec;
+  }
+  return {};
+}
+
+float largest(const Values& values) {
+  float most = 0;
+  for (const float x : values) most = std::max(most, std::abs(x));
+  return most;
+}
+
+void eight_bits(Narrator& n, const LatentModel& m) {
+  n.section("In 8 bits");
+  constexpr float most = 448;  // of E4M3
+  const float of_c = largest(m.c), of_pe = largest(m.k_pe);
+  n.step("A latent row in E4M3 is %d bytes in the place of %d. A stored number stands for itself times a scale: %.4f / 448 "
+         "for this layer's c, %.4f / 448 for its rotated part. How far is o off, of %.2f at most, with one scale for both, "
+         "the larger one, and with a scale for each? And if the rotated part were larger, and its queries as much smaller?",
+         width, row_bytes, of_c, of_pe, largest(m.latent_attention(m.sm_scale())));
+  const Values exact = m.latent_attention(m.sm_scale());
+  std::vector<std::vector<std::string>> rows;
+  double apart = 0, together = 0;
+  for (const float larger : {1.0f, 256.0f, 4096.0f, 65536.0f}) {
+    const float c_scale = of_c / most, pe_scale = of_pe * larger / most, both = std::max(c_scale, pe_scale);
+    together = distance(m.in_8_bits({.k = both, .kpe = both, .v = both}, larger), exact);
+    apart = distance(m.in_8_bits({.k = c_scale, .kpe = pe_scale, .v = c_scale}, larger), exact);
+    rows.push_back({text("%.0f", larger), text("%.3f", together), text("%.3f", apart)});
+  }
+  n.table({"rotated part, times as large", "one scale", "a scale for each"}, rows);
+  n.check_that("parts that are 65536 apart want scales of their own", together > 2 * apart);
+  n.say("E4M3 is a floating-point format: a number has its 3 bits of fraction from 448 down to 2^-6, a range of 28672, and so "
+        "the scale hardly matters until the parts are as far apart as that. Then the smaller one falls below what the format "
+        "has. Scales cost next to nothing: that of c as a value multiplies o once; of those of the logits one is a factor of "
+        "sm_scale, and the ratio of the two multiplies c's part of a score.");
+  prove_rung(n, "L3", draw_case(fp8_case()), "on a cache of E4M3 with a scale");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -215,6 +254,7 @@ int main(int argc, char** argv) {
     turning(n, Gpu{});
     design(n, Gpu{});
     cuts(n);
+    eight_bits(n, model);
     n.question("RoPE rotates a key by its position. Why can the rotated features not come out of the latent row, and be "
                "absorbed as the others are?");
   }, {

@@ -120,9 +120,25 @@ struct LatentModel {
 
   // Attention between absorbed queries and latent rows: [heads, rank].
   Values latent_attention(float scale) const {
-    Values q = absorbed_queries(), pe_rows = q_pe, c_rows = c, k_rows = k_pe, o(heads * rank);
+    Values c_rows = c, k_rows = k_pe;
+    return attend(contiguous(c_rows.data(), DType::f32, {1, tokens, rank}),
+                  contiguous(k_rows.data(), DType::f32, {1, tokens, pe}), q_pe, scale, {});
+  }
+  // With latent rows in E4M3, each part of them over its scale. The rotated part is `larger` times as large as in c, and its
+  // queries as much smaller, which no score sees.
+  Values in_8_bits(const MlaScales& scales, float larger) const {
+    std::vector<Float8E4M3> c_rows, k_rows;
+    for (const float x : c) c_rows.emplace_back(x / scales.k);
+    for (const float x : k_pe) k_rows.emplace_back(x * larger / scales.kpe);
+    Values smaller = q_pe;
+    for (float& x : smaller) x /= larger;
+    return attend(contiguous(c_rows.data(), DType::f8_e4m3, {1, tokens, rank}),
+                  contiguous(k_rows.data(), DType::f8_e4m3, {1, tokens, pe}), smaller, sm_scale(), scales);
+  }
+  Values attend(const Tensor& c_rows, const Tensor& k_rows, Values pe_rows, float scale, const MlaScales& scales) const {
+    Values q = absorbed_queries(), o(heads * rank);
     const api::MlaConfig config{.num_heads = heads, .head_dim_ckv = rank, .head_dim_kpe = pe, .page_size = tokens,
-                                .sm_scale = scale, .kv_dtype = DType::f32};
+                                .sm_scale = scale, .kv_dtype = c_rows.dtype, .q_dtype = DType::f32};
     const api::AttentionLimits limits{.max_batch = 1, .max_pages = 1, .max_nnz_qo = 1};
     std::vector<std::max_align_t> memory(api::BatchMLAPagedAttention::workspace_bytes(config, limits).device /
                                              sizeof(std::max_align_t) + 1);
@@ -130,9 +146,7 @@ struct LatentModel {
     const std::int32_t indptr[] = {0, 1}, page[] = {0}, length[] = {tokens};
     attention.plan(indptr, indptr, page, length);
     attention.run(contiguous(q.data(), DType::f32, {1, heads, rank}), contiguous(pe_rows.data(), DType::f32, {1, heads, pe}),
-                  paged_mla_cache(contiguous(c_rows.data(), DType::f32, {1, tokens, rank}),
-                                  contiguous(k_rows.data(), DType::f32, {1, tokens, pe})),
-                  {.o = contiguous(o.data(), DType::f32, {1, heads, rank})});
+                  paged_mla_cache(c_rows, k_rows), {.o = contiguous(o.data(), DType::f32, {1, heads, rank})}, nullptr, scales);
     return o;
   }
   // W_UV o of each head, [heads, value]: the value's projection, behind the sum.

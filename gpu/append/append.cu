@@ -161,11 +161,11 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
                                std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                const PagedMlaCache& paged_mla_cache, const PagedKvTable& table, cudaStream_t stream,
-                               bool enable_pdl) {
-  check_append_mla(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache, table);
+                               bool enable_pdl, const MlaScales& scales) {
+  check_append_mla(append_ckv, append_kpe, batch_indices, positions, paged_mla_cache, table, scales);
   require_int32_shape("append_ckv", append_ckv);
   append_by_table(with_heads(append_ckv), with_heads(append_kpe), batch_indices, positions, as_kv_cache(paged_mla_cache),
-                  table, stream, enable_pdl, {});
+                  table, stream, enable_pdl, {.k = scales.k, .v = scales.kpe});
 }
 
 void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& append_value,

@@ -53,7 +53,7 @@ void append_paged_kv_cache(const ConstTensor& append_key, const ConstTensor& app
 void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor& append_kpe,
                                std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                const PagedMlaCache& paged_mla_cache, const PagedKvTable& table, cudaStream_t stream,
-                               bool enable_pdl = false);
+                               bool enable_pdl = false, const MlaScales& scales = {});
 
 // RoPE and append, for f16 and bf16: k is rotated to its position on its way into the page, and q [nnz, num_qo_heads,
 // head_dim_qk] rotated in place; append_key itself keeps its bits. Equals apply_rope_*_inplace(q, append_key) and then

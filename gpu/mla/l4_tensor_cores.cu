@@ -8,7 +8,7 @@
 //   O += P V       a warp has all 64 rows and 64 features of o: what it needs of P are all 32 keys
 //
 // Between them P changes hands by way of shared memory, and so do the maxima of the rows. Row tiles of 16 that an item does
-// not have are left out: with 16 heads a query takes a quarter of the work.
+// not have are left out: with 16 heads a query takes a quarter of the work. Latent rows may be E4M3 (l4_copies.cuh).
 // Leaves out: copies of more than one tile ahead, products while exponents are computed, wgmma (L5).
 #include <utility>
 
@@ -51,16 +51,28 @@ struct Scores {
   }
   __device__ int row_of(int m, int h) const { return first_row + 16 * m + threadIdx.x % 32 / 4 + 8 * h; }
 
+  // nope_factor: the scale of ckv by that of kpe.
   template <class Element>
-  __device__ void multiply(const Shared& shared, const uint4 (&latent)[keys][chunks], int rows) {
+  __device__ void multiply(const Shared& shared, const Tile& latent, int rows, float nope_factor) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (auto& of_tile : s) of_tile[0] = of_tile[1] = of_tile[2] = of_tile[3] = 0;
     if (first_row >= rows) return;
     const SwizzledRow q(shared.q, first_row + lane % 16, lane / 16);
     const SwizzledRow k(latent, 8 * eight + lane % 8, lane / 8);  // four chunks a step, so every other step of its own
-#pragma unroll 6
-    for (int step = 0; step < chunks / 2; step += 2) {
+    meet<Element, 0, ckv_chunks / 2>(q, k);
+#pragma unroll
+    for (auto& of_tile : s) {
+#pragma unroll
+      for (float& x : of_tile) x *= nope_factor;
+    }
+    meet<Element, ckv_chunks / 2, chunks / 2>(q, k);
+  }
+  // Steps of 16 features.
+  template <class Element, int first, int end>
+  __device__ void meet(const SwizzledRow<chunks>& q, const SwizzledRow<chunks>& k) {
+#pragma unroll 4
+    for (int step = first; step < end; step += 2) {
       std::uint32_t a[4], b[4];
       ldmatrix_x4(b, k.at(step));
 #pragma unroll
@@ -142,7 +154,7 @@ struct Output {
   }
 
   template <class Element>
-  __device__ void add(const Shared& shared, const uint4 (&latent)[keys][chunks], int rows) {
+  __device__ void add(const Shared& shared, const Tile& latent, int rows) {
     const int lane = threadIdx.x % 32;
     const SwizzledRow v(latent, lane % 16, lane / 16);
 #pragma unroll
@@ -187,14 +199,19 @@ struct Output {
   }
 };
 
-template <class Element>
+// narrow: latent rows are E4M3.
+template <class Element, bool narrow>
 __global__ void __launch_bounds__(threads, 1)
 mla_l4_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ PeQueries rotated,
               const __grid_constant__ LatentPages kv, const __grid_constant__ KeyRules rules,
-              const __grid_constant__ PackedParams plan, float scale, bool claimed) {
+              const __grid_constant__ PackedParams plan, float scale, float nope_factor, bool claimed) {
   extern __shared__ __align__(128) unsigned char bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
   const PackedRows place{plan.pack};
+  const auto arriving = [&](std::int32_t tile) -> auto& {
+    if constexpr (narrow) return shared.of_bytes.arriving[tile % 2];
+    else return shared.latent[tile % 2];
+  };
   griddepcontrol_wait();  // the plan's counter too: the previous kernel may use the same plan
   griddepcontrol_launch_dependents();  // behind the wait: whoever starts now finds the plan (merge_mla.cu)
   WorkStream works(plan, claimed);  // of the first warp
@@ -207,19 +224,23 @@ mla_l4_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__ Pe
     if (item.rows.empty()) return;
     const std::int32_t tiles = div_up(item.keys.size(), keys);
     copy_query<Element>(rows, rotated, place, shared);
-    if (tiles > 0) copy_tile<Element>(kv, LatentRow(kv, item, 0), shared.latent[0]);
+    if (tiles > 0) copy_tile<Element>(kv, LatentRow(kv, item, 0), arriving(0));
     cp_async_commit();
     LatentRow next(kv, item, 1);  // under way while a tile is computed
     Scores scores(rules, item, place);
     Output output;
     for (std::int32_t tile = 0; tile < tiles; ++tile) {
-      const auto& latent = shared.latent[tile % 2];
+      const Tile& latent = narrow ? shared.of_bytes.widened : shared.latent[tile % 2];
       cp_async_wait<0>();
       __syncthreads();  // q and this tile have arrived; all warps are done with the tile before, with P and the maxima
-      if (tile + 1 < tiles) copy_tile<Element>(kv, next, shared.latent[(tile + 1) % 2]);
+      if constexpr (narrow) {
+        widen_tile<Element>(arriving(tile), shared.of_bytes.widened);
+        __syncthreads();  // all of the tile is there in 16 bits
+      }
+      if (tile + 1 < tiles) copy_tile<Element>(kv, next, arriving(tile + 1));
       cp_async_commit();
       next = LatentRow(kv, item, tile + 2);
-      scores.multiply<Element>(shared, latent, item.rows.size());
+      scores.multiply<Element>(shared, latent, item.rows.size(), nope_factor);
       scores.mask(shared, item.keys.begin + static_cast<std::uint32_t>(tile) * keys, scale);
       __syncthreads();  // the maxima of all keys are there
       output.softmax<Element>(shared, scores);
@@ -251,14 +272,14 @@ const std::string& why_no_device() {
 
 void attend(const MlaCall& call, const PackedShape& capacity, std::byte* packed, void* partials, cudaStream_t stream) {
   if (call.nnz_qo == 0) return;
-  require_mla(call, capacity, tile_rows);
+  require_mla_of_rows(call, capacity, tile_rows);
   const PackedParams plan = packed_params(capacity, packed, partials, mla_ckv);
   const float scale = call.params.sm_scale * static_cast<float>(log2_e);
   const LaunchShape shape{.grid = capacity.num_ctas, .block = threads, .shared_bytes = sizeof(Shared),
                           .programmatic = call.programmatic};
-  with_mla_element(call, [&]<class Element>() {
-    launch(mla_l4_kernel<Element>, shape, stream, call.rows, call.rotated, call.kv, key_rules(call.params), plan, scale,
-           capacity.claimed);
+  with_mla_formats(call, [&]<class Element, bool narrow>() {
+    launch(mla_l4_kernel<Element, narrow>, shape, stream, call.rows, call.rotated, call.kv, key_rules(call.params), plan,
+           scale, call.nope_factor, capacity.claimed);
   });
   merge_mla(call, capacity, plan, stream);
 }

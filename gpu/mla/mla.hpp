@@ -48,26 +48,42 @@ struct MlaCall {
   QueryRows rows;
   PeQueries rotated;
   LatentPages kv;
-  AttentionParams params;     // num_kv_heads 1, head_dim_qk 576, head_dim_vo 512; mask none or causal; sm_scale
-  DType dtype = DType::f16;   // of q_nope, q_pe, ckv and kpe
+  AttentionParams params;     // num_kv_heads 1, head_dim_qk 576, head_dim_vo 512; mask none or causal; sm_scale, with the
+                              // scale of kpe
+  float nope_factor = 1;      // the scale of ckv by that of kpe: multiplies q_nope . ckv
+  DType dtype = DType::f16;   // of q_nope and q_pe
+  DType kv_dtype = DType::f16;  // of ckv and kpe
   std::int64_t nnz_qo = 0;    // queries of all requests: rows of q and o
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
+};
+
+// What tells the rungs apart: dtypes of queries and of latent rows, and whether rows have scales.
+struct MlaFormats {
+  DType q = DType::f16, kv = DType::f16;
+  bool scales = false;
 };
 
 // problem and output hold device pointers. InputError if heads lie 2^31 elements apart.
 MlaCall mla_call(const MlaProblem& problem, const AttentionOutput& output);
 
-// "" if the rungs compute this, else why not.
-std::string why_not_mla(const AttentionParams& params, DType dtype);
+// "" if the rung computes this, else why not.
+using WhyNotMla = std::string(const AttentionParams& params, const MlaFormats& formats);
+namespace l4 {
+WhyNotMla why_not;  // 16-bit queries; latent rows of their dtype or of E4M3, with scales or without
+}
+namespace l5 {
+WhyNotMla why_not;  // all of 16 bits and one dtype, without scales
+}
 
-// InputError unless the call and the plan are what a kernel with tiles of `tile_rows` rows takes: 16 bits, 512 and 64
+// InputError unless the call and the plan are what a kernel with tiles of `tile_rows` rows takes: its formats, 512 and 64
 // features, packed heads, and everything that a lane loads or stores 16 bytes of at multiples of 16 bytes.
-void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows);
+void require_mla(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows);         // l5's
+void require_mla_of_rows(const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows);  // l4's: E4M3 and scales
 
 // Joins the partials of a plan's cut tiles, in slot order: behind either kernel.
 void merge_mla(const MlaCall& call, const PackedShape& shape, const PackedParams& plan, cudaStream_t stream);
 
-// Tensor cores of sm_80 and newer: what a reader should begin with. Rounds P to the dtype of the cache; L5 too.
+// Tensor cores of sm_80 and newer: what a reader should begin with. Rounds P to the dtype of q; L5 too.
 // capacity: of a plan within it whose pack is the heads, claimed or with queues. packed, partials: as in decode/decode.hpp.
 namespace l4 {
 const std::string& why_no_device();  // "" if there is a GPU, with shared memory enough

@@ -67,6 +67,7 @@ MlaProblem Case::mla() const {
   const AttentionProblem as_attention = problem();
   MlaProblem m;
   m.params = spec.mla_params();
+  m.scales = {.k = as_attention.scales.k, .kpe = as_attention.scales.k, .v = as_attention.scales.v};
   const std::int32_t ckv = m.params.head_dim_ckv, kpe = m.params.head_dim_kpe;
   if (spec.combined_cache) {
     m.q_nope = features(q.view(), 0, ckv);

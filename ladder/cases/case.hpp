@@ -31,7 +31,7 @@ struct Case {
   std::vector<std::int32_t> block_tables;            // [batch, max_pages], or empty; seq_lens is spec.kv_lens
   std::vector<std::uint8_t> custom_mask;             // [sum of qo_len * kv_len], or empty
   std::vector<float> sinks;                          // [num_qo_heads], or empty
-  std::vector<float> k_scale, v_scale;               // [1] or [num_kv_heads], or empty: 1
+  std::vector<float> k_scale, v_scale;               // [1] or [num_kv_heads], or empty: 1. mla: one number, of both parts
   OwnedTensor expected_o;                            // [nnz_qo, num_qo_heads, head_dim_vo] f32 or f64, if a file gave it
   OwnedTensor expected_lse_log2;                     // [nnz_qo, num_qo_heads] f32 or f64, if a file gave it
   std::map<std::string, std::string> notes;          // a file's metadata whose keys begin with x-

@@ -57,8 +57,7 @@ void validate_mla(const CaseSpec& s) {
   require(p.head_dim_vo <= p.head_dim_qk, "head_dim_kpe", p.head_dim_qk - p.head_dim_vo, "must be 0 or more");
   const bool plain = p.mask != MaskMode::custom && p.window_left == -1 && p.logits_soft_cap == 0 && !p.sinks &&
                      p.pos_encoding_mode == PosEncodingMode::NONE && s.kv_layout == KvLayout::NHD;
-  require(s.cache_dtype() == s.dtype && s.kv_scales == KvScaling::none, "kv_dtype", name_of(s.cache_dtype()),
-          "must be dtype, without kv_scales, with op mla");
+  require(s.kv_scales != KvScaling::per_head, "kv_scales", name_of(s.kv_scales), "must be none or number with op mla");
   require(plain, "op", name_of(s.op),
           "takes no custom_mask, window_left, logits_soft_cap, pos_encoding_mode, sinks or kv_layout HND");
 }

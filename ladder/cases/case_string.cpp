@@ -62,6 +62,14 @@ std::string mask_text(const CaseSpec& s, bool decode) {
 
 namespace {
 
+std::string dtypes_text(const CaseSpec& s) {
+  std::string text;
+  if (s.dtype != DType::f16) text += std::string(" ") + name_of(s.dtype);
+  if (is_fp8(s.cache_dtype())) text += s.cache_dtype() == DType::f8_e4m3 ? " float8_e4m3fn" : " float8_e5m2";
+  if (s.kv_scales != usual_scaling(s.cache_dtype())) text += std::string(" kv_scales ") + name_of(s.kv_scales);
+  return text;
+}
+
 // "B128 kv4096 h16", "B32 kv8192 h16 q4": as the peers' tables call them. What is usual is left out: DeepSeek's head dims,
 // pages of 64, f16, and causal where a request has several queries.
 std::string mla_case_string(const CaseSpec& s) {
@@ -76,8 +84,7 @@ std::string mla_case_string(const CaseSpec& s) {
     text.append(" d").append(std::to_string(p.head_dim_ckv)).append("+").append(std::to_string(p.head_dim_kpe));
   }
   if (s.block_table) text += " block table";
-  if (s.dtype != DType::f16) text += std::string(" ") + name_of(s.dtype);
-  return text;
+  return text + dtypes_text(s);
 }
 
 }  // namespace
@@ -97,10 +104,7 @@ std::string case_string(const CaseSpec& s) {
   if (p.sinks) text += " sinks";
   if (s.block_table) text += " block table";
   if (s.kv_layout != KvLayout::NHD) text += std::string(" ") + name_of(s.kv_layout);
-  if (s.dtype != DType::f16) text += std::string(" ") + name_of(s.dtype);
-  if (is_fp8(s.cache_dtype())) text += s.cache_dtype() == DType::f8_e4m3 ? " float8_e4m3fn" : " float8_e5m2";
-  if (s.kv_scales != usual_scaling(s.cache_dtype())) text += std::string(" kv_scales ") + name_of(s.kv_scales);
-  return text;
+  return text + dtypes_text(s);
 }
 
 }  // namespace flashladder::ladder

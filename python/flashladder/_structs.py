@@ -57,8 +57,13 @@ MlaConfig = _struct(
     "MlaConfig", *((name, _i32) for name in ("num_heads", "head_dim_ckv", "head_dim_kpe", "page_size", "causal")),
     ("sm_scale", _f32), *((name, _i32) for name in (
         "kv_dtype", "q_dtype", "o_dtype", "device", "policy", "chunk_size", "threads", "enable_pdl", "num_sms", "reserved")))
-MlaCache = _struct("MlaCache", ("ckv", _ptr), ("kpe", _ptr), ("head_dim_ckv", _i32), ("reserved", _i32))
+MlaCache = _struct("MlaCache", ("ckv", _ptr), ("kpe", _ptr), ("head_dim_ckv", _i32), ("reserved", _i32), ("ckv_scale", _f32),
+                   ("kpe_scale", _f32))
 MlaArguments = _struct("MlaArguments", *((name, _ptr) for name in ("q_nope", "q_pe", "cache", "o", "lse_log2", "lse_natural")))
+MlaDecodeCall = _struct(
+    "MlaDecodeCall", *((name, _ptr) for name in (
+        "query", "o", "kv_cache", "workspace_buffer", "block_tables", "seq_lens", "lse_log2", "lse_natural")),
+    *((name, _i32) for name in ("batch", "max_pages", "max_seq_len", "reserved")), ("bmm1_scale", _f32), ("bmm2_scale", _f32))
 On = _struct("On", ("stream", _ptr), ("device", _i32), ("enable_pdl", _i32))
 ServingCall = _struct(
     "ServingCall", ("q", _ptr), ("o", _ptr), ("kv", _ptr), ("workspace_buffer", _ptr), ("block_tables", _ptr),
@@ -76,6 +81,7 @@ C_NAMES = {  # of the committed list of the C ABI
     "fl_attention_config": AttentionConfig, "fl_attention_limits": AttentionLimits, "fl_workspace": Workspace,
     "fl_batch": Batch, "fl_attention_arguments": AttentionArguments, "fl_on": On, "fl_serving_call": ServingCall,
     "fl_mla_config": MlaConfig, "fl_mla_cache": MlaCache, "fl_mla_arguments": MlaArguments,
+    "fl_mla_decode_call": MlaDecodeCall,
     "fl_page_lists": PageLists, "fl_rope": Rope, "fl_page_copy": PageCopy}
 
 # What each function takes: p a pointer, i an int32, l an int64, f a float. All return an int32 status.
@@ -88,6 +94,7 @@ FUNCTIONS = {
     "fl_cascade_bytes_for_batch": "ppippp", "fl_cascade_create": "ippp", "fl_cascade_plan": "ppip",
     "fl_cascade_run": "ppppip", "fl_cascade_explain": "pp",
     "fl_mla_bytes_for_limits": "pppp", "fl_mla_create": "pppp", "fl_mla_plan": "ppp", "fl_mla_run": "ppp",
+    "fl_mla_decode_bytes": "pppp", "fl_mla_decode_run": "pp",
     "fl_mla_explain": "pp", "fl_append_paged_mla_kv_cache": "ppppppp",
     "fl_single_decode_with_kv_cache": "ppp", "fl_single_prefill_with_kv_cache": "ppp",
     "fl_serving_bytes": "ipppp", "fl_serving_run": "ipp",

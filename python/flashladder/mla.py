@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from . import _structs as s
 from . import operations as _operations
-from ._arrays import HostLengths, dtype_code, family_of, on_host
+from ._arrays import HostLengths, dtype_code, family_of, name_of_dtype, on_host
 from ._library import call, refuse
 from ._object import PlannedObject
 from ._run import _flat
-from ._tensors import one_device, out_like, tensors
+from ._tensors import TensorSlot, describe, one_device, out_like, tensors
 from .attention import _one_of, _room
 
 __all__ = ["BatchMLAPagedAttention", "MlaConfig", "append_paged_mla_kv_cache"]
@@ -29,6 +29,13 @@ class MlaConfig(NamedTuple):
     chunk_size: int = 0
     threads: int = 0
     num_sms: int = 0
+
+
+def _scale(x, argument):
+    """0 is none in the C interface."""
+    if x is not None and float(x) == 0.0:
+        refuse(argument, 0, "must not be 0")
+    return 0.0 if x is None else float(x)
 
 
 class BatchMLAPagedAttention(PlannedObject):
@@ -102,31 +109,37 @@ class BatchMLAPagedAttention(PlannedObject):
              ctypes.addressof(handle))
         self._handle, self._limits, self._memory = handle.value, limits, memory
 
-    def run(self, q_nope, q_pe, ckv_cache, kpe_cache=None, out=None, lse=None, return_lse=False, natural=False):
+    def run(self, q_nope, q_pe, ckv_cache, kpe_cache=None, out=None, lse=None, return_lse=False, natural=False, ckv_scale=None,
+            kpe_scale=None):
         """o [rows, num_heads, head_dim_ckv] of the planned batch, or (o, lse), lse f32 [rows, num_heads] to base 2.
 
         q_nope     [rows, num_heads, head_dim_ckv]; q_pe [rows, num_heads, head_dim_kpe]
         ckv_cache  [pages, page_size, head_dim_ckv]; kpe_cache [pages, page_size, head_dim_kpe]. Without kpe_cache: one array
-                   [pages, page_size, head_dim_ckv + head_dim_kpe]
+                   [pages, page_size, head_dim_ckv + head_dim_kpe]. Of fp8 also as uint8
+        ckv_scale, kpe_scale  what a stored number stands for; None: itself
         """
         self._must_be_planned("run()")
         family, c = self.family, self.config
         if family_of(q_nope, "q_nope") is not family or family.device(q_nope) != self.device:
             refuse("q_nope", f"on {family_of(q_nope).device(q_nope)}", f"must lie where the object was made ({self.device})")
-        one_device(q_nope, (("ckv_cache", ckv_cache), ("out", out)))
+        one_device(q_nope, (("ckv_cache", ckv_cache), ("kpe_cache", kpe_cache), ("out", out)))
         shape = (q_nope.shape[0], c.num_heads, c.head_dim_ckv)
         out = out_like(family, out, shape, self.o_code, self.device)
         if return_lse and lse is None:
             lse = family.empty(shape[:2], s.F32, self.device)
-        given = {"q_nope": q_nope, "ckv_cache": ckv_cache, "out": out}
+        given, rows = {"q_nope": q_nope, "out": out}, {"ckv_cache": ckv_cache}
         if c.head_dim_kpe:
             given["q_pe"] = q_pe
             if kpe_cache is not None:
-                given["kpe_cache"] = kpe_cache
+                rows["kpe_cache"] = kpe_cache
+        if all(name_of_dtype(x.dtype) != "uint8" for x in rows.values()):
+            given, rows = {**given, **rows}, {}
         slots, addresses = tensors(**given)
-        at = dict(zip(given, addresses))
+        at, kept = dict(zip(given, addresses)), [self._rows(x, name) for name, x in rows.items()]
+        at.update(zip(rows, (slot.address for slot in kept)))
         kpe = at.get("kpe_cache")
-        cache = s.MlaCache(ckv=at["ckv_cache"], kpe=kpe, head_dim_ckv=0 if kpe else c.head_dim_ckv)
+        cache = s.MlaCache(ckv=at["ckv_cache"], kpe=kpe, head_dim_ckv=0 if kpe else c.head_dim_ckv,
+                           ckv_scale=_scale(ckv_scale, "ckv_scale"), kpe_scale=_scale(kpe_scale, "kpe_scale"))
         arguments = s.MlaArguments(q_nope=at["q_nope"], q_pe=at.get("q_pe"), cache=ctypes.addressof(cache), o=at["out"])
         if lse is not None:
             setattr(arguments, "lse_natural" if natural else "lse_log2",
@@ -135,20 +148,31 @@ class BatchMLAPagedAttention(PlannedObject):
         if family.moved(stream, self._planned_on):
             self._plan(stream)
         call("fl_mla_run", self._handle, ctypes.addressof(arguments), stream)
-        del slots
+        del slots, kept
         return (out, lse) if return_lse else out
+
+    def _rows(self, cache, argument):
+        """An fl_tensor of latent rows that are fp8's bits."""
+        slot, family = TensorSlot(), family_of(cache, argument)
+        shape, strides = family.layout(cache)
+        code = family.cache_code(cache, argument, self._config.kv_dtype)
+        describe(slot.buffer, 0, family.pointer(cache), code, shape, strides)
+        slot.array = cache
+        return slot
 
 
 def append_paged_mla_kv_cache(append_ckv, append_kpe, batch_indices, positions, ckv_cache, kpe_cache, kv_indices, kv_indptr,
-                              kv_last_page_len):
+                              kv_last_page_len, ckv_scale=None, kpe_scale=None):
     """append_paged_kv_cache for latent rows: append_ckv [nnz, head_dim_ckv], append_kpe [nnz, head_dim_kpe], into caches
-    [pages, page_size, head_dim_ckv] and [pages, page_size, head_dim_kpe]."""
+    [pages, page_size, head_dim_ckv] and [pages, page_size, head_dim_kpe]. Caches of fp8 take wide rows: each number over its
+    scale."""
     rows = append_ckv.shape[0]
     batch_indices, batch_at = _operations._ints(batch_indices, "batch_indices", append_ckv, rows)
     positions, positions_at = _operations._ints(positions, "positions", append_ckv, rows)
     lists, keep = _operations._page_lists(append_ckv, kv_indices, kv_indptr, kv_last_page_len)
     slots, at = tensors(append_ckv=append_ckv, append_kpe=append_kpe, ckv_cache=ckv_cache, kpe_cache=kpe_cache)
-    cache = s.MlaCache(ckv=at[2], kpe=at[3])
+    cache = s.MlaCache(ckv=at[2], kpe=at[3], ckv_scale=_scale(ckv_scale, "ckv_scale"),
+                       kpe_scale=_scale(kpe_scale, "kpe_scale"))
     _operations._call("fl_append_paged_mla_kv_cache", slots, at[0], at[1], batch_at, positions_at,
                       ctypes.addressof(cache), ctypes.addressof(lists))
     del slots, keep, batch_indices, positions

@@ -10,7 +10,7 @@ from . import _structs as s
 from ._arrays import aligned, family_of
 from ._library import call, refuse
 from ._run import _flat
-from ._tensors import one_device, out_like, tensors_and_cache
+from ._tensors import one_device, out_like, tensors, tensors_and_cache
 
 _kept = threading.local()  # memory of calls whose workspace_buffer is too small, and page-locked memory: a thread's own
 
@@ -27,10 +27,11 @@ def _memory(family, device, name, make, size):
     return aligned(have[key][0])
 
 
-def _workspace(which, arguments, where, family, device, buffer):
-    """What the call needs: of the caller's buffer if that is large enough, else of memory that this thread keeps."""
+def _workspace(ask, arguments, where, family, device, buffer):
+    """What the call needs: of the caller's buffer if that is large enough, else of memory that this thread keeps. ask: the
+    function that says how much that is, and its first arguments."""
     wants, staging = ctypes.c_size_t(), ctypes.c_size_t()
-    call("fl_serving_bytes", which, ctypes.addressof(arguments), where, ctypes.addressof(wants), ctypes.addressof(staging))
+    call(*ask, ctypes.addressof(arguments), where, ctypes.addressof(wants), ctypes.addressof(staging))
     workspace = s.Workspace(device_bytes=wants.value, staging_bytes=staging.value)
     start = aligned(buffer) if buffer is not None else 0
     room = buffer.shape[0] * _itemsize(buffer) - (start - family.pointer(buffer)) if buffer is not None else 0
@@ -47,6 +48,25 @@ def _itemsize(x):
     return x.itemsize if hasattr(x, "itemsize") and not callable(x.itemsize) else x.element_size()
 
 
+def _tables(family, block_tables, seq_lens):
+    """block_tables, dense int32 [batch, max_pages], and the batch."""
+    tables, batch = family.dense(family.int32(block_tables)), seq_lens.shape[0]
+    if len(tables.shape) != 2:
+        refuse("block_tables shape", list(tables.shape), "must be [batch, max_pages]")
+    if tables.shape[0] != batch:
+        refuse("block_tables shape", list(tables.shape), f"must have {batch} rows: seq_lens has as many entries")
+    return tables, batch
+
+
+def _lengths(family, seq_lens, query, there):
+    """int32 [batch]: there, where the query lies, or on the host."""
+    if not there:
+        return family_of(seq_lens).host([seq_lens])[0]
+    if family.gpu(query) and not family_of(seq_lens).gpu(seq_lens):
+        seq_lens = family.copy_to(seq_lens, family.device(query))
+    return family.dense(family.int32(seq_lens))
+
+
 def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, workspace_buffer=None, cum_seq_lens_q=None,
                      max_q_len=0, max_kv_len=0, bmm1_scale=1.0, bmm2_scale=1.0, window_left=-1, sinks=None, causal=False,
                      out=None, out_code=None, lse=None, return_lse=False, natural=False):
@@ -60,19 +80,10 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
     family = family_of(query, "query")
     one_device(query, (("block_tables", block_tables), ("sinks", sinks), ("lse", lse)))
     device, decode = family.device(query), which in (s.TRTLLM_BATCH_DECODE, s.CUDNN_BATCH_DECODE, s.XQA)
-    tables = family.dense(family.int32(block_tables))
-    if len(tables.shape) != 2:
-        refuse("block_tables shape", list(tables.shape), "must be [batch, max_pages]")
-    batch = seq_lens.shape[0]
-    if tables.shape[0] != batch:
-        refuse("block_tables shape", list(tables.shape), f"must have {batch} rows: seq_lens has as many entries")
-    if decode:
-        if family.gpu(query) and not family_of(seq_lens).gpu(seq_lens):
-            seq_lens = family.copy_to(seq_lens, device)
-        lengths = family.dense(family.int32(seq_lens))
-        cum, first = None, None
-    else:
-        (lengths,), (cum,) = family_of(seq_lens).host([seq_lens]), family_of(cum_seq_lens_q).host([cum_seq_lens_q])
+    tables, batch = _tables(family, block_tables, seq_lens)
+    lengths, cum, first = _lengths(family, seq_lens, query, decode), None, None
+    if not decode:
+        (cum,) = family_of(cum_seq_lens_q).host([cum_seq_lens_q])
         first = family_of(cum).pointer(cum)
     dim_vo = (kv_cache[1] if isinstance(kv_cache, (tuple, list)) else kv_cache).shape[-1]
     rows, heads = query.shape[0], query.shape[1]
@@ -89,7 +100,44 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
         max_pages=tables.shape[1], max_q_len=max_q_len, max_kv_len=max_kv_len, bmm1_scale=bmm1_scale or 0.0,
         bmm2_scale=bmm2_scale, use_window=int(window_left != -1), window_left=window_left if window_left != -1 else 0,
         causal=int(bool(causal)))
-    workspace = _workspace(which, arguments, slots.on(), family, device, workspace_buffer)
+    workspace = _workspace(("fl_serving_bytes", which), arguments, slots.on(), family, device, workspace_buffer)
     arguments.workspace_buffer = ctypes.addressof(workspace)
     call("fl_serving_run", which, ctypes.addressof(arguments), slots.on())
+    return (out, lse) if return_lse else out
+
+
+def run_latent_decode(query, kv_cache, block_tables, seq_lens, bmm1_scale, workspace_buffer=None, head_dim_ckv=512,
+                      max_seq_len=None, bmm2_scale=1.0, out=None, lse=None, return_lse=False, natural=False):
+    """One call of fl_mla_decode_run: o [as query, head_dim_ckv], or (o, lse), lse f32 [batch * q_len, num_heads].
+
+    query     [batch, q_len, num_heads, features], causal if q_len > 1, or [batch, num_heads, features]. Of fp8: it becomes
+              the dtype of out, or bfloat16, which holds each of its numbers
+    kv_cache  [pages, page_size, features]
+    seq_lens  int32 [batch], read where the query lies; with q_len > 1 on the host
+    """
+    family = family_of(query, "query")
+    one_device(query, (("kv_cache", kv_cache), ("block_tables", block_tables), ("out", out), ("lse", lse)))
+    if len(query.shape) not in (3, 4):
+        refuse("query rank", len(query.shape), "must be 4: [batch, q_len, num_heads, features], or 3 with one query a request")
+    device, q_len = family.device(query), query.shape[1] if len(query.shape) == 4 else 1
+    if family.code(query, "query") == s.F8_E4M3:
+        of_out = family.code(out, "out") if out is not None else s.BF16
+        query = family.to(query, of_out if of_out in (s.F16, s.BF16) else s.BF16)
+    tables, batch = _tables(family, block_tables, seq_lens)
+    lengths, rows, heads = _lengths(family, seq_lens, query, q_len == 1), batch * q_len, query.shape[-2]
+    out = out_like(family, out, (*query.shape[:-1], head_dim_ckv), family.code(query, "query"), device)
+    if return_lse and lse is None:
+        lse = family.empty((rows, heads), s.F32, device)
+    lse_at = _flat(family, lse, "lse", rows * heads, device) if lse is not None else None
+    most = tables.shape[1] * kv_cache.shape[1] if max_seq_len is None else max_seq_len
+    slots, at = tensors(query=query, out=out, kv_cache=kv_cache)
+    cache = s.MlaCache(ckv=at[2], head_dim_ckv=head_dim_ckv)
+    arguments = s.MlaDecodeCall(
+        query=at[0], o=at[1], kv_cache=ctypes.addressof(cache), block_tables=family.pointer(tables) or None,
+        seq_lens=family_of(lengths).pointer(lengths) or None, lse_log2=None if natural else lse_at,
+        lse_natural=lse_at if natural else None, batch=batch, max_pages=tables.shape[1], max_seq_len=min(most, 2 ** 31 - 1),
+        bmm1_scale=bmm1_scale, bmm2_scale=bmm2_scale)
+    workspace = _workspace(("fl_mla_decode_bytes",), arguments, slots.on(), family, device, workspace_buffer)
+    arguments.workspace_buffer = ctypes.addressof(workspace)
+    call("fl_mla_decode_run", ctypes.addressof(arguments), slots.on())
     return (out, lse) if return_lse else out

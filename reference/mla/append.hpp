@@ -16,6 +16,6 @@ void append_paged_mla_kv_cache(const ConstTensor& append_ckv, const ConstTensor&
                                std::span<const std::int32_t> batch_indices, std::span<const std::int32_t> positions,
                                const PagedMlaCache& paged_mla_cache, std::span<const std::int32_t> paged_kv_indptr,
                                std::span<const std::int32_t> paged_kv_indices,
-                               std::span<const std::int32_t> paged_kv_last_page_len);
+                               std::span<const std::int32_t> paged_kv_last_page_len, const MlaScales& scales = {});
 
 }  // namespace flashladder::reference

@@ -29,6 +29,7 @@ void attend(const MlaProblem& problem, const AttentionOutput& output) {
   validate(problem, output);
   const MlaParams& params = problem.params;
   const std::int32_t dim = params.head_dim_ckv;
+  const double scale = double{params.sm_scale} * problem.scales.k;
   Matrix<double> q, latents;
   RowVector o;
   for (std::int32_t b = 0; b < problem.batch(); ++b) {
@@ -39,10 +40,10 @@ void attend(const MlaProblem& problem, const AttentionOutput& output) {
       for (std::int32_t i = 0; i < qo_len; ++i) {
         const auto seen = latents.topRows(visible_keys(params.attention(), qo_len, kv_len, i).end);
         const double lse_log2 = attend_row(q.row(i).head(dim), q.row(i).tail(params.head_dim_kpe), seen.leftCols(dim),
-                                           seen.rightCols(params.head_dim_kpe), params.sm_scale, o);
+                                           seen.rightCols(params.head_dim_kpe), scale, o);
         const std::int64_t row = std::int64_t{problem.qo_indptr[b]} + i;
         float* out = output.o.data_as<float>() + row * output.o.strides[0] + h * output.o.strides[1];
-        Eigen::Map<Eigen::RowVectorXf>(out, dim) = o.cast<float>();
+        Eigen::Map<Eigen::RowVectorXf>(out, dim) = (o * double{problem.scales.v}).cast<float>();
         const std::span<float> lse = output.lse();
         if (!lse.empty()) lse[row * params.num_heads + h] = static_cast<float>(lse_log2) * output.lse_factor();
       }

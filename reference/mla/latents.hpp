@@ -10,11 +10,13 @@
 
 namespace flashladder::reference {
 
-// q [rows, head_dim_qk]: head_dim_ckv features of q_nope, then those of q_pe. M is Matrix<float>, Matrix<double> or Buffer.
+// q [rows, head_dim_qk]: head_dim_ckv features of q_nope, then those of q_pe, multiplied with problem.pe_factor(). M is
+// Matrix<float>, Matrix<double> or Buffer.
 template <class M>
 void load_mla_queries(const MlaProblem& problem, std::int32_t request, std::span<const RowId> rows, M& q);
 
-// latents [keys, head_dim_qk], token by token through the page table: K; its first head_dim_ckv columns are V.
+// latents [keys, head_dim_qk], as they are stored, token by token through the page table: K; its first head_dim_ckv columns
+// are V.
 template <class M>
 void load_latents(const MlaProblem& problem, std::int32_t request, Range keys, M& latents);
 

@@ -78,6 +78,66 @@ static void append(const fl_mla_cache* one, const fl_mla_cache* two) {
   REFUSED(fl_append_paged_mla_kv_cache(&pe, &pe, requests, positions, two, &pages, NULL), "append_ckv = ");
 }
 
+/* Over a block table, two queries a request or one, whose lengths lie where it runs: the rows of fl_mla. */
+static void by_table(fl_mla* mla, const fl_mla_cache* cache, int32_t q_len) {
+  const int32_t tables[] = {3, 1, -1, -1, -1, -1, 5, 0, 2}, lens[] = {7, 0, 9}, each[] = {0, q_len, 2 * q_len, 3 * q_len};
+  const fl_tensor nope = FL_TENSOR(q_nope, FL_F32, ROWS, HEADS, CKV), pe = FL_TENSOR(q_pe, FL_F32, ROWS, HEADS, KPE);
+  const fl_tensor to = FL_TENSOR(wanted_o, FL_F32, ROWS, HEADS, CKV);
+  const fl_mla_arguments arguments = {.size = sizeof arguments, .q_nope = &nope, .q_pe = &pe, .cache = cache, .o = &to,
+                                      .lse_log2 = wanted_lse};
+  const fl_batch lists = {.size = sizeof lists, .batch = BATCH, .qo_indptr = each, .paged_kv_indptr = kv_indptr,
+                          .paged_kv_last_page_len = last, .page_ids = page_ids, .num_page_ids = 5};
+  const fl_tensor tq = FL_TENSOR(q, FL_F32, BATCH, q_len, HEADS, WIDTH), out = FL_TENSOR(o, FL_F32, BATCH, q_len, HEADS, CKV);
+  fl_mla_decode_call call = {.size = sizeof call, .query = &tq, .o = &out, .kv_cache = cache, .block_tables = tables,
+                             .seq_lens = lens, .lse_log2 = lse, .batch = BATCH, .max_pages = 3, .max_seq_len = 12,
+                             .bmm1_scale = 0.3f};
+  fl_mla_cache scaled = *cache;
+  size_t device = 0, staging = 1;
+  int i;
+  OK(fl_mla_plan(mla, &lists, NULL));
+  OK(fl_mla_run(mla, &arguments, NULL));
+  for (i = 0; i < ROWS * HEADS * CKV; ++i) o[i] = NAN;
+  OK(fl_mla_decode_bytes(&call, NULL, &device, &staging));
+  CHECK(device <= sizeof memory && staging == 0);
+  call.workspace_buffer = &workspace;
+  OK(fl_mla_decode_run(&call, NULL));
+  for (i = 0; i < 3 * q_len * HEADS * CKV; ++i) CHECK(close_to(o[i], wanted_o[i], 1e-5));
+  for (i = 0; i < 3 * q_len * HEADS; ++i) CHECK(lse[i] == wanted_lse[i] || close_to(lse[i], wanted_lse[i], 1e-5)); /* -inf */
+  call.bmm2_scale = 2.0f;
+  OK(fl_mla_decode_run(&call, NULL));
+  CHECK(close_to(o[0], 2 * wanted_o[0], 1e-5));
+  scaled.ckv_scale = 2.0f;
+  call.kv_cache = &scaled;
+  REFUSED(fl_mla_decode_run(&call, NULL), "kv_cache.ckv_scale = 2: must be 0 here");
+  call.kv_cache = cache;
+  call.bmm1_scale = 0;
+  REFUSED(fl_mla_decode_run(&call, NULL), "bmm1_scale = 0: must be finite");
+  call.batch = -1;
+  REFUSED(fl_mla_decode_run(&call, NULL), "batch = -1: must not be negative");
+}
+
+/* Scales of rows: by powers of two, o follows that of ckv exactly. */
+static void by_scale(fl_mla* mla, const fl_mla_cache* cache, fl_mla_config config) {
+  const fl_tensor nope = FL_TENSOR(q_nope, FL_F32, ROWS, HEADS, CKV), pe = FL_TENSOR(q_pe, FL_F32, ROWS, HEADS, KPE);
+  const fl_tensor to = FL_TENSOR(o, FL_F32, ROWS, HEADS, CKV), wanted = FL_TENSOR(wanted_o, FL_F32, ROWS, HEADS, CKV);
+  fl_mla_cache scaled = *cache;
+  fl_mla_arguments arguments = {.size = sizeof arguments, .q_nope = &nope, .q_pe = &pe, .cache = cache, .o = &wanted};
+  fl_mla* half = NULL;
+  int i;
+  OK(fl_mla_plan(mla, &batch, NULL));
+  OK(fl_mla_run(mla, &arguments, NULL));
+  config.sm_scale = 0.15f;
+  OK(fl_mla_create(&config, &limits, &workspace, &half));
+  OK(fl_mla_plan(half, &batch, NULL));
+  scaled.ckv_scale = scaled.kpe_scale = 2.0f;
+  arguments.cache = &scaled, arguments.o = &to;
+  OK(fl_mla_run(half, &arguments, NULL));
+  for (i = 0; i < ROWS * HEADS * CKV; ++i) CHECK(close_to(o[i], 2 * wanted_o[i], 1e-5));
+  scaled.kpe_scale = -1.0f;
+  REFUSED(fl_mla_run(half, &arguments, NULL), "kpe_scale = -1: must be finite");
+  fl_mla_destroy(half);
+}
+
 int main(void) {
   const fl_tensor t_both = FL_TENSOR(both, FL_F32, PAGES, PAGE, WIDTH), t_ckv = FL_TENSOR(ckv, FL_F32, PAGES, PAGE, CKV);
   const fl_tensor t_kpe = FL_TENSOR(kpe, FL_F32, PAGES, PAGE, KPE);
@@ -104,7 +164,13 @@ int main(void) {
   CHECK(strncmp(text, "L3 on the CPU", 13) == 0);
   OK(fl_mla_plan_json(mla, &text));
   CHECK(strstr(text, "\"kv_lens\"") != NULL);
+  by_scale(mla, &two, config);
   append(&one, &two);
+  fl_mla_destroy(mla);
+  config.causal = 1;
+  OK(fl_mla_create(&config, &limits, &workspace, &mla));
+  by_table(mla, &one, 2);
+  by_table(mla, &two, 1);
   fl_mla_destroy(mla);
   fl_mla_destroy(NULL);
 

@@ -46,7 +46,7 @@ std::vector<const MutantRung*> mutants_for(Notice notice) {
   std::vector<const MutantRung*> list;
   for (const MutantRung& m : test::mutant_rungs()) {
     if (m.noticed_by != notice) continue;
-    if (m.cases != Cases::latent || m.rung.supports(test::specs_for(m.cases).front())) list.push_back(&m);
+    if (m.cases < Cases::latent || m.rung.supports(test::specs_for(m.cases).front())) list.push_back(&m);
   }
   return list;
 }

@@ -64,6 +64,7 @@ std::span<const GpuMutant> d6_rotated_mutants();
 std::span<const GpuMutant> d6_narrow_mutants();
 std::span<const GpuMutant> d6_few_mutants();
 std::span<const GpuMutant> l4_mutants();
+std::span<const GpuMutant> l4_narrow_mutants();
 std::span<const GpuMutant> p1_mutants();
 std::span<const GpuMutant> p4_mutants();
 std::span<const GpuMutant> p5_mutants();

@@ -2,8 +2,8 @@
 import collections
 
 # A kernel's files, the one with attend() last; headers of gpu/ come with them. variant: what its one instance computes.
-# entry: another name than attend, of a kernel that runs before the rung's. stored: the elements of K and V, of D6; fragments:
-# of 8 rows, of its tile.
+# entry: another name than attend, of a kernel that runs before the rung's. stored: the elements of K and V, of D6, or of
+# latent rows, of L4; fragments: of 8 rows, of D6's tile.
 Kernel = collections.namedtuple("Kernel", "files rung variant entry stored fragments", defaults=["attend", "Half", 1])
 MERGE = "gpu/attention/merge_partials.cu"
 D5, D6, D7 = "gpu/decode/d5_tensor_cores.cu", "gpu/decode/d6_balanced.cu", "gpu/decode/d7_clusters.cu"
@@ -23,6 +23,7 @@ KERNELS = {
   "d6_few": Kernel([D6], "d6", "Scaled", fragments=2),
   "d7": Kernel([D7], "d7", "Scaled"),
   "l4": Kernel([MERGE_MLA, L4], "l4", ""),
+  "l4_narrow": Kernel([MERGE_MLA, L4], "l4", "", stored="Float8E4M3"),
   "l5": Kernel([L5], "l5", ""),
   "p1": Kernel([MERGE, P1], "p1", "General"),
   "p4": Kernel([MERGE, P4], "p4", "Scaled"),

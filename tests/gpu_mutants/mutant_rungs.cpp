@@ -17,6 +17,7 @@ using namespace ladder;
 namespace {
 
 bool of_decode(Cases cases) { return cases <= Cases::narrow; }
+bool is_latent(Cases cases) { return cases == Cases::latent || cases == Cases::narrow_latent; }
 
 // Up to 8 rows, as the mutants are compiled: tests/gpu_mutants/one_instance.cuh.
 GpuPlanShape claimed_shape(const CaseSpec&) { return {{8, 2}, false}; }
@@ -37,7 +38,8 @@ const std::vector<MutantRung>& mutant_rungs() {
     const auto add = [&](std::span<const GpuMutant> mutants, Cases cases, PlanShapeOf shape, bool p_as_kv) {
       for (const GpuMutant& m : mutants) {
         if (m.kernels.latent) {
-          Rung rung = planned_mla_on_gpu({.name = m.name, .grid = gpu::l4::grid(), .why_no_device = gpu::l4::why_no_device},
+          Rung rung = planned_mla_on_gpu({.name = m.name, .grid = gpu::l4::grid(), .why_not = gpu::l4::why_not,
+                                          .why_no_device = gpu::l4::why_no_device},
                                          m.kernels.latent);
           list.push_back({m.name, m.mistake, m.noticed_by, cases, std::move(rung)});
           continue;
@@ -59,6 +61,7 @@ const std::vector<MutantRung>& mutant_rungs() {
     add(d6_narrow_mutants(), Cases::narrow, queues_shape, true);
     add(d6_few_mutants(), Cases::few_queries, few_queries_shape, true);
     add(l4_mutants(), Cases::latent, nullptr, true);
+    add(l4_narrow_mutants(), Cases::narrow_latent, nullptr, true);
     add(p1_mutants(), Cases::prefill, p1_shape, false);
     add(p4_mutants(), Cases::plain_prefill, p4_shape, true);
     add(p5_mutants(), Cases::plain_prefill, p5_shape, true);
@@ -106,7 +109,11 @@ CaseSpec as_few_queries(const CaseSpec& spec) {
 CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
   if (cases == Cases::masked_prefill) return as_masked_prefill(spec);
   if (cases == Cases::few_queries) return as_few_queries(spec);
-  if (cases == Cases::latent) return as_latent(spec, DType::f16);
+  if (is_latent(cases)) {
+    spec.kv_dtype.reset(), spec.kv_scales = KvScaling::none;
+    if (cases == Cases::narrow_latent) spec.kv_dtype = DType::f8_e4m3, spec.kv_scales = KvScaling::number;
+    return as_latent(spec, DType::f16);
+  }
   if (cases == Cases::plain_prefill) return as_plain_prefill(spec);
   if (cases == Cases::prefill_in_boxes) return in_boxes(as_plain_prefill(spec));
   if (cases == Cases::prefill_on_a_copy) {
@@ -134,7 +141,7 @@ CaseSpec for_one_instance(CaseSpec spec, Cases cases) {
 }
 
 bool fits_one_instance(const CaseSpec& spec, Cases cases) {
-  if (cases == Cases::latent) return false;  // a plug-in is not told of latent attention
+  if (is_latent(cases)) return false;  // a plug-in is not told of latent attention
   const CaseSpec taken = for_one_instance(spec, cases);
   const AttentionParams &p = spec.params, &q = taken.params;
   return spec.cache_dtype() == taken.cache_dtype() && spec.dtype == taken.dtype && spec.kv_dtype == taken.kv_dtype &&
@@ -161,8 +168,8 @@ CaseSpec cut_often(Cases cases) {
 
 // The same of latent attention. The rows of one request fill so many tiles that these are claimed; 20 heads do not divide a
 // tile, so that it begins and ends within a query.
-CaseSpec cut_often_latent() {
-  CaseSpec spec = as_latent(mla_case_table().front(), DType::f16);
+CaseSpec cut_often_latent(Cases cases) {
+  CaseSpec spec = for_one_instance(mla_case_table().front(), cases);
   spec.name = "cut often";
   spec.page_size = 16;
   spec.kv_lens = {2900, 33, 0, 300};
@@ -172,17 +179,17 @@ CaseSpec cut_often_latent() {
   return spec;
 }
 
-std::vector<CaseSpec> specs_of_latents() {
-  std::vector<CaseSpec> specs{cut_often_latent()};
-  for (std::uint64_t seed = 1; seed <= 24; ++seed) specs.push_back(for_one_instance(random_mla_spec(seed), Cases::latent));
-  for (const CaseSpec& spec : mla_case_table()) specs.push_back(for_one_instance(spec, Cases::latent));
+std::vector<CaseSpec> specs_of_latents(Cases cases) {
+  std::vector<CaseSpec> specs{cut_often_latent(cases)};
+  for (std::uint64_t seed = 1; seed <= 24; ++seed) specs.push_back(for_one_instance(random_mla_spec(seed), cases));
+  for (const CaseSpec& spec : mla_case_table()) specs.push_back(for_one_instance(spec, cases));
   return specs;
 }
 
 }  // namespace
 
 std::vector<CaseSpec> specs_for(Cases kind) {
-  if (kind == Cases::latent) return specs_of_latents();
+  if (is_latent(kind)) return specs_of_latents(kind);
   std::vector<CaseSpec> specs{cut_often(kind)};
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
     const bool decode = of_decode(kind);

@@ -16,7 +16,7 @@ enum class Cases {
   plain, general, rotated, narrow,  // of decode
   few_queries,  // of a request, decode
   prefill, plain_prefill, general_prefill, prefill_in_boxes, prefill_on_a_copy, rotated_prefill, masked_prefill,
-  latent
+  latent, narrow_latent
 };
 
 struct MutantRung {

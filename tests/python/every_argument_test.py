@@ -44,16 +44,18 @@ OFF = {
   "custom_mask_p": MASK, "packed_custom_mask_p": BITS, "causal_p": True, "kv_layout_p": "HND", "pos_encoding_mode_p": "ALIBI",
   "sm_scale_p": 0.3, "window_left_p": 4, "rope_scale_p": 4.0, "rope_theta_p": 100.0, "return_lse_p": True,
   "custom_mask_d": MASK, "packed_custom_mask_d": BITS, "causal_d": True, "kv_layout_d": "HND", "pos_encoding_mode_d": "ALIBI",
-  "sm_scale_d": 0.3, "window_left_d": 4, "rope_scale_d": 4.0, "rope_theta_d": 100.0, "return_lse_d": True}
+  "sm_scale_d": 0.3, "window_left_d": 4, "rope_scale_d": 4.0, "rope_theta_d": 100.0, "return_lse_d": True,
+  "sparse_mla_top_k": 4, "sparse_mla_top_k_lens": ANY, "is_var_seq": False, "cute_dsl_impl": "modular",
+  "kv_scale_format": "pow2_fp32", "enable_dcp": True, "return_lse_base": "basee"}
 # Off their defaults these change something that the outputs of one call do not show, and other tests do.
 ELSEWHERE = {"out", "lse", "output", "qo_indptr_buf", "paged_kv_indptr_buf", "paged_kv_indices_buf",
              "paged_kv_last_page_len_buf", "custom_mask_buf", "mask_indptr_buf", "kv_indptr_buf", "paged_kv_indptr_buffer",
              "paged_kv_indices_buffer", "paged_kv_last_page_len_buffer", "global_override_indptr_cpu"}
 # What an argument needs beside it to count; and ways to cut, which leave every bit of batches as small as these.
 ROTATED = {"pos_encoding_mode": "ROPE_LLAMA"}
-ROTATED_P = {"pos_encoding_mode_p": "ROPE_LLAMA"}
-BESIDE = {"lse_base": {"return_lse": True}, "lse_layout": {"return_lse": True}, "rope_scale": ROTATED, "rope_theta": ROTATED,
-          "rope_scale_p": ROTATED_P, "rope_theta_p": ROTATED_P}
+ROTATED_P, LSE_TOO = {"pos_encoding_mode_p": "ROPE_LLAMA"}, {"return_lse": True}
+BESIDE = {"lse_base": LSE_TOO, "return_lse_base": LSE_TOO, "lse_layout": LSE_TOO, "rope_scale": ROTATED,
+          "rope_theta": ROTATED, "rope_scale_p": ROTATED_P, "rope_theta_p": ROTATED_P}
 NO_BIT_HERE = {"disable_split_kv", "fixed_split_size"}
 REQUIRED_HERE = {"actual_seq_lens_kv", "block_tables"}  # of cudnn's decode, which has None for them
 
@@ -101,6 +103,8 @@ def called(function, *arguments, **base):
 P_BITS = {"custom_mask_p": 5 * 33, "packed_custom_mask_p": 21}
 K1, V1 = RAGGED[0][:33], RAGGED[1][:33]
 HND = [np.ascontiguousarray(x.swapaxes(1, 2)) for x in (D.k, D.v)]
+LATENTS, WIDE = ([rng.standard_normal((*shape, dim)).astype(np.float16) for shape in ((3, 1, 4), (len(D.k), 16))]
+                 for dim in (80, 576))  # queries, and rows of a cache
 CALLS = {  # name: (how it is called, parts of which the arguments are)
   "decode.BatchDecodeWithPagedKVCacheWrapper": (decode, ("__init__", "plan", "run")),
   "prefill.BatchPrefillWithPagedKVCacheWrapper": (prefill, ("__init__", "plan", "run")),
@@ -116,6 +120,13 @@ CALLS = {  # name: (how it is called, parts of which the arguments are)
     called(flashinfer.cudnn_batch_decode_with_kv_cache, D.q, *HND, 0.2, XP.workspace(), max_sequence_kv=96,
            actual_seq_lens_kv=np.array(D.kv_lens, np.int32), block_tables=TABLE), ("",)),
   "xqa.xqa": (called(flashinfer.xqa, D.q, D.k, D.v, TABLE, np.array(D.kv_lens, np.int32)), ("",)),
+  "mla.trtllm_batch_decode_with_kv_cache_mla": (
+    called(flashinfer.mla.trtllm_batch_decode_with_kv_cache_mla, *LATENTS, XP.workspace(), 128, 64, 16, TABLE,
+           np.array(D.kv_lens, np.int32), 96), ("",)),
+  "mla.xqa_batch_decode_with_kv_cache_mla": (
+    called(flashinfer.mla.xqa_batch_decode_with_kv_cache_mla, *LATENTS, XP.workspace(), 128, 64, 16, TABLE,
+           np.array(D.kv_lens, np.int32), 96), ("",)),
+  "xqa.xqa_mla": (called(flashinfer.xqa_mla, WIDE[0], WIDE[1], WIDE[1], TABLE, np.array(D.kv_lens, np.int32)), ("",)),
 }
 
 

@@ -153,7 +153,7 @@ class Refusals(unittest.TestCase):
                         (lambda: flashinfer.merge_state(x, x, x, x), "v_a|rank|shape"),
                         (lambda: flashinfer.apply_rope_pos_ids_inplace(x, x, xp.ints([1])), "pos_ids"),
                         (lambda: flashinfer.rmsnorm("x", x), "array"),
-                        (lambda: flashinfer.xqa_mla(), "latent")):
+                        (lambda: flashinfer.xqa_mla(x, x, x.copy(), x, x), "v_cache.*a latent row is both")):
       with self.assertRaisesRegex(ValueError, words):
         call()
     with self.assertRaisesRegex(AttributeError, "sampling"):

@@ -151,8 +151,11 @@ void draw_cache(Case& c, const Directions& directions) {
   const AttentionProblem problem = c.problem();
   const auto keys = [&](auto&& row) { each_key(c.spec, problem, directions, row); };
   const auto values = [&](auto&& row) { each_value(c.spec, problem, row); };
-  if (c.spec.op == Op::mla) return store<T>(keys, problem.kv.k, problem.kv.k_strides, {});  // a value is a part of its key
   c.k_scale = calibrated(c.spec, keys);
+  if (c.spec.op == Op::mla) {  // a value is a part of its key
+    c.v_scale = c.k_scale;
+    return store<T>(keys, problem.kv.k, problem.kv.k_strides, c.k_scale);
+  }
   c.v_scale = calibrated(c.spec, values);
   store<T>(keys, problem.kv.k, problem.kv.k_strides, c.k_scale);
   store<T>(values, problem.kv.v, problem.kv.v_strides, c.v_scale);

@@ -28,8 +28,11 @@ void read_entry(const std::string& key, const std::string& text, Case& c) {
     c.spec.name = text;
   } else if (key.starts_with("x-")) {
     c.notes[key] = text;
+  } else if (c.spec.op == Op::mla && key == "kv_scale") {
+    c.k_scale = c.v_scale = {number<float>(key, text, real)};
+    c.spec.kv_scales = KvScaling::number;
   } else if (c.spec.op == Op::mla && key != "causal" && key != "sm_scale") {
-    throw InputError(shown(key), shown(text), "is no key of a case of latent attention: causal and sm_scale are");
+    throw InputError(shown(key), shown(text), "is no key of a case of latent attention: causal, sm_scale and kv_scale are");
   } else if (key == "kv_layout") {
     c.spec.kv_layout = parse_kv_layout(key, text);
   } else if (key == "causal") {
@@ -69,7 +72,10 @@ Metadata metadata_of(const Case& c) {
   if (!c.spec.name.empty()) metadata["x-name"] = c.spec.name;
   metadata["causal"] = std::to_string(static_cast<int>(p.mask == MaskMode::causal));
   metadata["sm_scale"] = shortest(p.sm_scale);
-  if (c.spec.op == Op::mla) return metadata;
+  if (c.spec.op == Op::mla) {
+    if (!c.k_scale.empty()) metadata["kv_scale"] = shortest(c.k_scale[0]);
+    return metadata;
+  }
   metadata["kv_layout"] = name_of(c.spec.kv_layout);
   metadata["window_left"] = std::to_string(p.window_left);
   metadata["logits_soft_cap"] = shortest(p.logits_soft_cap);

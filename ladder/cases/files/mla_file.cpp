@@ -1,5 +1,6 @@
 #include "ladder/cases/files/mla_file.hpp"
 
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <tuple>
@@ -11,25 +12,38 @@ namespace flashladder::ladder {
 namespace {
 
 constexpr auto floats = {FileDType::F32, FileDType::F16, FileDType::BF16};
+constexpr auto of_caches = {FileDType::F32, FileDType::F16, FileDType::BF16, FileDType::F8_E4M3, FileDType::F8_E5M2};
 
-// A tensor of three dimensions, of the dtype of q_nope.
-OwnedTensor read_part(const Safetensors& file, const char* name, std::int64_t least_features, DType dtype) {
-  const FileTensor& tensor = find_tensor(file, name, floats, 3);
+// A tensor of three dimensions.
+OwnedTensor read_part(const Safetensors& file, const char* name, std::int64_t least_features,
+                      std::initializer_list<FileDType> dtypes) {
+  const FileTensor& tensor = find_tensor(file, name, dtypes, 3);
   const std::int64_t least[] = {0, 1, least_features};
   for (std::size_t i = 0; i < 3; ++i) {
     const std::string what = std::string(name) + " shape[" + std::to_string(i) + "]";
     require(tensor.shape[i] >= least[i] && tensor.shape[i] <= std::numeric_limits<std::int32_t>::max(), what.c_str(),
             tensor.shape[i], ("must be " + std::to_string(least[i]) + " .. 2^31 - 1").c_str());
   }
-  OwnedTensor part = copy_of(tensor);
-  require(part.dtype == dtype, (std::string(name) + " dtype").c_str(), name_of(part.dtype), "must be that of q_nope");
-  return part;
+  return copy_of(tensor);
+}
+
+void require_dtype_of(DType has, DType wanted, const char* name, const char* rule) {
+  require(has == wanted, (std::string(name) + " dtype").c_str(), name_of(has), rule);
+}
+
+// Of q_nope's dtype, or of fp8: that is then the case's kv_dtype.
+OwnedTensor read_rows(const Safetensors& file, const char* name, std::int64_t least_features, Case& c) {
+  OwnedTensor rows = read_part(file, name, least_features, of_caches);
+  if (is_fp8(rows.dtype)) c.spec.kv_dtype = rows.dtype;
+  else require_dtype_of(rows.dtype, c.spec.dtype, name, "must be that of q_nope, or fp8");
+  return rows;
 }
 
 void read_queries(const Safetensors& file, Case& c) {
-  c.spec.dtype = copy_of(find_tensor(file, "q_nope", floats, 3)).dtype;
-  c.q_nope = read_part(file, "q_nope", 1, c.spec.dtype);
-  c.q_pe = read_part(file, "q_pe", 0, c.spec.dtype);
+  c.q_nope = read_part(file, "q_nope", 1, floats);
+  c.q_pe = read_part(file, "q_pe", 0, floats);
+  c.spec.dtype = c.q_nope.dtype;
+  require_dtype_of(c.q_pe.dtype, c.spec.dtype, "q_pe", "must be that of q_nope");
   for (const std::size_t i : {0, 1}) {
     const std::string what = "q_pe shape[" + std::to_string(i) + "]";
     require(c.q_pe.shape[i] == c.q_nope.shape[i], what.c_str(), c.q_pe.shape[i], "must be that of q_nope");
@@ -41,7 +55,7 @@ void read_combined_cache(const Safetensors& file, Case& c) {
   for (const char* part : {"ckv_cache", "kpe_cache"}) {
     require(!file.tensors.contains(part), part, "", "contradicts ckv_kpe_cache: give one tensor or two");
   }
-  c.k_cache = read_part(file, "ckv_kpe_cache", 1, c.spec.dtype);
+  c.k_cache = read_rows(file, "ckv_kpe_cache", 1, c);
   require(c.k_cache.shape[2] == c.q.shape[2], "ckv_kpe_cache shape[2]", c.k_cache.shape[2],
           "must be the features of q_nope and q_pe");
   c.k_cache.shape = with_head(c.k_cache.shape);
@@ -49,8 +63,9 @@ void read_combined_cache(const Safetensors& file, Case& c) {
 
 void read_two_caches(const Safetensors& file, Case& c) {
   require(file.tensors.contains("ckv_cache"), "ckv_cache", "", "is missing, and so is ckv_kpe_cache");
-  c.ckv_cache = read_part(file, "ckv_cache", 1, c.spec.dtype);
-  c.kpe_cache = read_part(file, "kpe_cache", 0, c.spec.dtype);
+  c.ckv_cache = read_rows(file, "ckv_cache", 1, c);
+  c.kpe_cache = read_rows(file, "kpe_cache", 0, c);
+  require_dtype_of(c.kpe_cache.dtype, c.ckv_cache.dtype, "kpe_cache", "must be that of ckv_cache");
   for (const auto& [cache, q, what] : {std::tuple(&c.ckv_cache, &c.q_nope, "ckv_cache shape[2]"),
                                        std::tuple(&c.kpe_cache, &c.q_pe, "kpe_cache shape[2]")}) {
     require(cache->shape[2] == q->shape[2], what, cache->shape[2], "must be the features of that part of q");

@@ -140,8 +140,7 @@ void read_head_dims(Fields& fields, CaseSpec& spec) {
 // Op mla has dims of its own, and no others' options.
 void read_mla_params(Fields& fields, CaseSpec& spec) {
   for (const char* key : {"num_kv_heads", "head_dim", "head_dim_qk", "head_dim_vo", "kv_layout", "window_left",
-                          "logits_soft_cap", "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask",
-                          "kv_dtype", "kv_scales"}) {
+                          "logits_soft_cap", "pos_encoding_mode", "rope_scale", "rope_theta", "sinks", "custom_mask"}) {
     require(!fields.has(key), key, "", "is no key of a case of op mla");
   }
   for (const char* key : {"num_qo_heads", "sm_scale"}) require_key(fields, key);
@@ -211,23 +210,26 @@ CaseSpec spec_from(const Json& object) {
 // A float as the double of the same shortest decimal: 0.05f is written 0.05, and reads back as 0.05f.
 double decimal(float x) { return number_from<double>(shortest(x)).value(); }
 
+void add_cache(const CaseSpec& s, Json& object) {
+  if (s.kv_dtype) object["kv_dtype"] = name_of(*s.kv_dtype);
+  if (s.kv_scales != usual_scaling(s.cache_dtype())) object["kv_scales"] = name_of(s.kv_scales);
+  if (s.block_table) object["block_table"] = true;
+}
+
 Json mla_object_from(const CaseSpec& s) {
   const MlaParams p = s.mla_params();
   Json object = Json::Object{{"name", s.name},
-                             {"op", name_of(s.op)},
-                             {"seed", s.seed},
-                             {"qo_lens", s.qo_lens},
-                             {"kv_lens", s.kv_lens},
+                             {"op", name_of(s.op)}, {"seed", s.seed},
+                             {"qo_lens", s.qo_lens}, {"kv_lens", s.kv_lens},
                              {"num_qo_heads", p.num_heads},
-                             {"head_dim_ckv", p.head_dim_ckv},
-                             {"head_dim_kpe", p.head_dim_kpe},
+                             {"head_dim_ckv", p.head_dim_ckv}, {"head_dim_kpe", p.head_dim_kpe},
                              {"page_size", s.page_size},
                              {"dtype", name_of(s.dtype)},
                              {"combined_cache", s.combined_cache},
                              {"causal", p.mask == MaskMode::causal},
                              {"sm_scale", decimal(p.sm_scale)},
                              {"values", name_of(s.values)}};
-  if (s.block_table) object["block_table"] = true;
+  add_cache(s, object);
   return object;
 }
 
@@ -248,10 +250,8 @@ Json object_from(const CaseSpec& s) {
   }
   object["page_size"] = s.page_size;
   object["dtype"] = name_of(s.dtype);
-  if (s.kv_dtype) object["kv_dtype"] = name_of(*s.kv_dtype);
-  if (s.kv_scales != usual_scaling(s.cache_dtype())) object["kv_scales"] = name_of(s.kv_scales);
+  add_cache(s, object);
   object["kv_layout"] = name_of(s.kv_layout);
-  if (s.block_table) object["block_table"] = true;
   object["causal"] = p.mask == MaskMode::causal;
   object["sm_scale"] = decimal(p.sm_scale);
   object["window_left"] = p.window_left;

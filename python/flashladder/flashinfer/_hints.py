@@ -31,6 +31,10 @@ HINTS = {
     "is_cuda_graph_compatible": "a decode always is; a prefill takes lengths on the host and never is",
     "backend": "fa2 and fa3 are the library's own prefill kernels on the GPU; every other name, and every name on the CPU or "
                "of a decode, is auto",
+    "qk_nope_head_dim": "bmm1_scale has it in it",
+    "is_var_seq": "lengths are those of seq_lens",
+    "cute_dsl_impl": "the library has kernels of its own",
+    "kv_scale_format": "of packed rows with scales in them, which are refused",
     "variant": "there is nothing to prewarm: no code is compiled at run time",
     "qo_indptr_buf": "of a graph: its size is the largest batch; plan() writes the wrapper's own memory",
     "paged_kv_indptr_buf": "as qo_indptr_buf",

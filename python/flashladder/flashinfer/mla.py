@@ -4,13 +4,14 @@ import functools
 from .._arrays import family_of, name_of_dtype
 from .._library import InputError, refuse
 from ..mla import BatchMLAPagedAttention, MlaConfig
-from ._hints import HINTS, layout_of, must_be
+from ..serving import run_latent_decode
+from ._hints import HINTS, layout_of, must_be, number, refuse_foreign
 from ._lengths import filled_pages
 from ._wrapper import graph_limits
 
 __all__ = ["BatchMLAPagedAttentionWrapper", "trtllm_batch_decode_with_kv_cache_mla", "xqa_batch_decode_with_kv_cache_mla"]
 
-ELSEWHERE = "is not there: BatchMLAPagedAttentionWrapper computes latent attention"
+RAGGED = "must be None: give query [batch, q_len, num_heads, features]; BatchMLAPagedAttentionWrapper takes ragged queries"
 
 
 class BatchMLAPagedAttentionWrapper:
@@ -41,7 +42,8 @@ class BatchMLAPagedAttentionWrapper:
                 ("seq_lens", seq_lens, None), ("max_q_len", max_q_len, None)):
             must_be(name, value, default, "must be None: give qo_indptr, kv_indptr, kv_indices and kv_len_arr")
         must_be("output_scale", output_scale, "none", "must be none: o is not quantised here")
-        must_be("scale_mode", scale_mode, "default", "must be default: latent rows have no scales here")
+        if scale_mode not in ("default", "kv-per-tensor"):
+            refuse("scale_mode", scale_mode, "must be default or kv-per-tensor: run() takes ckv_scale and kpe_scale in both")
         must_be("skip_softmax", skip_softmax, False, "must be False: no softmax is skipped here")
         must_be("use_sinks", use_sinks, False, "must be False: latent attention has no sinks")
         for name, value in (("qo_indptr", qo_indptr), ("kv_indptr", kv_indptr), ("kv_indices", kv_indices),
@@ -67,10 +69,10 @@ class BatchMLAPagedAttentionWrapper:
 
         q_nope [rows, num_heads, head_dim_ckv], q_pe [rows, num_heads, head_dim_kpe]; ckv_cache [pages, page_size,
         head_dim_ckv], kpe_cache [pages, page_size, head_dim_kpe]. query and kv_cache: pairs of these, or one array each with
-        kpe behind ckv.
+        kpe behind ckv. ckv_scale, kpe_scale: what a number of an fp8 cache stands for.
         """
-        for name, value in (("kv_len", kv_len), ("page_table", page_table), ("o_scale", o_scale), ("ckv_scale", ckv_scale),
-                            ("ckv_scale_arr", ckv_scale_arr), ("kpe_scale", kpe_scale), ("sinks", sinks),
+        for name, value in (("kv_len", kv_len), ("page_table", page_table), ("o_scale", o_scale),
+                            ("ckv_scale_arr", ckv_scale_arr), ("sinks", sinks),
                             ("skip_softmax_threshold_scale_factor", skip_softmax_threshold_scale_factor),
                             ("bmm1_scale", bmm1_scale), ("bmm2_scale", bmm2_scale)):
             must_be(name, value, None, "must be None: latent attention has no such argument here")
@@ -84,7 +86,8 @@ class BatchMLAPagedAttentionWrapper:
         for name, value in (("q_nope", q_nope), ("ckv_cache", ckv_cache)):
             if value is None:
                 raise TypeError(f"run() misses {name}")
-        return self._attention.run(q_nope, q_pe, ckv_cache, kpe_cache, out, lse, return_lse, return_lse_base_on_e)
+        return self._attention.run(q_nope, q_pe, ckv_cache, kpe_cache, out, lse, return_lse, return_lse_base_on_e, ckv_scale,
+                                   kpe_scale)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 
@@ -98,11 +101,54 @@ class BatchMLAPagedAttentionWrapper:
         return "\n".join(lines + ([f"backend = {self._backend}: {HINTS['backend']}."] if self._backend != "auto" else []))
 
 
-def trtllm_batch_decode_with_kv_cache_mla(*arguments, **names):
-    """Latent attention over a block table: refused."""
-    refuse("trtllm_batch_decode_with_kv_cache_mla", "", ELSEWHERE)
+def _rows(kv_cache):
+    """[pages, page_size, features] of a cache that may have one head."""
+    return kv_cache[:, 0] if len(kv_cache.shape) == 4 and kv_cache.shape[1] == 1 else kv_cache
 
 
-def xqa_batch_decode_with_kv_cache_mla(*arguments, **names):
-    """Latent attention over a block table: refused."""
-    refuse("xqa_batch_decode_with_kv_cache_mla", "", ELSEWHERE)
+def _refuse_sparse(sparse_mla_top_k, sparse_mla_top_k_lens):
+    must_be("sparse_mla_top_k", sparse_mla_top_k, 0, "must be 0: all latent rows of a request are read")
+    must_be("sparse_mla_top_k_lens", sparse_mla_top_k_lens, None, "must be None: all latent rows of a request are read")
+
+
+def trtllm_batch_decode_with_kv_cache_mla(
+        query, kv_cache, workspace_buffer, qk_nope_head_dim, kv_lora_rank, qk_rope_head_dim, block_tables, seq_lens,
+        max_seq_len, sparse_mla_top_k=0, out=None, bmm1_scale=1.0, bmm2_scale=1.0, sinks=None,
+        skip_softmax_threshold_scale_factor=None, enable_pdl=None, backend="auto", is_var_seq=True,
+        uses_shared_paged_kv_idx=True, lse=None, return_lse=False, cute_dsl_impl="auto", kv_scale_format="auto",
+        cum_seq_lens_q=None, max_q_len=None, multi_ctas_kv_counter_buffer=None, sparse_mla_top_k_lens=None, enable_dcp=False,
+        cp_world=1, cp_rank=0, causal_seqlens_kv_global=None, use_fp16_softmax=None, return_lse_base=None):
+    """Latent attention over a block table: o [batch, q_len, num_heads, kv_lora_rank], or (o, lse), lse to base 2.
+
+    query         [batch, q_len, num_heads, kv_lora_rank + qk_rope_head_dim]; several queries are causal among themselves
+    kv_cache      [pages, page_size, kv_lora_rank + qk_rope_head_dim], or with one head [pages, 1, page_size, ...]
+    block_tables  int32 [batch, max_pages]; seq_lens int32 [batch], on query's device; with several queries that is one wait
+    bmm1_scale    1 / sqrt(qk_nope_head_dim + qk_rope_head_dim), with the scales of fp8 in it; bmm2_scale multiplies o
+    """
+    refuse_foreign(None, skip_softmax_threshold_scale_factor, causal_seqlens_kv_global=causal_seqlens_kv_global)
+    _refuse_sparse(sparse_mla_top_k, sparse_mla_top_k_lens)
+    must_be("sinks", sinks, None, "must be None: latent attention has no sinks here")
+    must_be("uses_shared_paged_kv_idx", uses_shared_paged_kv_idx, True, "must be True: a latent row is key and value")
+    must_be("cum_seq_lens_q", cum_seq_lens_q, None, RAGGED)
+    must_be("max_q_len", max_q_len, None, RAGGED)
+    must_be("enable_dcp", enable_dcp, False, "must be False: several GPUs merge with merge_state here")
+    must_be("cp_world", cp_world, 1, "must be 1: several GPUs merge with merge_state here")
+    must_be("cp_rank", cp_rank, 0, "must be 0")
+    if return_lse_base not in (None, "base2", "basee"):
+        refuse("return_lse_base", return_lse_base, "must be base2 or basee, or None for base2")
+    if seq_lens is None:
+        refuse("seq_lens", None, "must be given")
+    width = int(kv_lora_rank) + int(qk_rope_head_dim)
+    must_be("query features", query.shape[-1], width, f"must be kv_lora_rank + qk_rope_head_dim ({width})")
+    return run_latent_decode(query, _rows(kv_cache), block_tables, seq_lens, number(bmm1_scale), workspace_buffer,
+                             int(kv_lora_rank), int(max_seq_len), number(bmm2_scale), out, lse, return_lse,
+                             return_lse_base == "basee")
+
+
+def xqa_batch_decode_with_kv_cache_mla(query, kv_cache, workspace_buffer, qk_nope_head_dim, kv_lora_rank, qk_rope_head_dim,
+                                       block_tables, seq_lens, max_seq_len, out=None, bmm1_scale=1.0, bmm2_scale=1.0,
+                                       sinks=None, enable_pdl=None):
+    """trtllm_batch_decode_with_kv_cache_mla under another name."""
+    return trtllm_batch_decode_with_kv_cache_mla(
+        query, kv_cache, workspace_buffer, qk_nope_head_dim, kv_lora_rank, qk_rope_head_dim, block_tables, seq_lens,
+        max_seq_len, 0, out, bmm1_scale, bmm2_scale, sinks)

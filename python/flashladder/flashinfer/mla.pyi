@@ -37,6 +37,18 @@ class BatchMLAPagedAttentionWrapper:
     def forward(self, *arguments: Any, **names: Any) -> Array: ...
     def explain(self) -> str: ...
 
-def trtllm_batch_decode_with_kv_cache_mla(*arguments: Any, **names: Any) -> Union[Array, Tuple[Array, Array]]: ...
+def trtllm_batch_decode_with_kv_cache_mla(query: Array, kv_cache: Cache, workspace_buffer: Array, qk_nope_head_dim: int,
+    kv_lora_rank: int, qk_rope_head_dim: int, block_tables: Array, seq_lens: Array, max_seq_len: int,
+    sparse_mla_top_k: int = ..., out: Optional[Array] = ..., bmm1_scale: float = ..., bmm2_scale: float = ...,
+    sinks: Optional[Array] = ..., skip_softmax_threshold_scale_factor: Optional[float] = ...,
+    enable_pdl: Optional[bool] = ..., backend: str = ..., is_var_seq: bool = ..., uses_shared_paged_kv_idx: bool = ...,
+    lse: Optional[Array] = ..., return_lse: bool = ..., cute_dsl_impl: str = ..., kv_scale_format: str = ...,
+    cum_seq_lens_q: Optional[Array] = ..., max_q_len: Optional[int] = ...,
+    multi_ctas_kv_counter_buffer: Optional[Array] = ..., sparse_mla_top_k_lens: Optional[Array] = ...,
+    enable_dcp: bool = ..., cp_world: int = ..., cp_rank: int = ..., causal_seqlens_kv_global: Optional[Array] = ...,
+    use_fp16_softmax: Optional[bool] = ..., return_lse_base: Optional[str] = ...) -> Union[Array, Tuple[Array, Array]]: ...
 
-def xqa_batch_decode_with_kv_cache_mla(*arguments: Any, **names: Any) -> Union[Array, Tuple[Array, Array]]: ...
+def xqa_batch_decode_with_kv_cache_mla(query: Array, kv_cache: Cache, workspace_buffer: Array, qk_nope_head_dim: int,
+    kv_lora_rank: int, qk_rope_head_dim: int, block_tables: Array, seq_lens: Array, max_seq_len: int,
+    out: Optional[Array] = ..., bmm1_scale: float = ..., bmm2_scale: float = ..., sinks: Optional[Array] = ...,
+    enable_pdl: Optional[bool] = ...) -> Array: ...

@@ -5,7 +5,7 @@ import types
 from .. import _structs as s
 from .._arrays import family_of
 from .._library import refuse
-from ..serving import run_serving_call
+from ..serving import run_latent_decode, run_serving_call
 from ._hints import layout_of, must_be, number
 from .trtllm import sinks_of
 
@@ -65,9 +65,27 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     return result.reshape(q.shape)
 
 
-def xqa_mla(*arguments, **names):
-    """Latent attention with fp8: refused."""
-    refuse("xqa_mla", "", "is not computed yet: it is latent attention on fp8 keys")
+def xqa_mla(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer=None, semaphores=None, page_size=None,
+            q_scale=1.0, kv_scale=1.0, sm_count=None, enable_pdl=None):
+    """Latent attention over a block table. Writes `output`, or makes it, and returns it.
+
+    q         [batch, 1, num_heads, 512 + 64] or [batch, num_heads, 512 + 64]; fp8 becomes 16 bits, which is exact
+    k_cache   [pages, page_size, 1, 512 + 64] or without the head; v_cache is k_cache, or its first 512 features
+    q_scale   multiplies q·row; so 1 / sqrt(128 + 64) is in it. kv_scale multiplies that too, and the output
+    seq_lens  int32 or uint32 [batch] or [batch, 1]
+    """
+    rows = k_cache[:, :, 0] if len(k_cache.shape) == 4 else k_cache
+    k, v = family_of(k_cache, "k_cache"), family_of(v_cache, "v_cache")
+    if v.pointer(v_cache) != k.pointer(k_cache) or tuple(v.layout(v_cache)[1]) != tuple(k.layout(k_cache)[1]):
+        refuse("v_cache", "an array of its own", "must be k_cache or a view of its first features: a latent row is both")
+    if len(rows.shape) != 3:
+        refuse("k_cache rank", len(k_cache.shape), "must be 4, [pages, page_size, 1, features], or 3 without the head")
+    must_be("page_size", page_size, rows.shape[1], f"must be {rows.shape[1]}, which the cache has")
+    if len(q.shape) == 4:
+        must_be("q.shape[1]", q.shape[1], 1, "must be 1: beams are not computed")
+    scale = number(kv_scale)
+    return run_latent_decode(q, rows, page_table, seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1),
+                             number(q_scale) * scale, workspace_buffer, bmm2_scale=scale, out=output)
 
 
 class _Callable(types.ModuleType):

@@ -1,0 +1,100 @@
+#include "api/serving_session.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "api/attention_session.hpp"
+#include "core/error.hpp"
+#include "core/refuse.hpp"
+#ifdef FLASHLADDER_CUDA
+#include "api/gpu_call.hpp"
+#endif
+
+namespace flashladder::api {
+namespace {
+
+BatchLengths lengths_of(const ServingCall& call) {
+  BatchLengths lengths = call.lengths;
+  if (!call.qo_indptr.empty()) lengths.qo_indptr = call.qo_indptr;
+  return lengths;
+}
+AttentionSession::Kind kind_of(const ServingCall& call) {
+  return {.decode = call.lengths.max_seq_len.has_value(), .latent = call.arguments.latent.has_value()};
+}
+
+bool same(const Workspace& a, const Workspace& b) {
+  return a.device.data() == b.device.data() && a.device.size() == b.device.size() &&
+         a.staging.data() == b.staging.data() && a.staging.size() == b.staging.size();
+}
+
+// Making an object asks the driver this and that, which takes longer than a short call's kernel. So a thread keeps those of
+// its last calls: of decode a few, one for each kind of layer; of prefill one, because it owns the staging memory.
+struct Kept {
+  AttentionConfig config;
+  Workspace workspace;
+  std::int32_t gpu = 0;
+  bool latent = false;
+  std::unique_ptr<AttentionSession> session;
+};
+
+// Whoever is dropped waits for its staging memory, which nobody may do while this thread's stream captures: then more are
+// kept.
+AttentionSession& session_for(const ServingCall& call, const Workspace& workspace, [[maybe_unused]] Stream stream) {
+  constexpr std::size_t most_decodes = 4;
+  thread_local std::vector<Kept> decodes, prefills;
+  const AttentionSession::Kind kind = kind_of(call);
+  std::vector<Kept>& kept = kind.decode ? decodes : prefills;
+  std::int32_t gpu = -1;
+  bool capturing = false;
+#ifdef FLASHLADDER_CUDA
+  if (call.config.execution.device == Device::gpu) gpu = current_gpu(), capturing = is_capturing(stream);
+#endif
+  require(kind.decode || !capturing, "stream", "capturing", "can't plan a prefill, which is host work");
+  const auto fits = [&](const Kept& k) {
+    return k.config == call.config && same(k.workspace, workspace) && k.gpu == gpu && k.latent == kind.latent;
+  };
+  if (const auto at = std::ranges::find_if(kept, fits); at != kept.end()) return *at->session;
+  while (!capturing && kept.size() >= (kind.decode ? most_decodes : 1)) kept.erase(kept.begin());
+  auto session = std::make_unique<AttentionSession>(call.config, kind);
+  session->attach(workspace);
+  kept.push_back({call.config, workspace, gpu, kind.latent, std::move(session)});
+  return *kept.back().session;
+}
+
+}  // namespace
+
+WorkspaceBytes serving_bytes(const ServingCall& call) {
+  require_device(call.config.execution.device);
+  return AttentionSession(call.config, kind_of(call)).bytes_for(lengths_of(call));
+}
+
+void attend_served(const ServingCall& call, const Workspace& workspace, const On& on) {
+  require_device(on.device);
+  AttentionSession& session = session_for(call, workspace, on.stream);
+  session.plan(lengths_of(call), {}, Device::cpu, on.stream);
+  session.run(call.arguments, on.stream);
+}
+
+void require_scale(float scale, const char* argument) {
+  require(scale > 0 && std::isfinite(scale), argument, scale, "must be finite and greater than 0");
+}
+
+BlockTableLengths table_of(std::span<const std::int32_t> block_tables, std::span<const std::int32_t> seq_lens,
+                           const char* tables, const char* lens) {
+  const auto entries = static_cast<std::int64_t>(block_tables.size()), batch = static_cast<std::int64_t>(seq_lens.size());
+  if (batch == 0 ? entries > 0 : entries % batch != 0) {
+    refuse(std::string(tables) + " size", entries, std::string("must be a multiple of the batch, the size of ") + lens);
+  }
+  const std::int64_t max_pages = batch == 0 ? 0 : entries / batch;
+  require(max_pages <= std::numeric_limits<std::int32_t>::max(), "max_pages", max_pages, "must be at most 2^31 - 1");
+  return {seq_lens, static_cast<std::int32_t>(max_pages)};
+}
+
+std::int32_t most_in(const BlockTableLengths& table, std::int32_t page_size, std::int32_t max_seq_len) {
+  return static_cast<std::int32_t>(std::min<std::int64_t>(max_seq_len, std::int64_t{table.max_pages} * page_size));
+}
+
+}  // namespace flashladder::api

@@ -1,0 +1,35 @@
+// What FlashInfer's calls over a block table are made of (serving_calls.cpp, serving_mla.cpp): a config, a batch and run()'s
+// arguments, for an object that a thread keeps.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "api/attention_backend.hpp"
+#include "api/attention_config.hpp"
+
+namespace flashladder::api {
+
+// A decode says max_seq_len in its lengths.
+struct ServingCall {
+  AttentionConfig config;
+  BatchLengths lengths;
+  AttentionArguments arguments;
+  std::vector<std::int32_t> qo_indptr{};  // of a prefill whose call has other numbers
+};
+
+WorkspaceBytes serving_bytes(const ServingCall& call);
+void attend_served(const ServingCall& call, const Workspace& workspace, const On& on);
+
+// InputError unless it is finite and greater than 0.
+void require_scale(float scale, const char* argument);
+// block_tables [batch, max_pages]; tables, lens: what the call names them.
+BlockTableLengths table_of(std::span<const std::int32_t> block_tables, std::span<const std::int32_t> seq_lens,
+                           const char* tables, const char* lens);
+// The longest request: a bound of the lengths may be wider than the table, a model's own.
+std::int32_t most_in(const BlockTableLengths& table, std::int32_t page_size,
+                     std::int32_t max_seq_len = std::numeric_limits<std::int32_t>::max());
+
+}  // namespace flashladder::api
