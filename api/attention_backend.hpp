@@ -166,11 +166,12 @@ class AttentionBackend {
 
 // for_graphs: page ids are kept in the workspace, and one launch serves every plan of the same sizes.
 struct BackendKind {
-  bool decode = true;  // one query a request
+  bool decode = true;  // `queries` of every request
   bool for_graphs = false;
   bool ragged = false;  // token n is page n
   bool mixed = false;   // requests of one query beside others are what it is for: a graph's kernel is then one for both
   bool latent = false;  // latent attention
+  std::int32_t queries = 1;
 };
 std::unique_ptr<AttentionBackend> make_cpu_attention(const AttentionConfig& config, bool latent);
 // In a build with CUDA. InputError if the GPU does not compute this.

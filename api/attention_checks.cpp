@@ -39,6 +39,7 @@ RowsRule rule_of(const char* name, const AttentionConfig& c, const AttentionSess
   RowsRule rule{.name = name, .nnz_qo = planned.qo_indptr.back(), .nnz_qo_is = "the last entry of qo_indptr",
                 .num_qo_heads = c.heads.num_qo_heads, .head_dim = c.heads.head_dim_qk, .head_dim_is = "head_dim_qk"};
   if (kind.decode) rule.nnz_qo_is = "the number of requests that were planned";
+  if (kind.queries > 1) rule.nnz_qo_is = "that of the requests that were planned, times q_len_per_req";
   if (kind.graph) {
     rule.nnz_qo = kind.decode ? kind.graph->max_batch : kind.graph->max_nnz_qo.value_or(0);
     rule.nnz_qo_is = kind.decode ? "max_batch of the graph" : "max_nnz_qo of the graph";
@@ -239,6 +240,7 @@ void validate_config(const AttentionConfig& config, const AttentionSession::Kind
   require(num_sms >= 0, "num_sms", num_sms, "must be at least 1, or 0 for all");
   require(!kind.ragged || config.cache.page_size == 1, "page_size", config.cache.page_size,
           "must be 1: a ragged cache has no pages");
+  require(kind.queries >= 1, "q_len_per_req", kind.queries, "must be at least 1");
   if (kind.graph) validate_limits(*kind.graph, kind.decode);
 }
 
@@ -253,6 +255,8 @@ void validate_lengths(const BatchLengths& lengths, const AttentionConfig& config
   } else {
     validate_page_counts(lengths.paged_kv_indptr, lengths.paged_kv_last_page_len, config.cache.page_size);
   }
+  require(static_cast<std::int64_t>(lengths.batch()) * kind.queries <= int32_max, "batch", lengths.batch(),
+          "times q_len_per_req must be at most 2^31 - 1");
   if (!kind.decode) validate_qo_indptr(lengths.qo_indptr, static_cast<std::int64_t>(lengths.batch()));
   if (kind.graph) require_within(*kind.graph, lengths, kind.decode);
 }

@@ -113,7 +113,7 @@ AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& ki
     : config_(config), kind_(kind) {
   validate_config(config_, kind_);
   const BackendKind asked{.decode = kind_.decode, .for_graphs = kind_.graph.has_value(), .ragged = kind_.ragged,
-                          .mixed = kind_.mixed, .latent = kind_.latent};
+                          .mixed = kind_.mixed, .latent = kind_.latent, .queries = kind_.queries};
   backend_ = backend ? std::move(backend) : make_backend(config_, asked);
   if (kind_.graph) use_ = best_use();
   else if (backend_->page_copies() == PageCopies::where_it_pays) use_ = PageUse::by_batch;
@@ -144,9 +144,9 @@ void AttentionSession::keep(const BatchLengths& lengths) {
   }
   qo_indptr_.resize(batch + 1);
   for (std::size_t b = 0; b <= batch; ++b) {
-    qo_indptr_[b] = kind_.decode ? static_cast<std::int32_t>(b) : lengths.qo_indptr[b];
+    qo_indptr_[b] = kind_.decode ? static_cast<std::int32_t>(b) * kind_.queries : lengths.qo_indptr[b];
   }
-  qo_lens_.resize(kind_.decode ? 0 : batch);
+  qo_lens_.resize(kind_.decode && kind_.queries == 1 ? 0 : batch);
   for (std::size_t b = 0; b < qo_lens_.size(); ++b) qo_lens_[b] = qo_indptr_[b + 1] - qo_indptr_[b];
   mask_bytes_ = {};
   for (std::size_t b = 0; b < batch; ++b) mask_bytes_.add(qo_indptr_[b + 1] - qo_indptr_[b], kv_lens_[b]);

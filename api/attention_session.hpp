@@ -31,7 +31,8 @@ struct MaskBytes {
 class AttentionSession {
  public:
   struct Kind {
-    bool decode = true;                      // one query a request: plan() is given no qo_indptr
+    bool decode = true;                      // `queries` of every request: plan() is given no qo_indptr
+    std::int32_t queries = 1;                // of a decode that is no graph
     bool ragged = false;                     // token n is page n: plan() is given kv_indptr, run() no page ids
     bool mixed = false;                      // made for requests of one query beside others
     bool latent = false;                     // latent attention; the config is MlaConfig::attention()'s

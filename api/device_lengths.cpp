@@ -28,7 +28,7 @@ void validate_device_lengths(const BatchLengths& lengths, const AttentionConfig&
   const std::int32_t most = *lengths.max_seq_len;
   require(most >= 0, "max_seq_len", most, "must not be negative");
   const auto batch = static_cast<std::int64_t>(lengths.batch());
-  require(batch < int32_max, "batch", batch, "must be less than 2^31 - 1");
+  require(batch * kind.queries < int32_max, "batch", batch, "times q_len_per_req must be less than 2^31 - 1");
   if (const auto& table = lengths.block_table) {
     require(table->max_pages >= 0, "max_pages", table->max_pages, "must not be negative");
     require(lengths.page_entries() <= int32_max, "block_tables size", lengths.page_entries(), "must be at most 2^31 - 1");
@@ -59,11 +59,16 @@ void require_short(const BatchLengths& lengths, std::int32_t page_size) {
 AttentionSession::DeviceWork AttentionSession::work_of(const BatchLengths& lengths) const {
   const auto batch = static_cast<std::int32_t>(lengths.batch());
   const std::int32_t most = *lengths.max_seq_len;
-  DeviceWork work{.machine = backend_->machine({.batch = batch, .most_kv_len = most}, std::nullopt), .inputs = {},
-                  .sizes = {}, .bytes = {}};
-  work.inputs = plan_inputs(config_, work.machine, true, {}, {});
+  BatchSize size{.batch = batch, .most_kv_len = most};
   const std::int64_t pages = std::int64_t{batch} * pages_for(most, config_.cache.page_size);
-  work.sizes = most_work(work.inputs, {.max_batch = batch, .max_pages = pages});
+  AttentionLimits limits{.max_batch = batch, .max_pages = pages};
+  if (kind_.queries > 1) {
+    size.nnz_qo = std::int64_t{batch} * kind_.queries, size.most_qo_len = kind_.queries;
+    limits.max_nnz_qo = size.nnz_qo, limits.max_qo_len = kind_.queries;
+  }
+  DeviceWork work{.machine = backend_->machine(size, std::nullopt), .inputs = {}, .sizes = {}, .bytes = {}};
+  work.inputs = plan_inputs(config_, work.machine, true, {}, {});
+  work.sizes = most_work(work.inputs, limits);
   require(work.sizes.partial_rows <= int32_max, "partial rows", work.sizes.partial_rows,
           "of a batch of max_seq_len keys a request must be at most 2^31 - 1");
   work.bytes.device = backend_->bytes(work.sizes, work.machine).device;
@@ -94,6 +99,7 @@ void AttentionSession::plan_device_lengths(const BatchLengths& lengths, Stream s
   backend_->plan_on_device(lengths, work.sizes, work.machine, work.inputs, stream);
   qo_indptr_.resize(lengths.batch() + 1);
   std::iota(qo_indptr_.begin(), qo_indptr_.end(), 0);
+  for (std::int32_t& begin : qo_indptr_) begin *= kind_.queries;
   on_device_ = lengths;
   on_device_->qo_indptr = qo_indptr_;
   plan_ = {};

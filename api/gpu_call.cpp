@@ -99,6 +99,9 @@ GpuChoice choose(const AttentionConfig& config, const BackendKind& kind) {
     require(asked == Backend::automatic, "backend", name_of(asked), "is for prefill; decode has one kernel");
     const std::string reason = gpu::d6::why_not(params, dtypes_of(config));
     require(reason.empty(), "device", "gpu", ("does not compute this, cpu does: " + reason).c_str());
+    const std::int32_t most = gpu::d6::most_queries(params);
+    require(kind.queries <= most, "q_len_per_req", kind.queries,
+            ("must be at most " + std::to_string(most) + " on the GPU: more of such heads are a prefill's").c_str());
     const std::string d7 = may_take_d7(config) ? "; D7, D6 with clusters, where few requests have few KV heads" : "";
     return {.kernel = GpuKernel::d6, .why = "D6, for one query a request" + d7};
   }

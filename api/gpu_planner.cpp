@@ -1,5 +1,6 @@
 #include "api/gpu_planner.hpp"
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.hpp"
@@ -18,9 +19,12 @@ std::int32_t whole(double keys) {
 
 gpu::DecodePlanParams decode_plan_params(const planner::PlanInputs& in, const BatchLengths& lengths,
                                          const gpu::PackedShape& shape, std::byte* packed) {
+  // Of several queries a request a tile has all rows (AttentionMachine::query_tile).
+  const std::int32_t queries = std::max(1, in.tile_rows() / in.group_size());
   const gpu::DecodePlanParams params{
       .table = lengths.table(in.page_size), .most_keys = lengths.max_seq_len.value_or(0), .num_kv_heads = in.num_kv_heads,
-      .group_size = in.group_size(), .query_tile = in.tile_rows(), .window_left = in.window_left,
+      .group_size = in.group_size(), .query_tile = in.tile_rows(), .queries = queries,
+      .window_left = in.window_left,
       .balanced = in.policy == SplitPolicy::balanced, .chunk = in.policy == SplitPolicy::fixed ? in.chunk_size : 0,
       .chunk_align = in.chunk_align, .per_item = whole(in.cost.per_item), .per_many = whole(in.cost.per_many),
       .few_partials = whole(in.cost.few_partials), .num_ctas = shape.num_ctas, .counters = shape.counters,

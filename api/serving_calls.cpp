@@ -39,15 +39,16 @@ void require_at_most(Ints lens, std::int32_t most, const char* argument, const c
 }
 
 Call call_of(const TrtllmBatchDecode& c, const On& on) {
-  require(c.q_len_per_req == 1, "q_len_per_req", c.q_len_per_req, "must be 1: several queries a request are a prefill's");
   require_scale(c.bmm1_scale, "bmm1_scale");
   require_scale(c.bmm2_scale, "bmm2_scale");
-  const LogitsConfig logits{.sm_scale = c.bmm1_scale, .window_left = c.window_left, .sinks = !c.sinks.empty()};
+  const MaskMode mask = c.q_len_per_req > 1 ? MaskMode::causal : MaskMode::none;
+  const LogitsConfig logits{.sm_scale = c.bmm1_scale, .mask = mask, .window_left = c.window_left, .sinks = !c.sinks.empty()};
   const BlockTableLengths table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens");
   return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
           .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size, c.max_seq_len)},
           .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
-                        .scales = {.v = c.bmm2_scale}}};
+                        .scales = {.v = c.bmm2_scale}},
+          .queries = c.q_len_per_req};
 }
 
 Call call_of(const CudnnBatchDecode& c, const On& on) {

@@ -9,7 +9,7 @@
 // Decode takes lengths that lie on the device, and may be captured: the plan is made there, in every replay anew. Prefill
 // takes lengths on the host, and refuses a capturing stream. How things lie is said by the cache (FlashInfer's default is HND
 // for the trtllm and cudnn calls, NHD for xqa) and by the strides of q and o, which take the place of element offsets.
-// What we don't have is refused: several queries a request in the decode calls. Caches may be fp8, with q in 16 bits.
+// What we don't have is refused: several queries a request in cuDNN's decode and in xqa. Caches may be fp8, with q in 16 bits.
 //
 // Tensors, tables, lengths of decode and sinks lie on on.device. workspace_buffer: as large as workspace_bytes() of the same
 // call says, which looks at shapes and max_..., and of a prefill at its lengths. It is the call's own until the stream has
@@ -25,11 +25,11 @@
 namespace flashladder::api {
 
 struct TrtllmBatchDecode {
-  ConstTensor query;                            // [batch, num_qo_heads, head_dim]
+  ConstTensor query;                            // [batch * q_len_per_req, num_qo_heads, head_dim]
   PagedKvCache kv_cache;
   Workspace workspace_buffer;
   std::span<const std::int32_t> block_tables;   // [batch, max_pages]
-  std::span<const std::int32_t> seq_lens;       // [batch], on the device
+  std::span<const std::int32_t> seq_lens;       // [batch], on the device; the new tokens included
   std::int32_t max_seq_len = 0;                 // a bound of the lengths, for memory and the choice of a kernel; the table's
                                                 // width is another
   float bmm1_scale = 1;                         // q_scale * k_scale * sm_scale: what multiplies q . k
@@ -37,7 +37,8 @@ struct TrtllmBatchDecode {
   std::int32_t window_left = -1;
   AttentionOutput out;                          // as of run(); lse if it is wanted
   std::span<const float> sinks{};               // [num_qo_heads], or none
-  std::int32_t q_len_per_req = 1;               // 1
+  std::int32_t q_len_per_req = 1;               // queries of every request, causal among them: query has as many rows. On the
+                                                // GPU as many as decode's tile has rows for (docs/api.md, few queries)
 };
 
 // Causal, as FlashInfer's is. Lengths on the host.

@@ -22,7 +22,8 @@ BatchLengths lengths_of(const ServingCall& call) {
   return lengths;
 }
 AttentionSession::Kind kind_of(const ServingCall& call) {
-  return {.decode = call.lengths.max_seq_len.has_value(), .latent = call.arguments.latent.has_value()};
+  return {.decode = call.lengths.max_seq_len.has_value(), .queries = call.queries,
+          .latent = call.arguments.latent.has_value()};
 }
 
 bool same(const Workspace& a, const Workspace& b) {
@@ -35,7 +36,7 @@ bool same(const Workspace& a, const Workspace& b) {
 struct Kept {
   AttentionConfig config;
   Workspace workspace;
-  std::int32_t gpu = 0;
+  std::int32_t gpu = 0, queries = 1;
   bool latent = false;
   std::unique_ptr<AttentionSession> session;
 };
@@ -54,13 +55,14 @@ AttentionSession& session_for(const ServingCall& call, const Workspace& workspac
 #endif
   require(kind.decode || !capturing, "stream", "capturing", "can't plan a prefill, which is host work");
   const auto fits = [&](const Kept& k) {
-    return k.config == call.config && same(k.workspace, workspace) && k.gpu == gpu && k.latent == kind.latent;
+    return k.config == call.config && same(k.workspace, workspace) && k.gpu == gpu && k.latent == kind.latent &&
+           k.queries == call.queries;
   };
   if (const auto at = std::ranges::find_if(kept, fits); at != kept.end()) return *at->session;
   while (!capturing && kept.size() >= (kind.decode ? most_decodes : 1)) kept.erase(kept.begin());
   auto session = std::make_unique<AttentionSession>(call.config, kind);
   session->attach(workspace);
-  kept.push_back({call.config, workspace, gpu, kind.latent, std::move(session)});
+  kept.push_back({call.config, workspace, gpu, call.queries, kind.latent, std::move(session)});
   return *kept.back().session;
 }
 

@@ -18,6 +18,7 @@ struct ServingCall {
   BatchLengths lengths;
   AttentionArguments arguments;
   std::vector<std::int32_t> qo_indptr{};  // of a prefill whose call has other numbers
+  std::int32_t queries = 1;               // of a decode: of every request
 };
 
 WorkspaceBytes serving_bytes(const ServingCall& call);

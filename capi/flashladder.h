@@ -263,7 +263,8 @@ typedef struct fl_serving_call {
   const int32_t* cum_seq_lens_q;                 /* [batch + 1] host; of a prefill */
   const float* sinks;                            /* [num_qo_heads], or NULL; not cuDNN's */
   float *lse_log2, *lse_natural;                 /* one of them, or NULL */
-  int32_t batch, max_pages, max_q_len, max_kv_len; /* max_q_len: of a prefill. FL_XQA: max_kv_len 0 */
+  int32_t batch, max_pages, max_q_len, max_kv_len; /* max_q_len: of a prefill; of FL_TRTLLM_BATCH_DECODE
+                                                     q_len_per_req, 0 for 1. FL_XQA: max_kv_len 0 */
   float bmm1_scale, bmm2_scale;                  /* 0: 1. cuDNN's scale, none; xqa's q_scale, kv_scale. kv has none here */
   int32_t use_window, window_left;               /* as in fl_logits; not cuDNN's */
   int32_t causal, reserved;                      /* causal: of FL_CUDNN_BATCH_PREFILL */

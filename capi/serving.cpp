@@ -50,7 +50,6 @@ struct Given {
     if (with_workspace) workspace = workspace_of(c.workspace_buffer);
     if (prefill) cum_seq_lens_q = array(c.cum_seq_lens_q, std::int64_t{c.batch} + 1, "cum_seq_lens_q");
     require(prefill || c.cum_seq_lens_q == nullptr, "cum_seq_lens_q", "a pointer", "must be NULL: it is a prefill's");
-    require(prefill || c.max_q_len == 0, "max_q_len", c.max_q_len, "must be 0: it is a prefill's");
     if (flag(c.use_window, "use_window")) {
       require(c.window_left >= 0, "window_left", c.window_left, "must be at least 0, since use_window is 1");
       window_left = c.window_left;
@@ -71,11 +70,14 @@ void with_call(std::int32_t which, const fl_serving_call* call, bool with_worksp
           "must be one of FL_TRTLLM_BATCH_DECODE .. FL_XQA");
   const bool prefill = which == FL_TRTLLM_BATCH_CONTEXT || which == FL_CUDNN_BATCH_PREFILL;
   const Given g(call, prefill, which == FL_CUDNN_BATCH_DECODE || which == FL_CUDNN_BATCH_PREFILL, with_workspace);
+  require(prefill || which == FL_TRTLLM_BATCH_DECODE || g.c.max_q_len == 0, "max_q_len", g.c.max_q_len,
+          "must be 0: this decode has one query a request");
   if (which == FL_TRTLLM_BATCH_DECODE) {
     return use(api::TrtllmBatchDecode{.query = g.q, .kv_cache = g.kv, .workspace_buffer = g.workspace,
                                       .block_tables = g.block_tables, .seq_lens = g.seq_lens, .max_seq_len = g.c.max_kv_len,
                                       .bmm1_scale = g.scale, .bmm2_scale = g.other_scale, .window_left = g.window_left,
-                                      .out = g.out, .sinks = g.sinks});
+                                      .out = g.out, .sinks = g.sinks,
+                                      .q_len_per_req = g.c.max_q_len == 0 ? 1 : g.c.max_q_len});
   }
   if (which == FL_TRTLLM_BATCH_CONTEXT) {
     return use(api::TrtllmBatchContext{

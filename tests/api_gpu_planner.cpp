@@ -12,6 +12,7 @@
 #include "api/gpu_call.hpp"
 #include "api/gpu_planner.hpp"
 #include "api/most_work.hpp"
+#include "gpu/decode/decode.hpp"
 #include "gpu/plan/run_plan.hpp"
 #include "tests/serial_block.hpp"
 
@@ -26,18 +27,25 @@ struct PlannedTwice {
   std::vector<std::int32_t> kv_lens;
   std::int32_t max_seq_len, max_pages, clusters;
   GpuKernel kernel = GpuKernel::d6;
+  std::int32_t queries = 1;  // of every request
 
+  std::vector<std::int32_t> qo_lens() const {
+    return std::vector<std::int32_t>(queries == 1 ? 0 : kv_lens.size(), queries);
+  }
   AttentionMachine machine() const {
-    const BatchSize size{.batch = std::ssize(kv_lens), .most_kv_len = max_seq_len};
+    BatchSize size{.batch = std::ssize(kv_lens), .most_kv_len = max_seq_len};
+    if (queries > 1) size.nnz_qo = size.batch * queries, size.most_qo_len = queries;
     return gpu_machine(kernel, config.params(), size, {.num_sms = 132, .clusters = clusters});
   }
   // "" or how the device's plan differs from the host's, in a block for all lengths up to max_seq_len.
   std::string difference() const {
     const auto batch = static_cast<std::int32_t>(kv_lens.size());
     const planner::PlanInputs without = plan_inputs(config, machine(), true, {}, {});
-    const Plan plan = planner::make_plan(plan_inputs(config, machine(), true, {}, kv_lens));
+    const Plan plan = planner::make_plan(plan_inputs(config, machine(), true, qo_lens(), kv_lens));
     const std::int64_t pages = std::int64_t{batch} * pages_for(max_seq_len, config.cache.page_size);
-    const Sizes most = most_work(without, {.max_batch = batch, .max_pages = pages});
+    AttentionLimits limits{.max_batch = batch, .max_pages = pages};
+    if (queries > 1) limits.max_nnz_qo = std::int64_t{batch} * queries, limits.max_qo_len = queries;
+    const Sizes most = most_work(without, limits);
     gpu::PackedShape shape = gpu::shape_of(plan);
     shape.items = most.items, shape.merges = most.merges, shape.partial_rows = most.partial_rows;
     if (machine().clusters > 0) shape.counters = shape.query_tile;
@@ -61,7 +69,7 @@ TEST_CASE("lengths on the device: the machines of D6 and D7 are planned for as o
   constexpr std::int32_t heads[][2] = {{32, 8}, {8, 1}, {64, 8}, {32, 32}, {40, 40}, {64, 1}, {20, 4}, {5, 5}};
   constexpr std::int32_t dims[] = {64, 128, 256};
   constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none};
-  int of_clusters = 0;
+  int of_clusters = 0, of_several = 0;
   for (int i = 0; i < 600; ++i) {
     const auto& [num_qo_heads, num_kv_heads] = heads[below(8)];
     PlannedTwice p{.config = {.heads = {num_qo_heads, num_kv_heads, dims[below(3)]}, .cache = {.page_size = 1 + below(32)},
@@ -70,6 +78,10 @@ TEST_CASE("lengths on the device: the machines of D6 and D7 are planned for as o
                    .kv_lens = {}, .max_seq_len = 1 << below(15), .max_pages = 0, .clusters = below(2) == 0 ? 14 : 0};
     if (below(5) == 0) p.config.logits.logits_soft_cap = 30;
     p.max_pages = pages_for(p.max_seq_len, p.config.cache.page_size) + below(3);
+    const auto most_queries = static_cast<std::uint32_t>(gpu::d6::most_queries(p.config.params()));
+    if (below(2) == 0) p.queries = 1 + below(most_queries);
+    if (p.queries > 1) p.config.logits.mask = MaskMode::causal;
+    of_several += p.queries > 1;
     const std::int32_t batch = 1 + below(below(3) == 0 ? 4u : 60u);
     for (std::int32_t b = 0; b < batch; ++b) {
       const std::int32_t shorter = below(static_cast<std::uint32_t>(p.max_seq_len) + 1);
@@ -80,6 +92,7 @@ TEST_CASE("lengths on the device: the machines of D6 and D7 are planned for as o
     of_clusters += p.machine().clusters > 0;
   }
   CHECK(of_clusters > 20);
+  CHECK(of_several > 60);
 }
 
 TEST_CASE("lengths on the device: latent attention is planned for as on the host, with any number of heads") {

@@ -93,6 +93,45 @@ TEST_CASE("trtllm and cudnn decode and xqa on the GPU: one plan and one result, 
   CHECK(memory.guards_intact());
 }
 
+// Lengths on the host give the same cuts to the prefill class, which takes the same kernel for so few queries.
+TEST_CASE("trtllm decode on the GPU with several queries a request gives the bits of the prefill class, in graphs too") {
+  for (const std::int32_t queries : {2, 4}) {
+    const ServedCase served(served_spec({queries, queries, queries, queries}, MaskMode::causal));
+    const GpuStream stream;
+    const AttentionConfig config = config_of(served.c.spec, Device::gpu, DType::bf16);
+    const Tensor q = served.problem.view().q;
+    const On on{Device::gpu, stream};
+    GpuOutput by_class(4 * queries, config), by_call(4 * queries, config);
+    TrtllmBatchDecode trtllm{.query = q, .kv_cache = served.problem.view().kv, .workspace_buffer = {},
+                             .block_tables = served.tables(), .seq_lens = served.lens(),
+                             .max_seq_len = served.max_pages * 16, .bmm1_scale = 0.08f, .out = by_call.view(),
+                             .q_len_per_req = queries};
+    GpuWorkspace memory(workspace_bytes(trtllm, on));
+    trtllm.workspace_buffer = memory.view();
+    const GpuGraph graph(stream, [&] { trtllm_batch_decode_with_kv_cache(trtllm, on); });
+    for (const std::vector<std::int32_t>& lens : {served.c.spec.kv_lens, {3, 0, 900, 1}, {1700, 40, 1, 2}}) {
+      gpu::check(cudaMemcpyAsync(served.seq_lens.data(), lens.data(), served.seq_lens.size(), cudaMemcpyHostToDevice, stream));
+      const BlockTableLengths lengths{lens, served.max_pages};
+      GpuWorkspace class_memory(BatchPrefillWithPagedKVCache::workspace_bytes(config, served.c.qo_indptr, lengths));
+      BatchPrefillWithPagedKVCache prefill(config, class_memory.view());
+      prefill.plan(served.c.qo_indptr, lengths, stream);
+      by_class.poison(stream);
+      prefill.run(q, trtllm.kv_cache, served.tables(), by_class.view(), stream);
+      const Result expected = by_class.result(stream);
+      by_call.poison(stream);
+      trtllm_batch_decode_with_kv_cache(trtllm, on);
+      CHECK((by_call.result(stream) == expected));
+      by_call.poison(stream);
+      graph.launch(stream);
+      CHECK((by_call.result(stream) == expected));
+    }
+    CHECK(memory.guards_intact());
+    trtllm.q_len_per_req = 5;
+    CHECK(refusal([&] { workspace_bytes(trtllm, on); }) ==
+          "q_len_per_req = 5: must be at most 4 on the GPU: more of such heads are a prefill's");
+  }
+}
+
 TEST_CASE("trtllm_batch_context and cudnn_batch_prefill on the GPU give the bits of the prefill class") {
   const ServedCase served(served_spec({130, 0, 1, 64}, MaskMode::causal));
   const GpuStream stream;

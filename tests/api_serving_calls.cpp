@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ladder/oracle.hpp"
 #include "tests/api_prefill.hpp"
 #include "tests/refusal.hpp"
 
@@ -142,6 +143,24 @@ TEST_CASE("serving calls with different configs on one memory do not mix") {
   }
 }
 
+TEST_CASE("trtllm_batch_decode with several queries a request equals the oracle") {
+  for (const std::int32_t queries : {2, 5}) {
+    for (const std::int32_t window_left : {-1, 40}) {
+      CaseSpec spec = decode_case(window_left, true).spec;
+      spec.qo_lens.assign(4, queries), spec.kv_lens = {300, 3, 129, queries};
+      spec.params.mask = MaskMode::causal;
+      const Case c = draw_case(spec);
+      const Dense dense(c);
+      TrtllmBatchDecode call = trtllm(c, dense);
+      call.q_len_per_req = queries;
+      const Result result = by_call(c, call, &TrtllmBatchDecode::out,
+                                    [](const TrtllmBatchDecode& made) { trtllm_batch_decode_with_kv_cache(made); });
+      const Comparison comparison = compare(c, result.o, result.lse_log2, make_oracle(c));
+      CHECK_MESSAGE(comparison.ok(), comparison.message());
+    }
+  }
+}
+
 TEST_CASE("serving calls: what is refused, by its name in the call") {
   const Case c = decode_case(-1, false);
   const Dense dense(c);
@@ -160,8 +179,9 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   CHECK(decode([](D& d) { d.bmm2_scale = 0.5f; }) == "accepted");
   CHECK(decode([](D& d) { d.bmm2_scale = -1; }) == "bmm2_scale = -1: must be finite and greater than 0");
   CHECK(decode([](D& d) { d.bmm1_scale = 0; }) == "bmm1_scale = 0: must be finite and greater than 0");
+  CHECK(decode([](D& d) { d.q_len_per_req = 0; }) == "q_len_per_req = 0: must be at least 1");
   CHECK(decode([](D& d) { d.q_len_per_req = 2; }) ==
-        "q_len_per_req = 2: must be 1: several queries a request are a prefill's");
+        "q shape[0] = 4: must be that of the requests that were planned, times q_len_per_req (8)");
   CHECK(decode([](D& d) { d.max_seq_len = 299; }) == "kv_len = 300 (request 0): must be at most max_seq_len (299)");
   CHECK(decode([](D& d) { d.block_tables = d.block_tables.first(7); }) ==
         "block_tables size = 7: must be a multiple of the batch, the size of seq_lens");

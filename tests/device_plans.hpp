@@ -20,12 +20,15 @@ struct PlannedLengths {
   bool page_lists = false;
   std::int32_t page_size = 16, max_pages = 0, most_keys = 0;
   std::int32_t num_kv_heads = 8, group_size = 4, query_tile = 4, window_left = -1;
+  std::int32_t queries = 1;  // of every request; several are causal, and one tile
+  std::vector<std::int32_t> qo_lens{};
   SplitPolicy policy = SplitPolicy::balanced;
   std::int32_t chunk_size = 0, per_item = 80, per_many = 300, num_ctas = 264, counters = 1;
 
   planner::PlanInputs inputs() const {
-    planner::PlanInputs in{.kv_lens = kv_lens, .num_qo_heads = num_kv_heads * group_size, .num_kv_heads = num_kv_heads,
-            .page_size = page_size, .window_left = window_left, .query_tile = query_tile, .policy = policy,
+    planner::PlanInputs in{.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = num_kv_heads * group_size, .num_kv_heads = num_kv_heads,
+            .page_size = page_size, .mask = queries > 1 ? MaskMode::causal : MaskMode::none,
+            .window_left = window_left, .query_tile = query_tile, .policy = policy,
             .chunk_size = chunk_size, .machine = {num_ctas, 1},
             .cost = {.per_item = static_cast<double>(per_item), .per_many = static_cast<double>(per_many)}};
     return in;
@@ -60,7 +63,7 @@ inline PackedPlan host_plan(const PlannedLengths& batch) {
 // The planner's parameters for the same batch, into a block of the same shape.
 inline gpu::DecodePlanParams device_params(const PlannedLengths& batch, const PageTable& table, const PackedPlan& out) {
   return {.table = table, .most_keys = batch.most_keys, .num_kv_heads = batch.num_kv_heads, .group_size = batch.group_size,
-          .query_tile = batch.query_tile, .window_left = batch.window_left,
+          .query_tile = batch.query_tile, .queries = batch.queries, .window_left = batch.window_left,
           .balanced = batch.policy == SplitPolicy::balanced,
           .chunk = batch.policy == SplitPolicy::fixed ? batch.chunk_size : 0, .per_item = batch.per_item,
           .per_many = batch.per_many, .num_ctas = batch.num_ctas, .counters = batch.counters,
@@ -89,7 +92,7 @@ inline std::string difference(const PackedPlan& expected, const PackedPlan& actu
 
 inline std::string describe(const PlannedLengths& b) {
   std::string text = std::string(name_of(b.policy)) + ", heads " + std::to_string(b.num_kv_heads) + " x " +
-                     std::to_string(b.group_size) + ", CTAs " + std::to_string(b.num_ctas) + ", lengths";
+                     std::to_string(b.group_size) + " x " + std::to_string(b.queries) + ", CTAs " + std::to_string(b.num_ctas) + ", lengths";
   for (std::size_t i = 0; i < b.kv_lens.size() && i < 20; ++i) text += " " + std::to_string(b.kv_lens[i]);
   return text + (b.kv_lens.size() > 20 ? " ... " + std::to_string(b.kv_lens.size()) : "");
 }
@@ -124,6 +127,10 @@ inline PlannedLengths random_lengths(std::uint64_t seed) {
   b.per_many = draw(0, 2) == 0 ? draw(0, 600) : 300;
   b.num_ctas = draw(0, 2) == 0 ? draw(1, 300) : 264;
   b.counters = draw(0, 3) == 0 ? b.query_tile : 1;
+  if (b.query_tile == b.group_size && draw(0, 2) == 0) {
+    b.queries = draw(2, 6), b.query_tile = b.queries * b.group_size;
+    b.qo_lens.assign(b.kv_lens.size(), b.queries);
+  }
   std::int64_t keys = 0;  // of all heads and tiles; not more items than a test has time for
   for (const std::int32_t len : b.kv_lens) keys += len;
   keys *= std::int64_t{b.num_kv_heads} * div_up(b.group_size, b.query_tile);

@@ -169,7 +169,7 @@ class BalancedPlan {
   }
 
   FL_HD TilePlace place(std::int32_t request, std::int32_t unit, std::int32_t copy) const {
-    return {request, unit % heads_ + copy, rows_of(unit), kv_len(request), before_[request].tokens};
+    return {request, unit % heads_ + copy, rows_of(unit), kv_len(request), p_.queries, before_[request].tokens};
   }
   // Item `which` of a lane.
   FL_HD PackedItem item(std::int32_t lane, std::int32_t which, std::int32_t copy) const {

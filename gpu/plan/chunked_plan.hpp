@@ -58,7 +58,7 @@ class ChunkedPlan {
     ChunkSums sums{kv_len, {.items = tiles_ * pieces}};
     if (pieces > 1) {
       sums.work.merges = tiles_;
-      sums.work.partial_rows = pieces * p_.group_size;
+      sums.work.partial_rows = pieces * p_.rows_of_head();
       sums.work.groups = tiles_ * groups_of(pieces);
     }
     return sums;
@@ -106,7 +106,7 @@ class ChunkedPlan {
     const Range keys = p_.keys(kv_len(request));
     const std::int32_t pieces = pieces_of(keys), of_request = index - sums.items;
     const std::int32_t tile = of_request / pieces, piece = of_request - tile * pieces;
-    const TilePlace at{request, copy, p_.rows(tile), kv_len(request), before_[request].tokens};
+    const TilePlace at{request, copy, p_.rows(tile), kv_len(request), p_.queries, before_[request].tokens};
     const std::int32_t first_slot = sums.partial_rows + copy * all_.partial_rows + pieces * at.rows.begin;
     const std::int32_t merge = pieces > 1 ? sums.merges + tile + copy * all_.merges : -1;
     const PackedItem item = packed_item(p_.table, at, chunk_piece(keys, p_.chunk, p_.chunk_align, piece), merge,

@@ -22,6 +22,7 @@ struct DecodePlanParams {
                                  // one as 0, so that no plan outgrows its block
   std::int32_t num_kv_heads = 1, group_size = 1;  // a tile packs the group
   std::int32_t query_tile = 1;   // most packed rows of a tile
+  std::int32_t queries = 1;      // of every request. Several, with a causal mask or none: all their rows are one tile
   std::int32_t window_left = -1;
   bool balanced = true;
   std::int32_t chunk = 0;        // not balanced: keys of a chunk, a multiple of chunk_align; 0: no tile is cut
@@ -38,12 +39,13 @@ struct DecodePlanParams {
     return length < 0 ? 0 : length < most_keys ? length : most_keys;
   }
   FL_HD constexpr Range keys(std::int32_t kv_len) const {
-    return visible_keys(AttentionParams{.window_left = window_left}, 1, kv_len, 0);
+    return visible_keys(AttentionParams{.window_left = window_left}, queries, kv_len, Range{0, queries});
   }
-  FL_HD constexpr std::int32_t tiles() const { return div_up(group_size, query_tile); }  // of a request and head
+  FL_HD constexpr std::int32_t rows_of_head() const { return group_size * queries; }  // of a request
+  FL_HD constexpr std::int32_t tiles() const { return div_up(rows_of_head(), query_tile); }
   FL_HD constexpr Range rows(std::int32_t tile) const {
     const std::int32_t begin = tile * query_tile, end = begin + query_tile;
-    return {begin, end < group_size ? end : group_size};
+    return {begin, end < rows_of_head() ? end : rows_of_head()};
   }
   FL_HD constexpr BalancedLine line() const { return balanced_line(num_kv_heads, num_ctas); }
   FL_HD constexpr ShareSearch search(std::int64_t uncut) const {

@@ -12,20 +12,23 @@ namespace flashladder::gpu {
 struct TilePlace {
   std::int32_t request = 0, head = 0;
   Range rows;
-  std::int32_t kv_len = 0;
+  std::int32_t kv_len = 0, queries = 1;
   std::int64_t tokens = 0;
 
-  FL_HD constexpr RequestShape shape() const { return {kv_len, kv_len - 1, mask_words(request, tokens)}; }
+  FL_HD constexpr std::int32_t query() const { return request * queries; }  // the request's first
+  FL_HD constexpr RequestShape shape() const {
+    return {kv_len, kv_len - queries, mask_words(query(), tokens * queries)};
+  }
 };
 
 FL_HD constexpr PackedItem packed_item(const PageTable& table, const TilePlace& at, Range keys, std::int32_t merge,
                                        std::int32_t slot) {
-  return {.query = at.request, .head = at.head, .rows = at.rows, .keys = keys, .kv_head = at.head,
+  return {.query = at.query(), .head = at.head, .rows = at.rows, .keys = keys, .kv_head = at.head,
           .first_page = table.first_page(at.request), .merge = merge, .slot = merge < 0 ? 0 : slot, .request = at.shape()};
 }
 FL_HD constexpr PackedMerge packed_merge(const TilePlace& at, std::int32_t first_slot, std::int32_t num_partials,
                                          std::int32_t first_group) {
-  return {.query = at.request, .head = at.head, .rows = at.rows, .first_slot = first_slot, .num_partials = num_partials,
+  return {.query = at.query(), .head = at.head, .rows = at.rows, .first_slot = first_slot, .num_partials = num_partials,
           .first_group = first_group, .request = at.shape(), .padding = {}};
 }
 

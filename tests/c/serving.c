@@ -97,7 +97,7 @@ int main(void) {
   REFUSED(fl_serving_run(FL_XQA, &call, NULL), "causal = 1: must be 0: it is cuDNN's prefill's");
   call.causal = 0;
   call.max_q_len = 1;
-  REFUSED(fl_serving_run(FL_XQA, &call, NULL), "max_q_len = 1: must be 0: it is a prefill's");
+  REFUSED(fl_serving_run(FL_XQA, &call, NULL), "max_q_len = 1: must be 0: this decode has one query a request");
   call.max_q_len = 0;
   call.max_kv_len = 8;
   REFUSED(fl_serving_run(FL_TRTLLM_BATCH_DECODE, &call, NULL), "kv_len = 9 (request 2): must be at most max_seq_len (8)");

@@ -41,6 +41,16 @@ def _refuse_fp4(o_sf_scale, o_sf_vec_size):
     must_be("o_sf_vec_size", o_sf_vec_size, None, "must be None: o is not quantised here")
 
 
+def _is_decode(family, query, kv_cache, layout, each):
+    """Are so many queries of every request one tile of the GPU's decode kernel? Then nothing is copied to the host."""
+    if not family.gpu(query):
+        return True
+    k = kv_cache[0] if isinstance(kv_cache, (tuple, list)) else kv_cache[:, 0]
+    kv_heads, dim = k.shape[1 if layout == "HND" else 2], query.shape[-1]
+    computed = query.dtype == k.dtype and family.code(query, "query") != s.F32 and dim in (64, 128, 256)
+    return computed and k.shape[-1] == dim and each * query.shape[1] <= kv_heads * (8 if dim == 256 else 16)
+
+
 def trtllm_batch_decode_with_kv_cache(
         query, kv_cache, workspace_buffer, block_tables, seq_lens, max_seq_len, bmm1_scale=1.0, bmm2_scale=1.0,
         window_left=-1, out=None, out_dtype=None, o_sf_scale=None, o_sf_vec_size=None, sinks=None, kv_layout="HND",
@@ -70,11 +80,11 @@ def trtllm_batch_decode_with_kv_cache(
     family = family_of(query, "query")
     shared = dict(bmm1_scale=number(bmm1_scale), window_left=window_left, sinks=sinks_of(sinks), out=out,
                   out_code=_out_code(out_dtype), lse=lse, return_lse=return_lse)
-    common = (query, kv_cache, layout_of(kv_layout), block_tables, seq_lens, workspace_buffer)
-    if cum_seq_lens_q is None and (q_len_per_req or 1) == 1:
-        result = run_serving_call(s.TRTLLM_BATCH_DECODE, *common, max_kv_len=int(max_seq_len), **shared)
+    layout, each = layout_of(kv_layout), q_len_per_req or 1
+    common = (query, kv_cache, layout, block_tables, seq_lens, workspace_buffer)
+    if cum_seq_lens_q is None and (each == 1 or _is_decode(family, query, kv_cache, layout, each)):
+        result = run_serving_call(s.TRTLLM_BATCH_DECODE, *common, max_q_len=each, max_kv_len=int(max_seq_len), **shared)
     else:
-        each = q_len_per_req or 1
         if cum_seq_lens_q is None:
             cum_seq_lens_q, max_q_len = _every(family, seq_lens.shape[0], each), each
         result = run_serving_call(s.TRTLLM_BATCH_CONTEXT, *common, cum_seq_lens_q=cum_seq_lens_q, max_q_len=int(max_q_len),
