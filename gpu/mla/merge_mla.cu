@@ -5,8 +5,8 @@
 // values are left then, and joined (core/softmax_state.hpp). Who adds what in which order depends on the number of partials.
 //
 // Not at the end of the kernel before, as D6 has it: the last CTA to arrive would read 64 rows of up to a hundred partials of
-// 2 KB each through one SM, which takes longer than a launch. The launch is the barrier. What is cold at a kernel's start,
-// its instructions and the plan's records, is asked for before the barrier, and the loops are short, to be fetched soon.
+// 2 KB each through one SM, which takes longer than a launch. The launch is the barrier; the plan's records are asked for
+// before it, and the loops are short, since their instructions come from memory the first time.
 #include <algorithm>
 
 #include "gpu/attention/packed_work.cuh"
