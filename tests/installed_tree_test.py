@@ -73,11 +73,13 @@ def exported(library):
   return [line.split(maxsplit=2)[2] for line in listed.splitlines()]
 
 
-def wrong_exports(tree):
-  """The C functions of the header, all and no others; of C++ what some installed header names, and nothing of the inside."""
+def wrong_exports(root, tree):
+  """The C functions of the headers and of what is Python's alone, all and no others; of C++ what some installed header names,
+  and nothing of the inside."""
   if not tree.shared.is_file():
     return
   headers = "".join((tree.header_dir / name).read_text() for name in ("flashladder.h", "operations.h"))
+  headers += (root / "capi" / "python_run.h").read_text()  # which is not installed
   declared = set(re.findall(r"^(?!static)\w[\w* ]*\b(fl_\w+)\(", headers, re.M))
   symbols = exported(tree.shared)
   in_c = {symbol for symbol in symbols if symbol.startswith("fl_")}
@@ -118,7 +120,7 @@ def wrong_versions(tree, flashladder):
 
 
 def problems(root, tree, flashladder, compiler, compiles=True):
-  for check in (wrong_headers(root, tree), names_of_places(root, tree), wrong_exports(tree), wrong_libraries(tree),
+  for check in (wrong_headers(root, tree), names_of_places(root, tree), wrong_exports(root, tree), wrong_libraries(tree),
                 wrong_versions(tree, flashladder), compile_errors(tree, compiler) if compiles else ()):
     yield from check
 
