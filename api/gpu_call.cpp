@@ -188,8 +188,9 @@ void require_scales(GpuKernel kernel, const AttentionConfig& config, const KvSca
 void attend_latent(GpuKernel kernel, const gpu::MlaCall& call, const gpu::PackedShape& capacity, std::byte* packed,
                    void* partials, Stream stream) {
   static_assert(gpu::l4::grid().query_tile == gpu::l5::grid().query_tile, "either runs the other's plans");
-  const bool scales = call.nope_factor != 1 || call.rows.v_scale != 1;
-  if (kernel == GpuKernel::l4 || scales) return gpu::l4::attend(call, capacity, packed, partials, cuda_stream(stream));
+  if (kernel == GpuKernel::l4 || call.has_scales()) {
+    return gpu::l4::attend(call, capacity, packed, partials, cuda_stream(stream));
+  }
   gpu::l5::attend(call, capacity, packed, partials, cuda_stream(stream));
 }
 

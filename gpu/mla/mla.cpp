@@ -58,8 +58,7 @@ std::string l5::why_not(const AttentionParams& params, const MlaFormats& formats
 namespace {
 
 void require_as(WhyNotMla& why_not, const MlaCall& call, const PackedShape& capacity, std::int32_t tile_rows) {
-  const bool scales = call.nope_factor != 1 || call.rows.v_scale != 1;
-  const std::string no = why_not(call.params, {.q = call.dtype, .kv = call.kv_dtype, .scales = scales});
+  const std::string no = why_not(call.params, {.q = call.dtype, .kv = call.kv_dtype, .scales = call.has_scales()});
   require(no.empty(), "mla", no, "is what this kernel does not compute");
   require(capacity.query_tile <= tile_rows, "plan.query_tile", capacity.query_tile, "is more than this kernel's tile has");
   require(capacity.pack == call.params.num_qo_heads && capacity.copies == 1, "plan.pack", capacity.pack,

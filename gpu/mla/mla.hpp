@@ -55,6 +55,9 @@ struct MlaCall {
   DType kv_dtype = DType::f16;  // of ckv and kpe
   std::int64_t nnz_qo = 0;    // queries of all requests: rows of q and o
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
+
+  // Of latent rows.
+  bool has_scales() const { return nope_factor != 1 || rows.v_scale != 1; }
 };
 
 // What tells the rungs apart: dtypes of queries and of latent rows, and whether rows have scales.
