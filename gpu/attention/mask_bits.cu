@@ -106,12 +106,11 @@ AttentionCall make_mask_bits(const AttentionCall& call, const MaskMemory& to, cu
   require(to.capacity.words <= most, "custom_mask words", to.capacity.words, "of 32 keys must be less than 2^32");
   AttentionCall with_bits = call;
   with_bits.mask_bits = reinterpret_cast<const std::uint32_t*>(to.words);
+  if (to.capacity.words == 0) return with_bits;
   const Params params{.bytes = call.custom_mask, .packed = call.packed_custom_mask,
                       .words = reinterpret_cast<std::uint32_t*>(to.words),
                       .requests = reinterpret_cast<const MaskedRequest*>(to.list), .num_requests = to.capacity.requests};
-  const LaunchShape shape{.grid = to.capacity.words == 0 ? 0 : std::int64_t{to.num_sms} * blocks_of_sm, .block = threads,
-                          .programmatic = call.programmatic};
-  if (shape.grid == 0) return with_bits;
+  const LaunchShape shape{.grid = std::int64_t{to.num_sms} * blocks_of_sm, .block = threads, .programmatic = call.programmatic};
   launch(attention_mask_bits_kernel, shape, stream, params);
   with_bits.programmatic = true;
   return with_bits;
