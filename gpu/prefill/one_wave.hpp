@@ -1,7 +1,7 @@
 // For which batches of few queries a request P11 is faster than D6, which takes them else. Numbers alone, without CUDA.
 //
 // D6 has two CTAs an SM and P11 one, so a batch with about a tile for each SM is cut by D6's plan, every tile of it, and its
-// pieces are merged; P11 runs each tile as it is. Where the tiles have two fragments of 8 rows that is 4 us in favour of P11
+// pieces are merged; P11 runs each tile as it is. Where the tiles have two fragments of 8 rows P11 is the faster for it
 // (docs/measurements/h200-features.md, 16 requests with 2 queries of 64 heads on 8). With tiles to cut P11 needs a merge
 // kernel, and is the slower; so it is with tiles that come in two waves, whose second one ends unevenly.
 #pragma once
