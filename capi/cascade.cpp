@@ -35,6 +35,8 @@ std::vector<api::CascadeLevel> levels_of(const fl_batch* const* levels, std::int
     made.push_back(in_element("levels", std::ssize(made), [&]() -> api::CascadeLevel {
       require_null(given.seq_lens, "seq_lens", "must be NULL: a level has page lists");
       require_null(given.page_ids, "page_ids", "must be NULL: fl_cascade_run takes page ids");
+      require(given.lengths_on_device == 0, "lengths_on_device", given.lengths_on_device,
+              "must be 0: lengths of a cascade are the host's");
       const api::BatchLengths lengths = lengths_of(given, {.decode = false});
       return {lengths.qo_indptr, lengths.paged_kv_indptr, lengths.paged_kv_last_page_len};
     }));

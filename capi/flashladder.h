@@ -122,10 +122,10 @@ typedef struct fl_workspace { /* borrowed for the life of the object; both 16-by
   size_t staging_bytes;
 } fl_workspace;
 
-/* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE)
-   seq_lens, or paged_kv_indptr and paged_kv_last_page_len, lie on the config's device, and the plan is made there: nothing is
-   copied to the host, and plan() and run() may be captured into a graph together. No request may then have more than
-   max_seq_len keys; that is what the workspace is for. */
+/* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE,
+   FL_PREFILL with policy none) they lie on the config's device, and the plan is made there: nothing is copied to the host, and
+   plan() and run() may be captured into a graph together. No request may then have more than max_seq_len keys and, of a
+   prefill, max_qo_len queries, all together max_nnz_qo, the rows of q and o; that is what the workspace is for. */
 typedef struct fl_batch {
   size_t size;
   int32_t batch, max_pages;                      /* max_pages: entries of a row of a block table */
@@ -137,6 +137,8 @@ typedef struct fl_batch {
   int64_t num_page_ids;
   int32_t page_ids_on, reserved;                 /* device */
   int32_t lengths_on_device, max_seq_len;        /* 0 or 1; max_seq_len: with 1 only */
+  int32_t max_qo_len, reserved2;                 /* of a prefill with 1, as max_nnz_qo */
+  int64_t max_nnz_qo;
 } fl_batch;
 
 typedef struct fl_attention_arguments { /* what run() is given, on the device */
@@ -253,21 +255,21 @@ fl_status fl_single_prefill_with_kv_cache(const fl_attention_arguments* argument
 /* --- FlashInfer's calls over a block table; docs/api.md says what each argument is called there ------------------ */
 enum { FL_TRTLLM_BATCH_DECODE = 0, FL_TRTLLM_BATCH_CONTEXT = 1, FL_CUDNN_BATCH_DECODE = 2, FL_CUDNN_BATCH_PREFILL = 3,
        FL_XQA = 4 }; /* which call */
-
 typedef struct fl_serving_call {
   size_t size;
   const fl_tensor *q, *o;
   const fl_kv_cache* kv;                         /* paged */
   const fl_workspace* workspace_buffer;          /* fl_serving_bytes: NULL */
   const int32_t *block_tables, *seq_lens;        /* [batch, max_pages] on the device, [batch]: of a decode there too */
-  const int32_t* cum_seq_lens_q;                 /* [batch + 1] host; of a prefill */
+  const int32_t* cum_seq_lens_q;                 /* [batch + 1] of a prefill: host; with lengths_on_device there */
   const float* sinks;                            /* [num_qo_heads], or NULL; not cuDNN's */
   float *lse_log2, *lse_natural;                 /* one of them, or NULL */
-  int32_t batch, max_pages, max_q_len, max_kv_len; /* max_q_len: of a prefill; of FL_TRTLLM_BATCH_DECODE
-                                                     q_len_per_req, 0 for 1. FL_XQA: max_kv_len 0 */
+  int32_t batch, max_pages, max_q_len, max_kv_len; /* a trtllm decode's max_q_len: q_len_per_req, 0: 1. FL_XQA: max_kv_len 0 */
   float bmm1_scale, bmm2_scale;                  /* 0: 1. cuDNN's scale, none; xqa's q_scale, kv_scale. kv has none here */
   int32_t use_window, window_left;               /* as in fl_logits; not cuDNN's */
   int32_t causal, reserved;                      /* causal: of FL_CUDNN_BATCH_PREFILL */
+  int32_t lengths_on_device, reserved2;          /* of a prefill, 0 or 1: they lie where q does, and no keys are cut */
+  const int32_t* seq_lens_q;                     /* [batch] with 1 in the place of cum_seq_lens_q: of cuDNN's prefill */
 } fl_serving_call;
 
 fl_status fl_serving_bytes(int32_t which, const fl_serving_call* call, const fl_on* on, size_t* device_bytes,
