@@ -40,11 +40,12 @@ REFERENCES = {  # file: of tests that begin so, calls that are references, in wh
   "test_hopper": [("", SINGLE + WRAPPERS, as_fa2)],
   "test_attention_sink": [("", WRAPPERS[2:], with_code)],
   "test_pod_kernels": [("", SINGLE + WRAPPERS, always)],
+  "test_xqa_batch_decode": [("", WRAPPERS, always)], "test_cudnn_decode": [("", WRAPPERS, always)],
   "test_single_prefill": [("test_sinqle_prefill_with_paged", SINGLE, always)],
   **{name: [] for name in (
     "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap",
     "test_non_contiguous_decode", "test_non_contiguous_prefill", "test_batch_prefill", "test_page", "test_rope", "test_norm",
-    "test_quantization", "test_deepseek_mla")}}
+    "test_quantization", "test_deepseek_mla", "test_mla_page", "test_xqa")}}
 OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
 KEPT_BYTES = 4 << 30  # that torch may keep between two tests
 NO_GPU = ("CUDA", "NVIDIA driver", "Torch not compiled with CUDA")
