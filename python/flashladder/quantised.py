@@ -91,7 +91,8 @@ def quantise(x, out, slots=None, scale=1.0, layout="NHD"):
         refuse("head_dim", x.shape[-1], "must be even where rows become fp8")
     if slots is None:
         slots, out = rows_in_order(x, x.shape[0]), out[:, None]
-    append_paged_kv_cache_by_slots(x[..., :half], x[..., half:], slots, (out[..., :half], out[..., half:]), layout, scale, scale)
+    halves = lambda y: (y[..., :half], y[..., half:])
+    append_paged_kv_cache_by_slots(*halves(x), slots, halves(out), layout, scale, scale)
 
 
 def rope_append_by_slots(key, value, table, positions, slots, cache, is_neox=True, scale=1.0, layout="NHD"):

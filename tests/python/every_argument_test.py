@@ -57,7 +57,8 @@ ELSEWHERE = {"out", "lse", "output", "qo_indptr_buf", "paged_kv_indptr_buf", "pa
 # What an argument needs beside it to count; and ways to cut, which leave every bit of batches as small as these.
 ROTATED = {"pos_encoding_mode": "ROPE_LLAMA"}
 ROTATED_P, LSE_TOO = {"pos_encoding_mode_p": "ROPE_LLAMA"}, {"return_lse": True}
-BESIDE = {**{name: ITEMS for name in (*ITEMS, "max_item_len_ptr")}, "lse_base": LSE_TOO, "return_lse_base": LSE_TOO, "lse_layout": LSE_TOO, "rope_scale": ROTATED,
+BESIDE = {**{name: ITEMS for name in (*ITEMS, "max_item_len_ptr")}, "lse_base": LSE_TOO, "return_lse_base": LSE_TOO,
+          "lse_layout": LSE_TOO, "rope_scale": ROTATED,
           "rope_theta": ROTATED, "rope_scale_p": ROTATED_P, "rope_theta_p": ROTATED_P}
 NO_BIT_HERE = {"disable_split_kv", "fixed_split_size"}
 REQUIRED_HERE = {"actual_seq_lens_kv", "block_tables"}  # of cudnn's decode, which has None for them

@@ -87,7 +87,8 @@ class Items(unittest.TestCase):
     xp = Arrays("numpy")
     b = Batch(xp, kv_lens=KV_LENS, qo_lens=QO_LENS)
     wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(xp.workspace())
-    for said, words in (({"prefix_len_ptr": None}, "needs prefix_len_ptr"), ({"token_pos_in_items_ptr": None}, "must be given"),
+    for said, words in (({"prefix_len_ptr": None}, "needs prefix_len_ptr"),
+                        ({"token_pos_in_items_ptr": None}, "must be given"),
                         ({"token_pos_in_items_len": 50}, "must be batch"), ({"prefix_len_ptr": xp.ints([1, 2])}, "size"),
                         ({"prefix_len_ptr": xp.ints([11, -9, 20, 30])}, r"prefix_len_ptr\[1\] = -9"),
                         ({"prefix_len_ptr": xp.ints([11, 9, 20, 30, 1]), "token_pos_in_items_ptr": xp.ints(range(255))},
@@ -122,7 +123,8 @@ class Drafts(unittest.TestCase):
       custom, sinks = self.custom(masks, kv_lens), rng.standard_normal(8).astype(np.float32)
       for mask in (xp.ints(words.view(np.int32)), xp.of(words.view(np.uint8))):
         call = lambda **said: flashinfer.trtllm_batch_decode_with_kv_cache(
-          b.q, b.joined, xp.workspace(), xp.of(self.table(b)), xp.ints(kv_lens), 96, 0.2, q_len_per_req=each, mask=mask, **said)
+          b.q, b.joined, xp.workspace(), xp.of(self.table(b)), xp.ints(kv_lens), 96, 0.2, q_len_per_req=each, mask=mask,
+          **said)
         b.check(self, call(return_lse=True), oracle.Logits(sm_scale=0.2), custom)
         b.check(self, call(window_left=5, sinks=xp.of(sinks)), oracle.Logits(sm_scale=0.2, window_left=5, sinks=sinks), custom)
         b.check(self, call(bmm2_scale=2.0), oracle.Logits(sm_scale=0.2), custom, scale=2.0)

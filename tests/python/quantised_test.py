@@ -118,8 +118,9 @@ class Rope(Quantised):
       table, ids = xp.of(self.table), xp.ints(self.ids)
       for name in NAMES:
         for is_neox, latent, dtype in ((True, False, "float16"), (False, True, "float16"), (True, True, "float32")):
-          q, k = xp.normal(8, 4, 48, dtype=dtype), xp.normal(8, 48, dtype=dtype) if latent else xp.normal(8, 2, 48, dtype=dtype)
-          outs = rope.rope_quantize_fp8(q[..., 16:], k[..., 16:], q[..., :16], k[..., :16], table, ids, is_neox, name, 0.3, 4.0)
+          q, k = (xp.normal(*shape, dtype=dtype) for shape in ((8, 4, 48), (8, 48) if latent else (8, 2, 48)))
+          outs = rope.rope_quantize_fp8(q[..., 16:], k[..., 16:], q[..., :16], k[..., :16], table, ids, is_neox, name, 0.3,
+                                        4.0)
           for x, scale, (turned, kept) in ((q, 0.3, outs[::2]), (k, 4.0, outs[1::2])):
             self.check(turned, self.turned(x[..., 16:], is_neox) * scale, name, off=2.0 ** -14)
             self.check(kept, oracle.f64(x)[..., :16] * scale, name)

@@ -34,7 +34,8 @@ def items_of(prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max
     prefix_len, token_pos = (numpy.asarray(x).reshape(-1) for x in on_host([prefix_len_ptr, token_pos_in_items_ptr]))
     batch, width = prefix_len.shape[0], int(token_pos_in_items_len)
     if width < 1 or token_pos.shape[0] != batch * width:
-        refuse("token_pos_in_items_ptr size", token_pos.shape[0], f"must be batch * token_pos_in_items_len ({batch} * {width})")
+        refuse("token_pos_in_items_ptr size", token_pos.shape[0],
+               f"must be batch * token_pos_in_items_len ({batch} * {width})")
     for name, numbers in (("prefix_len_ptr", prefix_len), ("token_pos_in_items_ptr", token_pos)):
         if (numbers < 0).any():
             refuse(f"{name}[{int(numpy.argmax(numbers < 0))}]", int(numbers.min()), "must not be negative")

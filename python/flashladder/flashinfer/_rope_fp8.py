@@ -49,7 +49,8 @@ def _parts(rope, nope, table, pos_ids, slots, rope_out, nope_out, is_neox, scale
     family = family_of(rope)
     if _is_none(nope):  # the call writes two arrays: the second is nobody's
         nope, nope_out = rope, family.empty(tuple(rope.shape), family.code(rope_out, "out"), family.device(rope))
-    _quantised.rope_append_by_slots(rope, nope, table, pos_ids, slots, (rope_out[:, None], nope_out[:, None]), is_neox, scale)
+    outs = rope_out[:, None], nope_out[:, None]  # pages of one token
+    _quantised.rope_append_by_slots(rope, nope, table, pos_ids, slots, outs, is_neox, scale)
 
 
 def _with_head(x):
@@ -58,8 +59,8 @@ def _with_head(x):
 
 
 def rope_quantize_fp8(q_rope, k_rope, q_nope, k_nope, cos_sin_cache, pos_ids, is_neox=True, quantize_dtype=None,
-                      quant_scale_q=1.0, quant_scale_kv=1.0, q_rope_out=None, k_rope_out=None, q_nope_out=None, k_nope_out=None,
-                      enable_pdl=False, backend="cuda"):
+                      quant_scale_q=1.0, quant_scale_kv=1.0, q_rope_out=None, k_rope_out=None, q_nope_out=None,
+                      k_nope_out=None, enable_pdl=False, backend="cuda"):
     """(q_rope_out, k_rope_out, q_nope_out, k_nope_out) in fp8: the rope parts turned to pos_ids, all times their scale.
 
     q_rope, q_nope  [nnz, num_qo_heads, dim]; k_rope, k_nope [nnz, num_kv_heads, dim], or latent rows [nnz, dim]. nope may be
@@ -141,6 +142,6 @@ def rope_quantize_fp8_append_paged_kv_cache(
             _quantised.quantise(k_nope, k_cache[..., turned:], slots, of_kv, layout)
     q_nope = q_rope[..., :0] if q_nope is None else q_nope
     q_rope_out, q_nope_out = _out(q_rope_out, q_rope, code), _out(q_nope_out, q_nope, code)
-    rows = _quantised.rows_in_order(q_rope, q_rope.shape[0])
-    _parts(q_rope, q_nope, cos_sin_cache, pos_ids, rows * (slots >= 0) + (slots < 0) * -1, q_rope_out, q_nope_out, is_neox, of_q)
+    rows = _quantised.rows_in_order(q_rope, q_rope.shape[0]) * (slots >= 0) + (slots < 0) * -1
+    _parts(q_rope, q_nope, cos_sin_cache, pos_ids, rows, q_rope_out, q_nope_out, is_neox, of_q)
     return q_rope_out, q_nope_out

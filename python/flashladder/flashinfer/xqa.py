@@ -56,8 +56,9 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     window = int(sliding_win_size) - 1 if sliding_win_size > 0 else -1
     scale = number(kv_scale)
     result = served(
-        scale * number(rcp_out_scale), s.XQA, flat, (k, v), layout, page_table, seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1),
-        workspace_buffer, bmm1_scale=number(q_scale) * scale, window_left=window, sinks=sinks_of(sinks), out=out)
+        scale * number(rcp_out_scale), s.XQA, flat, (k, v), layout, page_table,
+        seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1), workspace_buffer, bmm1_scale=number(q_scale) * scale,
+        window_left=window, sinks=sinks_of(sinks), out=out)
     if output is not None:
         if out is not output and family_of(out).pointer(out) != family_of(output).pointer(output):
             family_of(output).copy_into(output, out.reshape(output.shape))
