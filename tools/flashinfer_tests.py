@@ -3,12 +3,14 @@
 
    flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--again FILE] [--files NAME ...] [--mutant NAME]
                        [--cpu]
+   flashinfer_tests.py --selftest
 
 PATH is a checkout of FlashInfer's repository (its folder tests is used), which is only read. Needs torch and pytest. A sample
 of the tests is drawn by --seed, the same share of each file, and run until the minutes are over; with --results, what was run
 earlier is not run again, and with --again, only what failed or was refused in those results is. Printed: passed, failed and
 refused by file, and why tests were skipped or refused. Some tests take tens of gigabytes, so that several of these programs on
 one GPU run out of memory: such a test counts under "memory", is not written to the results, and runs again the next time.
+The exit code is 1 if a test failed, or if none passed and none failed.
 
 Many of these tests compare one of FlashInfer's calls with another, which would compare ours with ourselves. REFERENCES says
 which call is the reference in which file: there it is the formula in float64 (tools/flashinfer_reference.py). --mutant makes
@@ -45,7 +47,7 @@ REFERENCES = {  # file: of tests that begin so, calls that are references, in wh
     "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap",
     "test_non_contiguous_decode", "test_non_contiguous_prefill", "test_batch_prefill", "test_page", "test_rope", "test_norm",
     "test_quantization", "test_deepseek_mla")}}
-OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
+OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of an error for what the library does not compute; of no assertion
 KEPT_BYTES = 4 << 30  # that torch may keep between two tests
 NO_GPU = ("CUDA", "NVIDIA driver", "Torch not compiled with CUDA")
 MUTANTS = {"sm_scale": "logits are half as large", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
@@ -148,7 +150,8 @@ class Sample:
         outcome, why = "skipped", "needs a GPU"
       elif is_for_memory(call.excinfo.value):
         outcome, why = "memory", ""
-      elif call.excinfo.errisinstance((InputError,)) or any(word in why for word in OTHERS):
+      elif call.excinfo.errisinstance((InputError,)) or (
+          any(word in why for word in OTHERS) and not call.excinfo.errisinstance((AssertionError,))):
         outcome = "refused"
       else:
         outcome = "failed"
@@ -202,7 +205,51 @@ class Sample:
       yield f"{n:6}  {why}"
 
 
+def exit_code(outcomes, mutant):
+  """0: something passed and nothing failed; with a mutant, that something failed."""
+  counted = collections.Counter()
+  for counts in outcomes.values():
+    counted.update(counts)
+  if mutant:
+    return int(counted["failed"] == 0)
+  return int(counted["failed"] > 0 or counted["passed"] == 0)
+
+
+def selftest():
+  """What a test is counted as, whatever it ends with, and the exit code; with what pytest gives, made of paper."""
+  skipped, refusal = type("Skipped", (Exception,), {}), type("InputError", (ValueError,), {})
+  paper = lambda **members: types.SimpleNamespace(**members)
+  sys.modules["pytest"] = paper(skip=paper(Exception=skipped), xfail=paper(Exception=skipped))
+  sys.modules["flashladder"] = paper(InputError=refusal)
+  sys.modules["torch"] = paper(cuda=paper(is_available=lambda: False))
+  item = paper(nodeid="tests/attention/test_page.py::test_a[1]", session=paper(shouldstop=False))
+
+  def counted(error=None, when="call", cpu=False):
+    sample = Sample(argparse.Namespace(results=None, again=None, minutes=1, seed=0, cpu=cpu))
+    excinfo = error and paper(value=error, errisinstance=lambda kinds: isinstance(error, kinds))
+    sample.pytest_runtest_makereport(item, paper(when=when, excinfo=excinfo))
+    outcomes = {kind: n for counts in sample.outcomes.values() for kind, n in counts.items()}
+    assert set(sample.outcomes) <= {"test_page"} and sum(outcomes.values()) <= 1, outcomes
+    return (*outcomes, exit_code(sample.outcomes, None), exit_code(sample.outcomes, "norm"))
+  chained = AssertionError("not close")
+  chained.__cause__ = RuntimeError("CUDA out of memory")
+  for error, wanted in (
+      (None, ("passed", 0, 1)), (AssertionError("Tensor-likes are not close!"), ("failed", 1, 0)),
+      (AssertionError("fp8 rows differ"), ("failed", 1, 0)), (TypeError("no argument fp8_kv"), ("refused", 1, 1)),
+      (refusal("head_dim = 3"), ("refused", 1, 1)), (KeyError("x"), ("failed", 1, 0)),
+      (skipped("no GPU of that kind"), ("skipped", 1, 1)), (chained, ("memory", 1, 1)),
+      (RuntimeError("CUDA error: an illegal memory access"), ("failed", 1, 0))):
+    assert counted(error) == wanted, (error, counted(error))
+  assert counted(RuntimeError("Found no NVIDIA driver"), cpu=True)[0] == "skipped"
+  assert counted(RuntimeError("x"), when="setup")[0] == "failed"
+  assert counted(when="setup") == counted(RuntimeError("x"), when="teardown") == (1, 1), "neither is a test's end"
+  assert exit_code({"a": {"passed": 3}, "b": {"failed": 1}}, None) == 1
+  return 0
+
+
 def main():
+  if sys.argv[1:] == ["--selftest"]:
+    return selftest()
   parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
   parser.add_argument("path", type=pathlib.Path)
   parser.add_argument("--minutes", type=float, default=8)
@@ -231,8 +278,7 @@ def main():
   with mode or contextlib.nullcontext():
     pytest.main(arguments, plugins=[sample])
   print("\n".join(sample.table()))
-  failed = sum(counts["failed"] for counts in sample.outcomes.values())
-  return int(failed > 0) if not said.mutant else int(failed == 0)
+  return exit_code(sample.outcomes, said.mutant)
 
 
 if __name__ == "__main__":
