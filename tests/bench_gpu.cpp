@@ -102,6 +102,7 @@ TEST_CASE("bytes are counted as the peers count them") {  // TBps * us of lines 
   CHECK(NormCase{true, 64, 4096}.bytes() == 4.0 * 64 * 4096 * 2);
   CHECK(RopeCase{64, true}.bytes() == 64.0 * 40 * 128 * 2 * 2);
   CHECK(AppendCase{16, 4096}.bytes() == 16.0 * 4096 * 8 * 128 * 2 * 2 * 2);
+  CHECK(CascadeCase{64, 8192, 256}.bytes() == (8192.0 + 64 * 256) * 8 * 128 * 2 * 2);
   CHECK(AppendCase{64, 1, true}.bytes() == 64.0 * 128 * 2 * 2 * (32 + 8 + 8));
 }
 
@@ -156,6 +157,8 @@ TEST_CASE("the A100's targets, there and as a fraction of this GPU's peak") {
   line = {.family = "plan", .work = "B32 kv2048 32/8 p16", .backend = "x", .us = 1};
   CHECK_FALSE(a100_target(line, 4.8));
   CHECK(peak_tera_bytes_per_s("NVIDIA H200", 4.9) == 4.8);
+  CHECK(peak_tera_bytes_per_s("NVIDIA H100 80GB HBM3", 3.4) == 3.35);
+  CHECK(peak_tera_bytes_per_s("NVIDIA H100 PCIe", 2.04) == 2.04);  // whose memory is another one
   CHECK(peak_tera_bytes_per_s("a later one", 8) == 8);
 }
 
