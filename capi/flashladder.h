@@ -102,6 +102,8 @@ typedef struct fl_attention_config {
   int32_t num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo; /* head_dim_vo 0: head_dim_qk */
   int32_t page_size;                   /* FL_RAGGED_PREFILL: 1 */
   int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of K and V (not of fp8), o's that of q */
+  /* chunk_size: keys, a multiple of 64, with FL_SPLIT_FIXED. threads: of the CPU at most; 0: all. sinks, enable_pdl: 0 or 1;
+     with enable_pdl run() may start while the kernel before it ends, which must not write page ids. */
   int32_t sinks, device, policy, chunk_size, threads, enable_pdl, backend, reserved;
   const fl_logits* logits;             /* NULL: the defaults */
   int32_t num_sms, reserved2;          /* num_sms: of the GPU at most; 0: all */
@@ -136,8 +138,7 @@ typedef struct fl_batch {
   const int32_t* page_ids;                       /* graphs: paged_kv_indices or block_tables, else NULL */
   int64_t num_page_ids;
   int32_t page_ids_on, reserved;                 /* device */
-  int32_t lengths_on_device, max_seq_len;        /* 0 or 1; max_seq_len: with 1 only */
-  int32_t max_qo_len, reserved2;                 /* of a prefill with 1, as max_nnz_qo */
+  int32_t lengths_on_device, max_seq_len, max_qo_len, reserved2; /* 0 or 1; with 1 only, the other two of a prefill */
   int64_t max_nnz_qo;
 } fl_batch;
 
@@ -266,8 +267,7 @@ typedef struct fl_serving_call {
   float *lse_log2, *lse_natural;                 /* one of them, or NULL */
   int32_t batch, max_pages, max_q_len, max_kv_len; /* a trtllm decode's max_q_len: q_len_per_req, 0: 1. FL_XQA: max_kv_len 0 */
   float bmm1_scale, bmm2_scale;                  /* 0: 1. cuDNN's scale, none; xqa's q_scale, kv_scale. kv has none here */
-  int32_t use_window, window_left;               /* as in fl_logits; not cuDNN's */
-  int32_t causal, reserved;                      /* causal: of FL_CUDNN_BATCH_PREFILL */
+  int32_t use_window, window_left, causal, reserved; /* as in fl_logits; not cuDNN's. causal: of FL_CUDNN_BATCH_PREFILL */
   int32_t lengths_on_device, reserved2;          /* of a prefill, 0 or 1: they lie where q does, and no keys are cut */
   const int32_t* seq_lens_q;                     /* [batch] with 1 in the place of cum_seq_lens_q: of cuDNN's prefill */
 } fl_serving_call;
