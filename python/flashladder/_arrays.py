@@ -137,6 +137,9 @@ class Numpy(Family):
     def int32(self, x):
         return self.host([x])[0]
 
+    def dense_on_host(self, x):
+        return self.np.ascontiguousarray(x)
+
     def mask(self, x):
         return self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)
 
@@ -150,9 +153,6 @@ class Numpy(Family):
 
     def pack(self, x, bitorder):
         return self.np.packbits(x, bitorder=bitorder)
-
-    def unpack(self, packed, bits):
-        return self.np.unpackbits(packed.view(self.np.uint8), bitorder="little")[:bits]
 
     def concatenate(self, parts):
         return self.np.concatenate(parts)

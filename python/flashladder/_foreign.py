@@ -47,6 +47,9 @@ class Cupy(Numpy):
     def int32(self, x):
         return self.np.ascontiguousarray(x if self.is_int32(x) else x.astype(self.np.int32))
 
+    def dense_on_host(self, x):
+        return self.np.asnumpy(self.np.ascontiguousarray(x))
+
 
 class OnCpuByDlpack(Numpy):
     """Arrays on the CPU that numpy takes by DLPack, jax's for one: inputs alone."""
@@ -68,6 +71,9 @@ class OnCpuByDlpack(Numpy):
 
     def host(self, arrays):
         return super().host([self.view(a) for a in arrays])
+
+    def dense_on_host(self, x):
+        return super().dense_on_host(self.view(x))
 
     def dense(self, x):
         return self.np.ascontiguousarray(self.view(x))

@@ -100,6 +100,10 @@ class Torch(Family):
             self.torch.cuda.current_stream(waits).synchronize()
         return [self.int32(a) for a in out]
 
+    def dense_on_host(self, x):
+        """The same numbers on the host, which is a wait where they lie on a GPU."""
+        return x.contiguous().cpu()
+
     def int32(self, x):
         return (x if self.is_int32(x) else x.to(self.torch.int32)).contiguous()
 
@@ -119,10 +123,6 @@ class Torch(Family):
         weights = [1 << (i if bitorder == "little" else 7 - i) for i in range(8)]
         weights = torch.tensor(weights, dtype=torch.int32, device=x.device)
         return (bits.view(n, 8).to(torch.int32) * weights).sum(1).to(torch.uint8)
-
-    def unpack(self, packed, bits):
-        shifts = self.torch.arange(8, dtype=self.torch.uint8, device=packed.device)
-        return ((packed.reshape(-1, 1) >> shifts) & 1).reshape(-1)[:bits].contiguous()
 
     def concatenate(self, parts):
         return self.torch.cat(parts)

@@ -41,7 +41,7 @@ def _refuse_fp4(o_sf_scale, o_sf_vec_size):
     must_be("o_sf_vec_size", o_sf_vec_size, None, "must be None: o is not quantised here")
 
 
-def _is_decode(family, query, kv_cache, layout, each):
+def is_decode(family, query, kv_cache, layout, each):
     """Are so many queries of every request one tile of the GPU's decode kernel? Then nothing is copied to the host."""
     if not family.gpu(query):
         return True
@@ -66,6 +66,8 @@ def trtllm_batch_decode_with_kv_cache(
     block_tables  int32 [batch, max_pages]; seq_lens int32 [batch], on query's device: nothing is copied to the host
     bmm1_scale    sm_scale, with the scales of fp8 in it; bmm2_scale multiplies o
     sinks         f32 [num_heads]
+    mask          uint16 [batch, q_len_per_req, 2 * ceil(q_len_per_req / 32)], a draft's in the place of causal: bit k of row i
+                  says whether query i sees query k; all see the keys before. It and seq_lens are copied to the host
     """
     refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, request_order=request_order,
                    request_order_plan=request_order_plan, bf16q_fp8kv_transform_mode=bf16q_fp8kv_transform_mode,
@@ -76,14 +78,16 @@ def trtllm_batch_decode_with_kv_cache(
     must_be("cp_world", cp_world, 1, "must be 1: several GPUs merge with merge_state here")
     must_be("cp_rank", cp_rank, 0, "must be 0")
     must_be("o_scale", o_scale, 1.0, "must be 1: o is not quantised here")
-    must_be("mask", mask, None, "must be None: draft trees take a custom mask of BatchPrefillWithPagedKVCacheWrapper")
     family = family_of(query, "query")
     shared = dict(bmm1_scale=number(bmm1_scale), window_left=window_left, sinks=sinks_of(sinks), out=out,
                   out_code=_out_code(out_dtype), lse=lse, return_lse=return_lse)
     layout, each = layout_of(kv_layout), q_len_per_req or 1
     common = (query, kv_cache, layout, block_tables, seq_lens, workspace_buffer)
-    if cum_seq_lens_q is None and (each == 1 or _is_decode(family, query, kv_cache, layout, each)):
-        result = run_serving_call(s.TRTLLM_BATCH_DECODE, *common, max_q_len=each, max_kv_len=int(max_seq_len), **shared)
+    if cum_seq_lens_q is not None:
+        must_be("mask", mask, None, "must be None with cum_seq_lens_q: a draft's mask is of as many queries in every request")
+    if cum_seq_lens_q is None and (each == 1 or mask is not None or is_decode(family, query, kv_cache, layout, each)):
+        result = run_serving_call(s.TRTLLM_BATCH_DECODE, *common, max_q_len=each, max_kv_len=int(max_seq_len), mask=mask,
+                                  **shared)
     else:
         if cum_seq_lens_q is None:
             cum_seq_lens_q, max_q_len = _every(family, seq_lens.shape[0], each), each
