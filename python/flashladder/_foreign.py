@@ -44,11 +44,11 @@ class Cupy(Numpy):
         """int32 copies on the host: one wait for each array."""
         return [self.np.asnumpy(a.astype(self.np.int32, copy=False)) for a in arrays]
 
+    def host_bytes(self, x):
+        return self.np.asnumpy(super().host_bytes(x))
+
     def int32(self, x):
         return self.np.ascontiguousarray(x if self.is_int32(x) else x.astype(self.np.int32))
-
-    def dense_on_host(self, x):
-        return self.np.asnumpy(self.np.ascontiguousarray(x))
 
 
 class OnCpuByDlpack(Numpy):
@@ -71,9 +71,6 @@ class OnCpuByDlpack(Numpy):
 
     def host(self, arrays):
         return super().host([self.view(a) for a in arrays])
-
-    def dense_on_host(self, x):
-        return super().dense_on_host(self.view(x))
 
     def dense(self, x):
         return self.np.ascontiguousarray(self.view(x))

@@ -100,12 +100,14 @@ class Torch(Family):
             self.torch.cuda.current_stream(waits).synchronize()
         return [self.int32(a) for a in out]
 
-    def dense_on_host(self, x):
-        """The same numbers on the host, which is a wait where they lie on a GPU."""
-        return x.contiguous().cpu()
-
     def int32(self, x):
         return (x if self.is_int32(x) else x.to(self.torch.int32)).contiguous()
+
+    def host_bytes(self, x):
+        return x.contiguous().view(self.torch.uint8).reshape(-1).cpu().numpy()
+
+    def int64(self, x):
+        return x.to(self.torch.int64)
 
     def mask(self, x):
         return x.reshape(-1).contiguous().view(self.torch.uint8)

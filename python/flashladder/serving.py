@@ -7,7 +7,7 @@ import ctypes
 import threading
 
 from . import _structs as s
-from ._arrays import aligned, family_of, name_of_dtype
+from ._arrays import aligned, family_of
 from ._library import call, refuse
 from ._run import _flat
 from ._tensors import one_device, out_like, tensors, tensors_and_cache
@@ -58,18 +58,6 @@ def _tables(family, block_tables, seq_lens):
     return tables, batch
 
 
-def _draft_mask(mask, batch, q_len):
-    """A draft's mask on the host: words [batch, q_len, ceil(q_len / 32)], of which FlashInfer's uint16 are the halves."""
-    family = family_of(mask, "mask")
-    size, name = _itemsize(mask), name_of_dtype(mask.dtype)
-    if name not in ("uint16", "int16", "uint32", "int32"):
-        refuse("mask dtype", name, "must be uint16, two for each 32 queries, or uint32")
-    wants = [batch, q_len, -(-q_len // 32) * (4 // size)]
-    if list(mask.shape) != wants:
-        refuse("mask shape", list(mask.shape), f"must be {wants}: [batch, q_len, words of a row]")
-    return family.dense_on_host(mask)
-
-
 def _lengths(family, seq_lens, query, there):
     """int32 [batch]: there, where the query lies, or on the host."""
     if not there:
@@ -81,11 +69,10 @@ def _lengths(family, seq_lens, query, there):
 
 def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, workspace_buffer=None, cum_seq_lens_q=None,
                      max_q_len=0, max_kv_len=0, bmm1_scale=1.0, bmm2_scale=1.0, window_left=-1, sinks=None, causal=False,
-                     out=None, out_code=None, lse=None, return_lse=False, natural=False, mask=None):
+                     out=None, out_code=None, lse=None, return_lse=False, natural=False):
     """One call of fl_serving_run: o [rows, num_qo_heads, head_dim], or (o, lse).
 
     query         [rows, num_qo_heads, head_dim]; a decode has max_q_len rows for each request, or one
-    mask          of a decode, which queries of its request each query sees; copied to the host with the lengths
     kv_cache      of rank 5 with K at index 0 and V at 1, or (K, V) of rank 4
     block_tables  int32 [batch, max_pages]; seq_lens int32 [batch]; cum_seq_lens_q int32 [batch + 1], of a prefill
     bmm1_scale    what multiplies q·k; None: the default of the call, 1
@@ -94,8 +81,7 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
     one_device(query, (("block_tables", block_tables), ("sinks", sinks), ("lse", lse)))
     device, decode = family.device(query), which in (s.TRTLLM_BATCH_DECODE, s.CUDNN_BATCH_DECODE, s.XQA)
     tables, batch = _tables(family, block_tables, seq_lens)
-    lengths, cum, first = _lengths(family, seq_lens, query, decode and mask is None), None, None
-    words = None if mask is None else _draft_mask(mask, batch, max(max_q_len, 1))
+    lengths, cum, first = _lengths(family, seq_lens, query, decode), None, None
     if not decode:
         (cum,) = family_of(cum_seq_lens_q).host([cum_seq_lens_q])
         first = family_of(cum).pointer(cum)
@@ -113,7 +99,7 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
         lse_log2=None if natural else lse_at, lse_natural=lse_at if natural else None, batch=batch,
         max_pages=tables.shape[1], max_q_len=max_q_len, max_kv_len=max_kv_len, bmm1_scale=bmm1_scale or 0.0,
         bmm2_scale=bmm2_scale, use_window=int(window_left != -1), window_left=window_left if window_left != -1 else 0,
-        causal=int(bool(causal)), mask=family_of(words).pointer(words) if words is not None else None)
+        causal=int(bool(causal)))
     workspace = _workspace(("fl_serving_bytes", which), arguments, slots.on(), family, device, workspace_buffer)
     arguments.workspace_buffer = ctypes.addressof(workspace)
     call("fl_serving_run", which, ctypes.addressof(arguments), slots.on())

@@ -64,9 +64,9 @@ class BlockTables(unittest.TestCase):
 
   @each_kind
   def test_drafts(self, xp):
-    """Several queries of every request in xqa and its kin: causal, and with a draft's mask among them."""
+    """Several queries of every request in xqa: causal, and with a draft's mask among them."""
     for q_len in (3, 40):
-      b = Batch(xp, kv_lens=(90, q_len, 7, 64), qo_lens=[q_len] * 4, layout="HND")
+      b = Batch(xp, kv_lens=(90, q_len, 47, 64), qo_lens=[q_len] * 4, layout="HND")
       table, lens, sinks = xp.of(self.table(b)), xp.ints(b.kv_lens), rng.standard_normal(8).astype(np.float32)
       q5 = b.q.reshape(4, 1, q_len, 8, 64)
       xqa = lambda q, **said: flashinfer.xqa(q, b.k, b.v, table, lens, kv_layout="HND", q_seq_len=q_len, **said)
@@ -76,28 +76,18 @@ class BlockTables(unittest.TestCase):
       self.assertEqual(tuple(o.shape), (4, 1, q_len, 8, 64))
       b.check(self, o.reshape(b.q.shape), oracle.Logits(causal=True, sm_scale=0.75 / 8), scale=0.5)
       masks = rng.random((4, q_len, q_len)) < 0.5
-      whole = [np.concatenate([np.ones((q_len, max(n - q_len, 0)), bool), m[:, max(q_len - n, 0):]], axis=1)
-               for m, n in zip(masks, b.kv_lens)]
+      whole = [np.concatenate([np.ones((q_len, n - q_len), bool), m], axis=1) for m, n in zip(masks, b.kv_lens)]
       words = xp.of(self.words(masks, q_len))
       out = xp.normal(4, 1, q_len, 8, 64)
       self.assertIs(xqa(q5, mask=words, output=out, sliding_win_size=10, sinks=xp.of(sinks)), out)
       b.check(self, out.reshape(b.q.shape), logits._replace(causal=False), whole)
-      o, lse = flashinfer.trtllm_batch_decode_with_kv_cache(
-        b.q, b.joined, xp.workspace(), table, lens, 96, 0.2, q_len_per_req=q_len, mask=words, return_lse=True)
-      b.check(self, (o, lse), oracle.Logits(sm_scale=0.2), whole)
-      o = flashinfer.xqa_batch_decode_with_kv_cache(
-        b.q, b.joined, xp.workspace(), table, lens, 96, 0.2, q_len_per_req=q_len, mask=words, kv_layout="HND")
-      b.check(self, o, oracle.Logits(sm_scale=0.2), whole)
-    for said, sentence in (({"mask": words[:, :, :2]}, "mask shape = .4, 40, 2.: must be .4, 40, 4."),
-                           ({"mask": xp.of(np.ones((4, 40, 40), np.float32))}, "mask dtype = float32: must be uint16"),
+      b.check(self, xqa(b.q, mask=words, q_scale=1.5, kv_scale=0.5), oracle.Logits(sm_scale=0.75 / 8), whole, scale=0.5)
+    for said, sentence in (({"mask": words[:, :, :2]}, "mask size = 640 bytes: must be 1280"),
                            ({"q_cu_seq_lens": lens}, "q_cu_seq_lens")):
       with self.assertRaisesRegex(ValueError, sentence):
         xqa(b.q, **said)
     with self.assertRaisesRegex(ValueError, "q_seq_len = 2: must be 40, which q has"):
       flashinfer.xqa(q5, b.k, b.v, table, lens, kv_layout="HND", q_seq_len=2)
-    with self.assertRaisesRegex(ValueError, "mask = .*: must be None with cum_seq_lens_q"):
-      flashinfer.trtllm_batch_decode_with_kv_cache(b.q, b.joined, xp.workspace(), table, lens, 96, 0.2, mask=words,
-                                                   max_q_len=40, cum_seq_lens_q=xp.ints(b.qo))
 
 
 class Cascade(unittest.TestCase):

@@ -125,6 +125,7 @@ class Tensor:
     self.a *= _numbers(other)
     return self
 
+  def __array__(self, dtype=None, copy=None): return np.asarray(self.a, dtype)
   def __len__(self): return len(self.a)
   def __iter__(self): return (Tensor(np.asarray(x)) for x in self.a)
   def __int__(self): return int(self.a)

@@ -5,9 +5,10 @@ import types
 from .. import _structs as s
 from .._arrays import family_of
 from .._library import refuse
-from ..serving import run_latent_decode, run_serving_call
+from ..serving import run_latent_decode
 from ._hints import layout_of, must_be, number
-from .trtllm import is_decode, sinks_of
+from ._drafts import draft_attention
+from .trtllm import is_decode, is_fp8, served, sinks_of
 
 __all__ = ["xqa", "xqa_mla"]
 
@@ -41,14 +42,15 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     q_scale           multiplies q·k / sqrt(head_dim); kv_scale that too, and the output
     sliding_win_size  keys of the window, the last one counted; 0: all
     sinks             f32 [num_kv_heads, group] or [num_heads]
-    mask              uint16 [batch, q_seq_len, 2 * ceil(q_seq_len / 32)], of a draft: bit k of row i says whether query i sees
-                      query k; all see the keys before. It and seq_lens are copied to the host. Left out: causal
+    output            may be fp8: it is then multiplied with rcp_out_scale
+    mask              of a draft, words of 32 bits [batch, q_seq_len, words] (uint32, or uint16 and twice as many): bit k of
+                      row i says whether query i sees query k; all see the keys before. It and seq_lens are copied to the
+                      host. Left out: causal
     """
     no_fp4 = "must be None: nvfp4 keys and values are not computed"
     for name, value, default, why in (
             ("q_cu_seq_lens", q_cu_seq_lens, None, "must be None: other numbers of queries in each request are "
-             "trtllm_batch_context_with_kv_cache's"),
-            ("rcp_out_scale", rcp_out_scale, 1.0, "must be 1: o is not quantised here"),
+             "xqa_batch_decode_with_kv_cache's"),
             ("k_sf_cache", k_sf_cache, None, no_fp4), ("v_sf_cache", v_sf_cache, None, no_fp4)):
         must_be(name, value, default, why)
     layout = layout_of(kv_layout)
@@ -60,20 +62,21 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
                               ("head_dim", head_dim, q.shape[-1])):
         must_be(name, value, have, f"must be {have}, which the arrays have")
     flat, out = _rows(q, q_seq_len, "q"), _rows(output, q_seq_len, "output") if output is not None else None
+    if not is_fp8(out):
+        must_be("rcp_out_scale", number(rcp_out_scale), 1.0, "must be 1 unless output is fp8")
     window = int(sliding_win_size) - 1 if sliding_win_size > 0 else -1
-    scale, family = number(kv_scale), family_of(q)
-    shared = dict(bmm1_scale=number(q_scale) * scale, window_left=window, sinks=sinks_of(sinks), out=out)
+    of_logits, of_o = number(q_scale) * number(kv_scale), number(kv_scale) * number(rcp_out_scale)
     lens = seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1)
-    if q_seq_len == 1 or mask is not None or is_decode(family, flat, (k, v), layout, q_seq_len):
-        result = run_serving_call(s.XQA, flat, (k, v), layout, page_table, lens, workspace_buffer, max_q_len=q_seq_len,
-                                  mask=mask, **shared)
+    common, shared = (flat, (k, v), layout, page_table, lens), dict(window_left=window, sinks=sinks_of(sinks), out=out)
+    if mask is None and (q_seq_len == 1 or is_decode(family_of(q), flat, (k, v), layout, q_seq_len)):
+        result = served(of_o, s.XQA, *common, workspace_buffer, max_q_len=q_seq_len, bmm1_scale=of_logits, **shared)
     else:
-        shared["bmm1_scale"] *= q.shape[-1] ** -0.5
-        result = run_serving_call(
-            s.TRTLLM_BATCH_CONTEXT, flat, (k, v), layout, page_table, lens, workspace_buffer,
-            [q_seq_len * i for i in range(lens.shape[0] + 1)], q_seq_len, page_table.shape[1] * k.shape[page_at], **shared)
-    if scale != 1.0:
-        family.scale(result, scale)
+        shared["bmm1_scale"], cum = of_logits * q.shape[-1] ** -0.5, [q_seq_len * i for i in range(lens.shape[0] + 1)]
+        if mask is not None:
+            result = served(of_o, draft_attention, *common, mask, cum, q_seq_len, lse=None, **shared)
+        else:
+            result = served(of_o, s.TRTLLM_BATCH_CONTEXT, *common, workspace_buffer, cum, q_seq_len,
+                            page_table.shape[1] * k.shape[page_at], **shared)
     if output is not None:
         if out is not output and family_of(out).pointer(out) != family_of(output).pointer(output):
             family_of(output).copy_into(output, out.reshape(output.shape))
