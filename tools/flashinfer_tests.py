@@ -9,6 +9,7 @@ of the tests is drawn by --seed, the same share of each file, and run until the 
 earlier is not run again, and with --again, only what failed or was refused in those results is. Printed: passed, failed and
 refused by file, and why tests were skipped or refused. Some tests take tens of gigabytes, so that several of these programs on
 one GPU run out of memory: such a test counts under "memory", is not written to the results, and runs again the next time.
+The exit code is 1 if a test failed, or if none passed and none failed.
 
 Many of these tests compare one of FlashInfer's calls with another, which would compare ours with ourselves. REFERENCES says
 which call is the reference in which file: there it is the formula in float64 (tools/flashinfer_reference.py). --mutant makes
@@ -49,7 +50,7 @@ REFERENCES = {  # file: of tests that begin so, calls that are references, in wh
     "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap",
     "test_non_contiguous_decode", "test_non_contiguous_prefill", "test_batch_prefill", "test_page", "test_rope", "test_norm",
     "test_quantization", "test_deepseek_mla", "test_mla_page", "test_xqa")}}
-OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
+OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of an error for what the library does not compute; of no assertion
 KEPT_BYTES = 4 << 30  # that torch may keep between two tests
 NO_GPU = ("CUDA", "NVIDIA driver", "Torch not compiled with CUDA")
 MUTANTS = {"sm_scale": "logits are half as large", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
@@ -153,7 +154,8 @@ class Sample:
         outcome, why = "skipped", "needs a GPU"
       elif is_for_memory(call.excinfo.value):
         outcome, why = "memory", ""
-      elif call.excinfo.errisinstance((InputError,)) or any(word in why for word in OTHERS):
+      elif call.excinfo.errisinstance((InputError,)) or (
+          any(word in why for word in OTHERS) and not call.excinfo.errisinstance((AssertionError,))):
         outcome = "refused"
       else:
         outcome = "failed"
@@ -225,6 +227,16 @@ def head(said, torch):
           **({"mutant": said.mutant} if said.mutant else {})}
 
 
+def exit_code(outcomes, mutant):
+  """0: something passed and nothing failed; with a mutant, that something failed."""
+  counted = collections.Counter()
+  for counts in outcomes.values():
+    counted.update(counts)
+  if mutant:
+    return int(counted["failed"] == 0)
+  return int(counted["failed"] > 0 or counted["passed"] == 0)
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
   parser.add_argument("path", type=pathlib.Path)
@@ -257,8 +269,7 @@ def main():
   print("\n".join(sample.table()))
   if said.counts:
     said.counts.write_text("".join(json.dumps(line) + "\n" for line in (head(said, torch), *sample.counts())))
-  failed = sum(counts["failed"] for counts in sample.outcomes.values())
-  return int(failed > 0) if not said.mutant else int(failed == 0)
+  return exit_code(sample.outcomes, said.mutant)
 
 
 if __name__ == "__main__":

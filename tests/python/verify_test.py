@@ -88,10 +88,21 @@ class Verify(unittest.TestCase):
       file = pathlib.Path(folder) / "mine.py"
       file.write_text("def right(q, k, v, *_):\n  raise RuntimeError('not written yet')\n")
       package = pathlib.Path(flashladder.__file__).parent.parent
-      done = subprocess.run([sys.executable, "-m", "flashladder.verify", f"{file}:right"], cwd=package, capture_output=True,
-                            text=True)
+
+      def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "flashladder.verify", *arguments], cwd=package, capture_output=True,
+                              text=True)
+
+      done = run(f"{file}:right")
       self.assertEqual(done.returncode, 1)
       self.assertIn("not written yet", done.stdout)
+      for arguments, said in (([str(file)], "no file.py:function"), ([f"{file}:wrong"], "has no function wrong"),
+                              ([f"{file}x.py:right"], "there is no file"),
+                              ([f"{file}:right", "--device", "cuda"], "needs torch")):
+        done = run(*arguments)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn(said, done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
 
 
 if __name__ == "__main__":
