@@ -26,8 +26,8 @@
 namespace flashladder::api {
 
 // --- Merging attention over disjoint sets of keys (reference/merge_states.hpp) -------------------------------------------
-// A state is (v, s): normalised output and lse_log2, f32, base 2 (an attention's lse_natural is no s). v [n, num_heads,
-// head_dim], s [n, num_heads].
+// A state is (v, s): normalised output v [n, num_heads, head_dim], and lse_log2 s [n, num_heads], f32, base 2 (an attention's
+// lse_natural is no s). Merged: s = log2 sum_i 2^s_i, v = sum_i 2^(s_i - s) v_i, where s_i = -inf counts for nothing.
 // v_out and s_out may be a state's own v and s.
 void merge_state(const ConstTensor& v_a, const ConstTensor& s_a, const ConstTensor& v_b, const ConstTensor& s_b,
                  const Tensor& v_out, const Tensor& s_out, const On& on = {});
@@ -73,7 +73,7 @@ void get_seq_lens(std::span<const std::int32_t> kv_indptr, std::span<const std::
                   std::int32_t page_size, std::span<std::int32_t> seq_lens, const On& on = {});
 
 // --- RMSNorm and LayerNorm (reference/norm.hpp, layernorm.hpp) -----------------------------------------------------------
-// input, out [n, d] or [n, num_heads, d]; weight [d]. out may be input.
+// input / sqrt(mean(input^2) + eps) * weight: input, out [n, d] or [n, num_heads, d], weight [d]. out may be input.
 void rmsnorm(const ConstTensor& input, const ConstTensor& weight, const Tensor& out, float eps = 1e-6f, const On& on = {});
 // In place on input and residual [n, d]: residual += input, input = rmsnorm(that sum, before it was rounded).
 void fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const ConstTensor& weight, float eps = 1e-6f,

@@ -102,6 +102,8 @@ typedef struct fl_attention_config {
   int32_t num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo; /* head_dim_vo 0: head_dim_qk */
   int32_t page_size;                   /* FL_RAGGED_PREFILL: 1 */
   int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of K and V (not of fp8), o's that of q */
+  /* chunk_size: keys, a multiple of 64, with FL_SPLIT_FIXED. threads: of the CPU at most; 0: all. sinks, enable_pdl: 0 or 1;
+     with enable_pdl run() may start while the kernel before it ends, which must not write page ids. */
   int32_t sinks, device, policy, chunk_size, threads, enable_pdl, backend, reserved;
   const fl_logits* logits;             /* NULL: the defaults */
   int32_t num_sms, reserved2;          /* num_sms: of the GPU at most; 0: all */

@@ -9,14 +9,16 @@
 extern "C" {
 #endif
 
-/* --- Merging: v [n, num_heads, head_dim] and s (lse_log2) [n, num_heads], f32 ------------------------------------- */
+/* --- Merging: v [n, num_heads, head_dim], s (lse_log2) [n, num_heads] f32: s = log2 sum 2^s_i, v = sum 2^(s_i - s) v_i */
 fl_status fl_merge_state(const fl_tensor* v_a, const fl_tensor* s_a, const fl_tensor* v_b, const fl_tensor* s_b,
                          const fl_tensor* v_out, const fl_tensor* s_out, const fl_on* on);
 /* mask: a byte for each row, 0 leaves it untouched; or NULL */
 fl_status fl_merge_state_in_place(const fl_tensor* v, const fl_tensor* s, const fl_tensor* v_other, const fl_tensor* s_other,
                                   const uint8_t* mask, const fl_on* on);
+/* v [n, num_states, num_heads, head_dim], s [n, num_states, num_heads] */
 fl_status fl_merge_states(const fl_tensor* v, const fl_tensor* s, const fl_tensor* v_out, const fl_tensor* s_out,
                           const fl_on* on);
+/* v [sum, num_heads, head_dim], s [sum, num_heads]; row r of the result merges states indptr[r] .. indptr[r + 1] - 1 */
 fl_status fl_variable_length_merge_states(const fl_tensor* v, const fl_tensor* s, const int32_t* indptr /* rows + 1 */,
                                           const fl_tensor* v_out, const fl_tensor* s_out, const fl_on* on);
 
@@ -28,8 +30,9 @@ typedef struct fl_page_lists {
   int32_t batch, reserved;
 } fl_page_lists;
 
-/* batch_indices, positions: [rows of append_key]. pages: with the new tokens in them. An fp8 cache also takes rows of FL_F32,
-   FL_F16 or FL_BF16: each number over the scale that kv says. */
+/* append_key, append_value [nnz, num_kv_heads, head_dim]; batch_indices, positions [nnz]: row i goes to position positions[i]
+   of request batch_indices[i]; -1: nowhere. pages: with the new tokens in them. An fp8 cache also takes rows of FL_F32, FL_F16
+   or FL_BF16: each number over the scale that kv says. */
 fl_status fl_append_paged_kv_cache(const fl_tensor* append_key, const fl_tensor* append_value, const int32_t* batch_indices,
                                    const int32_t* positions, const fl_kv_cache* kv, const fl_page_lists* pages,
                                    const fl_on* on);
@@ -51,7 +54,9 @@ fl_status fl_validate_block_ids(const int32_t* block_tables, const int32_t* seq_
                                 int32_t page_size, int32_t num_pages);
 
 /* --- Norms and RoPE ----------------------------------------------------------------------------------------------- */
+/* input / sqrt(mean(input^2) + eps) * weight: input, out [n, d] or [n, num_heads, d], weight [d]. out may be input */
 fl_status fl_rmsnorm(const fl_tensor* input, const fl_tensor* weight, const fl_tensor* out, float eps, const fl_on* on);
+/* in place, [n, d]: residual += input, input = rmsnorm(that sum, before it was rounded) */
 fl_status fl_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight, float eps,
                                const fl_on* on);
 
@@ -68,7 +73,7 @@ fl_status fl_gemma_rmsnorm(const fl_tensor* input, const fl_tensor* weight, cons
                            const fl_on* on);
 fl_status fl_gemma_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* residual, const fl_tensor* weight, float eps,
                                      const fl_on* on);
-/* gamma, beta [d]: f32, or of input's dtype */
+/* (input - mean) / sqrt(variance + eps) * gamma + beta; gamma, beta [d]: f32, or of input's dtype */
 fl_status fl_layernorm(const fl_tensor* input, const fl_tensor* gamma, const fl_tensor* beta, const fl_tensor* out,
                        float eps, const fl_on* on);
 
@@ -80,7 +85,8 @@ typedef struct fl_rope { /* NULL: the defaults */
   int32_t old_context_len, reserved;        /* 0: no such scaling; Llama 3.1 has 8192, with rope_scale 8, rope_theta 500000 */
 } fl_rope;
 
-/* pos_ids, positions: [rows of q]. cos_sin_cache: f32 [max_pos, rotary_dim]; fl_make_cos_sin_cache fills one on the host. */
+/* q [nnz, num_qo_heads, head_dim] and k [nnz, num_kv_heads, head_dim], in place; pos_ids, positions [nnz]. cos_sin_cache: f32
+   [max_pos, rotary_dim]; fl_make_cos_sin_cache fills one on the host. */
 fl_status fl_apply_rope_pos_ids_inplace(const fl_tensor* q, const fl_tensor* k, const int32_t* pos_ids, const fl_rope* rope,
                                         const fl_on* on);
 fl_status fl_apply_rope_with_cos_sin_cache_inplace(const fl_tensor* q, const fl_tensor* k, const int32_t* positions,
@@ -122,9 +128,12 @@ fl_status fl_page_pool_create(int32_t num_pages, int32_t page_size, const uint64
 void fl_page_pool_destroy(fl_page_pool* pool);
 fl_status fl_page_pool_add_request(fl_page_pool* pool, int32_t* request);
 fl_status fl_page_pool_append(fl_page_pool* pool, int32_t request, int32_t tokens);
+/* *forked: a new request whose first tokens are that one's first tokens, on the same pages as far as these are full. Where the
+   last one is not, the caller copies what *copy says. */
 fl_status fl_page_pool_fork(fl_page_pool* pool, int32_t request, int32_t tokens, int32_t* forked, fl_page_copy* copy);
 fl_status fl_page_pool_remove(fl_page_pool* pool, int32_t request);
 fl_status fl_page_pool_length(const fl_page_pool* pool, int32_t request, int32_t* tokens);
+/* how many requests hold the page */
 fl_status fl_page_pool_uses(const fl_page_pool* pool, int32_t page, int32_t* requests);
 fl_status fl_page_pool_free_pages(const fl_page_pool* pool, int32_t* pages);
 /* The live requests, ascending; and the page lists of some of them, in this order, or of all (NULL). The arrays live until

@@ -1,4 +1,4 @@
-// Where the planner cuts a request's keys into pieces that may run at the same time: planner/plan_inputs.hpp explains each.
+// Where the planner cuts a request's keys into pieces that may run at the same time: docs/05_plans.md explains each.
 #pragma once
 
 #include <cstdint>

@@ -71,6 +71,9 @@ struct Panel {
 };
 
 Rgb colour_of(std::int32_t request, bool thin) { return category(thin ? request % 8 : request); }
+std::string name_of(std::int32_t request, RequestNames names) {
+  return names == RequestNames::letters ? std::string(1, static_cast<char>('A' + request)) : std::to_string(request);
+}
 Paint partial_of(Canvas& canvas, Rgb colour, bool thin) {
   return thin ? Paint(mix(colour, paper, 0.6)) : canvas.hatch(colour);
 }
@@ -78,7 +81,8 @@ Paint partial_of(Canvas& canvas, Rgb colour, bool thin) {
 // With few items each bar is a rectangle that says what it is; with many, the bars of one paint share a path.
 class Bars {
  public:
-  Bars(Canvas& canvas, bool detailed, bool thin) : canvas_(canvas), detailed_(detailed), thin_(thin) {}
+  Bars(Canvas& canvas, bool detailed, bool thin, RequestNames names)
+      : canvas_(canvas), detailed_(detailed), thin_(thin), names_(names) {}
 
   void add(Box box, const WorkItem& item) {
     const Rgb colour = colour_of(item.request, thin_);
@@ -106,7 +110,8 @@ class Bars {
  private:
   // Where it fits; on a hatch it needs a plate to be read.
   void write_name(Box box, const WorkItem& item, Rgb colour) {
-    const std::string name = "r" + std::to_string(item.request) + " h" + std::to_string(item.head);
+    const std::string name = (names_ == RequestNames::numbers ? "r" : "") + name_of(item.request, names_) + " h" +
+                             std::to_string(item.head);
     const double width = text_width(name, 10);
     if (box.height < 14 || width + 6 > box.width) return;
     const Rgb behind = item.whole() ? colour : mix(colour, paper, 0.65);
@@ -117,6 +122,7 @@ class Bars {
 
   Canvas& canvas_;
   bool detailed_, thin_;
+  RequestNames names_;
   std::map<std::string, std::string> paths_;
 };
 
@@ -144,10 +150,10 @@ void draw_lane(Bars& bars, const Panel& panel, const Plan& plan, std::span<const
 }
 
 void draw_panel(Canvas& canvas, const Panel& panel, const Plan& plan, std::span<const float> work_cost,
-                const LaneHeights& lanes, bool detailed) {
+                const LaneHeights& lanes, bool detailed, RequestNames names) {
   const LaneSummary summary = summarize_lanes(plan, work_cost);
   const double mean = panel.x(summary.makespan * summary.utilisation), end = panel.x(summary.makespan);
-  Bars bars(canvas, detailed, lanes.thin());
+  Bars bars(canvas, detailed, lanes.thin(), names);
   for (std::int32_t cta = 0; cta < plan.num_ctas(); ++cta) {
     const Box lane{panel.box.x, panel.box.y + lanes.y(cta), end - panel.box.x, lanes.pitch - lanes.gap};
     draw_lane(bars, panel, plan, work_cost, cta, lane);
@@ -172,10 +178,10 @@ void draw_sm_names(Canvas& canvas, double right, double top, const LaneHeights& 
   }
 }
 
-std::vector<LegendEntry> legend_of(Canvas& canvas, std::int32_t batch, bool thin) {
+std::vector<LegendEntry> legend_of(Canvas& canvas, std::int32_t batch, bool thin, RequestNames names) {
   std::vector<LegendEntry> entries;
   const std::int32_t colours = thin ? 8 : num_categories, named = std::min(batch, thin ? 8 : most_named_requests);
-  for (std::int32_t r = 0; r < named; ++r) entries.push_back({colour_of(r, thin), "request " + std::to_string(r)});
+  for (std::int32_t r = 0; r < named; ++r) entries.push_back({colour_of(r, thin), "request " + name_of(r, names)});
   if (batch > named) entries.push_back({{}, "and so on, every " + std::to_string(colours)});
   entries.push_back({partial_of(canvas, ink, thin), (thin ? "pale" : "hatched") + std::string(": partial, merged later")});
   entries.push_back({idle, "idle"});
@@ -220,16 +226,17 @@ Svg plan_lanes(const Plan& plan, std::span<const float> work_cost, std::int32_t 
   Canvas canvas;
   const double top = draw_caption(canvas, {title, note}, width);
   const Panel panel{{left, top, inner, lanes.total()}, summary.makespan > 0 ? summary.makespan : 1};
-  draw_panel(canvas, panel, plan, work_cost, lanes, plan.num_work() <= most_detailed_items);
+  draw_panel(canvas, panel, plan, work_cost, lanes, plan.num_work() <= most_detailed_items, RequestNames::numbers);
   draw_sm_names(canvas, left - 8, top, lanes);
   canvas.text({left + inner / 2, top + lanes.total() + 38}, "predicted cost, key-equivalents",
               {.anchor = Anchor::middle, .colour = muted});
-  const auto legend = legend_of(canvas, plan.batch, lanes.thin());
+  const auto legend = legend_of(canvas, plan.batch, lanes.thin(), RequestNames::numbers);
   const double end = draw_legend(canvas, {left, top + lanes.total() + 52}, inner, legend);
   return canvas.finish(width, end + margin - 6, title);
 }
 
-Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_per_sm, const Caption& caption) {
+Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_per_sm, const Caption& caption,
+                     RequestNames names) {
   require(!policies.empty(), "policies", policies.size(), "must name at least one plan");
   double time_end = 0;
   std::int64_t items = 0;
@@ -241,6 +248,7 @@ Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_pe
     most_ctas = std::max(most_ctas, p.plan->num_ctas());
     batch = std::max(batch, p.plan->batch);
   }
+  if (batch > 26) names = RequestNames::numbers;
   const double count = static_cast<double>(policies.size()), gap = 28, left = margin + 50;
   const double inner = std::clamp((1080 - gap * (count - 1)) / count, 190.0, 420.0);
   const double width = left + count * inner + (count - 1) * gap + margin + 10;
@@ -258,10 +266,10 @@ Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_pe
     const std::string use = "makespan " + label(summary.makespan) + ", " + percent(summary.utilisation) + " used";
     canvas.text({panel.box.x, top - 34}, counts, {.size = 11, .colour = muted});
     canvas.text({panel.box.x, top - 18}, use, {.size = 11, .colour = muted});
-    draw_panel(canvas, panel, *p.plan, p.work_cost, tallest, items <= most_detailed_items);
+    draw_panel(canvas, panel, *p.plan, p.work_cost, tallest, items <= most_detailed_items, names);
     panel.box.x += inner + gap;
   }
-  const auto legend = legend_of(canvas, batch, tallest.thin());
+  const auto legend = legend_of(canvas, batch, tallest.thin(), names);
   const double end = draw_legend(canvas, {left, top + tallest.total() + 40}, width - left - margin, legend);
   return canvas.finish(width, end + margin - 6, caption.title);
 }

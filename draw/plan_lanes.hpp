@@ -33,7 +33,11 @@ struct PolicyLanes {
   std::span<const float> work_cost;
 };
 
+// What bars and legend call a request: its number, or, for a text that does so too, A for 0, B for 1 (up to 26 requests).
+enum class RequestNames : std::uint8_t { numbers, letters };
+
 // Several plans of the same batch, side by side over the same time axis.
-Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_per_sm, const Caption& caption = {});
+Svg policies_picture(std::span<const PolicyLanes> policies, std::int32_t ctas_per_sm, const Caption& caption = {},
+                     RequestNames names = RequestNames::numbers);
 
 }  // namespace flashladder::draw

@@ -14,7 +14,7 @@
 #include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/oracle.hpp"
 #include "ladder/rung.hpp"
-#include "tests/api_gpu.hpp"
+#include "tests/api_gpu_prefill.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/options.hpp"
 #include "tests/ragged_case.hpp"
@@ -34,32 +34,8 @@ AttentionConfig prefill_config(const CaseSpec& spec, DType o_dtype, SplitPolicy 
   return config;
 }
 
-BatchLengths lengths_of(const Case& c) {
-  const AttentionProblem problem = c.problem();
-  BatchLengths lengths{.qo_indptr = problem.qo_indptr};
-  if (problem.has_block_table()) {
-    lengths.block_table = BlockTableLengths{problem.seq_lens, problem.max_pages()};
-  } else {
-    lengths.paged_kv_indptr = problem.paged_kv_indptr;
-    lengths.paged_kv_last_page_len = problem.paged_kv_last_page_len;
-  }
-  return lengths;
-}
-
 Result prefill(const Case& c, DType o_dtype, SplitPolicy policy, Backend backend = Backend::automatic) {
-  const AttentionConfig config = prefill_config(c.spec, o_dtype, policy, backend);
-  const gpu::DeviceProblem on_device(c.problem());
-  const AttentionProblem& view = on_device.view();
-  AttentionSession session(config, {.decode = false});
-  GpuWorkspace memory(session.bytes_for(lengths_of(c)));
-  session.attach(memory.view());
-  session.plan(lengths_of(c), {}, Device::cpu, nullptr);
-  GpuOutput out(static_cast<std::int32_t>(c.q.shape[0]), config);
-  session.run({.q = view.q, .kv = view.kv, .page_ids = view.has_block_table() ? view.block_tables : view.paged_kv_indices,
-               .output = out.view(), .sinks = view.sinks, .custom_mask = view.custom_mask, .scales = view.scales}, nullptr);
-  Result result = out.result(nullptr);
-  CHECK(memory.guards_intact());
-  return result;
+  return prefill_on_gpu(c, prefill_config(c.spec, o_dtype, policy, backend));
 }
 
 // The rung that an object's kernel is for these queries: decode's, or what the object says of itself.

@@ -71,7 +71,8 @@ TEST_CASE("case strings are those of the peers' lines") {
   CHECK(mla_bytes(mla) == 128.0 * 4096 * 576 * 2);
   CHECK(mla_flops(mla) == 2.0 * (576 + 512) * 128 * 128 * 4096);
   CHECK(case_strings(Family::plan) ==
-        Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal"});
+        Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal",
+              "4 x q512 + 60 x q1 kv4096 32/8 p16 causal"});
   for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);
   CHECK_THROWS_AS(family_from("prefil"), InputError);
 }
@@ -89,6 +90,8 @@ TEST_CASE("the chosen cases are the work that their strings name") {
   CHECK(lognormal.batch() == 64);
   CHECK(plan_cases()[2].qo_lens == lognormal.kv_lens);
   CHECK(plan_cases()[2].kv_lens == lognormal.kv_lens);
+  CHECK(plan_cases()[3].nnz_qo() == 4 * 512 + 60);
+  CHECK(plan_cases()[3].total_kv() == 64 * 4096);
   CHECK(lognormal.total_kv() == 106057);
   CHECK(*std::max_element(lognormal.kv_lens.begin(), lognormal.kv_lens.end()) == 9251);
   CHECK(decode_cases()[8].total_kv() == 53248);  // the batch of the planner's sample

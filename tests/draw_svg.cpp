@@ -204,6 +204,12 @@ TEST_CASE("a plan of many items stays small and loses none of its time") {
   const Plan small = dealt_plan(6, 4);
   const std::vector<float> small_costs = costs_of(small);
   checked(policies_picture(std::vector<PolicyLanes>{{hostile, &plan, costs}, {"b", &small, small_costs}}, 2));
+  const std::vector<PolicyLanes> one{{"a", &small, small_costs}};
+  const Svg numbered = policies_picture(one, 2), lettered = policies_picture(one, 2, {}, RequestNames::letters);
+  checked(lettered);
+  CHECK(numbered.text.find(">request 1<") != std::string::npos);
+  CHECK(lettered.text.find(">request B<") != std::string::npos);
+  CHECK(lettered.text.find(">request 1<") == std::string::npos);
 }
 
 TEST_CASE("a fragment picture has every element of the tile and refuses others") {

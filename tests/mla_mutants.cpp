@@ -10,10 +10,9 @@
 #include "core/softmax_state.hpp"
 #include "core/visibility.hpp"
 #include "ladder/adapters.hpp"
-#include "ladder/agree.hpp"
 #include "ladder/case_table.hpp"
-#include "ladder/cases/drawn/draw_case.hpp"
 #include "reference/element_io.hpp"
+#include "tests/rejecting_cases.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
@@ -146,35 +145,14 @@ void attend(const MlaProblem& problem, const AttentionOutput& output) {
   }
 }
 
-struct Checked {
-  Case c;
-  Oracle oracle;
-};
-
-const std::vector<Checked>& cases() {
-  static const std::vector<Checked> all = [] {
-    std::vector<Checked> list;
-    for (const CaseSpec& spec : mla_case_table()) {
-      Case c = draw_case(spec);
-      Oracle oracle = make_oracle(c);
-      list.push_back({std::move(c), std::move(oracle)});
-    }
-    return list;
-  }();
+const std::vector<test::CheckedCase>& cases() {
+  static const std::vector<test::CheckedCase> all = test::with_oracles(mla_case_table());
   return all;
 }
 
-// The names of the cases that reject it, up to `enough`.
 template <Mistake mistake>
 std::vector<std::string> rejecting_cases(std::size_t enough = 1) {
-  const Rung broken = direct_mla("mutant", "", "", "", attend<mistake>);
-  std::vector<std::string> names;
-  for (const Checked& checked : cases()) {
-    const Comparison comparison = agree(checked.c, run_rung(broken, checked.c), nullptr, checked.oracle);
-    if (!comparison.ok()) names.push_back(checked.c.spec.name + ": " + comparison.message());
-    if (names.size() == enough) break;
-  }
-  return names;
+  return test::rejecting_cases(direct_mla("mutant", "", "", "", attend<mistake>), cases(), enough);
 }
 
 }  // namespace

@@ -6,31 +6,17 @@
 #include <vector>
 
 #include "ladder/adapters.hpp"
-#include "ladder/agree.hpp"
 #include "ladder/case_table.hpp"
-#include "ladder/cases/drawn/draw_case.hpp"
 #include "ladder/plugin/faulty_attention.hpp"
+#include "tests/rejecting_cases.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
 
 namespace {
 
-struct Checked {
-  Case c;
-  Oracle oracle;
-};
-
-const std::vector<Checked>& cases() {
-  static const std::vector<Checked> all = [] {
-    std::vector<Checked> list;
-    for (const CaseSpec& spec : case_table()) {
-      Case c = draw_case(spec);
-      Oracle oracle = make_oracle(c);
-      list.push_back({std::move(c), std::move(oracle)});
-    }
-    return list;
-  }();
+const std::vector<test::CheckedCase>& cases() {
+  static const std::vector<test::CheckedCase> all = test::with_oracles(case_table());
   return all;
 }
 
@@ -39,17 +25,9 @@ void attend(const AttentionProblem& problem, const AttentionOutput& output) {
   faulty_attend(fault, problem, output);
 }
 
-// The names of the cases that reject it, up to `enough`.
 template <Fault fault>
 std::vector<std::string> rejecting_cases(std::size_t enough = 1) {
-  const Rung broken = direct("mutant", "", "", "", attend<fault>);
-  std::vector<std::string> names;
-  for (const Checked& checked : cases()) {
-    const Comparison comparison = agree(checked.c, run_rung(broken, checked.c), nullptr, checked.oracle);
-    if (!comparison.ok()) names.push_back(checked.c.spec.name + ": " + comparison.message());
-    if (names.size() == enough) break;
-  }
-  return names;
+  return test::rejecting_cases(direct("mutant", "", "", "", attend<fault>), cases(), enough);
 }
 
 }  // namespace

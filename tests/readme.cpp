@@ -41,7 +41,10 @@ TEST_CASE("the README's ladder table is generated from the registry") {
 }
 
 #ifdef FLASHLADDER_CUDA
-TEST_CASE("and so is the table of the GPU rungs") { check_table(rungs(), Device::gpu, "GPU ladder"); }
+TEST_CASE("and so are the tables of the GPU rungs") {
+  check_table(rungs(), Device::gpu, "GPU ladder");
+  check_table(mla_rungs(), Device::gpu, "GPU MLA ladder");
+}
 #endif
 
 TEST_CASE("every rung has an idea and a chapter and stands on a rung below it") {

@@ -2,8 +2,7 @@
 """FlashInfer's own tests on our names.
 
    flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--again FILE] [--files NAME ...] [--mutant NAME]
-                       [--cpu]
-   flashinfer_tests.py --selftest
+                       [--cpu] [--counts FILE]
 
 PATH is a checkout of FlashInfer's repository (its folder tests is used), which is only read. Needs torch and pytest. A sample
 of the tests is drawn by --seed, the same share of each file, and run until the minutes are over; with --results, what was run
@@ -14,7 +13,8 @@ The exit code is 1 if a test failed, or if none passed and none failed.
 
 Many of these tests compare one of FlashInfer's calls with another, which would compare ours with ourselves. REFERENCES says
 which call is the reference in which file: there it is the formula in float64 (tools/flashinfer_reference.py). --mutant makes
-ours wrong in one way, and then tests must fail. --cpu puts everything that is meant for cuda:0 on the CPU."""
+ours wrong in one way, and then tests must fail. --cpu puts everything that is meant for cuda:0 on the CPU. --counts writes
+JSON lines: the machine, and then for each file how many passed and failed, and how many were refused and skipped for what."""
 import argparse
 import collections
 import contextlib
@@ -22,6 +22,8 @@ import gc
 import hashlib
 import json
 import pathlib
+import platform
+import subprocess
 import sys
 import time
 import types
@@ -42,11 +44,12 @@ REFERENCES = {  # file: of tests that begin so, calls that are references, in wh
   "test_hopper": [("", SINGLE + WRAPPERS, as_fa2)],
   "test_attention_sink": [("", WRAPPERS[2:], with_code)],
   "test_pod_kernels": [("", SINGLE + WRAPPERS, always)],
+  "test_xqa_batch_decode": [("", WRAPPERS, always)], "test_cudnn_decode": [("", WRAPPERS, always)],
   "test_single_prefill": [("test_sinqle_prefill_with_paged", SINGLE, always)],
   **{name: [] for name in (
     "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap",
     "test_non_contiguous_decode", "test_non_contiguous_prefill", "test_batch_prefill", "test_page", "test_rope", "test_norm",
-    "test_quantization", "test_deepseek_mla")}}
+    "test_quantization", "test_deepseek_mla", "test_mla_page", "test_xqa")}}
 OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of an error for what the library does not compute; of no assertion
 KEPT_BYTES = 4 << 30  # that torch may keep between two tests
 NO_GPU = ("CUDA", "NVIDIA driver", "Torch not compiled with CUDA")
@@ -102,6 +105,7 @@ class Sample:
     self.said, self.started = said, time.monotonic()
     self.outcomes = collections.defaultdict(collections.Counter)
     self.reasons, self.failures, self.lost = collections.Counter(), [], ""
+    self.whys = collections.defaultdict(collections.Counter)  # of a file and an outcome
     self.done = {}
     if said.results and pathlib.Path(said.results).exists():
       self.done = {line["test"]: line for line in map(json.loads, pathlib.Path(said.results).read_text().splitlines())}
@@ -187,6 +191,13 @@ class Sample:
       self.failures.append(line)
     elif line["why"]:
       self.reasons[f"{line['outcome']}: {line['why']}"] += 1
+      self.whys[file, line["outcome"]][line["why"]] += 1
+
+  def counts(self):
+    """A line for each file."""
+    for file, counts in sorted(self.outcomes.items()):
+      yield {"file": file, **{kind: counts[kind] for kind in ("passed", "failed", "memory")},
+             **{kind: dict(self.whys[file, kind].most_common()) for kind in ("refused", "skipped")}}
 
   def table(self):
     kinds = ("passed", "failed", "refused", "skipped", "memory")
@@ -205,6 +216,17 @@ class Sample:
       yield f"{n:6}  {why}"
 
 
+def head(said, torch):
+  """The first of the JSON lines: where and of what they are."""
+  git = lambda folder, *words: subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True).stdout.strip()
+  cpu = next((line.partition(": ")[2] for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+              if line.startswith("model name")), platform.machine())
+  on = {"cpu": cpu} if said.cpu or not torch.cuda.is_available() else {"gpu": torch.cuda.get_device_name()}
+  return {**on, "python": platform.python_version(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
+          "commit": git(ROOT, "rev-parse", "--short=12", "HEAD"), "seed": said.seed,
+          **({"mutant": said.mutant} if said.mutant else {})}
+
+
 def exit_code(outcomes, mutant):
   """0: something passed and nothing failed; with a mutant, that something failed."""
   counted = collections.Counter()
@@ -215,41 +237,7 @@ def exit_code(outcomes, mutant):
   return int(counted["failed"] > 0 or counted["passed"] == 0)
 
 
-def selftest():
-  """What a test is counted as, whatever it ends with, and the exit code; with what pytest gives, made of paper."""
-  skipped, refusal = type("Skipped", (Exception,), {}), type("InputError", (ValueError,), {})
-  paper = lambda **members: types.SimpleNamespace(**members)
-  sys.modules["pytest"] = paper(skip=paper(Exception=skipped), xfail=paper(Exception=skipped))
-  sys.modules["flashladder"] = paper(InputError=refusal)
-  sys.modules["torch"] = paper(cuda=paper(is_available=lambda: False))
-  item = paper(nodeid="tests/attention/test_page.py::test_a[1]", session=paper(shouldstop=False))
-
-  def counted(error=None, when="call", cpu=False):
-    sample = Sample(argparse.Namespace(results=None, again=None, minutes=1, seed=0, cpu=cpu))
-    excinfo = error and paper(value=error, errisinstance=lambda kinds: isinstance(error, kinds))
-    sample.pytest_runtest_makereport(item, paper(when=when, excinfo=excinfo))
-    outcomes = {kind: n for counts in sample.outcomes.values() for kind, n in counts.items()}
-    assert set(sample.outcomes) <= {"test_page"} and sum(outcomes.values()) <= 1, outcomes
-    return (*outcomes, exit_code(sample.outcomes, None), exit_code(sample.outcomes, "norm"))
-  chained = AssertionError("not close")
-  chained.__cause__ = RuntimeError("CUDA out of memory")
-  for error, wanted in (
-      (None, ("passed", 0, 1)), (AssertionError("Tensor-likes are not close!"), ("failed", 1, 0)),
-      (AssertionError("fp8 rows differ"), ("failed", 1, 0)), (TypeError("no argument fp8_kv"), ("refused", 1, 1)),
-      (refusal("head_dim = 3"), ("refused", 1, 1)), (KeyError("x"), ("failed", 1, 0)),
-      (skipped("no GPU of that kind"), ("skipped", 1, 1)), (chained, ("memory", 1, 1)),
-      (RuntimeError("CUDA error: an illegal memory access"), ("failed", 1, 0))):
-    assert counted(error) == wanted, (error, counted(error))
-  assert counted(RuntimeError("Found no NVIDIA driver"), cpu=True)[0] == "skipped"
-  assert counted(RuntimeError("x"), when="setup")[0] == "failed"
-  assert counted(when="setup") == counted(RuntimeError("x"), when="teardown") == (1, 1), "neither is a test's end"
-  assert exit_code({"a": {"passed": 3}, "b": {"failed": 1}}, None) == 1
-  return 0
-
-
 def main():
-  if sys.argv[1:] == ["--selftest"]:
-    return selftest()
   parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
   parser.add_argument("path", type=pathlib.Path)
   parser.add_argument("--minutes", type=float, default=8)
@@ -259,6 +247,7 @@ def main():
   parser.add_argument("--files", nargs="*", default=sorted(REFERENCES))
   parser.add_argument("--mutant", choices=MUTANTS)
   parser.add_argument("--cpu", action="store_true")
+  parser.add_argument("--counts", type=pathlib.Path)
   said = parser.parse_args()
   sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tools"), str(said.path)]
   import pytest
@@ -278,6 +267,8 @@ def main():
   with mode or contextlib.nullcontext():
     pytest.main(arguments, plugins=[sample])
   print("\n".join(sample.table()))
+  if said.counts:
+    said.counts.write_text("".join(json.dumps(line) + "\n" for line in (head(said, torch), *sample.counts())))
   return exit_code(sample.outcomes, said.mutant)
 
 

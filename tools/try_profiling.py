@@ -5,24 +5,18 @@
   try_profiling.py --selftest SOURCE_ROOT BUILD
 
 On a machine with a GPU, ncu and nsys every block of shell code that calls a profiler is run, in an empty folder; a recipe
-whose profiler finds no kernel fails. Before that, and everywhere, they run with stand-ins for both profilers: these refuse
-options that they don't know, look for each filter among the names of the kernels that are compiled into DIR, and start our
-program as if there were no GPU, which must understand its command. Every kernel must have a recipe.
+whose profiler finds no kernel fails. Before that, and everywhere, they run with stand-ins for both profilers
+(profiler_stand_ins.py), which look for each filter among the names of the kernels that are compiled into DIR. Every kernel must
+have a recipe.
 
 Exit code 0: all is right; 1: a recipe is wrong; 77: right as far as can be said without a GPU, a profiler or the right to
 read the GPU's counters. --dry: only the stand-ins, and then 0.
 """
-import argparse, json, os, pathlib, re, shlex, shutil, subprocess, sys, tempfile, time
+import argparse, json, os, pathlib, re, shutil, subprocess, sys, tempfile, time
 
-PAGE = "docs/profiling.md"
-SKIPPED = 77
+from profiler_stand_ins import PAGE, PROFILERS, SKIPPED
+
 NEVER_LAUNCHED = {"device_probe_kernel"}  # only asked about
-PROFILERS = ("ncu", "nsys")
-# Options of theirs that the page may use. With a value, and without.
-VALUES = {"ncu": {"--clock-control", "--launch-count", "--launch-skip", "--kill", "--kernel-name", "--section", "--page",
-                  "--metrics", "--import", "--import-source", "-o"},
-          "nsys": {"--trace", "--cuda-graph-trace", "--force-overwrite", "-o", "--report", "--force-export"}}
-FLAGS = {"ncu": {"--csv", "-f"}, "nsys": set()}
 PROFILED = re.compile(r'==PROF== Profiling "(\w+)')
 # With --csv there are no other lines: id, process, program, host, kernel.
 CSV_LINE = re.compile(r'"\d+",(?:"[^"]*",){3}"[^"]*?(\w+_kernel)\b')
@@ -52,98 +46,6 @@ def recipes(page):
   setup = [code for _, code in shell if all(ASSIGNMENT.match(line) for line in code.splitlines())]
   calls = re.compile(r"^\s*(\$NCU|ncu|nsys)\b", re.M)
   return "\n".join(setup), [(where, code) for where, code in shell if calls.search(code)]
-
-
-class Refused(Exception): ...
-
-
-def split_options(tool, arguments):
-  """(options, [(option, value)]), what follows: the profiled command, or a file)"""
-  options, rest = [], list(arguments)
-  while rest and rest[0].startswith("-"):
-    name, has_value, value = rest.pop(0).partition("=")
-    if name in FLAGS[tool] and not has_value:
-      value = ""
-    elif name not in VALUES[tool]:
-      raise Refused(f"{tool} {name}: is no option that {PAGE} may use; is it right? Then add it to tools/try_profiling.py")
-    elif not has_value:
-      if not rest:
-        raise Refused(f"{tool} {name}: has no value")
-      value = rest.pop(0)
-    options.append((name, value))
-  return options, rest
-
-
-def start_without_gpu(command, note):
-  """Our program must understand its command; without a GPU it then says that there is none."""
-  if not command:
-    raise Refused("no program to profile")
-  program = pathlib.Path(command[0])
-  if not program.exists():
-    return note("not built", program.name)
-  hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-  a_test = program.name.startswith("test_")
-  ran = subprocess.run([*command, *(["-ltc"] if a_test else [])], env=hidden, text=True, stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT)
-  # a build without nvcc
-  no_gpu_rungs = ran.returncode == 2 and "is none of C0, C1, C2, C3, C4, L0, L1, L2, L3; " in ran.stdout
-  wrong = "filters: 0" in ran.stdout if a_test else ran.returncode != SKIPPED and not no_gpu_rungs
-  if wrong or (a_test and ran.returncode != 0):
-    raise Refused(f"{shlex.join(command)}: " + ("has no such test case" if a_test else
-                                                f"exit code {ran.returncode}, not {SKIPPED}: {ran.stdout.strip()}"))
-
-
-def stand_in_ncu(arguments, names, note):
-  options, command = split_options("ncu", arguments)
-  of = dict(options)
-  if "--import" in of:
-    if not pathlib.Path(of["--import"]).exists():
-      raise Refused(f"ncu --import {of['--import']}: no recipe has written this file")
-    return
-  if of.get("--clock-control") != "none":
-    raise Refused("ncu without --clock-control none")
-  filter_ = of.get("--kernel-name", "")
-  if not filter_.startswith("regex:"):
-    raise Refused(f"ncu --kernel-name {filter_}: must be regex:...")
-  matched = [name for name in names if re.search(filter_.removeprefix("regex:"), name)]
-  if not matched:
-    raise Refused(f"ncu --kernel-name {filter_}: finds no kernel that is compiled. No kernels were profiled.")
-  start_without_gpu(command, note)
-  note("profiles", filter_)
-  for name in matched:
-    note("found", name)
-    print(f'==PROF== Profiling "{name}"')
-  if "-o" in of:
-    pathlib.Path(of["-o"] + ".ncu-rep").touch()
-
-
-def stand_in_nsys(arguments, names, note):
-  verb, *arguments = arguments or [""]
-  options, rest = split_options("nsys", arguments)
-  of = dict(options)
-  if verb == "profile":
-    start_without_gpu(rest, note)
-    pathlib.Path(of["-o"] + ".nsys-rep").touch()
-  elif verb == "stats":
-    if len(rest) != 1 or not pathlib.Path(rest[0]).exists():
-      raise Refused(f"nsys stats {shlex.join(rest)}: no recipe has written this file")
-    print("\n".join(names))
-  else:
-    raise Refused(f"nsys {verb}: is neither profile nor stats")
-
-
-def stand_in(tool, arguments):
-  """This program in the place of a profiler. What it noted is read by the one that started the recipe."""
-  names = json.loads(os.environ["TRY_PROFILING_NAMES"])
-
-  def note(what, value):
-    with open(os.environ["TRY_PROFILING_NOTES"], "a", encoding="utf-8") as notes:
-      notes.write(json.dumps([what, value]) + "\n")
-
-  try:
-    {"ncu": stand_in_ncu, "nsys": stand_in_nsys}[tool](arguments, names, note)
-  except Refused as refusal:
-    sys.exit(f"stand-in: {refusal}")
 
 
 def run_recipe(setup, code, build, folder, env, options="-euo"):
@@ -178,8 +80,8 @@ def rehearse(page, build, names, only=None):
     bin_, work, notes = (pathlib.Path(folder, name) for name in ("bin", "work", "notes"))
     bin_.mkdir(), work.mkdir(), notes.touch()
     for tool in PROFILERS:
-      this = f'"{sys.executable}" "{pathlib.Path(__file__).resolve()}"'
-      (bin_ / tool).write_text(f'#!/bin/sh\nexec {this} --stand-in {tool} "$@"\n')
+      stand_in = f'"{sys.executable}" "{pathlib.Path(__file__).resolve().parent}/profiler_stand_ins.py"'
+      (bin_ / tool).write_text(f'#!/bin/sh\nexec {stand_in} {tool} "$@"\n')
       (bin_ / tool).chmod(0o755)
     env = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}", "TRY_PROFILING_NAMES": json.dumps(sorted(names)),
            "TRY_PROFILING_NOTES": str(notes)}
@@ -303,8 +205,6 @@ def selftest(root, build):
 
 
 if __name__ == "__main__":
-  if sys.argv[1:2] == ["--stand-in"]:
-    sys.exit(stand_in(sys.argv[2], sys.argv[3:]))
   if sys.argv[1:2] == ["--selftest"] and len(sys.argv) == 4:
     sys.exit(selftest(*sys.argv[2:]))
   sys.exit(main(sys.argv[1:]))

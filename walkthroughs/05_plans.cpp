@@ -85,7 +85,8 @@ void policies(Narrator& n, std::span<const std::int32_t> kv_lens) {
   }
   n.say("A character is %.0f keys. A letter is a request (P is the longest): capital for a whole tile, small for a piece "
         "of one, which a merge joins to the others. Dots: nothing to do.", unit);
-  n.figure("policies", policies_picture(panels, 1, {.title = "One batch, five policies"}), "Who runs what, and how long");
+  n.figure("policies", policies_picture(panels, 1, {.title = "One batch, five policies"}, draw::RequestNames::letters),
+           "Who runs what, and how long");
   n.check_that("balanced ends first, within 1 % of an equal share", planner::summarize(plans.back()).utilisation > 0.99);
   const Plan two = make_plan(inputs(kv_lens.last(2), SplitPolicy::count));
   n.step("count is made for few requests: of the last two alone, %d and %d keys, it makes %td items of at most %d keys. "

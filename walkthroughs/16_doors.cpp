@@ -1,5 +1,6 @@
 // Chapter 16: doors. Where a feature enters an attention kernel: a range of keys, a variant, the final writer, or a hook;
-// why variants are a short list and no product; RoPE inside decode, which is the hook, with its arithmetic on the CPU.
+// why variants are a short list and no product; a tree's mask in words of 32 keys; RoPE inside decode, which is the hook, with
+// its arithmetic on the CPU.
 #include <map>
 
 #include "core/tensor.hpp"
@@ -8,6 +9,7 @@
 #include "planner/planner.hpp"
 #include "walkthroughs/narrate.hpp"
 #include "walkthroughs/rotated_tile.hpp"
+#include "walkthroughs/tree_mask.hpp"
 
 using namespace flashladder;
 using namespace flashladder::walkthroughs;
@@ -76,6 +78,44 @@ void windows(Narrator& n) {
   }
   n.table({"window_left", "keys that a KV head reads", "first key"}, rows);
   n.check_that("a window of 127 reads 128 of 8192 keys", least * 64 == whole);
+}
+
+void masks_as_bits(Narrator& n) {
+  n.section("Masks as bits");
+  const TreeMask tree(46, {-1, 0, 0, 2, 2, 1});
+  n.step("A tree of %d drafts behind %d keys, in the words that a kernel reads. Word 0 of each row, keys 0 to %d, is all "
+         "ones. Word 1: %d keys before the drafts, the drafts, and bits that are nobody's:", tree.drafts(),
+         tree.kv_len - tree.drafts(), keys_of_word - 1, tree.kv_len - tree.drafts() - keys_of_word);
+  std::vector<std::vector<std::string>> rows;
+  for (std::int32_t i = 0; i < tree.drafts(); ++i) {
+    const std::int32_t parent = tree.parents[static_cast<std::size_t>(i)];
+    rows.push_back({text("%d", i), parent < 0 ? "the prefix" : text("draft %d", parent), tree.row_text(i, keys_of_word)});
+  }
+  n.table({"draft", "continues", "word 1"}, rows);
+  n.step("Who asks a byte for each query and key does not notice how few of them say no. Who looks at words does:");
+  rows.clear();
+  for (const auto& [drafts, kv_len] : {std::pair{4, 1024}, {64, 1024}, {64, 8192}}) {
+    const TreeMask mask = TreeMask::binary(kv_len, drafts);
+    rows.push_back({text("%d on %d", drafts, kv_len), text("%d", drafts * kv_len / 1024),
+                    text("%.1f", static_cast<double>(mask.words.size()) * 4 / 1024),
+                    text("%td of %td", mask.whole_words(), std::ssize(mask.words)),
+                    text("%d of %d", mask.whole_tiles(128), div_up(kv_len, 128))});
+  }
+  n.table({"drafts on keys", "KiB of bytes", "of bits", "words of ones", "tiles of 128 keys that all see whole"}, rows);
+  n.step("Where a request's first word is follows from the queries and the pairs of a query and a key before it, rounded "
+         "down: (pairs + 31 queries) / 32.");
+  rows.clear();
+  std::int64_t queries = 0, pairs = 0;
+  bool apart = true;
+  for (const auto& [qo_len, kv_len] : {std::pair{3, 33}, {2, 64}, {5, 7}}) {
+    const std::int64_t begin = mask_words(queries, pairs), own = std::int64_t{qo_len} * words_of_row(kv_len);
+    queries += qo_len, pairs += std::int64_t{qo_len} * kv_len;
+    const std::int64_t left = mask_words(queries, pairs) - begin - own;
+    apart = apart && left >= 0;
+    rows.push_back({text("%d", qo_len), text("%d", kv_len), text("%td", begin), text("%td", own), text("%td", left)});
+  }
+  n.table({"queries", "keys", "begins at word", "its words", "nobody's"}, rows);
+  n.check_that("no request's words reach the next one's", apart);
 }
 
 void who_rotates_what(Narrator& n) {
@@ -199,6 +239,7 @@ int main(int argc, char** argv) {
   return walk(argc, argv, {.number = 16, .title = "Doors", .idea = "A feature enters where it costs least."}, [](Narrator& n) {
     list_and_product(n);
     windows(n);
+    masks_as_bits(n);
     who_rotates_what(n);
     walking(n);
     rounding(n);

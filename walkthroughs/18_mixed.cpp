@@ -52,8 +52,7 @@ std::string lanes_text(const MixedLanes& lanes) {
 void two_limits(Narrator& n, const MixedBatch& b) {
   n.section("Two limits of an SM");
   n.step("Eight requests decode, one query each. C and G have a piece of a prompt. %d query heads on %d KV heads of %d "
-         "features, "
-         "16 bits, causal; %d SMs. What each part takes of an SM: it reads 43 GB/s, or multiplies 4.85 TFLOP/s.",
+         "features, 16 bits, causal; %d SMs. What each part takes of an SM: it reads 43 GB/s, or multiplies 4.85 TFLOP/s.",
          b.num_qo_heads, b.num_kv_heads, head_dim, b.num_sms);
   std::vector<std::vector<std::string>> rows;
   for (std::size_t r = 0; r < b.qo_lens.size(); ++r) {
@@ -72,8 +71,7 @@ void two_limits(Narrator& n, const MixedBatch& b) {
   n.say("Reading takes %.1f us of an SM and multiplying %.1f: %.0f %% and %.0f %%.", decode, prefill,
         100 * gpu::p12::decode_share(work), 100 * (1 - gpu::p12::decode_share(work)));
   n.step("A decode does 4 x 512 FLOP with the 512 bytes of a key and its value, %d FLOP a byte. At 43 GB/s that is %.2f "
-         "TFLOP/s "
-         "of the 4.85 that the same SM could do: %.0f %%. A tile of 128 rows does 128 FLOP a byte.", 4 * 512 / 512,
+         "TFLOP/s of the 4.85 that the same SM could do: %.0f %%. A tile of 128 rows does 128 FLOP a byte.", 4 * 512 / 512,
          43e9 * 4 * 1e-12, 100 * 43e9 * 4 * 1e-12 / 4.85);
   n.step("And all SMs together do not read %d x 43 GB/s: memory gives about 30 to each when all of them read. So three that "
          "read have all that there is, 3 x 40, and the fourth may as well multiply.", b.num_sms);
@@ -84,8 +82,8 @@ void two_parts(Narrator& n, const Plan& plan, std::int32_t ctas) {
   const PlanPart& decode = plan.parts[0];
   const PlanPart& prefill = plan.parts[1];
   n.step("The planner's own plan for %d CTAs that decode first: two parts. Part 0 is the requests of one query, in tiles of "
-         "%d "
-         "rows, cut by policy balanced into %zu queues, two a CTA:", ctas, decode.query_tile, decode.queue_indptr.size() - 1);
+         "%d rows, cut by policy balanced into %zu queues, two a CTA:", ctas, decode.query_tile,
+         decode.queue_indptr.size() - 1);
   std::string lines;
   for (std::size_t q = 0; q + 1 < decode.queue_indptr.size(); ++q) {
     lines += text("queue %2zu, CTA %zu ", q, q / queues_of_cta);
@@ -102,8 +100,7 @@ void two_parts(Narrator& n, const Plan& plan, std::int32_t ctas) {
                             }) * decode.copies,
         decode.num_merges());
   n.step("Part 1 is the others, in P11's tiles of %d rows, of one query head each. Nobody has them yet: whoever is free "
-         "claims "
-         "the next, the costliest first:", prefill.query_tile);
+         "claims the next, the costliest first:", prefill.query_tile);
   std::vector<std::vector<std::string>> rows;
   for (std::size_t i = 0; i < prefill.items.size(); ++i) {
     const WorkItem& item = prefill.items[i];
@@ -122,8 +119,7 @@ void lanes(Narrator& n, const MixedBatch& b, std::int32_t ctas) {
   n.section("Queues first, then claims");
   const MixedLanes p11 = lanes_of(b.p11_plan()), p12 = lanes_of(b.p12_plan(ctas));
   n.step("Who does what when, predicted with these rates; a character is %.1f us. P11 has one plan for all, %td works in "
-         "tiles "
-         "of up to %d rows of a group, and its costliest come first: %.1f us.", us_of_character, p11.plan.num_work(),
+         "tiles of up to %d rows of a group, and its costliest come first: %.1f us.", us_of_character, p11.plan.num_work(),
          most_tile_rows, p11.end);
   n.block(lanes_text(p11));
   n.step("P12: CTAs 0 .. %d run their queues (small letters: pieces of tiles), the others begin to claim. When the queues are "
@@ -132,8 +128,9 @@ void lanes(Narrator& n, const MixedBatch& b, std::int32_t ctas) {
   n.say("P11 multiplies first and reads at the end, when memory is what all wait for. P12 does both at once.");
   const std::vector<draw::PolicyLanes> both{{"P11: one plan, claimed", &p11.plan, p11.us},
                                             {"P12: queues first, then claims", &p12.plan, p12.us}};
-  n.figure("lanes", draw::policies_picture(both, 1, {text("A mixed batch on %d SMs, microseconds", b.num_sms),
-                                                     "requests 2 and 6 prefill, the others decode; by the model"}),
+  const draw::Caption caption{text("A mixed batch on %d SMs, microseconds", b.num_sms),
+                              "C and G prefill, the others decode; by the model"};
+  n.figure("lanes", draw::policies_picture(both, 1, caption, draw::RequestNames::letters),
            "The same batch by P11 and by P12. Two queues of a CTA run side by side; they are drawn one behind the other.");
   n.check_that("P12 is the faster by the model", p12.end < p11.end);
 }
@@ -153,10 +150,9 @@ void wrong_ways(Narrator& n, const MixedBatch& b, std::int32_t ctas) {
     }
   }
   n.step("If both warp groups of a CTA ran its first queue (the kernel without `+ group`), %d of %td works would be done "
-         "twice "
-         "and the others never: %zu of %zu tiles, KV head 1 of every request, would not be written. And a tile of two pieces "
-         "would be counted four times: if one piece is counted twice first, it is merged with a partial that nobody has "
-         "written yet.", twice, decode.num_work(), tiles.size() - written.size(), tiles.size());
+         "twice and the others never: %zu of %zu tiles, KV head 1 of every request, would not be written. And a tile of two "
+         "pieces would be counted four times: if one piece is counted twice first, it is merged with a partial that nobody "
+         "has written yet.", twice, decode.num_work(), tiles.size() - written.size(), tiles.size());
   n.check_that("that is noticed: rows are missing", written.size() < tiles.size());
   n.step("Others are right and slow. By the model, us:");
   std::vector<std::vector<std::string>> rows;
@@ -276,7 +272,6 @@ int main(int argc, char** argv) {
     sweep(n, timed_batches(), Measured({"h200-mixed-sweep.jsonl"}));
     rung(n);
     n.question("A batch of requests with two queries each, as a server has that verifies a draft token: which part are they "
-           "in, "
-               "and what limits them?");
+           "in, and what limits them?");
   });
 }

@@ -156,7 +156,8 @@ void design(Narrator& n, const Gpu& gpu) {
            {"two warp groups, a tile each (as in attention)", text("%.0f", o / 4 / 128), "too many"}});
   n.say("So two warp groups share one tile: each sums 256 of the 512 features of o. Then P has to come to both, because S "
         "= Q K^T is needed by all of o: one group computes it, or each a half, and it goes through shared memory. And there "
-        "is no second o whose products could run during this one's exponents: what hides them is the halves' own order.");
+        "is no second o whose products could run during this one's exponents: what is left for the tensor cores then is the "
+        "other group's half, of the tile before.");
   n.step("Shared memory, 16 bits: the tile's q, 64 x 576, and blocks of 64 latent rows, each %.0f KiB; a block is K and V. "
          "Of %.0f KiB that a CTA may have:", 64 * row / 1024, gpu.shared / 1024 - 1);
   std::vector<std::vector<std::string>> rows;

@@ -1,5 +1,6 @@
 // What SMs do with a mixed batch, by the two rates of gpu/prefill/mixed_cost.hpp and a third: memory gives 30 GB/s to each SM
-// when all of them read. List scheduling with it: whoever is done takes the next work.
+// when all of them read, as D6 does (268.4 MB in 67.6 us by 132 SMs: docs/measurements/h200-decode-peers.md). List scheduling
+// with it: whoever is done takes the next work.
 //
 // Left out: launches, merges, the ends of works, L2, and that P11 reads what it multiplies.
 #pragma once

@@ -13,6 +13,7 @@
 #include "gpu/decode/tile_ring.cuh"
 #include "gpu/ptx/cluster.cuh"
 #include "gpu/warp.cuh"
+#include "gpu/warp_reduce.cuh"
 
 namespace flashladder::gpu {
 
@@ -51,17 +52,6 @@ struct WarpRow {
     }
   }
 };
-
-__device__ inline float warp_max(float x) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(all_lanes, x, offset));
-  return x;
-}
-__device__ inline float warp_sum(float x) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) x = __fadd_rn(x, __shfl_xor_sync(all_lanes, x, offset));
-  return x;
-}
 
 // What a CTA found for an item. In shared memory.
 template <class S>

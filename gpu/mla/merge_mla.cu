@@ -16,6 +16,7 @@
 #include "gpu/ptx/ex2.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 #include "gpu/warp.cuh"
+#include "gpu/warp_reduce.cuh"
 
 namespace flashladder::gpu {
 namespace {
@@ -24,12 +25,6 @@ constexpr int warps = 4, threads = 32 * warps;
 constexpr int quarter = mla_ckv / warps;  // features of a warp, four of each lane
 constexpr std::int32_t few = 16;          // partials of a row that one warp adds alone
 constexpr int at_once = 8;                // partials that a warp has on their way
-
-__device__ float largest(float of_lane) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) of_lane = fmaxf(of_lane, __shfl_xor_sync(all_lanes, of_lane, offset));
-  return of_lane;
-}
 
 // 2^(from - to), where "nothing" weighs nothing.
 __device__ float weight(float from, float to) { return from == SoftmaxState<float>::nothing ? 0 : exp2_approx(from - to); }
@@ -72,7 +67,7 @@ struct RowPartials {
         for (int i = 0; i < at_once; ++i) now[i] = value(begin + i);
         if (begin == first) {
           const float before = sum.state.m;
-          sum.state.m = fmaxf(before, largest(mine));
+          sum.state.m = fmaxf(before, warp_max(mine));
           const float factor = weight(before, sum.state.m);
           sum.state.d *= factor;
           sum.scale(factor);

@@ -20,6 +20,7 @@
 #include "gpu/ptx/griddepcontrol.cuh"
 #include "gpu/quantise.cuh"
 #include "gpu/warp.cuh"
+#include "gpu/warp_reduce.cuh"
 
 namespace flashladder::gpu {
 
@@ -37,8 +38,7 @@ struct alignas(16) WarpSums {
 
 // The sum over the block, the same bits in every thread. When a warp returns, others may still read `sums`.
 __device__ inline float block_sum(float value, WarpSums& sums) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(all_lanes, value, distance);
+  value = warp_sum(value);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
   if (lane < (warp == warps - 1 ? 4 : 1)) sums.of[warp + lane] = lane == 0 ? value : 0;
   __syncthreads();  // every warp's sum is written
@@ -53,8 +53,7 @@ __device__ inline float block_sum(float value, WarpSums& sums) {
 
 // The largest of values >= 0 over the block, in every thread. `sums` may still be read from before, and is free afterwards.
 __device__ inline float block_largest(float value, WarpSums& sums) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value = fmaxf(value, __shfl_xor_sync(all_lanes, value, distance));
+  value = warp_max(value);
   __syncthreads();  // every warp has read what was there
   if (threadIdx.x % 32 == 0) sums.of[threadIdx.x / 32] = value;
   __syncthreads();  // every warp's largest is written

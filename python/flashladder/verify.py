@@ -11,6 +11,7 @@ Caches are NHD, [pages, page_size, num_kv_heads, head_dim]. What no request owns
 """
 import argparse
 import importlib.util
+import os
 import sys
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -227,10 +228,18 @@ def main() -> int:
     spec = importlib.util.spec_from_file_location("kernel", file)
     if spec is None or spec.loader is None or not name:
         parser.error(f"{said.kernel} is no file.py:function")
+    if not os.path.isfile(file):
+        parser.error(f"there is no file {file}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    kernel = getattr(module, name, None)
+    if not callable(kernel):
+        parser.error(f"{file} has no function {name}")
     judge = decode if said.kind == "decode" else prefill
-    report = judge(getattr(module, name), said.device, said.dtype, seed=said.seed)
+    try:
+        report = judge(kernel, said.device, said.dtype, seed=said.seed)
+    except ValueError as error:  # of the device or the dtype; what a kernel raises is in the report
+        parser.error(str(error))
     print(report)
     return 0 if report.ok else 1
 

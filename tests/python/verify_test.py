@@ -145,18 +145,29 @@ class Verify(unittest.TestCase):
       file = pathlib.Path(folder) / "mine.py"
       file.write_text("def right(q, k, v, *_):\n  raise RuntimeError('not written yet')\n")
       package = pathlib.Path(flashladder.__file__).parent.parent
-      done = subprocess.run([sys.executable, "-m", "flashladder.verify", f"{file}:right"], cwd=package, capture_output=True,
-                            text=True)
+
+      def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "flashladder.verify", *arguments], cwd=package, capture_output=True,
+                              text=True)
+
+      done = run(f"{file}:right")
       self.assertEqual(done.returncode, 1)
       self.assertIn("not written yet", done.stdout)
       file.write_text("def kernel(q, *rest):\n  raise RuntimeError(f'{q.dtype} {len(rest)} {q[0, 0, 0]}')\n")
       said = []
       for more in ([], ["--dtype", "float32"], ["--kind", "prefill"], ["--seed", "5"]):
-        said.append(subprocess.run([sys.executable, "-m", "flashladder.verify", f"{file}:kernel", *more], cwd=package,
-                                   capture_output=True, text=True).stdout)
+        said.append(run(f"{file}:kernel", *more).stdout)
       words = [re.search(r"RuntimeError: (?:torch\.)?(\w+) (\d) (\S+)", text).groups() for text in said]
       self.assertEqual([w[:2] for w in words], [("float16", "6"), ("float32", "6"), ("float16", "8"), ("float16", "6")])
       self.assertNotEqual(words[0][2], words[3][2])
+      file.write_text("right = print\n")
+      for arguments, said in (([str(file)], "no file.py:function"), ([f"{file}:wrong"], "has no function wrong"),
+                              ([f"{file}x.py:right"], "there is no file"),
+                              ([f"{file}:right", "--device", "cuda"], "needs torch")):
+        done = run(*arguments)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn(said, done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
 
 
 if __name__ == "__main__":
