@@ -29,12 +29,15 @@ AttentionConfig config_for(const ConstTensor& q, const PagedKvCache& kv, const A
           .execution = {.device = on.device, .enable_pdl = on.enable_pdl}, .q_dtype = q.dtype, .o_dtype = out.o.dtype};
 }
 
-// No entry may be more than a bound that the caller gives beside it.
+// A request's length may be no more than a bound that the caller gives beside it.
+void require_at_most(std::int64_t request, std::int32_t len, std::int32_t most, const char* argument, const char* bound) {
+  if (len <= most) return;
+  refuse(element(argument, request), len, std::string("must be at most ") + bound + " (" + std::to_string(most) + ")",
+         static_cast<int>(request));
+}
 void require_at_most(Ints lens, std::int32_t most, const char* argument, const char* bound) {
   for (std::size_t b = 0; b < lens.size(); ++b) {
-    if (lens[b] <= most) continue;
-    refuse(element(argument, static_cast<std::int64_t>(b)), lens[b],
-           std::string("must be at most ") + bound + " (" + std::to_string(most) + ")", static_cast<int>(b));
+    require_at_most(static_cast<std::int64_t>(b), lens[b], most, argument, bound);
   }
 }
 
@@ -90,6 +93,9 @@ Call call_of(const Xqa& c, const On& on) {
                         .scales = {.k = c.kv_scale, .v = c.kv_scale}}};
 }
 
+// Of which request an entry of [batch + 1] offsets is: whose beginning it is, and of the last one whose end.
+int request_of(std::size_t entry, std::size_t batch) { return static_cast<int>(std::min(entry + 1, batch)) - 1; }
+
 // cum_seq_lens_kv [batch + 1], or left out.
 void require_sums(Ints cum_seq_lens_kv, Ints seq_lens) {
   if (cum_seq_lens_kv.empty()) return;
@@ -100,7 +106,7 @@ void require_sums(Ints cum_seq_lens_kv, Ints seq_lens) {
   for (std::size_t b = 0; b <= batch; ++b) {
     if (cum_seq_lens_kv[b] != sum) {
       refuse(element("cum_seq_lens_kv", static_cast<std::int64_t>(b)), cum_seq_lens_kv[b],
-             "must be the sum of the seq_lens before (" + std::to_string(sum) + ")", static_cast<int>(b));
+             "must be the sum of the seq_lens before (" + std::to_string(sum) + ")", request_of(b, batch));
     }
     if (b < batch) sum += seq_lens[b];
   }
@@ -114,8 +120,7 @@ Call call_of(const TrtllmBatchContext& c, const On& on) {
   require_equal(static_cast<std::int64_t>(c.cum_seq_lens_q.size()), batch + 1, "cum_seq_lens_q size", "batch_size + 1");
   validate_qo_indptr(c.cum_seq_lens_q, batch, "cum_seq_lens_q");
   for (std::int64_t b = 0; b < batch; ++b) {
-    const std::int32_t queries[] = {c.cum_seq_lens_q[b + 1] - c.cum_seq_lens_q[b]};
-    require_at_most(queries, c.max_q_len, "cum_seq_lens_q: queries", "max_q_len");
+    require_at_most(b, c.cum_seq_lens_q[b + 1] - c.cum_seq_lens_q[b], c.max_q_len, "cum_seq_lens_q: queries", "max_q_len");
   }
   require_at_most(c.seq_lens, c.max_kv_len, "seq_lens", "max_kv_len");
   require_sums(c.cum_seq_lens_kv, c.seq_lens);
@@ -138,7 +143,7 @@ void require_dense(std::span<const std::int64_t> offsets, Ints qo_indptr, std::i
     if (offsets[b] == qo_indptr[b] * row) continue;
     refuse(element(argument, static_cast<std::int64_t>(b)), offsets[b],
            "must be where the request before ends, in elements (" + std::to_string(qo_indptr[b] * row) + ")",
-           static_cast<int>(b));
+           request_of(b, offsets.size() - 1));
   }
 }
 

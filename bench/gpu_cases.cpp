@@ -91,7 +91,11 @@ std::vector<CaseSpec> graph_cases() {
 
 std::vector<CaseSpec> plan_cases() {
   const std::vector<CaseSpec> all = decode_cases();
-  return {all[0], all[7], prefill_case("B64 S lognormal 32/8 p16 causal")};
+  CaseSpec mixed = decode_case("4 x q512 + 60 x q1 kv4096", uniform(64, 4096), 32, 8);
+  mixed.name += " causal";
+  std::fill_n(mixed.qo_lens.begin(), 4, 512);
+  mixed.params.mask = MaskMode::causal;
+  return {all[0], all[7], prefill_case("B64 S lognormal 32/8 p16 causal"), mixed};
 }
 
 std::string NormCase::name() const {

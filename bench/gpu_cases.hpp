@@ -29,7 +29,7 @@ ladder::CaseSpec decode_case(std::string lengths_name, std::vector<std::int32_t>
                              std::int32_t num_kv_heads, std::int32_t page_size = 16);
 std::vector<ladder::CaseSpec> decode_cases();
 std::vector<ladder::CaseSpec> graph_cases();  // without " cold" and " warm"
-std::vector<ladder::CaseSpec> plan_cases();   // two decodes, and a prefill
+std::vector<ladder::CaseSpec> plan_cases();   // two decodes, a prefill, and both in one batch
 
 // The public prefill classes, by events, L2 flushed. "contiguous": a ragged cache. q<n> kv<n>: an append.
 struct PrefillCase {

@@ -1,6 +1,7 @@
 #include "bench/plan_bench.hpp"
 
 #include <string>
+#include <vector>
 
 #include "bench/gpu_cases.hpp"
 #include "bench/timing.hpp"
@@ -21,13 +22,25 @@ double us_per_plan(int rounds, const planner::PlanInputs& inputs) {
 }
 
 // As the prefill class plans for a Hopper GPU: tiles of 128 rows of one head, claimed, and so many that none is cut.
+planner::PlanInputs claimed_tiles(const std::vector<std::int32_t>& qo_lens, const std::vector<std::int32_t>& kv_lens) {
+  return {.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = 32, .num_kv_heads = 8, .head_dim_qk = 128,
+          .head_dim_vo = 128, .page_size = 16, .mask = MaskMode::causal, .query_tile = 128, .pack = 1, .claimed = true,
+          .predicted = false, .policy = planner::SplitPolicy::none, .machine = {132, 1}};
+}
+
 Measurement measure_prefill_plan(int rounds) {
   const ladder::CaseSpec spec = prefill_case("B64 S lognormal 32/8 p16 causal");
-  const planner::PlanInputs inputs{.qo_lens = spec.qo_lens, .kv_lens = spec.kv_lens, .num_qo_heads = 32, .num_kv_heads = 8,
-                                   .head_dim_qk = 128, .head_dim_vo = 128, .page_size = 16, .mask = MaskMode::causal,
-                                   .query_tile = 128, .pack = 1, .claimed = true, .predicted = false,
-                                   .policy = planner::SplitPolicy::none, .machine = {132, 1}};
   return {.family = "plan", .work = spec.name + " 132 CTAs", .backend = "flashladder none",
+          .us = us_per_plan(rounds, claimed_tiles(spec.qo_lens, spec.kv_lens)), .threads = 1};
+}
+
+// As BatchAttention plans for one: requests of one query in queues of the CTAs that decode first, 100 of 132.
+Measurement measure_mixed_plan(int rounds) {
+  const ladder::CaseSpec spec = plan_cases().back();
+  planner::PlanInputs inputs = claimed_tiles(spec.qo_lens, spec.kv_lens);
+  inputs.decode_tile = inputs.group_size();
+  inputs.decode_queues = 2 * 100;
+  return {.family = "plan", .work = spec.name + " 132 CTAs", .backend = "flashladder none + balanced",
           .us = us_per_plan(rounds, inputs), .threads = 1};
 }
 
@@ -46,6 +59,7 @@ std::vector<Measurement> measure_plans(int rounds) {
     }
   }
   lines.push_back(measure_prefill_plan(rounds));
+  lines.push_back(measure_mixed_plan(rounds));
   return lines;
 }
 

@@ -1,6 +1,7 @@
 #include "cli/climb_page.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cli/attention_weights.hpp"
 #include "cli/console.hpp"
@@ -116,12 +117,13 @@ draw::Svg part_of_map(const std::vector<float>& weights, std::int32_t kv_len, Ra
 std::string shares_text(const std::vector<float>& weights, std::int32_t queries, std::int32_t keys) {
   constexpr std::int32_t warm = 32;
   if (queries <= warm || queries != keys) return "";
+  const auto weight = [](float x) { return std::isnan(x) ? 0.0 : double{x}; };  // NaN: a key that is hidden
   double first = 0, before = 0, self = 0;
   for (std::int32_t i = warm; i < queries; ++i) {
     const float* row = &weights[static_cast<std::size_t>(i) * keys];
-    first += row[0];
-    before += row[i - 1];
-    self += row[i];
+    first += weight(row[0]);
+    before += weight(row[i - 1]);
+    self += weight(row[i]);
   }
   const double n = queries - warm;
   return " Of a row's weight, on average " + draw::percent(first / n) + " is on the first token, " +

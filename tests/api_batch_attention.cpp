@@ -120,6 +120,8 @@ TEST_CASE("kv_len_arr fills the pages of kv_indptr, the last one at least by one
   CHECK(three.refused_lens({9, 4}) == "kv_indptr size = 4: must be that of kv_len_arr + 1");
   CHECK(three.refused_lens({9, 4, 0, 0}) == "kv_indptr size = 4: must be that of kv_len_arr + 1");
   CHECK(three.refused_lens({}) == "kv_indptr size = 4: must be that of kv_len_arr + 1");
+  three.kv_indptr = {2147483647, -2147483648, 0, 0};  // in 32 bits one page
+  CHECK(three.refused_lens({4, 0, 0}) == "kv_len_arr = 4 (request 0): " + must);
   three.kv_indptr = {};
   CHECK(three.refused_lens({}) == "kv_indptr size = 0: must be that of kv_len_arr + 1");
 }

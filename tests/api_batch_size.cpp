@@ -1,6 +1,8 @@
 // What a session tells its backend of a batch, by which kernel and plan are chosen; with a backend that only listens.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "api/attention_session.hpp"
 
 using namespace flashladder;
@@ -28,14 +30,15 @@ class Listening final : public AttentionBackend {
 };
 
 // Three requests of 400, 10 and 4000 keys on pages of 4.
-BatchSize told(std::vector<std::int32_t> qo_indptr) {
+BatchSize told(std::vector<std::int32_t> qo_indptr, const LogitsConfig& logits = {}, Plan* plan = nullptr) {
   const std::vector<std::int32_t> kv_indptr{0, 100, 103, 1103}, last{4, 2, 4};
   BatchSize heard;
   const AttentionConfig config{.heads = {.num_qo_heads = 8, .num_kv_heads = 2, .head_dim_qk = 128},
-                               .cache = {.page_size = 4}};
+                               .cache = {.page_size = 4}, .logits = logits};
   AttentionSession session(config, {.decode = qo_indptr.empty()}, std::make_unique<Listening>(heard));
   session.plan({.qo_indptr = qo_indptr, .paged_kv_indptr = kv_indptr, .paged_kv_last_page_len = last}, {}, Device::cpu,
                nullptr);
+  if (plan != nullptr) *plan = session.current_plan();
   return heard;
 }
 
@@ -57,6 +60,35 @@ TEST_CASE("the longest request of a batch is one that has queries, and of a deco
   const BatchSize without_the_last = told({0, 5, 6, 6});
   CHECK((without_the_last.nnz_qo == 6 && without_the_last.batch == 3 && without_the_last.most_kv_len == 400));
   CHECK(told({0, 0, 0, 0}).most_kv_len == 0);
+}
+
+TEST_CASE("requests of one query and of more are counted apart, with the keys that they see") {
+  const BatchSize full = told({0, 1, 4, 5});
+  CHECK((full.decode_keys == 400 + 4000 && full.prefill_pairs == 3 * 10));
+  CHECK((full.prefill_queries == 3 && full.prefill_requests == 1 && full.prefill_keys == 10));
+  const BatchSize windowed = told({0, 1, 4, 5}, {.window_left = 99});  // the query's own key, and 99 before it
+  CHECK((windowed.decode_keys == 100 + 100 && windowed.prefill_pairs == 3 * 10));
+  const BatchSize causal = told({0, 100, 100, 102}, {.mask = MaskMode::causal});
+  CHECK((causal.decode_keys == 0 && causal.prefill_pairs == 100 * (400 - 50) + 2 * (4000 - 1)));
+  CHECK((causal.prefill_queries == 102 && causal.prefill_requests == 2 && causal.prefill_keys == 400 + 4000));
+}
+
+TEST_CASE("a plan has no key that the window or the causal mask hides from all of a tile's queries") {
+  constexpr std::int32_t kv_lens[] = {400, 10, 4000};
+  Plan plan;
+  for (const bool decode : {true, false}) {
+    told(decode ? std::vector<std::int32_t>{} : std::vector<std::int32_t>{0, 1, 2, 3}, {.window_left = 99}, &plan);
+    for (const WorkItem& item : plan.parts[0].items) {
+      CHECK(item.keys.begin >= kv_lens[item.request] - 100);
+      CHECK(item.keys.end <= kv_lens[item.request]);
+    }
+  }
+  told({0, 400, 400, 400}, {.mask = MaskMode::causal}, &plan);
+  std::int32_t most = 0, least = 400;
+  for (const WorkItem& item : plan.parts[0].items) {
+    most = std::max(most, item.keys.end), least = std::min(least, item.keys.end);
+  }
+  CHECK((most == 400 && least < 400));
 }
 
 TEST_CASE("a graph's batch is as large as its limits, and a request may have all pages") {

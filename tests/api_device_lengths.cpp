@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "api/attention_session.hpp"
 #include "ladder/case_table.hpp"
+#include "ladder/oracle.hpp"
 #include "tests/api_prefill.hpp"
 #include "tests/refusal.hpp"
 
@@ -82,7 +84,55 @@ TEST_CASE("the memory for max_seq_len holds any shorter lengths, planned again a
   }
 }
 
-TEST_CASE("lengths on the device: what is refused, and what a refused plan leaves behind") {
+// The decode of several queries that the serving calls have, with as many lanes as a GPU, which cut what there is to cut.
+TEST_CASE("the memory for max_seq_len is enough for several queries a request") {
+  for (const std::int32_t queries : {1, 3, 20}) {
+    CaseSpec spec{.name = "drafts", .seed = 3, .qo_lens = {queries, queries}, .kv_lens = {200, 193}, .dtype = DType::f32};
+    spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.125f,
+                   .mask = queries > 1 ? MaskMode::causal : MaskMode::none};
+    const Case c = draw_case(spec);
+    const Dense dense(c);
+    AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+    config.execution.threads = 64;
+    AttentionSession session(config, {.queries = queries});
+    const BatchLengths lengths{.block_table = dense.lengths, .max_seq_len = 200};
+    Memory memory(session.bytes_for(lengths));
+    session.attach(memory.view());
+    session.plan(lengths, {}, Device::cpu, nullptr);
+    const Result result = written(c, DType::f32, [&](const AttentionOutput& out) {
+      session.run({.q = c.q.view(), .kv = c.problem().kv, .page_ids = dense.block_tables, .output = out, .sinks = {}}, nullptr);
+    });
+    const Comparison comparison = compare(c, result.o, result.lse_log2, make_oracle(c));
+    CHECK_MESSAGE(comparison.ok(), queries, " queries: ", comparison.message());
+    CHECK(session.current_plan().num_merges() > 0);
+  }
+}
+
+TEST_CASE("lengths on the device: after a plan that was refused there is none") {
+  CaseSpec spec{.name = "pool", .seed = 3, .qo_lens = {1, 1}, .kv_lens = {70, 41}, .dtype = DType::f32};
+  spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.125f};
+  const Case c = draw_case(spec);
+  const Dense dense(c);
+  const AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+  const DeviceBlockTableLengths lengths{c.spec.kv_lens, dense.lengths.max_pages, 70};
+  Memory memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, lengths));
+  BatchDecodeWithPagedKVCache decode(config, memory.view());
+  GuardedOutput out(2, 6, 64);
+  const auto run = [&] {
+    return refusal([&] { decode.run(c.q.view(), c.problem().kv, dense.block_tables, out.view()); });
+  };
+  DeviceBlockTableLengths negative = lengths, short_by_one = lengths, no_lens = lengths;
+  negative.max_seq_len = -1, short_by_one.max_seq_len = 69;
+  no_lens.seq_lens = std::span(static_cast<const std::int32_t*>(nullptr), 2);
+  for (const DeviceBlockTableLengths& wrong : {negative, short_by_one, no_lens}) {
+    decode.plan(lengths);
+    CHECK(run() == "accepted");
+    CHECK(refusal([&] { decode.plan(wrong); }) != "accepted");
+    CHECK(run() == "run(): must come after plan(); none is in force, or the last one was refused");
+  }
+}
+
+TEST_CASE("lengths on the device: what is refused") {
   AttentionConfig config{.heads = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 8},
                          .cache = {.page_size = 4, .dtype = DType::f32}, .execution = {.threads = 1}};
   const std::vector<std::int32_t> seq_lens{7, 0, 9}, indptr{0, 2, 2, 5}, last{3, 0, 1};
@@ -104,6 +154,12 @@ TEST_CASE("lengths on the device: what is refused, and what a refused plan leave
         "paged_kv_indptr size = 3: must be batch + 1 (4)");
   CHECK(plan(DeviceBlockTableLengths{{static_cast<const std::int32_t*>(nullptr), 3}, 3, 9}).starts_with("seq_lens"));
   CHECK(plan(DeviceBlockTableLengths{std::vector<std::int32_t>{-1}, 3, 9}).starts_with("seq_lens[0] = -1 (request 0)"));
+  for (const AttentionSession::Kind& kind :
+       {AttentionSession::Kind{.graph = AttentionLimits{3, 9}}, AttentionSession::Kind{.decode = false}}) {
+    AttentionSession session(config, kind);
+    CHECK(refusal([&] { session.plan({.block_table = {{seq_lens, 3}}, .max_seq_len = 9}, {}, Device::cpu, nullptr); }) ==
+          "lengths = on the device: are taken by the plain decode class alone");
+  }
   config.execution.policy = SplitPolicy::count;
   CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 9}) ==
         "policy = count: must be balanced, fixed or none, since the lengths lie on the device");

@@ -160,6 +160,9 @@ TEST_CASE("fp8: what a config and run() refuse") {
   const KvScales inside{.k_per_head = out.view().lse_log2.first(2)};
   CHECK(refusal([&] { decode.run(c.q.view(), c.problem().kv, dense.block_tables, out.view(), nullptr, {}, {}, inside); })
             .starts_with("lse_log2 = memory of k_scale_per_head"));
+  const KvScales inside_o{.v_per_head = {out.view().o.data_as<const float>() + 7, 2}};
+  CHECK(refusal([&] { decode.run(c.q.view(), c.problem().kv, dense.block_tables, out.view(), nullptr, {}, {}, inside_o); })
+            .starts_with("o = memory of v_scale_per_head"));
 }
 
 TEST_CASE("fp8: the operations are the references") {

@@ -189,6 +189,15 @@ TEST_CASE("BatchMLAPagedAttention refuses what is wrong by its name") {
   CHECK(test::refusal([&] { plan(lens); }).starts_with("kv_len_arr = 99 (request 2): must fill the request's pages"));
   CHECK(test::refusal([&] { object.run(c); }).starts_with("run(): must come after plan()"));
   object.plan(c);
+  CHECK(test::refusal([&] { object.run(c); }) == "accepted");
+  CHECK(test::refusal([&] { plan(lens); }) != "accepted");  // the plan before it is no longer in force
+  CHECK(test::refusal([&] { object.run(c); }).starts_with("run(): must come after plan(); the last one was refused"));
+  CaseSpec table_spec = spec;
+  table_spec.block_table = true;
+  const Case by_table = draw_case(table_spec);
+  object.plan(by_table);  // nor is the refusal, after a plan of the other kind
+  CHECK(test::refusal([&] { object.run(by_table); }) == "accepted");
+  object.plan(c);
   const MlaProblem m = c.mla();
   const auto run = [&](const auto& change) {
     Tensor q_nope = m.q_nope, q_pe = m.q_pe;
@@ -210,6 +219,13 @@ TEST_CASE("BatchMLAPagedAttention refuses what is wrong by its name") {
   CHECK(run([](T&, T&, P&, O& out) { out.o.shape[2] = 576; }).starts_with("o shape[2] = 576"));
   CHECK(run([](T&, T& pe, P&, O& out) { out.o.data = pe.data, out.lse_log2 = {}; }).starts_with("o = memory of q_"));
   CHECK(run([](T&, T&, P& k, O& out) { out.o.data = k.ckv; }).find("share memory with the ckv cache") != std::string::npos);
+  const auto over = [](const void* data, O& out) {
+    out.lse_log2 = {static_cast<float*>(const_cast<void*>(data)), out.lse_log2.size()};
+  };
+  CHECK(run([&](T&, T& pe, P&, O& out) { over(pe.data, out); }).find("share memory with q_") != std::string::npos);
+  CHECK(run([&](T&, T&, P& k, O& out) { over(k.ckv, out); }).find("share memory with the ckv cache") != std::string::npos);
+  CHECK(run([&](T&, T&, P& k, O& out) { over(k.kpe, out); }).find("share memory with the kpe cache") != std::string::npos);
+  CHECK(run([&](T&, T&, P&, O& out) { over(out.o.data, out); }).find("share memory with o") != std::string::npos);
   CHECK(run([](T&, T&, P&, O& out) { out.lse_log2 = out.lse_log2.first(3); }).starts_with("lse_log2 size = 3"));
   CHECK(run([](T& q, T&, P&, O& out) { out.o = q; }) == "accepted");  // in place
 }

@@ -6,65 +6,13 @@
 #include <cmath>
 
 #include "ladder/oracle.hpp"
-#include "tests/api_prefill.hpp"
+#include "tests/api_serving.hpp"
 #include "tests/refusal.hpp"
 
 using namespace flashladder;
 using namespace flashladder::api;
 using namespace flashladder::ladder;
 using namespace flashladder::test;
-
-namespace {
-
-Case decode_case(std::int32_t window_left, bool sinks) {
-  CaseSpec spec{.name = "serving", .seed = 5, .qo_lens = {1, 1, 1, 1}, .kv_lens = {300, 0, 129, 33}, .page_size = 16,
-                .dtype = DType::bf16};
-  spec.params = {.num_qo_heads = 6, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.2f,
-                 .window_left = window_left, .sinks = sinks};
-  return draw_case(spec);
-}
-
-// What the decode class makes of the case.
-Result by_class(const Case& c, const Dense& dense) {
-  AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
-  config.execution.threads = 0;
-  Memory memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, dense.lengths));
-  BatchDecodeWithPagedKVCache decode(config, memory.view());
-  decode.plan(dense.lengths);
-  return written(c, DType::f32, [&](const AttentionOutput& out) {
-    decode.run(c.q.view(), c.problem().kv, dense.block_tables, out, nullptr, c.sinks);
-  });
-}
-
-// A call in exactly the memory that it asks for, between guard bands.
-template <class Call, class Run>
-Result by_call(const Case& c, Call call, AttentionOutput Call::*out_member, Run run) {
-  return written(c, DType::f32, [&](const AttentionOutput& out) {
-    call.*out_member = out;
-    Memory memory(workspace_bytes(call));
-    call.workspace_buffer = memory.view();
-    run(call);
-    run(call);  // on the object that is kept
-  });
-}
-
-TrtllmBatchDecode trtllm(const Case& c, const Dense& dense) {
-  return {.query = c.q.view(), .kv_cache = c.problem().kv, .workspace_buffer = {}, .block_tables = dense.block_tables,
-          .seq_lens = dense.lengths.seq_lens, .max_seq_len = 304, .bmm1_scale = c.spec.params.sm_scale,
-          .window_left = c.spec.params.window_left, .out = {}, .sinks = c.sinks};
-}
-TrtllmBatchContext context(const Case& c, const Dense& dense) {
-  return {.query = c.q.view(), .kv_cache = c.problem().kv, .workspace_buffer = {}, .block_tables = dense.block_tables,
-          .seq_lens = dense.lengths.seq_lens, .max_q_len = 70, .max_kv_len = 300, .bmm1_scale = c.spec.params.sm_scale,
-          .batch_size = 4, .cum_seq_lens_q = c.qo_indptr, .cum_seq_lens_kv = {}, .out = {}};
-}
-CudnnBatchPrefill cudnn(const Case& c, const Dense& dense) {
-  return {.q = c.q.view(), .kv_cache = c.problem().kv, .scale = c.spec.params.sm_scale, .workspace_buffer = {},
-          .max_token_per_sequence = 70, .max_sequence_kv = 300, .actual_seq_lens_q = c.spec.qo_lens,
-          .actual_seq_lens_kv = c.spec.kv_lens, .block_tables = dense.block_tables, .causal = true, .out = {}};
-}
-
-}  // namespace
 
 TEST_CASE("trtllm_batch_decode, cudnn_batch_decode and xqa give the bits of the decode class") {
   for (const std::int32_t window_left : {-1, 40}) {
@@ -195,6 +143,18 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   call.kv_scale = 1, call.sliding_win_size = -1;
   CHECK(refusal([&] { xqa(call); }) == "sliding_win_size = -1: must be at least 1, or 0 for no window");
 
+  CudnnBatchDecode of_cudnn_decode{.q = c.q.view(), .kv_cache = c.problem().kv, .scale = 0.2f,
+                                   .workspace_buffer = {.device = memory}, .max_sequence_kv = -1,
+                                   .actual_seq_lens_kv = c.spec.kv_lens, .block_tables = dense.block_tables,
+                                   .out = out.view()};
+  CHECK(refusal([&] { cudnn_batch_decode_with_kv_cache(of_cudnn_decode); }) == "max_sequence_kv = -1: must not be negative");
+  GuardedOutput narrow(4, 6, 64, DType::bf16);  // whose rows are f32 in the workspace first
+  const auto with_memory = [&](std::size_t bytes) {  // on an object that is kept
+    return decode([&](D& d) { d.out = narrow.view(), d.workspace_buffer.device = std::span(memory).first(bytes); });
+  };
+  CHECK(with_memory(memory.size()) == "accepted");
+  CHECK(with_memory(64).starts_with("workspace.device bytes = 64: must be at least"));
+
   const Case prompt = causal_case(DType::f32, 7);
   const Dense pages(prompt);
   GuardedOutput rows(prompt.q.shape[0], 6, 64);
@@ -210,7 +170,8 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   using T = TrtllmBatchContext;
   using N = CudnnBatchPrefill;
   const std::vector<std::int32_t> from_one{1, 70, 70, 71, 104}, backwards{0, 70, 69, 71, 104};
-  const std::vector<std::int32_t> wrong_sums{0, 300, 306, 434, 467};
+  const std::vector<std::int32_t> wrong_sums{0, 300, 306, 434, 467}, wrong_end{0, 300, 305, 434, 468};
+  const std::vector<std::int32_t> negative{70, -1, 2, 33}, second_is_long{0, 0, 0, 71, 104};
   const std::vector<std::int64_t> gap{0, 71 * 384, 71 * 384, 72 * 384, 105 * 384};
   CHECK(prefill([](T&, N&) {}) == "accepted | accepted");
   CHECK(prefill([&](T& t, N&) { t.cum_seq_lens_q = from_one; }).starts_with("cum_seq_lens_q[0] = 1: must be the start (0)"));
@@ -218,6 +179,11 @@ TEST_CASE("serving calls: what is refused, by its name in the call") {
   CHECK(prefill([](T& t, N& n) { t.max_q_len = 69, n.max_token_per_sequence = 69; }) ==
         "cum_seq_lens_q: queries[0] = 70 (request 0): must be at most max_q_len (69) | "
         "actual_seq_lens_q[0] = 70 (request 0): must be at most max_token_per_sequence (69)");
+  CHECK(prefill([&](T& t, N& n) { t.cum_seq_lens_q = second_is_long, n.actual_seq_lens_q = negative; }) ==
+        "cum_seq_lens_q: queries[2] = 71 (request 2): must be at most max_q_len (70) | "
+        "actual_seq_lens_q = -1 (request 1): must not be negative, and 2^31 - 1 in all");
+  CHECK(prefill([&](T& t, N&) { t.cum_seq_lens_kv = wrong_end; })
+            .starts_with("cum_seq_lens_kv[4] = 468 (request 3): must be the sum of the seq_lens before (467)"));
   CHECK(prefill([](T& t, N& n) { t.max_kv_len = 299, n.max_sequence_kv = 299; }) ==
         "seq_lens[0] = 300 (request 0): must be at most max_kv_len (299) | "
         "actual_seq_lens_kv[0] = 300 (request 0): must be at most max_sequence_kv (299)");

@@ -118,6 +118,21 @@ TEST_CASE("latent serving calls: query and o may be parts of larger tensors") {
         }));
 }
 
+TEST_CASE("latent serving calls: of one query a request the stride from request to request counts, whatever its q_len's is") {
+  const Case c = draw_case(latent_spec(1, DType::f32));
+  const Result expected = by_latent_call(c);
+  const std::int64_t batch = 4, heads = 6, row = heads * 576, gap = 3 * row;
+  std::vector<float> fused(static_cast<std::size_t>(batch * gap), std::numeric_limits<float>::quiet_NaN());
+  for (std::int64_t b = 0; b < batch; ++b) std::copy_n(c.q.view().data_as<const float>() + b * row, row, &fused[b * gap]);
+  CHECK(expected == written(c, DType::f32, [&](const AttentionOutput& out) {
+          TrtllmBatchDecodeMla call = latent_call(c, out);
+          Tensor query = contiguous(fused.data(), DType::f32, {batch, 1, heads, 576});
+          query.strides[0] = gap;
+          call.query = query;
+          run_latent(call);
+        }));
+}
+
 TEST_CASE("latent serving calls: attention of the same sizes on the same memory is another object") {
   const Case c = draw_case(latent_spec(1, DType::f32));
   const Result expected = by_latent_call(c);
@@ -163,6 +178,8 @@ TEST_CASE("latent serving calls: what is refused, by its name in the call") {
             .starts_with("query stride[0] = 10944: must be q_len * stride[1]"));
   CHECK(refused_with(1, [](L& c) { c.query.shape[3] = 512; }) ==
         "query features = 512: must be those of a row of the cache (576)");
+  CHECK(refused_with(3, [](L& c) { c.query.shape[1] = 0; })
+            .starts_with("query shape[1] = 0: must be at least 1, and with the batch's requests 2^31 - 1 queries"));
   CHECK(refused_with(1, [](L& c) { c.query.rank = 2; }).starts_with("query rank = 2: must be 4"));
   CHECK(refused_with(3, [](L& c) { c.out.o.shape[1] = 2; }).starts_with("o "));
   CHECK(refused_with(1, [](L& c) { c.out.o.shape[3] = 576; }).starts_with("o shape[2] = 576: must be head_dim_ckv"));
@@ -173,6 +190,8 @@ TEST_CASE("latent serving calls: what is refused, by its name in the call") {
   XqaMla call{.q = latent_call(c, out.view()).query, .kv_cache = c.mla().cache, .page_table = c.block_tables, .seq_lens = lens,
               .output = out.view(), .workspace_buffer = {}};
   CHECK(refusal([&] { xqa_mla(call); }) == "q.shape[1] = 3: must be 1: one query a request, and no beams");
-  call.kv_scale = 0;
+  call.q_scale = 0;
+  CHECK(refusal([&] { xqa_mla(call); }) == "q_scale = 0: must be finite and greater than 0");
+  call.q_scale = 1, call.kv_scale = 0;
   CHECK(refusal([&] { xqa_mla(call); }) == "kv_scale = 0: must be finite and greater than 0");
 }

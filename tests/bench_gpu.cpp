@@ -71,7 +71,8 @@ TEST_CASE("case strings are those of the peers' lines") {
   CHECK(mla_bytes(mla) == 128.0 * 4096 * 576 * 2);
   CHECK(mla_flops(mla) == 2.0 * (576 + 512) * 128 * 128 * 4096);
   CHECK(case_strings(Family::plan) ==
-        Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal"});
+        Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal",
+              "4 x q512 + 60 x q1 kv4096 32/8 p16 causal"});
   for (const Family family : all_families) CHECK(family_from(name_of(family)) == family);
   CHECK_THROWS_AS(family_from("prefil"), InputError);
 }
@@ -89,6 +90,8 @@ TEST_CASE("the chosen cases are the work that their strings name") {
   CHECK(lognormal.batch() == 64);
   CHECK(plan_cases()[2].qo_lens == lognormal.kv_lens);
   CHECK(plan_cases()[2].kv_lens == lognormal.kv_lens);
+  CHECK(plan_cases()[3].nnz_qo() == 4 * 512 + 60);
+  CHECK(plan_cases()[3].total_kv() == 64 * 4096);
   CHECK(lognormal.total_kv() == 106057);
   CHECK(*std::max_element(lognormal.kv_lens.begin(), lognormal.kv_lens.end()) == 9251);
   CHECK(decode_cases()[8].total_kv() == 53248);  // the batch of the planner's sample
@@ -99,6 +102,7 @@ TEST_CASE("bytes are counted as the peers count them") {  // TBps * us of lines 
   CHECK(NormCase{true, 64, 4096}.bytes() == 4.0 * 64 * 4096 * 2);
   CHECK(RopeCase{64, true}.bytes() == 64.0 * 40 * 128 * 2 * 2);
   CHECK(AppendCase{16, 4096}.bytes() == 16.0 * 4096 * 8 * 128 * 2 * 2 * 2);
+  CHECK(CascadeCase{64, 8192, 256}.bytes() == (8192.0 + 64 * 256) * 8 * 128 * 2 * 2);
   CHECK(AppendCase{64, 1, true}.bytes() == 64.0 * 128 * 2 * 2 * (32 + 8 + 8));
 }
 
@@ -153,6 +157,8 @@ TEST_CASE("the A100's targets, there and as a fraction of this GPU's peak") {
   line = {.family = "plan", .work = "B32 kv2048 32/8 p16", .backend = "x", .us = 1};
   CHECK_FALSE(a100_target(line, 4.8));
   CHECK(peak_tera_bytes_per_s("NVIDIA H200", 4.9) == 4.8);
+  CHECK(peak_tera_bytes_per_s("NVIDIA H100 80GB HBM3", 3.4) == 3.35);
+  CHECK(peak_tera_bytes_per_s("NVIDIA H100 PCIe", 2.04) == 2.04);  // whose memory is another one
   CHECK(peak_tera_bytes_per_s("a later one", 8) == 8);
 }
 

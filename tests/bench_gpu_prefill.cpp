@@ -58,11 +58,12 @@ TEST_CASE("a prefill's name says what its shape is, and its bytes and operations
     CHECK(p.sm_scale == default_sm_scale(p.head_dim_qk));
     double keys = 0, pairs = 0;
     for (std::size_t b = 0; b < c.spec.kv_lens.size(); ++b) {
-      const double q = c.spec.qo_lens[b], kv = c.spec.kv_lens[b];
+      const double q = c.spec.qo_lens[b], kv = c.spec.kv_lens[b], window = p.window_left + 1;
       keys += kv, pairs += causal ? q * (kv - q) + q * (q + 1) / 2 : q * kv;
+      if (window > 0) pairs -= (kv - window) * (kv - window + 1) / 2;  // of prompts: as many queries as keys
     }
     CHECK(c.bytes() == keys * p.num_kv_heads * (p.head_dim_qk + p.head_dim_vo) * 2);
-    if (p.window_left < 0) CHECK(c.flops() == 2 * pairs * p.num_qo_heads * (p.head_dim_qk + p.head_dim_vo));
+    CHECK(c.flops() == 2 * pairs * p.num_qo_heads * (p.head_dim_qk + p.head_dim_vo));
   }
 }
 

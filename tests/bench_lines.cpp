@@ -90,6 +90,30 @@ TEST_CASE("case strings of family cpu name work that others can do too") {
   CHECK(bench::cpu_case_string(s) == "decode B8 kv40 8/2 d128 f16");
 }
 
+TEST_CASE("rates of a CPU line are those of its bytes and operations") {
+  CaseSpec s = batch_of_eight();
+  s.qo_lens.assign(8, 1);
+  const auto tera = [](double amount, double ms) { return doctest::Approx(amount / (ms * 1e-3) * 1e-12); };
+  const bench::Measurement decode = bench::cpu_line(s, "x", 2.0, 3);
+  CHECK(decode.us == 2000);
+  CHECK(decode.threads == 3);
+  CHECK(*decode.tera_bytes_per_s == tera(8 * 40 * 2 * (16 + 16) * 4, 2));
+  CHECK(*decode.tera_flops == tera(2.0 * 8 * 40 * 8 * (16 + 16), 2));
+  s.dtype = DType::f16, s.kv_dtype = DType::f8_e4m3;  // K and V are what is read
+  CHECK(*bench::cpu_line(s, "x", 2.0, 1).tera_bytes_per_s == tera(8 * 40 * 2 * (16 + 16), 2));
+  s = batch_of_eight();
+  s.qo_lens = s.kv_lens, s.params.mask = MaskMode::causal;
+  const bench::Measurement prefill = bench::cpu_line(s, "x", 5.0, 1);
+  CHECK_FALSE(prefill.tera_bytes_per_s);
+  CHECK(*prefill.tera_flops == tera(2.0 * 8 * (40 * 41 / 2) * 8 * (16 + 16), 5));
+  CaseSpec latent{.name = "latent", .op = Op::mla, .qo_lens = {1, 1}, .kv_lens = {100, 60}, .page_size = 64,
+                  .dtype = DType::f16};
+  latent.params = MlaParams{.num_heads = 16, .sm_scale = 0.1f}.attention();
+  const bench::Measurement rows = bench::cpu_line(latent, "x", 4.0, 1);
+  CHECK(*rows.tera_bytes_per_s == tera(160.0 * 576 * 2, 4));
+  CHECK(*rows.tera_flops == tera(2.0 * 160 * 16 * (576 + 512), 4));
+}
+
 TEST_CASE("lines of measurements are JSON with four digits and null for what says nothing") {
   const bench::Measurement line{.family = "cpu", .work = "a \"b\"", .backend = "x", .us = 1234.5678,
                                 .tera_flops = 0.0123456, .threads = 1, .run = 2};

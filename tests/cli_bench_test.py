@@ -18,6 +18,8 @@ class Bench(Cli):
             self.assertEqual(list(line), ["family", "case", "backend", "us", "TBps", "TFLOPs", *errors, "threads", "run"])
             self.assertTrue(line["us"] > 0 and line["run"] == 3)
         self.assertEqual([line["case"].split()[0] for line in lines], ["copy", "read", "decode"])
+        for line, wanted in zip(lines, (2 * 512 * 2 ** 20, 512 * 2 ** 20, 300 * 8 * 256 * 4)):  # what is moved
+            self.assertAlmostEqual(line["TBps"] * line["us"] * 1e6 / wanted, 1, delta=2e-3)
         self.assertEqual(lines[2]["case"], "decode B1 kv300 32/8 d128 f32")
         self.assertEqual(lines[2]["backend"], "flashladder C4, NHD p16")
 

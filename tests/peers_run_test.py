@@ -238,10 +238,12 @@ class Program(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         takers = dict(line.split(": ", 1) for line in done.stdout.split("\n\n")[1].splitlines())
         decode, prefill = takers["decode B64 lognormal 32/8 p16"], takers["prefill B1 S8192 32/32 d192/128 full contiguous"]
-        for name in ("FlashInfer tensor-core", "FlashInfer cuda-core", "FlashInfer xqa", "FlashInfer BatchAttention", "FA3"):
+        for name in ("FlashInfer tensor-core", "FlashInfer cuda-core", "FlashInfer xqa", "FlashInfer BatchAttention", "FA3",
+                     "cuDNN paged"):
             self.assertIn(name, decode)
         for name in ("torch flash", "cuDNN", "torch efficient", "torch math", "FlashInfer fa3", "FlashInfer fa2", "FA3"):
             self.assertIn(name, prefill)
+        self.assertNotIn("cuDNN paged", prefill)
         self.assertIn("torch flash (K and V contiguous)", takers["decode B32 kv2048 32/8 p16"])
         self.assertNotIn("xqa", takers["decode B32 kv2048 32/8 p1"])
         self.assertEqual(len(takers), 14 + 24)

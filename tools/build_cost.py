@@ -155,6 +155,11 @@ def why_not_judged(recorded):
   return ""
 
 
+def allowed_s(budget, gpu, now):
+  """CPU seconds that a build may take where the yardstick takes `now`."""
+  return budget[gpu] * now / budget["yardstick_cpu_s"] * budget["allowance"]
+
+
 def time_of_build(o):
   path = o.folder / "build_cost.json"
   recorded = json.loads(path.read_text()) if path.is_file() else None
@@ -164,7 +169,7 @@ def time_of_build(o):
   budget = json.loads(BUDGET.read_text())["build_time"]
   gpu = "with kernels" if any(o.folder.rglob("*.ptxas")) else "without kernels"
   now, stated = yardstick(o.cxx), budget["yardstick_cpu_s"]
-  allowed = budget[gpu] * now / stated * budget["allowance"]
+  allowed = allowed_s(budget, gpu, now)
   print(f"{recorded['cpu_s']:.0f} CPU seconds {gpu}; the budget is {budget[gpu]:.0f} where the yardstick takes {stated} s; "
         f"here it takes {now:.2f} s, so with an allowance of {budget['allowance']}: {allowed:.0f}")
   return 0 if recorded["cpu_s"] <= allowed else "over the budget"
@@ -186,6 +191,10 @@ def selftest():
   assert why_not_judged(good) == ""
   assert all(map(why_not_judged, (None, {**good, "whole": False}, {**good, "from_ccache": 3})))
   assert run(["sh", "-c", "exit 3"])[0] == 3 and 0 < run([sys.executable, "-c", "sum(range(10**6))"])[2] < 10
+  busy = "import time\nwhile time.process_time() < 0.2: pass"
+  assert 0.2 <= run([sys.executable, "-c", busy])[2] < 2, "seconds of user and system together"
+  budget = {"with kernels": 600, "yardstick_cpu_s": 0.5, "allowance": 1.25}
+  assert allowed_s(budget, "with kernels", 0.5) == 750 and allowed_s(budget, "with kernels", 1.0) == 1500
   return 0
 
 

@@ -2,17 +2,19 @@
 """FlashInfer's own tests on our names.
 
    flashinfer_tests.py PATH [--minutes 8] [--seed 0] [--results FILE] [--again FILE] [--files NAME ...] [--mutant NAME]
-                       [--cpu]
+                       [--cpu] [--counts FILE]
 
 PATH is a checkout of FlashInfer's repository (its folder tests is used), which is only read. Needs torch and pytest. A sample
 of the tests is drawn by --seed, the same share of each file, and run until the minutes are over; with --results, what was run
 earlier is not run again, and with --again, only what failed or was refused in those results is. Printed: passed, failed and
 refused by file, and why tests were skipped or refused. Some tests take tens of gigabytes, so that several of these programs on
 one GPU run out of memory: such a test counts under "memory", is not written to the results, and runs again the next time.
+The exit code is 1 if a test failed, or if none passed and none failed.
 
 Many of these tests compare one of FlashInfer's calls with another, which would compare ours with ourselves. REFERENCES says
 which call is the reference in which file: there it is the formula in float64 (tools/flashinfer_reference.py). --mutant makes
-ours wrong in one way, and then tests must fail. --cpu puts everything that is meant for cuda:0 on the CPU."""
+ours wrong in one way, and then tests must fail. --cpu puts everything that is meant for cuda:0 on the CPU. --counts writes
+JSON lines: the machine, and then for each file how many passed and failed, and how many were refused and skipped for what."""
 import argparse
 import collections
 import contextlib
@@ -20,6 +22,8 @@ import gc
 import hashlib
 import json
 import pathlib
+import platform
+import subprocess
 import sys
 import time
 import types
@@ -40,12 +44,13 @@ REFERENCES = {  # file: of tests that begin so, calls that are references, in wh
   "test_hopper": [("", SINGLE + WRAPPERS, as_fa2)],
   "test_attention_sink": [("", WRAPPERS[2:], with_code)],
   "test_pod_kernels": [("", SINGLE + WRAPPERS, always)],
+  "test_xqa_batch_decode": [("", WRAPPERS, always)], "test_cudnn_decode": [("", WRAPPERS, always)],
   "test_single_prefill": [("test_sinqle_prefill_with_paged", SINGLE, always)],
   **{name: [] for name in (
     "test_batch_invariant_fa2", "test_decode_prefill_lse", "test_alibi", "test_logits_cap",
     "test_non_contiguous_decode", "test_non_contiguous_prefill", "test_batch_prefill", "test_page", "test_rope", "test_norm",
-    "test_quantization", "test_deepseek_mla")}}
-OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of a refusal for what the library does not compute yet
+    "test_quantization", "test_deepseek_mla", "test_mla_page", "test_xqa")}}
+OTHERS = ("fp8", "float8", "nvfp4", "latent")  # words of an error for what the library does not compute; of no assertion
 KEPT_BYTES = 4 << 30  # that torch may keep between two tests
 NO_GPU = ("CUDA", "NVIDIA driver", "Torch not compiled with CUDA")
 MUTANTS = {"sm_scale": "logits are half as large", "causal": "nothing is causal", "window": "no window", "norm": "eps is 1"}
@@ -100,6 +105,7 @@ class Sample:
     self.said, self.started = said, time.monotonic()
     self.outcomes = collections.defaultdict(collections.Counter)
     self.reasons, self.failures, self.lost = collections.Counter(), [], ""
+    self.whys = collections.defaultdict(collections.Counter)  # of a file and an outcome
     self.done = {}
     if said.results and pathlib.Path(said.results).exists():
       self.done = {line["test"]: line for line in map(json.loads, pathlib.Path(said.results).read_text().splitlines())}
@@ -148,7 +154,8 @@ class Sample:
         outcome, why = "skipped", "needs a GPU"
       elif is_for_memory(call.excinfo.value):
         outcome, why = "memory", ""
-      elif call.excinfo.errisinstance((InputError,)) or any(word in why for word in OTHERS):
+      elif call.excinfo.errisinstance((InputError,)) or (
+          any(word in why for word in OTHERS) and not call.excinfo.errisinstance((AssertionError,))):
         outcome = "refused"
       else:
         outcome = "failed"
@@ -184,6 +191,13 @@ class Sample:
       self.failures.append(line)
     elif line["why"]:
       self.reasons[f"{line['outcome']}: {line['why']}"] += 1
+      self.whys[file, line["outcome"]][line["why"]] += 1
+
+  def counts(self):
+    """A line for each file."""
+    for file, counts in sorted(self.outcomes.items()):
+      yield {"file": file, **{kind: counts[kind] for kind in ("passed", "failed", "memory")},
+             **{kind: dict(self.whys[file, kind].most_common()) for kind in ("refused", "skipped")}}
 
   def table(self):
     kinds = ("passed", "failed", "refused", "skipped", "memory")
@@ -202,6 +216,27 @@ class Sample:
       yield f"{n:6}  {why}"
 
 
+def head(said, torch):
+  """The first of the JSON lines: where and of what they are."""
+  git = lambda folder, *words: subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True).stdout.strip()
+  cpu = next((line.partition(": ")[2] for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+              if line.startswith("model name")), platform.machine())
+  on = {"cpu": cpu} if said.cpu or not torch.cuda.is_available() else {"gpu": torch.cuda.get_device_name()}
+  return {**on, "python": platform.python_version(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"),
+          "commit": git(ROOT, "rev-parse", "--short=12", "HEAD"), "seed": said.seed,
+          **({"mutant": said.mutant} if said.mutant else {})}
+
+
+def exit_code(outcomes, mutant):
+  """0: something passed and nothing failed; with a mutant, that something failed."""
+  counted = collections.Counter()
+  for counts in outcomes.values():
+    counted.update(counts)
+  if mutant:
+    return int(counted["failed"] == 0)
+  return int(counted["failed"] > 0 or counted["passed"] == 0)
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
   parser.add_argument("path", type=pathlib.Path)
@@ -212,6 +247,7 @@ def main():
   parser.add_argument("--files", nargs="*", default=sorted(REFERENCES))
   parser.add_argument("--mutant", choices=MUTANTS)
   parser.add_argument("--cpu", action="store_true")
+  parser.add_argument("--counts", type=pathlib.Path)
   said = parser.parse_args()
   sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tools"), str(said.path)]
   import pytest
@@ -231,8 +267,9 @@ def main():
   with mode or contextlib.nullcontext():
     pytest.main(arguments, plugins=[sample])
   print("\n".join(sample.table()))
-  failed = sum(counts["failed"] for counts in sample.outcomes.values())
-  return int(failed > 0) if not said.mutant else int(failed == 0)
+  if said.counts:
+    said.counts.write_text("".join(json.dumps(line) + "\n" for line in (head(said, torch), *sample.counts())))
+  return exit_code(sample.outcomes, said.mutant)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODULES = ("attention", "mla", "cascade", "classes", "operations", "page_pool", "single", "flashinfer.attention",
            "flashinfer.cascade", "flashinfer.cudnn", "flashinfer.decode", "flashinfer.mla", "flashinfer.norm",
            "flashinfer.page", "flashinfer.pod", "flashinfer.prefill", "flashinfer.quantization", "flashinfer.rope",
-           "flashinfer.trtllm", "flashinfer.xqa")
+           "flashinfer.trtllm", "flashinfer.xqa", "quantised")
 HEADER = '''# Written by tools/python_stubs.py. An Array is one of torch, numpy, cupy or jax.
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -30,12 +30,12 @@ TYPES = {
          "sm_count q_seq_len token_pos_in_items_len o_sf_vec_size num_pages request tokens max_pos max_pages kind spare "
          "num_heads head_dim_ckv head_dim_kpe chunk_size threads num_sms max_batch max_nnz_qo max_qo_len shuffle_seed "
          "pages entries source destination qk_nope_head_dim kv_lora_rank qk_rope_head_dim sparse_mla_top_k window_left_p "
-         "window_left_d",
+         "window_left_d uniform_q_len",
   "float": "sm_scale logits_soft_cap rope_scale rope_theta o_scale bmm1_scale bmm2_scale eps "
            "o_sf_scale ckv_scale kpe_scale low_freq_factor high_freq_factor sm_scale_p rope_scale_p rope_theta_p sm_scale_d "
            "rope_scale_d rope_theta_d "
-           "skip_softmax_threshold_scale_factor rcp_out_scale kv_scale scale",
-  "Union[float, Array]": "q_scale k_scale v_scale",
+           "skip_softmax_threshold_scale_factor rcp_out_scale kv_scale quant_scale_q quant_scale_kv",
+  "Union[float, Array]": "q_scale k_scale v_scale scale",
   "bool": "causal return_lse use_cuda_graph use_tensor_cores non_blocking disable_split_kv natural interleave is_neox "
           "enable_pdl use_fp16_qk_reduction use_fp16_softmax uses_spcompress variant_owns_mask is_causal use_profiler "
           "is_cuda_graph_compatible enable_block_sparse_attention uses_shared_paged_kv_idx "
@@ -44,7 +44,7 @@ TYPES = {
   "str": "query_layout kv_cache_layout lse_mode output_scale scale_mode kv_layout pos_encoding_mode backend lse_base "
          "lse_layout bitorder batch_offsets_units variant mask_ policy kv_layout_p kv_layout_d pos_encoding_mode_p "
          "pos_encoding_mode_d return_lse_base cute_dsl_impl kv_scale_format",
-  "DType": "q_data_type kv_data_type o_data_type data_type o_dtype out_dtype kv_dtype q_dtype output_dtype",
+  "DType": "q_data_type kv_data_type o_data_type data_type o_dtype out_dtype kv_dtype q_dtype output_dtype quantize_dtype",
   "Cache": "kv paged_kv_cache kv_cache unique_kv_cache paged_kv_cache_p paged_kv_cache_d",
   "Sequence[Array]": "qo_indptr_arr paged_kv_indptr_arr paged_kv_indices_arr paged_kv_last_page_len_arr qo_indptr_buf_arr "
                      "paged_kv_indptr_buf_arr paged_kv_indices_buf_arr paged_kv_last_page_len_buf_arr int_workspace_buffers",
@@ -69,14 +69,17 @@ TYPES = {
            "attention_sinks q_seq_lens_cpu kv_seq_lens_cpu append_ckv append_kpe ckv_cache kpe_cache "
            "global_override_indptr_cpu q_p k_p v_p q_d custom_mask_p packed_custom_mask_p custom_mask_d packed_custom_mask_d "
            "qo_indptr_p kv_indptr_p kv_indices_p last_page_len_p qo_indptr_d kv_indptr_d kv_indices_d last_page_len_d "
-           "sparse_mla_top_k_lens"}
+           "sparse_mla_top_k_lens q_rope k_rope k_nope q_rope_out k_rope_out q_nope_out k_nope_out"}
 TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
 PAIR, EITHER = "Tuple[Array, Array]", "Union[Array, Tuple[Array, Array]]"
+QUAD = "Tuple[Array, Array, Array, Array]"
 RETURNS = {  # of what does not return o, or (o, lse)
   "merge_state": PAIR, "merge_states": PAIR, "get_batch_indices_positions": PAIR, "segment_packbits": PAIR,
   "single_prefill_with_kv_cache_return_lse": PAIR, "run_return_lse": PAIR, "forward_return_lse": PAIR, "explain": "str",
   "plan_json": "str", "fork": "Tuple[int, Any]", "table": "Tuple[Array, Array, Array]", "workspace_bytes": "Tuple[int, int]",
-  "cudnn_batch_prefill_with_kv_cache": "Tuple[Array, Optional[Array]]", "rope": "Any", "again_with": "Any",
+  "cudnn_batch_prefill_with_kv_cache": "Tuple[Array, Optional[Array]]", "rope": "Any",
+  "rope_quantize_fp8": QUAD, "mla_rope_quantize_fp8": QUAD, "rope_quantize_fp8_append_paged_kv_cache": PAIR,
+  "again_with": "Any",
   "is_cuda_graph_enabled": "bool", "struct": "Any",
   **{f"PODWithPagedKVCacheWrapper.{name}": PAIR for name in ("run", "forward")},
   **{f"BatchPODWithPagedKVCacheWrapper.{name}": f"Tuple[{EITHER}, {EITHER}]" for name in ("run", "forward")}}
@@ -84,7 +87,7 @@ NUMBERS = {"add_request", "length", "free_pages"}
 NOTHING = ("plan", "append", "begin_forward", "close", "remove", "end_forward", "reset_workspace_buffer", "fast_decode_plan",
            "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "merge_state_in_place", "prewarm_paged_kv_stride_variant",
            "plan_block_table", "plan_like", "__init__", "append_paged_kv_cache", "append_paged_kv_cache_by_slots",
-           "append_paged_mla_kv_cache")
+           "append_paged_mla_kv_cache", "rmsnorm_quant", "fused_add_rmsnorm_quant")
 ONE = {"get_seq_lens", "rmsnorm", "gemma_rmsnorm", "layernorm", "packbits", "make_cos_sin_cache", "precompute_freqs_cis",
        "xqa", "xqa_mla", "xqa_batch_decode_with_kv_cache_mla", "forward", "merged"}
 

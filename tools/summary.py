@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Sums up Meson's test logs:  summary.py TESTLOG.json...
+"""Sums up Meson's test logs:  summary.py TESTLOG.json...    summary.py --selftest
 
 A line for each test program with its time, the output of what failed, what was skipped and why, and last
 `N passed, N failed, N skipped`. A doctest program counts its cases; any other program counts as one. Exit code 1 if
 anything failed or nothing ran.
 """
-import json, re, sys
+import contextlib, io, json, re, sys, tempfile
 
 CASES = re.compile(r"test cases:\s*(\d+) \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped")
 
@@ -43,5 +43,34 @@ def main(paths):
     return 1 if total[1] or sum(total[:2]) == 0 else 0
 
 
+def selftest():
+    """No failure counts as passed, whichever way a program ends; and nothing at all is no success."""
+    def said(*tests):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as log, contextlib.redirect_stdout(io.StringIO()) as out:
+            log.writelines(json.dumps({"name": "p / a test", "duration": 1.0, **test}) + "\n" for test in tests)
+            log.flush()
+            return main([log.name]), out.getvalue().splitlines()
+    doctest = lambda passed, failed, skipped=0: (
+        f"[doctest] test cases: {passed + failed} | {passed} passed | {failed} failed | {skipped} skipped\n")
+    for test, counted in (
+            ({"result": "OK"}, (1, 0, 0)), ({"result": "OK", "stdout": doctest(7, 0, 2)}, (7, 0, 2)),
+            ({"result": "EXPECTEDFAIL"}, (1, 0, 0)), ({"result": "SKIP", "stdout": "no GPU\n"}, (0, 0, 1)),
+            ({"result": "SKIP", "stdout": doctest(0, 0, 3)}, (0, 0, 1)),
+            *(({"result": how}, (0, 1, 0)) for how in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS", "else")),
+            ({"result": "FAIL", "stdout": doctest(5, 2)}, (5, 2, 0)),
+            ({"result": "OK", "stdout": doctest(5, 2)}, (5, 2, 0)),        # an exit code that lies
+            ({"result": "ERROR", "stdout": doctest(7, 0)}, (7, 1, 0)),     # a crash behind the last case
+            ({"result": "TIMEOUT", "stdout": doctest(7, 0)}, (7, 1, 0))):
+        code, lines = said(test)
+        assert lines[-1] == "{} passed, {} failed, {} skipped".format(*counted), (test, lines)
+        assert code == (1 if counted[1] or sum(counted[:2]) == 0 else 0), test
+    code, lines = said({"result": "OK"}, {"result": "FAIL", "stdout": "what was wrong\n"}, {"result": "SKIP", "stderr": "why"})
+    assert code == 1 and lines[-1] == "1 passed, 1 failed, 1 skipped", lines
+    assert "    | what was wrong" in lines and "    | skipped: why" in lines, lines
+    code, lines = said()
+    assert code == 1 and "no test ran" in lines, lines
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(selftest() if sys.argv[1:] == ["--selftest"] else main(sys.argv[1:]))

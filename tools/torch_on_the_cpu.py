@@ -1,11 +1,15 @@
 """Tests that were written for a GPU, on the CPU: tools/flashinfer_tests.py --cpu."""
+ROOM = 8 << 30  # bytes that the tests may take
 
 
 def on_the_cpu(torch):
   """A mode in which whatever is meant for cuda lies on the CPU."""
   import resource
+  import types
   from torch.overrides import TorchFunctionMode
-  resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+  with open("/proc/self/statm", encoding="ascii") as file:
+    taken = int(file.read().split()[0]) * resource.getpagesize()  # torch alone may map gigabytes
+  resource.setrlimit(resource.RLIMIT_AS, 2 * (taken + ROOM,))
 
   def moved(x):
     words = x.type if isinstance(x, torch.device) else x if isinstance(x, str) else ""
@@ -23,6 +27,11 @@ def on_the_cpu(torch):
           return arguments[0]
       return function(*arguments, **names)
   torch.cuda.synchronize = torch.cuda.set_device = lambda *arguments: None
-  torch.cuda.current_device = lambda: 0
+  torch.cuda.current_device = torch.cuda.memory_reserved = torch.cuda.memory_allocated = lambda *arguments: 0
+  torch.cuda.empty_cache = torch.cuda.manual_seed = torch.cuda.manual_seed_all = lambda *arguments: None
   torch.cuda.get_device_capability = lambda *arguments: (9, 0)
+  made = torch.Generator.__new__
+  torch.Generator = type("Generator", (torch.Generator,), {"__new__": lambda kind, device=None: made(kind)})
+  properties = types.SimpleNamespace(name="the CPU", major=9, minor=0, total_memory=ROOM, multi_processor_count=1)
+  torch.cuda.get_device_properties = lambda *arguments: properties
   return Mode()

@@ -22,25 +22,39 @@ struct Covered {
   std::int64_t keys = 0, wanted = 0;
 };
 
-// "" if the items of every tile have all the keys that its rows may see, and the tiles all rows; and, of a plan with queues,
-// if these hold every item once.
-std::string check(const Plan& plan, const ladder::CaseSpec& spec) {
-  const PlanPart& part = plan.parts.at(0);
-  std::vector<int> queued(static_cast<std::size_t>(part.claimed ? 0 : part.num_work()));
-  if (!part.claimed) {
-    for (const std::int32_t item : part.queue) ++queued[static_cast<std::size_t>(item)];
-  }
-  if (std::any_of(queued.begin(), queued.end(), [](int n) { return n != 1; })) return "an item is not in one queue";
-  std::map<std::array<std::int32_t, 3>, Covered> tiles;  // by request, head and first row
-  std::int64_t rows = 0, wanted_rows = 0;
+// By request, head and first row. Two parts of a plan have no request in common.
+using Tiles = std::map<std::array<std::int32_t, 3>, Covered>;
+
+// Whether the queues of a part hold every item once.
+bool queued_once(const PlanPart& part) {
+  std::vector<int> queued(static_cast<std::size_t>(part.num_work()));
+  for (const std::int32_t item : part.queue) ++queued[static_cast<std::size_t>(item)];
+  return std::all_of(queued.begin(), queued.end(), [](int n) { return n == 1; });
+}
+
+// Adds a part's items to the tiles; returns the rows of those that are new.
+std::int64_t cover(const PlanPart& part, const ladder::CaseSpec& spec, Tiles& tiles) {
+  std::int64_t rows = 0;
   for (std::int64_t w = 0; w < part.num_work(); ++w) {
     const WorkItem item = part.work(w);
+    const Range queries{item.rows.begin / part.pack, (item.rows.end - 1) / part.pack + 1};
     Covered& tile = tiles[{item.request, item.head, item.rows.begin}];
     if (tile.wanted == 0) rows += item.rows.size();
     const auto b = static_cast<std::size_t>(item.request);
-    const Range queries{item.rows.begin / part.pack, (item.rows.end - 1) / part.pack + 1};
     tile.wanted = visible_keys(spec.params, spec.qo_lens[b], spec.kv_lens[b], queries).size();
     tile.keys += item.keys.size();
+  }
+  return rows;
+}
+
+// "" if the items of every tile have all the keys that its rows may see, and the tiles all rows; and, of parts with queues,
+// if these hold every item once.
+std::string check(const Plan& plan, const ladder::CaseSpec& spec) {
+  Tiles tiles;
+  std::int64_t rows = 0, wanted_rows = 0;
+  for (const PlanPart& part : plan.parts) {
+    if (!part.claimed && !queued_once(part)) return "an item is not in one queue";
+    rows += cover(part, spec, tiles);
   }
   for (const auto& [place, tile] : tiles) {
     if (tile.keys != tile.wanted) return "request " + std::to_string(place[0]) + " has not all of its keys";

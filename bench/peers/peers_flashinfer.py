@@ -97,4 +97,35 @@ class Xqa(FlashInfer):
                               kv_layout="NHD")
 
 
-PEERS = [Decode(True), Decode(False), Xqa(), Prefill("fa3"), Prefill("fa2"), BatchAttention()]
+class CudnnPaged(FlashInfer):
+    """cuDNN's attention over block tables, as a graph that FlashInfer builds once for each shape. torch's cuDNN takes no
+    pages (peers_torch.py)."""
+    name, module = "cuDNN paged", "cudnn"
+    get = "pip install nvidia-cudnn-frontend flashinfer-python; cuDNN's library itself comes with torch for CUDA"
+
+    def missing(self):
+        return super().missing() or Decode(True).missing()
+
+    def refuses(self, case):
+        if case.contiguous or case.logits_soft_cap > 0 or (case.window_left >= 0 and not case.decode):
+            return "it takes pages, no soft cap, and a window only in decode"
+        return "it is called with a causal mask alone" if not case.causal and not case.decode else None
+
+    def prepare(self, work):
+        from flashinfer import cudnn
+        case, workspace, table = work.case, self.workspace(work), work.block_table
+        by_head = lambda cache: cache.transpose(1, 2)  # [pages, num_kv_heads, page_size, head_dim], a view
+        lengths = lambda n: n.view(-1, 1, 1, 1)
+        k, v, kv_lens = by_head(work.k), by_head(work.v), lengths(work.kv_lens)
+        if case.decode:
+            return lambda: cudnn.cudnn_batch_decode_with_kv_cache(
+                work.q, k, v, case.sm_scale, workspace, max_sequence_kv=work.max_k, actual_seq_lens_kv=kv_lens,
+                block_tables=table, window_left=case.window_left)
+        qo_lens = lengths(work.cu_q[1:] - work.cu_q[:-1])
+        return lambda: cudnn.cudnn_batch_prefill_with_kv_cache(
+            work.q, k, v, case.sm_scale, workspace, max_token_per_sequence=work.max_q, max_sequence_kv=work.max_k,
+            actual_seq_lens_q=qo_lens, actual_seq_lens_kv=kv_lens, block_tables=table, causal=True, return_lse=False,
+            batch_offsets_q=work.cu_q, batch_offsets_units="tokens")
+
+
+PEERS = [Decode(True), Decode(False), Xqa(), Prefill("fa3"), Prefill("fa2"), BatchAttention(), CudnnPaged()]

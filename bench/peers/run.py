@@ -6,11 +6,11 @@
   run.py FLASHLADDER --list [--families ...] [--cases ...]     which peers are here, and who takes which case; needs no GPU
 
 The peers of decode and prefill are torch's backends (flash, cuDNN, efficient, math), FlashInfer (tensor-core, cuda-core,
-xqa, fa3, fa2, BatchAttention), FlashAttention 3 and 2: those that are installed; of the others it says how to get them. The
-cases are those of `flashladder bench decode prefill --list`, or a case table (docs/case_format.md), whose cases with one
-query a request are decode's. Each peer's output is compared with double on sampled rows before it is timed. A peer that
-takes no pages is timed on contiguous K and V, under a case string that says so. --peers FILE: the list PEERS of that Python
-file in the place of these (bench/peers/peer.py says what one is).
+xqa, fa3, fa2, BatchAttention), cuDNN over block tables, FlashAttention 3 and 2: those that are installed; of the others it
+says how to get them. The cases are those of `flashladder bench decode prefill --list`, or a case table
+(docs/case_format.md), whose cases with one query a request are decode's. Each peer's output is compared with double on
+sampled rows before it is timed. A peer that takes no pages is timed on contiguous K and V, under a case string that says
+so. --peers FILE: the list PEERS of that Python file in the place of these (bench/peers/peer.py says what one is).
 
 --script FILE: a Python file with a function for each of the other families, which times FlashInfer and calls its own
 report(family, case, backend, us, ...) for each line; flashinfer_chain.py beside this file adds the chain.

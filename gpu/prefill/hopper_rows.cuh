@@ -120,6 +120,7 @@ struct TileMask {
 
   // Keys behind the request's last are the ranges' business, whatever bits are there.
   __device__ void hide(float (&s)[S::keys / 2]) {
+    if (!variant.has_mask()) return;
     begin_within_word();
     if (__all_sync(all_lanes, (mine[0] & mine[1]) == ~0u)) [[likely]] return;
     const std::uint32_t first_of_thread = lane() * 2;
@@ -144,7 +145,7 @@ struct TileMask {
   // Behind a window tiles may: then a lane's 32 keys lie in two words. Asked for only here, where few tiles come by.
   __device__ void begin_within_word() {
     const std::uint32_t before = first_key % keys_of_word;
-    if (before == 0 || !variant.has_mask()) [[likely]] return;
+    if (before == 0) [[likely]] return;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (lane() < words) mine[i] = __funnelshift_r(mine[i], __ldg(word_of(i) + 1), before);

@@ -52,7 +52,7 @@ class Examiner {
     using Clock = std::chrono::steady_clock;
     const auto begin = Clock::now();
     std::ranges::stable_sort(passed_, {}, [](const CaseSpec& s) { return s.bytes_estimate(); });
-    double seconds = std::min({1.0, options_.leak_seconds / 2, options_.child.seconds / 4});
+    double seconds = std::min(options_.leak_seconds / 3, options_.child.seconds / 4);
     const auto look = [&](const Case& c) {
       say("looking for leaks on " + c.spec.name);
       const ChildRun run = look_for_leak_in_child(path_, c, seconds, options_.child);

@@ -48,7 +48,7 @@ struct ExamineOptions {
   ChildOptions child = {};
   ShrinkLimits shrink = {};
   int most_hangs = 2;          // then the remaining cases are left out
-  double leak_seconds = 3;     // for the search for leaks, over all cases that pass; 0: none
+  double leak_seconds = 3;     // for the search for leaks, over all cases that pass, a third of it for the first; 0: none
 };
 
 // progress is told what is being done. Throws InputError where the file is no plug-in.

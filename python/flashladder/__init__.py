@@ -14,6 +14,7 @@ from .operations import (append_paged_kv_cache, append_paged_kv_cache_by_slots, 
                          get_batch_indices_positions, get_seq_lens, layernorm, make_cos_sin_cache, merge_state,
                          merge_state_in_place, merge_states, rmsnorm, rope)
 from .page_pool import PagePool
+from .quantised import fused_add_rmsnorm_quant, rmsnorm_quant
 from .single import single_decode_with_kv_cache, single_prefill_with_kv_cache
 
 __version__ = _version()

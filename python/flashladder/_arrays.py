@@ -110,12 +110,13 @@ class Numpy(Family):
         return code if code is not None else dtype_code(x.dtype, argument)
 
     def dtype(self, code):
-        if code == s.BF16:
+        if code not in self.names:
+            name = DTYPE_NAMES[code]
             try:
                 import ml_dtypes
             except ImportError:
-                refuse("dtype", "bfloat16", "numpy has no bfloat16 of its own; with the package ml_dtypes it has")
-            self.names[code] = self.np.dtype(ml_dtypes.bfloat16)
+                refuse("dtype", name, f"numpy has no {name} of its own; with the package ml_dtypes it has")
+            self.names[code] = self.np.dtype(getattr(ml_dtypes, name))
         return self.names[code]
 
     def empty(self, shape, code, device):
@@ -136,6 +137,13 @@ class Numpy(Family):
 
     def int32(self, x):
         return self.host([x])[0]
+
+    def host_bytes(self, x):
+        """The bytes of x, on the host."""
+        return self.np.ascontiguousarray(x).view(self.np.uint8).reshape(-1)
+
+    def int64(self, x):
+        return x.astype(self.np.int64)
 
     def mask(self, x):
         return self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)

@@ -44,6 +44,9 @@ class Cupy(Numpy):
         """int32 copies on the host: one wait for each array."""
         return [self.np.asnumpy(a.astype(self.np.int32, copy=False)) for a in arrays]
 
+    def host_bytes(self, x):
+        return self.np.asnumpy(super().host_bytes(x))
+
     def int32(self, x):
         return self.np.ascontiguousarray(x if self.is_int32(x) else x.astype(self.np.int32))
 

@@ -30,11 +30,12 @@ class TensorSlot:
         if x is not None:
             self.show(x, argument)
 
-    def show(self, x, argument="tensor", shape=None, strides=None):
+    def show(self, x, argument="tensor", shape=None, strides=None, code=None):
+        """code: the dtype of an array of bytes."""
         family = family_of(x, argument)
         if shape is None:
             shape, strides = family.layout(x)
-        describe(self.buffer, 0, family.pointer(x), family.code(x, argument), shape, strides)
+        describe(self.buffer, 0, family.pointer(x), code or family.code(x, argument), shape, strides)
         self.array = x
         return self
 

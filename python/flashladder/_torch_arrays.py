@@ -103,6 +103,12 @@ class Torch(Family):
     def int32(self, x):
         return (x if self.is_int32(x) else x.to(self.torch.int32)).contiguous()
 
+    def host_bytes(self, x):
+        return x.contiguous().view(self.torch.uint8).reshape(-1).cpu().numpy()
+
+    def int64(self, x):
+        return x.to(self.torch.int64)
+
     def mask(self, x):
         return x.reshape(-1).contiguous().view(self.torch.uint8)
 

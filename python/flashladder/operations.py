@@ -155,14 +155,16 @@ def append_paged_kv_cache(append_key, append_value, batch_indices, positions, pa
     del slots, keep, batch_indices, positions
 
 
-def append_paged_kv_cache_by_slots(append_key, append_value, slot_mapping, paged_kv_cache, kv_layout="NHD"):
+def append_paged_kv_cache_by_slots(append_key, append_value, slot_mapping, paged_kv_cache, kv_layout="NHD", k_scale=None,
+                                   v_scale=None):
     """The same with slot_mapping int64 [nnz]: page * page_size + entry of each token, -1: nowhere."""
     family = family_of(slot_mapping, "slot_mapping")
     slot_mapping = family.dense(slot_mapping)
     if str(slot_mapping.dtype).rpartition(".")[2] != "int64" or slot_mapping.shape[0] != append_key.shape[0]:
         refuse("slot_mapping", f"{slot_mapping.dtype} {list(slot_mapping.shape)}", f"must be int64 [{append_key.shape[0]}]")
     must_lie_with(append_key, slot_mapping, "slot_mapping")
-    slots, at, cache = tensors_and_cache(paged_kv_cache, _layout(kv_layout), append_key=append_key, append_value=append_value)
+    slots, at, cache = tensors_and_cache(paged_kv_cache, _layout(kv_layout), k_scale, v_scale, append_key=append_key,
+                                         append_value=append_value)
     _call("fl_append_paged_kv_cache_by_slots", slots, *at, family.pointer(slot_mapping), cache)
     del slots
 

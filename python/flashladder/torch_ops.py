@@ -63,7 +63,7 @@ def _register_runs(torch):
 
 
 def _register_operations(torch):
-    from . import operations as eager
+    from . import operations as eager, quantised
     Tensor = torch.Tensor
 
     def norm(name):
@@ -75,6 +75,14 @@ def _register_operations(torch):
         def function(input: Tensor, residual: Tensor, weight: Tensor, eps: float) -> None:
             getattr(eager, name)(input, residual, weight, eps)
         _define(torch, name, ("input", "residual"), function)
+
+    def rmsnorm_quant(input: Tensor, weight: Tensor, out: Tensor, scale: float, stored: Optional[Tensor], eps: float,
+                      out_dtype: Optional[str]) -> None:
+        quantised.rmsnorm_quant(out, input, weight, scale if stored is None else stored, eps, out_dtype)
+
+    def fused_add_rmsnorm_quant(input: Tensor, residual: Tensor, weight: Tensor, out: Tensor, scale: float,
+                                stored: Optional[Tensor], eps: float, out_dtype: Optional[str]) -> None:
+        quantised.fused_add_rmsnorm_quant(out, input, residual, weight, scale if stored is None else stored, eps, out_dtype)
 
     def layernorm(input: Tensor, gamma: Tensor, beta: Tensor, out: Tensor, eps: float) -> None:
         out.copy_(eager.layernorm(input, gamma, beta, eps))
@@ -102,6 +110,8 @@ def _register_operations(torch):
     for name in ("fused_add_rmsnorm", "gemma_fused_add_rmsnorm"):
         fused(name)
     _define(torch, "layernorm", ("out",), layernorm)
+    _define(torch, "rmsnorm_quant", ("out",), rmsnorm_quant)
+    _define(torch, "fused_add_rmsnorm_quant", ("out", "residual"), fused_add_rmsnorm_quant)
     _define(torch, "rope_pos_ids", ("q", "k"), rope_pos_ids)
     _define(torch, "rope_table", ("q", "k"), rope_table)
     _define(torch, "append", ("k_cache", "v_cache"), append)

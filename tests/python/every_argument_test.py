@@ -21,6 +21,8 @@ MASK = rng.random(sum(q * k for q, k in zip(B.qo_lens, B.kv_lens))) < 0.5
 BITS = np.concatenate([np.packbits(m, bitorder="little")
                        for m in np.split(MASK, np.cumsum([q * k for q, k in zip(B.qo_lens, B.kv_lens)])[:-1])])
 ANY = np.zeros(3, np.int32)
+ITEMS = {"prefix_len_ptr": np.array([30, 9, 60], np.int32), "token_pos_in_items_len": 12,  # items of five behind a prefix
+         "token_pos_in_items_ptr": np.tile(np.arange(12, dtype=np.int32) % 5, 3)}
 OFF = {
   "kv_layout": "HND", "pos_encoding_mode": "ALIBI", "use_tensor_cores": True, "q_scale": 2.0, "k_scale": 2.0, "v_scale": 2.0,
   "window_left": 4, "window_right": 1, "logits_soft_cap": 1.5, "sm_scale": 0.3, "rope_scale": 4.0, "rope_theta": 100.0,
@@ -29,8 +31,9 @@ OFF = {
   "enable_pdl": True, "sinks": SINKS, "kv_cache_sf": ANY, "skip_softmax_threshold_scale_factor": 1.0,
   "use_fp16_softmax": True, "uses_spcompress": True, "use_fp16_qk_reduction": True, "backend": "cudnn", "jit_args": [1],
   "jit_kwargs": {"a": 1}, "variant_owns_mask": True, "use_cuda_graph": True, "custom_mask": MASK, "causal": True,
-  "packed_custom_mask": BITS, "head_dim_vo": 32, "lse_base": "ln", "lse_layout": "HN", "prefix_len_ptr": ANY,
-  "token_pos_in_items_ptr": ANY, "token_pos_in_items_len": 3, "max_item_len_ptr": ANY, "seq_lens": ANY, "seq_lens_q": ANY,
+  "packed_custom_mask": BITS, "head_dim_vo": 32, "lse_base": "ln", "lse_layout": "HN",
+  "prefix_len_ptr": np.array([32, 9, 65], np.int32), "token_pos_in_items_ptr": np.arange(36, dtype=np.int32) % 3,
+  "token_pos_in_items_len": 3, "uniform_q_len": 5, "max_item_len_ptr": ANY, "seq_lens": ANY, "seq_lens_q": ANY,
   "block_tables": ANY, "max_token_per_sequence": 9, "max_sequence_kv": 99, "o_scale": 2.0, "v_indptr": ANY, "o_indptr": ANY,
   "scale_q": ANY, "scale_k": ANY, "scale_v": ANY, "o_dtype": "float32", "return_lse": True, "bmm1_scale": 0.3,
   "bmm2_scale": 2.0, "out_dtype": "float32", "o_sf_scale": 2.0, "o_sf_vec_size": 16, "mask": ANY, "max_q_len": 9,
@@ -40,7 +43,7 @@ OFF = {
   "profiler_buffer": ANY, "sliding_win_size": 5, "sm_count": 8, "rcp_out_scale": 2.0, "q_seq_len": 2, "q_cu_seq_lens": ANY,
   "k_sf_cache": ANY, "v_sf_cache": ANY, "kv_scale": 2.0, "is_cuda_graph_compatible": True, "batch_offsets_q": ANY,
   "batch_offsets_o": ANY, "batch_offsets_k": ANY, "batch_offsets_v": ANY, "semaphores": ANY,
-  "workspace_buffer": XP.workspace(), "num_kv_heads": 4, "page_size": 8,
+  "workspace_buffer": XP.workspace(), "eps": 1.0, "num_kv_heads": 4, "page_size": 8,
   "custom_mask_p": MASK, "packed_custom_mask_p": BITS, "causal_p": True, "kv_layout_p": "HND", "pos_encoding_mode_p": "ALIBI",
   "sm_scale_p": 0.3, "window_left_p": 4, "rope_scale_p": 4.0, "rope_theta_p": 100.0, "return_lse_p": True,
   "custom_mask_d": MASK, "packed_custom_mask_d": BITS, "causal_d": True, "kv_layout_d": "HND", "pos_encoding_mode_d": "ALIBI",
@@ -54,7 +57,8 @@ ELSEWHERE = {"out", "lse", "output", "qo_indptr_buf", "paged_kv_indptr_buf", "pa
 # What an argument needs beside it to count; and ways to cut, which leave every bit of batches as small as these.
 ROTATED = {"pos_encoding_mode": "ROPE_LLAMA"}
 ROTATED_P, LSE_TOO = {"pos_encoding_mode_p": "ROPE_LLAMA"}, {"return_lse": True}
-BESIDE = {"lse_base": LSE_TOO, "return_lse_base": LSE_TOO, "lse_layout": LSE_TOO, "rope_scale": ROTATED,
+BESIDE = {**{name: ITEMS for name in (*ITEMS, "max_item_len_ptr")}, "lse_base": LSE_TOO, "return_lse_base": LSE_TOO,
+          "lse_layout": LSE_TOO, "rope_scale": ROTATED,
           "rope_theta": ROTATED, "rope_scale_p": ROTATED_P, "rope_theta_p": ROTATED_P}
 NO_BIT_HERE = {"disable_split_kv", "fixed_split_size"}
 REQUIRED_HERE = {"actual_seq_lens_kv", "block_tables"}  # of cudnn's decode, which has None for them
@@ -105,6 +109,12 @@ K1, V1 = RAGGED[0][:33], RAGGED[1][:33]
 HND = [np.ascontiguousarray(x.swapaxes(1, 2)) for x in (D.k, D.v)]
 LATENTS, WIDE = ([rng.standard_normal((*shape, dim)).astype(np.float16) for shape in ((3, 1, 4), (len(D.k), 16))]
                  for dim in (80, 576))  # queries, and rows of a cache
+def normed(_, given, __):
+  out, residual = np.full((3, 128), 0x7F, np.uint8), RAGGED[1][:3].reshape(3, 128).copy()
+  flashinfer.fused_add_rmsnorm_quant(out, RAGGED[0][:3].reshape(3, 128), residual, RAGGED[0][3].reshape(128), 0.1, **given)
+  return out, residual
+
+
 CALLS = {  # name: (how it is called, parts of which the arguments are)
   "decode.BatchDecodeWithPagedKVCacheWrapper": (decode, ("__init__", "plan", "run")),
   "prefill.BatchPrefillWithPagedKVCacheWrapper": (prefill, ("__init__", "plan", "run")),
@@ -119,6 +129,7 @@ CALLS = {  # name: (how it is called, parts of which the arguments are)
   "cudnn.cudnn_batch_decode_with_kv_cache": (
     called(flashinfer.cudnn_batch_decode_with_kv_cache, D.q, *HND, 0.2, XP.workspace(), max_sequence_kv=96,
            actual_seq_lens_kv=np.array(D.kv_lens, np.int32), block_tables=TABLE), ("",)),
+  "norm.fused_add_rmsnorm_quant": (normed, ("",)),
   "xqa.xqa": (called(flashinfer.xqa, D.q, D.k, D.v, TABLE, np.array(D.kv_lens, np.int32)), ("",)),
   "mla.trtllm_batch_decode_with_kv_cache_mla": (
     called(flashinfer.mla.trtllm_batch_decode_with_kv_cache_mla, *LATENTS, XP.workspace(), 128, 64, 16, TABLE,

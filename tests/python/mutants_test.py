@@ -15,6 +15,7 @@ import support  # ends with 77 where numpy is missing
 
 ATTENTION, FLASHINFER, OPERATIONS = "attention_test.py", "flashinfer_test.py", "operations_test.py"
 CALLS, FAST = "flashinfer_calls_test.py", "fast_run_test.py"
+QUANTISED, MASKS = "quantised_test.py", "masks_test.py"
 MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fail
   ("K and V swapped", "_run.py", "k, v = kv if pair else (kv, kv)", "v, k = kv if pair else (kv, kv)", ATTENTION),
   ("the layout is always NHD", "_run.py", "s.NHD if self.ragged else attention.layout", "s.NHD", ATTENTION),
@@ -93,6 +94,20 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
    'ckv_scale=_scale(kpe_scale, "kpe_scale"), kpe_scale=_scale(ckv_scale, "ckv_scale"))\n        arguments', "mla_test.py"),
   ("xqa_mla's kv_scale is ignored", "flashinfer/xqa.py", "number(q_scale) * scale, workspace_buffer",
    "number(q_scale), workspace_buffer", "mla_test.py"),
+  ("a norm's scale is ignored", "quantised.py", "return float(scale), None", "return 1.0, None", QUANTISED),
+  ("e5m2 bytes are written as e4m3", "quantised.py", 'out_dtype or "float8_e4m3fn", "out_dtype"',
+   '"float8_e4m3fn", "out_dtype"', QUANTISED),
+  ("residual and input swapped", "quantised.py", "input=input, residual=residual, weight=weight)",
+   "input=residual, residual=input, weight=weight)", QUANTISED),
+  ("a delimiter is of its item", "flashinfer/_items.py", "(j > p - position)", "(j >= p - position)", MASKS),
+  ("items see each other", "flashinfer/_items.py", "| (j > p - position)", "| (j >= 0)", MASKS),
+  ("the prefix does not count", "flashinfer/_items.py", "(p < prefix) | (j < prefix)", "(p < prefix)", MASKS),
+  ("the next request's items", "flashinfer/_items.py", "items.token_pos[b]", "items.token_pos[b - 1]", MASKS),
+  ("drafts from the front of a request", "flashinfer/_drafts.py", "sees[:, kv_len - q_len:]", "sees[:, :q_len]", MASKS),
+  ("a draft mask's rows of another request", "flashinfer/_drafts.py", "rows[qo[b]:qo[b + 1], :q_len]", "rows[:q_len, :q_len]",
+   MASKS),
+  ("o_scale multiplies", "flashinfer/prefill.py", "(1.0 if v_scale is None else v_scale) / number(o_scale)",
+   "(1.0 if v_scale is None else v_scale) * number(o_scale)", MASKS),
   ("interleave is ignored", "operations.py", "interleave=int(bool(interleave))", "interleave=0", OPERATIONS),
   ("is_neox is inverted", "operations.py", "at[2], int(bool(is_neox))", "at[2], int(not is_neox)", OPERATIONS),
 ]

@@ -25,17 +25,19 @@ def _integers(x, numbers):
   return ctypes.addressof(kept)
 
 
-def api_of(torch):
-  """A capsule with the interface for this module's tensors."""
+def api_of(torch, name=b"dlpack_exchange_api", **changes):
+  """A capsule with the interface for this module's tensors. changes: what the table has in other ways; of a tensor its
+  attribute `says` has what its description has in other ways."""
   @ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(_Tensor))
   def tensor_of(x, out):
     calls["tensors"] += 1
     if not isinstance(x, torch.Tensor):
       return -1
     dtype = x.a.dtype
-    out[0] = _Tensor(data=x.data_ptr(), device_type=DEVICES[x.device.type], device=x.device.index or 0, rank=x.a.ndim,
-                     code=CODES[dtype.kind], bits=8 * dtype.itemsize, lanes=1, shape=_integers(x, x.shape),
-                     strides=_integers(x, x.stride()))
+    out[0] = _Tensor(**{
+      "data": x.data_ptr(), "device_type": DEVICES[x.device.type], "device": x.device.index or 0, "rank": x.a.ndim,
+      "code": CODES[dtype.kind], "bits": 8 * dtype.itemsize, "lanes": 1, "shape": _integers(x, x.shape),
+      "strides": _integers(x, x.stride()), **getattr(x, "says", {})})
     return 0
 
   @ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p))
@@ -46,9 +48,9 @@ def api_of(torch):
   def address(function):
     return ctypes.cast(function, ctypes.c_void_p).value
 
-  name = b"dlpack_exchange_api"
-  api = _Api(major=1, minor=3, tensor_of=address(tensor_of), current_stream=address(current_stream))
-  torch.kept_for_dlpack = name, api, tensor_of, current_stream
+  api = _Api(**{"major": 1, "minor": 3, "tensor_of": address(tensor_of), "current_stream": address(current_stream),
+                **changes})
+  torch.kept_for_dlpack = *getattr(torch, "kept_for_dlpack", ()), name, api, tensor_of, current_stream
   make = ctypes.pythonapi.PyCapsule_New
   make.argtypes, make.restype = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p], ctypes.py_object
   return make(ctypes.addressof(api), name, None)

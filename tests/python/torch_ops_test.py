@@ -48,6 +48,11 @@ class Compile(unittest.TestCase):
     self.same(lambda x, w: flashinfer.gemma_rmsnorm(x, w), x, w)
     self.same(lambda x, g: flashinfer.layernorm(x, g, g), x, g)
     self.same(lambda x, r, w: flashinfer.fused_add_rmsnorm(x, r, w), x, r, w)
+    out, scale = torch.zeros(4, 64, dtype=torch.uint8, device=DEVICE), torch.tensor([0.3], device=DEVICE)
+    for name in ("float8_e4m3fn", "float8_e5m2"):
+      self.same(lambda out, x, w: flashinfer.rmsnorm_quant(out, x, w, 0.2, out_dtype=name), out, x, w)
+      self.same(lambda out, x, r, w, scale: flashinfer.fused_add_rmsnorm_quant(out, x, r, w, scale, out_dtype=name), out, x, r,
+                w, scale)
     self.same(lambda q, k, ids: flashinfer.apply_rope_pos_ids(q, k, ids), q, k, ids)
     self.same(lambda q, k, ids: flashinfer.apply_llama31_rope_pos_ids_inplace(q, k, ids), q, k, ids)
     self.same(lambda q, k, ids, t: flashinfer.apply_rope_with_cos_sin_cache_inplace(ids, q.view(4, 64), k.view(4, 32), 32, t),

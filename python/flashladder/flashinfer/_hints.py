@@ -26,6 +26,8 @@ HINTS = {
     "block_tables": "the page lists say the same",
     "max_token_per_sequence": "qo_indptr says it",
     "max_sequence_kv": "the page lists say it",
+    "uniform_q_len": "qo_indptr says it",
+    "max_item_len_ptr": "token_pos_in_items_ptr says it",
     "max_q_len": "cum_seq_lens_q says it",
     "cum_seq_lens_kv": "seq_lens says it",
     "is_cuda_graph_compatible": "a decode always is; a prefill takes lengths on the host and never is",

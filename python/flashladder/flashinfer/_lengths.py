@@ -3,6 +3,14 @@ from .._arrays import family_of, on_host
 from .._library import refuse
 
 
+def must_say_the_same(name, lengths, of, twin):
+    """Refuses lengths that are not those of their twin: K and V, and q and o, lie alike here."""
+    if lengths is not twin:
+        have, wants = ([int(n) for n in x] for x in on_host([lengths, twin]))
+        if have != wants:
+            refuse(name, have, f"must be {of}, in tokens: {wants}")
+
+
 def filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size):
     """(qo_indptr, kv_indptr, last_page_len, page ids) with those pages alone that hold tokens. Lengths on the device are
     copied together. kv_indptr may have more entries than requests need, as a buffer has."""

@@ -3,6 +3,7 @@ from .. import _structs as s
 from .._arrays import family_of, on_host
 from .._library import refuse
 from ._hints import must_be, number
+from ._items import mask_of_items
 from ._masks import check_lse_form, custom_mask_of, in_form, unpacked
 from ._wrapper import Wrapper, config_of, dtypes_of, graph_limits, positive
 
@@ -11,16 +12,15 @@ class PrefillBase(Wrapper):
     """plan() and run() of the prefill wrappers, with arguments in groups."""
     _has_sinks = False
 
-    def _plan_pages(self, lengths, heads, page_size, head_dim_vo, custom_mask, packed_custom_mask, logits, dtypes,
-                    fixed_split_size, disable_split_kv):
-        """lengths: (qo_indptr, kv_indptr, indices, last_page_len); the last two are None where keys have no pages."""
+    def _plan_pages(self, lengths, heads, page_size, head_dim_vo, masks, logits, dtypes, fixed_split_size, disable_split_kv):
+        """lengths: (qo_indptr, kv_indptr, indices, last_page_len); the last two are None where keys have no pages.
+        masks: (custom_mask, packed_custom_mask, items), of which the last one counts that is there."""
         if page_size is None:
             self._pending = lambda size: self._plan_pages(
-                lengths, heads, size, head_dim_vo, custom_mask, packed_custom_mask, logits, dtypes, fixed_split_size,
-                disable_split_kv)
+                lengths, heads, size, head_dim_vo, masks, logits, dtypes, fixed_split_size, disable_split_kv)
             return
         causal, pos_encoding_mode, sm_scale, window_left, logits_soft_cap, rope_scale, rope_theta = logits
-        masked = custom_mask is not None or packed_custom_mask is not None
+        masked = any(mask is not None for mask in masks)
         qo_indptr, kv_indptr, indices, last_page_len = lengths
         host = on_host([x for x in (qo_indptr, kv_indptr, last_page_len) if x is not None])
         self._host_lengths = host if last_page_len is not None else (host[0], host[1], None)
@@ -43,7 +43,7 @@ class PrefillBase(Wrapper):
             attention.plan(kv, last, qo, page_ids=self._page_ids)
         else:
             attention.plan(kv, None, qo)
-        self._mask = custom_mask_of(custom_mask, packed_custom_mask, lambda: self._bits_of_each(page_size)) if masked else None
+        self._mask = self._mask_of(*masks, page_size) if masked else None
         if self._use_cuda_graph and masked:
             self._keep_mask(page_size)
 
@@ -61,12 +61,21 @@ class PrefillBase(Wrapper):
                    "plan() of this graph had")
         return self._graph_kind, self._limits
 
-    def _bits_of_each(self, page_size):
+    def _mask_of(self, custom_mask, packed_custom_mask, items, page_size):
+        if items is not None:
+            return mask_of_items(items, self._lens_of_each(page_size), self._like)
+        return custom_mask_of(custom_mask, packed_custom_mask, lambda: self._bits_of_each(page_size))
+
+    def _lens_of_each(self, page_size):
+        """(qo_len, kv_len) of each request."""
         qo, kv, last = ([int(n) for n in x] if x is not None else None for x in self._host_lengths)
         lens = [kv[i + 1] - kv[i] for i in range(len(kv) - 1)]
         if last is not None:
             lens = [(n - 1) * page_size + last[i] if n > 0 else 0 for i, n in enumerate(lens)]
-        return [(qo[i + 1] - qo[i]) * n for i, n in enumerate(lens)]
+        return [(qo[i + 1] - qo[i], n) for i, n in enumerate(lens)]
+
+    def _bits_of_each(self, page_size):
+        return [qo_len * kv_len for qo_len, kv_len in self._lens_of_each(page_size)]
 
     def _keep_mask(self, page_size):
         """A graph reads the mask where it lay when it was captured."""
@@ -90,12 +99,15 @@ class PrefillBase(Wrapper):
             attention = self._scaled(attention, number(q_scale))
         if window_left is not None:
             must_be("window_left", window_left, self._window_left, f"must be what was planned ({self._window_left})")
-        if lse_base == "log2" and lse_layout == "NH":
+        if lse_base == "log2" and lse_layout == "NH" and self._fp8_out is None:
             return attention.run(q, kv, self._page_ids, out, lse, return_lse, sinks, self._mask, False, k_scale, v_scale)
         check_lse_form(lse_base, lse_layout)
         direct = lse if lse_layout == "NH" else None
-        result = attention.run(q, kv, self._page_ids, out, direct, return_lse, sinks, self._mask, lse_base == "ln", k_scale,
-                               v_scale)
+        more = (direct, return_lse, sinks, self._mask, lse_base == "ln", k_scale, v_scale)
+        if self._fp8_out is not None:
+            result = self._in_fp8(attention, q, kv, out, *more)
+        else:
+            result = attention.run(q, kv, self._page_ids, out, *more)
         return in_form(self._family, result, lse_layout, lse) if return_lse else result
 
     def _say_again(self, kv, causal, pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta):

@@ -7,10 +7,11 @@ from typing import Optional
 
 from .. import _structs as s
 from .. import torch_ops
-from .._arrays import dtype_code, family_of, name_of_dtype
+from .._arrays import DTYPE_NAMES, FP8_CODES, dtype_code, family_of, name_of_dtype
 from .._library import InputError, refuse
 from .._tensors import page_size_of
 from ..attention import Attention, AttentionConfig, Limits
+from ..quantised import quantise
 from ._hints import HINTS, layout_of
 
 
@@ -36,7 +37,7 @@ class Wrapper:
         self._hints = {"float_workspace_buffer": f"{self._spare} bytes"}
         self._note(backend=None if backend == "auto" else backend, **hints)
         self._said = self._attention = self._pending = self._page_ids = self._mask = None
-        self._variants, self._plans = {}, 0
+        self._variants, self._plans, self._fp8_out = {}, 0, None
         self._number = torch_ops.number_of(self)
 
     def _note(self, **hints):
@@ -77,12 +78,20 @@ class Wrapper:
         if self._said != said or self._attention is None or self._attention.kind != kind:
             self._said = None
             self._variants.clear()
-            self._attention = self._make(kind, make_config(), limits)
+            self._attention = self._make(kind, self._wide(make_config()), limits)
             self._said = said
         self._plans += 1
         self._current, self._q_dtype_seen = self._attention, None
         self._dim_vo = self._attention.config.head_dim_vo or self._attention.config.head_dim_qk
         return self._attention
+
+    def _wide(self, config):
+        """The config of who computes: an fp8 o is computed in f32, and rounded once."""
+        self._fp8_out = None if config.o_dtype is None else dtype_code(config.o_dtype, "o_data_type")
+        if self._fp8_out not in FP8_CODES:
+            self._fp8_out = None
+            return config
+        return config._replace(o_dtype="float32")
 
     def _make(self, kind, config, limits):
         return Attention(kind, config, self._like, limits=limits, kv_layout=self._kv_layout, spare=self._spare)
@@ -153,8 +162,21 @@ class Wrapper:
         self._q_dtype_seen = q.dtype
         return attention
 
+    def _in_fp8(self, attention, q, kv, out, lse, return_lse, *more):
+        """run() of an object whose o is f32, into an fp8 o."""
+        result, code = attention.run(q, kv, self._page_ids, None, lse, return_lse, *more), self._fp8_out
+        o, family = result[0] if return_lse else result, self._family
+        if out is None:
+            out = family.empty(tuple(o.shape), code, self._device)
+        if tuple(out.shape) != tuple(o.shape) or family_of(out, "out").code(out, "out") != code:
+            refuse("out", f"{out.dtype} {list(out.shape)}", f"must be {DTYPE_NAMES[code]} {list(o.shape)}")
+        quantise(o, out)
+        return (out, result[1]) if return_lse else out
+
     def _traced(self, q, kv, q_scale, k_scale, v_scale, sinks, out, lse, return_lse):
         """run() while torch.compile traces."""
+        if out is None and self._fp8_out is not None:
+            out = self._family.empty((q.shape[0], q.shape[1], self._dim_vo), self._fp8_out, q.device)
         return torch_ops.traced_run(self._number, q, kv, self._dim_vo, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
 
     def _eager_run(self, q, kv, q_scale, k_scale, v_scale, sinks, **where):

@@ -1,33 +1,23 @@
 """FlashInfer's cudnn_* calls: one call over pages, or over keys token by token, which plans and runs."""
-import threading
-
 from .. import _structs as s
 from .._arrays import dtype_code, family_of, name_of_dtype
 from .._library import refuse
-from ..attention import Attention
 from ..serving import run_serving_call
+from ._drafts import kept_attention
 from ._hints import must_be, number
 from ._masks import check_lse_form
 from ._wrapper import config_of
 
 __all__ = ["cudnn_batch_decode_with_kv_cache", "cudnn_batch_prefill_with_kv_cache"]
-_kept = threading.local()
 
 
 def ragged_call(q, k, v, qo_indptr, kv_indptr, sm_scale, causal, window_left=-1, out=None, lse=None, return_lse=False,
                 o_dtype=None, natural=False):
-    """Attention over keys without pages in one call. A thread keeps the objects of its last calls."""
-    family = family_of(q, "q")
+    """Attention over keys without pages in one call."""
     config = config_of(q.shape[1], k.shape[1], q.shape[2], 1, head_dim_vo=v.shape[2], q_dtype=name_of_dtype(q.dtype),
                        kv_dtype=name_of_dtype(k.dtype), o_dtype=name_of_dtype(o_dtype) if o_dtype is not None else None,
                        sm_scale=sm_scale, mask="causal" if causal else "none", window_left=window_left)
-    objects = _kept.__dict__.setdefault("objects", {})
-    key = (config, id(family), str(family.device(q)))
-    if key not in objects:
-        if len(objects) >= 8:
-            objects.clear()
-        objects[key] = Attention(s.RAGGED_PREFILL, config, q)
-    attention = objects[key]
+    attention = kept_attention(s.RAGGED_PREFILL, config, q)
     attention.plan(kv_indptr, None, qo_indptr)
     return attention.run(q, (k, v), None, out, lse, return_lse, natural=natural)
 

@@ -174,6 +174,8 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
             must_be("window_left", window_left, self._window_left, f"must be what was planned ({self._window_left})")
             must_be("q_len_per_req", q_len_per_req, self._q_len, f"must be what was planned ({self._q_len})")
             self._note(enable_pdl=enable_pdl)
+        if self._fp8_out is not None:
+            return self._in_fp8(attention, q, paged_kv_cache, out, lse, return_lse, sinks, None, False, k_scale, v_scale)
         return attention.run(q, paged_kv_cache, self._page_ids, out, lse, return_lse, sinks, None, False, k_scale, v_scale)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)

@@ -49,12 +49,12 @@ class CUDAGraphBatchDecodeWithPagedKVCacheWrapper(BatchDecodeWithPagedKVCacheWra
         last_page_len_buffer: Optional[Array] = ..., kv_layout: str = ..., use_tensor_cores: bool = ..., *,
         max_batch_size: Optional[int] = ..., max_num_pages: Optional[int] = ...) -> None: ...
 
-def cudnn_batch_decode_with_kv_cache(q: Array, k_cache: Array, v_cache: Array, scale: float, workspace_buffer: Array, *,
-    max_sequence_kv: int, actual_seq_lens_kv: Optional[Array] = ..., block_tables: Optional[Array] = ...,
-    is_cuda_graph_compatible: bool = ..., batch_offsets_q: Optional[Array] = ..., batch_offsets_o: Optional[Array] = ...,
-    batch_offsets_k: Optional[Array] = ..., batch_offsets_v: Optional[Array] = ..., out: Optional[Array] = ...,
-    return_lse: bool = ..., lse: Optional[Array] = ..., q_len_per_req: int = ..., window_left: int = ...,
-    sinks: Optional[Array] = ...) -> Union[Array, Tuple[Array, Array]]: ...
+def cudnn_batch_decode_with_kv_cache(q: Array, k_cache: Array, v_cache: Array, scale: Union[float, Array],
+    workspace_buffer: Array, *, max_sequence_kv: int, actual_seq_lens_kv: Optional[Array] = ...,
+    block_tables: Optional[Array] = ..., is_cuda_graph_compatible: bool = ..., batch_offsets_q: Optional[Array] = ...,
+    batch_offsets_o: Optional[Array] = ..., batch_offsets_k: Optional[Array] = ..., batch_offsets_v: Optional[Array] = ...,
+    out: Optional[Array] = ..., return_lse: bool = ..., lse: Optional[Array] = ..., q_len_per_req: int = ...,
+    window_left: int = ..., sinks: Optional[Array] = ...) -> Union[Array, Tuple[Array, Array]]: ...
 
 def fast_decode_plan(self, indptr: Array, indices: Array, last_page_len: Array, num_qo_heads: int, num_kv_heads: int,
     head_dim: int, page_size: int, pos_encoding_mode: str = ..., window_left: int = ...,

@@ -8,6 +8,9 @@ Cache = Union[Array, Tuple[Array, Array]]
 def fused_add_rmsnorm(input: Array, residual: Array, weight: Array, eps: float = ...,
     enable_pdl: Optional[bool] = ...) -> None: ...
 
+def fused_add_rmsnorm_quant(out: Array, input: Array, residual: Array, weight: Array, scale: Union[float, Array],
+    eps: float = ..., enable_pdl: Optional[bool] = ..., out_dtype: Optional[DType] = ...) -> None: ...
+
 def gemma_fused_add_rmsnorm(input: Array, residual: Array, weight: Array, eps: float = ...,
     enable_pdl: Optional[bool] = ...) -> None: ...
 
@@ -18,3 +21,6 @@ def layernorm(input: Array, gemma: Array, beta: Array, eps: float = ...) -> Arra
 
 def rmsnorm(input: Array, weight: Array, eps: float = ..., out: Optional[Array] = ...,
     enable_pdl: Optional[bool] = ...) -> Array: ...
+
+def rmsnorm_quant(out: Array, input: Array, weight: Array, scale: Union[float, Array], eps: float = ...,
+    enable_pdl: Optional[bool] = ..., out_dtype: Optional[DType] = ...) -> None: ...

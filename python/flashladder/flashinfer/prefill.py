@@ -5,7 +5,9 @@ from .. import _structs as s
 from .. import single as _single
 from .. import torch_ops
 from .._library import refuse
-from ._hints import layout_of, must_be, refuse_foreign
+from ._hints import layout_of, must_be, number, refuse_foreign
+from ._items import items_of
+from ._lengths import must_say_the_same
 from ._masks import packed_mask_of
 from ._prefill_base import PrefillBase
 from ._wrapper import positive
@@ -70,7 +72,8 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
              window_left=-1, logits_soft_cap=None, rope_scale=None, rope_theta=None, q_data_type=None, kv_data_type=None,
              o_data_type=None, non_blocking=True, prefix_len_ptr=None, token_pos_in_items_ptr=None, token_pos_in_items_len=0,
              max_item_len_ptr=None, seq_lens=None, seq_lens_q=None, block_tables=None, max_token_per_sequence=None,
-             max_sequence_kv=None, fixed_split_size=None, disable_split_kv=False, data_type=None, **old_names):
+             max_sequence_kv=None, fixed_split_size=None, disable_split_kv=False, uniform_q_len=None, data_type=None,
+             **old_names):
         """Plans a batch.
 
         qo_indptr               int32 [batch + 1], queries of each request, cumulative. Lengths may lie on the host, or on
@@ -80,6 +83,9 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
         page_size               left out: that of the cache of the first run()
         custom_mask             bool, [qo_len, kv_len] of each request one after the other; packed_custom_mask: its bits,
                                 each request's padded to a byte. causal does not count then
+        prefix_len_ptr          int32 [batch]: each sequence is a prefix and items behind it, which do not see each other.
+                                token_pos_in_items_ptr [batch * token_pos_in_items_len]: of each token behind the prefix, its
+                                position in its item (0: a delimiter, which sees the prefix alone). No other mask counts then
         fixed_split_size        pages of a piece; disable_split_kv: requests stay whole
         head_dim=, kv_indptr=, kv_indices=, kv_last_page_len=: the old names. Dtypes that nobody says are those of run()'s.
         """
@@ -97,17 +103,14 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
         for name, value in names.items():
             if value is None:
                 raise TypeError(f"plan() misses {name}")
-        for name, value in (("prefix_len_ptr", prefix_len_ptr), ("token_pos_in_items_ptr", token_pos_in_items_ptr),
-                            ("token_pos_in_items_len", token_pos_in_items_len or None),
-                            ("max_item_len_ptr", max_item_len_ptr)):
-            must_be(name, value, None, "must be None: several items in one sequence are a custom mask here")
-        self._note(seq_lens=seq_lens, seq_lens_q=seq_lens_q, block_tables=block_tables,
+        items = items_of(prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
+        self._note(seq_lens=seq_lens, seq_lens_q=seq_lens_q, block_tables=block_tables, max_item_len_ptr=max_item_len_ptr,
                    max_token_per_sequence=max_token_per_sequence, max_sequence_kv=max_sequence_kv,
-                   use_fp16_qk_reduction=use_fp16_qk_reduction)
+                   use_fp16_qk_reduction=use_fp16_qk_reduction, uniform_q_len=uniform_q_len)
         self._plan_pages(tuple(names[n] for n in ("qo_indptr", "paged_kv_indptr", "paged_kv_indices",
                                                   "paged_kv_last_page_len")),
                          (names["num_qo_heads"], names["num_kv_heads"], names["head_dim_qk"]), page_size, head_dim_vo,
-                         custom_mask, packed_custom_mask,
+                         (custom_mask, packed_custom_mask, items),
                          (causal, pos_encoding_mode, sm_scale, window_left, logits_soft_cap, rope_scale, rope_theta),
                          (q_data_type, kv_data_type, o_data_type, data_type), fixed_split_size, disable_split_kv)
 
@@ -165,19 +168,22 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillBase):
              logits_soft_cap=None, sm_scale=None, rope_scale=None, rope_theta=None, q_data_type=None, kv_data_type=None,
              o_data_type=None, non_blocking=True, prefix_len_ptr=None, token_pos_in_items_ptr=None, token_pos_in_items_len=0,
              max_item_len_ptr=None, fixed_split_size=None, disable_split_kv=False, seq_lens=None, seq_lens_q=None,
-             max_token_per_sequence=None, max_sequence_kv=None, v_indptr=None, o_indptr=None, data_type=None, head_dim=None):
+             max_token_per_sequence=None, max_sequence_kv=None, v_indptr=None, o_indptr=None, uniform_q_len=None,
+             data_type=None, head_dim=None):
         """Plans a batch: qo_indptr and kv_indptr int32 [batch + 1] count queries and keys, cumulative."""
         head_dim_qk = head_dim if head_dim_qk is None else head_dim_qk
         if head_dim_qk is None:
             raise TypeError("plan() misses head_dim_qk")
-        for name, value in (("prefix_len_ptr", prefix_len_ptr), ("token_pos_in_items_ptr", token_pos_in_items_ptr),
-                            ("max_item_len_ptr", max_item_len_ptr), ("v_indptr", v_indptr), ("o_indptr", o_indptr)):
-            must_be(name, value, None, "must be None: K and V, and q and o, lie alike here")
-        must_be("token_pos_in_items_len", token_pos_in_items_len, 0, "must be 0")
+        for name, value, of, twin in (("v_indptr", v_indptr, "kv_indptr", kv_indptr),
+                                      ("o_indptr", o_indptr, "qo_indptr", qo_indptr)):
+            if value is not None:
+                must_say_the_same(name, value, of, twin)
+        items = items_of(prefix_len_ptr, token_pos_in_items_ptr, token_pos_in_items_len, max_item_len_ptr)
         self._note(seq_lens=seq_lens, seq_lens_q=seq_lens_q, max_token_per_sequence=max_token_per_sequence,
-                   max_sequence_kv=max_sequence_kv, use_fp16_qk_reduction=use_fp16_qk_reduction)
+                   max_sequence_kv=max_sequence_kv, use_fp16_qk_reduction=use_fp16_qk_reduction,
+                   max_item_len_ptr=max_item_len_ptr, uniform_q_len=uniform_q_len)
         self._plan_pages((qo_indptr, kv_indptr, None, None), (num_qo_heads, num_kv_heads, head_dim_qk), 1, head_dim_vo,
-                         custom_mask, packed_custom_mask,
+                         (custom_mask, packed_custom_mask, items),
                          (causal, pos_encoding_mode, sm_scale, window_left, logits_soft_cap, rope_scale, rope_theta),
                          (q_data_type, kv_data_type, o_data_type, data_type), fixed_split_size, disable_split_kv)
 
@@ -190,7 +196,9 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillBase):
         if torch_ops.is_tracing() and lse_base == "log2" and lse_layout == "NH":
             return self._traced(q, (k, v), q_scale, k_scale, v_scale, None, out, lse, return_lse)
         self._note(enable_pdl=enable_pdl)
-        refuse_foreign(kv_cache_sf, args=args or None, o_scale=o_scale)
+        refuse_foreign(kv_cache_sf, args=args or None)
+        if o_scale is not None:  # what a stored o is multiplied with
+            v_scale = (1.0 if v_scale is None else v_scale) / number(o_scale)
         if self._kv_layout == "HND":
             k, v = self._family.swapped(k), self._family.swapped(v)
         return self._attend(q, (k, v), q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout, None, None)

@@ -23,7 +23,7 @@ class BatchPrefillWithPagedKVCacheWrapper:
         token_pos_in_items_len: int = ..., max_item_len_ptr: Optional[Array] = ..., seq_lens: Optional[Array] = ...,
         seq_lens_q: Optional[Array] = ..., block_tables: Optional[Array] = ..., max_token_per_sequence: Optional[int] = ...,
         max_sequence_kv: Optional[int] = ..., fixed_split_size: Optional[int] = ..., disable_split_kv: bool = ...,
-        data_type: Optional[DType] = ..., **old_names: Any) -> None: ...
+        uniform_q_len: Optional[int] = ..., data_type: Optional[DType] = ..., **old_names: Any) -> None: ...
     def begin_forward(self, qo_indptr: Optional[Array] = ..., paged_kv_indptr: Optional[Array] = ...,
         paged_kv_indices: Optional[Array] = ..., paged_kv_last_page_len: Optional[Array] = ...,
         num_qo_heads: Optional[int] = ..., num_kv_heads: Optional[int] = ..., head_dim_qk: Optional[int] = ...,
@@ -36,7 +36,7 @@ class BatchPrefillWithPagedKVCacheWrapper:
         token_pos_in_items_len: int = ..., max_item_len_ptr: Optional[Array] = ..., seq_lens: Optional[Array] = ...,
         seq_lens_q: Optional[Array] = ..., block_tables: Optional[Array] = ..., max_token_per_sequence: Optional[int] = ...,
         max_sequence_kv: Optional[int] = ..., fixed_split_size: Optional[int] = ..., disable_split_kv: bool = ...,
-        data_type: Optional[DType] = ..., **old_names: Any) -> None: ...
+        uniform_q_len: Optional[int] = ..., data_type: Optional[DType] = ..., **old_names: Any) -> None: ...
     def run(self, q: Array, paged_kv_cache: Cache, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
         k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
         out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ..., lse_base: str = ...,
@@ -82,7 +82,8 @@ class BatchPrefillWithRaggedKVCacheWrapper:
         token_pos_in_items_len: int = ..., max_item_len_ptr: Optional[Array] = ..., fixed_split_size: Optional[int] = ...,
         disable_split_kv: bool = ..., seq_lens: Optional[Array] = ..., seq_lens_q: Optional[Array] = ...,
         max_token_per_sequence: Optional[int] = ..., max_sequence_kv: Optional[int] = ..., v_indptr: Optional[Array] = ...,
-        o_indptr: Optional[Array] = ..., data_type: Optional[DType] = ..., head_dim: Optional[int] = ...) -> None: ...
+        o_indptr: Optional[Array] = ..., uniform_q_len: Optional[int] = ..., data_type: Optional[DType] = ...,
+        head_dim: Optional[int] = ...) -> None: ...
     def begin_forward(self, qo_indptr: Array, kv_indptr: Array, num_qo_heads: int, num_kv_heads: int,
         head_dim_qk: Optional[int] = ..., head_dim_vo: Optional[int] = ..., custom_mask: Optional[Array] = ...,
         packed_custom_mask: Optional[Array] = ..., causal: bool = ..., pos_encoding_mode: str = ...,
@@ -93,7 +94,8 @@ class BatchPrefillWithRaggedKVCacheWrapper:
         token_pos_in_items_len: int = ..., max_item_len_ptr: Optional[Array] = ..., fixed_split_size: Optional[int] = ...,
         disable_split_kv: bool = ..., seq_lens: Optional[Array] = ..., seq_lens_q: Optional[Array] = ...,
         max_token_per_sequence: Optional[int] = ..., max_sequence_kv: Optional[int] = ..., v_indptr: Optional[Array] = ...,
-        o_indptr: Optional[Array] = ..., data_type: Optional[DType] = ..., head_dim: Optional[int] = ...) -> None: ...
+        o_indptr: Optional[Array] = ..., uniform_q_len: Optional[int] = ..., data_type: Optional[DType] = ...,
+        head_dim: Optional[int] = ...) -> None: ...
     def run(self, q: Array, k: Array, v: Array, *args: Any, q_scale: Optional[Union[float, Array]] = ...,
         k_scale: Optional[Union[float, Array]] = ..., v_scale: Optional[Union[float, Array]] = ...,
         o_scale: Optional[float] = ..., out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ...,
@@ -119,8 +121,8 @@ class BatchPrefillWithRaggedKVCacheWrapper:
     def explain(self) -> str: ...
     def end_forward(self) -> None: ...
 
-def cudnn_batch_prefill_with_kv_cache(q: Array, k_cache: Array, v_cache: Array, scale: float, workspace_buffer: Array, *,
-    max_token_per_sequence: int, max_sequence_kv: int, actual_seq_lens_q: Optional[Array] = ...,
+def cudnn_batch_prefill_with_kv_cache(q: Array, k_cache: Array, v_cache: Array, scale: Union[float, Array],
+    workspace_buffer: Array, *, max_token_per_sequence: int, max_sequence_kv: int, actual_seq_lens_q: Optional[Array] = ...,
     actual_seq_lens_kv: Optional[Array] = ..., block_tables: Optional[Array] = ..., causal: bool, return_lse: bool,
     q_scale: Optional[Union[float, Array]] = ..., k_scale: Optional[Union[float, Array]] = ...,
     v_scale: Optional[Union[float, Array]] = ..., batch_offsets_q: Optional[Array] = ...,

@@ -9,11 +9,12 @@ from .. import operations as _operations
 from .. import torch_ops as _ops
 from .._arrays import family_of
 from .._library import refuse
+from ._rope_fp8 import mla_rope_quantize_fp8, rope_quantize_fp8, rope_quantize_fp8_append_paged_kv_cache
 
 __all__ = ["apply_llama31_rope", "apply_llama31_rope_inplace", "apply_llama31_rope_pos_ids",
            "apply_llama31_rope_pos_ids_inplace", "apply_rope", "apply_rope_inplace", "apply_rope_pos_ids",
            "apply_rope_pos_ids_inplace", "apply_rope_with_cos_sin_cache", "apply_rope_with_cos_sin_cache_inplace",
-           "precompute_freqs_cis"]
+           "mla_rope_quantize_fp8", "precompute_freqs_cis", "rope_quantize_fp8", "rope_quantize_fp8_append_paged_kv_cache"]
 
 
 def _positions(indptr, offsets, nnz):

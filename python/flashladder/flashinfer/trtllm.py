@@ -1,8 +1,12 @@
 """FlashInfer's trtllm_* calls: one call over a dense block table, which plans and runs."""
+import functools
+
 from .. import _structs as s
-from .._arrays import dtype_code, family_of
+from .._arrays import FP8_CODES, dtype_code, family_of
 from .._library import refuse
+from ..quantised import quantise
 from ..serving import run_serving_call
+from ._drafts import draft_attention
 from ._hints import layout_of, must_be, number, refuse_foreign
 
 __all__ = ["trtllm_batch_context_with_kv_cache", "trtllm_batch_decode_with_kv_cache", "trtllm_ragged_attention_deepseek",
@@ -16,6 +20,28 @@ def _scaled(result, bmm2_scale, return_lse, family):
     if scale != 1.0:
         family.scale(result[0] if return_lse else result, scale)
     return result
+
+
+def is_fp8(out, out_code=None):
+    """Whether the output that a call was given, or told of, is fp8."""
+    return (family_of(out, "out").code(out, "out") if out is not None else out_code) in FP8_CODES
+
+
+def served(bmm2_scale, which, query, *arguments, out=None, out_code=None, return_lse=False, **names):
+    """A serving call whose o is multiplied with bmm2_scale. An fp8 o is computed in f32, and rounded once. which: the call's
+    number, or a function that stands in for it."""
+    family, run = family_of(query, "query"), which if callable(which) else functools.partial(run_serving_call, which)
+    if not is_fp8(out, out_code):
+        result = run(query, *arguments, out=out, out_code=out_code, return_lse=return_lse, **names)
+        return _scaled(result, bmm2_scale, return_lse, family)
+    result = run(query, *arguments, out=None, out_code=s.F32, return_lse=return_lse, **names)
+    o = result[0] if return_lse else result
+    if out is None:
+        out = family.empty(tuple(o.shape), out_code, family.device(query))
+    if tuple(out.shape) != tuple(o.shape):
+        refuse("out shape", list(out.shape), f"must be {list(o.shape)}")
+    quantise(o, out, scale=1.0 / number(bmm2_scale))
+    return (out, result[1]) if return_lse else out
 
 
 def sinks_of(sinks):
@@ -65,6 +91,9 @@ def trtllm_batch_decode_with_kv_cache(
     kv_cache      [pages, 2, num_kv_heads, page_size, head_dim] (HND) or (K, V) of rank 4; NHD: page_size before heads
     block_tables  int32 [batch, max_pages]; seq_lens int32 [batch], on query's device: nothing is copied to the host
     bmm1_scale    sm_scale, with the scales of fp8 in it; bmm2_scale multiplies o
+    mask          of draft tokens among themselves in the place of causal: words of 32 bits, [batch, q_len, words] (uint32, or
+                  uint16 and twice as many). Lengths and mask are then copied to the host
+    out           may be fp8, and out_dtype
     sinks         f32 [num_heads]
     """
     refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, request_order=request_order,
@@ -75,21 +104,24 @@ def trtllm_batch_decode_with_kv_cache(
     must_be("enable_block_sparse_attention", enable_block_sparse_attention, False, "must be False: all pages are read")
     must_be("cp_world", cp_world, 1, "must be 1: several GPUs merge with merge_state here")
     must_be("cp_rank", cp_rank, 0, "must be 0")
-    must_be("o_scale", o_scale, 1.0, "must be 1: o is not quantised here")
-    must_be("mask", mask, None, "must be None: draft trees take a custom mask of BatchPrefillWithPagedKVCacheWrapper")
+    out_code = _out_code(out_dtype)
+    if not is_fp8(out, out_code):
+        must_be("o_scale", o_scale, 1.0, "must be 1 unless o is fp8, when bmm2_scale has 1 / o_scale in it")
     family = family_of(query, "query")
     shared = dict(bmm1_scale=number(bmm1_scale), window_left=window_left, sinks=sinks_of(sinks), out=out,
-                  out_code=_out_code(out_dtype), lse=lse, return_lse=return_lse)
+                  out_code=out_code, lse=lse, return_lse=return_lse)
     layout, each = layout_of(kv_layout), q_len_per_req or 1
     common = (query, kv_cache, layout, block_tables, seq_lens, workspace_buffer)
+    if mask is not None:
+        cum = _every(family, seq_lens.shape[0], each) if cum_seq_lens_q is None else cum_seq_lens_q
+        return served(bmm2_scale, draft_attention, *common[:-1], mask, cum, each if cum_seq_lens_q is None else int(max_q_len),
+                      **shared)
     if cum_seq_lens_q is None and (each == 1 or _is_decode(family, query, kv_cache, layout, each)):
-        result = run_serving_call(s.TRTLLM_BATCH_DECODE, *common, max_q_len=each, max_kv_len=int(max_seq_len), **shared)
-    else:
-        if cum_seq_lens_q is None:
-            cum_seq_lens_q, max_q_len = _every(family, seq_lens.shape[0], each), each
-        result = run_serving_call(s.TRTLLM_BATCH_CONTEXT, *common, cum_seq_lens_q=cum_seq_lens_q, max_q_len=int(max_q_len),
-                                  max_kv_len=int(max_seq_len), **shared)
-    return _scaled(result, bmm2_scale, return_lse, family)
+        return served(bmm2_scale, s.TRTLLM_BATCH_DECODE, *common, max_q_len=each, max_kv_len=int(max_seq_len), **shared)
+    if cum_seq_lens_q is None:
+        cum_seq_lens_q, max_q_len = _every(family, seq_lens.shape[0], each), each
+    return served(bmm2_scale, s.TRTLLM_BATCH_CONTEXT, *common, cum_seq_lens_q=cum_seq_lens_q, max_q_len=int(max_q_len),
+                  max_kv_len=int(max_seq_len), **shared)
 
 
 def xqa_batch_decode_with_kv_cache(query, kv_cache, workspace_buffer, block_tables, seq_lens, max_seq_len, bmm1_scale=1.0,
@@ -122,11 +154,10 @@ def trtllm_batch_context_with_kv_cache(
         which = s.CUDNN_BATCH_PREFILL
         must_be("window_left", window_left, -1, "must be -1 without causal")
         must_be("sinks", sinks, None, "must be None without causal")
-    result = run_serving_call(
-        which, query, kv_cache, layout_of(kv_layout), block_tables, seq_lens, workspace_buffer, cum_seq_lens_q,
-        int(max_q_len), int(max_kv_len), number(bmm1_scale), 1.0, window_left, sinks_of(sinks), False, out,
-        _out_code(out_dtype), lse, return_lse)
-    return _scaled(result, bmm2_scale, return_lse, family_of(query))
+    return served(
+        bmm2_scale, which, query, kv_cache, layout_of(kv_layout), block_tables, seq_lens, workspace_buffer, cum_seq_lens_q,
+        int(max_q_len), int(max_kv_len), number(bmm1_scale), 1.0, window_left, sinks_of(sinks), False, out=out,
+        out_code=_out_code(out_dtype), lse=lse, return_lse=return_lse)
 
 
 def trtllm_ragged_attention_deepseek(

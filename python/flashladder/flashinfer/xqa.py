@@ -5,9 +5,9 @@ import types
 from .. import _structs as s
 from .._arrays import family_of
 from .._library import refuse
-from ..serving import run_latent_decode, run_serving_call
+from ..serving import run_latent_decode
 from ._hints import layout_of, must_be, number
-from .trtllm import sinks_of
+from .trtllm import is_fp8, served, sinks_of
 
 __all__ = ["xqa", "xqa_mla"]
 
@@ -30,13 +30,13 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     q_scale           multiplies q·k / sqrt(head_dim); kv_scale that too, and the output
     sliding_win_size  keys of the window, the last one counted; 0: all
     sinks             f32 [num_kv_heads, group] or [num_heads]
+    output            may be fp8: it is then multiplied with rcp_out_scale
     """
     no_fp4 = "must be None: nvfp4 keys and values are not computed"
     for name, value, default, why in (
             ("q_seq_len", q_seq_len, 1, "must be 1: several queries a request are a prefill's"),
             ("mask", mask, None, "must be None: draft trees take a custom mask of BatchPrefillWithPagedKVCacheWrapper"),
             ("q_cu_seq_lens", q_cu_seq_lens, None, "must be None: several queries a request are a prefill's"),
-            ("rcp_out_scale", rcp_out_scale, 1.0, "must be 1: o is not quantised here"),
             ("k_sf_cache", k_sf_cache, None, no_fp4), ("v_sf_cache", v_sf_cache, None, no_fp4)):
         must_be(name, value, default, why)
     layout = layout_of(kv_layout)
@@ -51,13 +51,14 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
         must_be("q.shape[1]", q.shape[1], 1, "must be 1: beams are not computed")
     flat = q.reshape(q.shape[0], q.shape[-2], q.shape[-1]) if len(q.shape) == 4 else q
     out = output.reshape(flat.shape) if output is not None and len(output.shape) == 4 else output
+    if not is_fp8(out):
+        must_be("rcp_out_scale", number(rcp_out_scale), 1.0, "must be 1 unless output is fp8")
     window = int(sliding_win_size) - 1 if sliding_win_size > 0 else -1
     scale = number(kv_scale)
-    result = run_serving_call(
-        s.XQA, flat, (k, v), layout, page_table, seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1),
-        workspace_buffer, bmm1_scale=number(q_scale) * scale, window_left=window, sinks=sinks_of(sinks), out=out)
-    if scale != 1.0:
-        family_of(q).scale(result, scale)
+    result = served(
+        scale * number(rcp_out_scale), s.XQA, flat, (k, v), layout, page_table,
+        seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1), workspace_buffer, bmm1_scale=number(q_scale) * scale,
+        window_left=window, sinks=sinks_of(sinks), out=out)
     if output is not None:
         if out is not output and family_of(out).pointer(out) != family_of(output).pointer(output):
             family_of(output).copy_into(output, out.reshape(output.shape))
