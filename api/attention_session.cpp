@@ -267,7 +267,7 @@ void AttentionSession::plan(const BatchLengths& lengths, std::span<const std::in
   validate_lengths(lengths, config_, kind_);
   keep(lengths);
   const Sizes sizes = plan_as_room_allows();
-  if (kind_.graph) page_ids = checked_page_ids(page_ids, lengths);
+  if (kind_.graph && !kind_.ragged) page_ids = checked_page_ids(page_ids, lengths);
   backend_->plan(planned(), sizes, machine(), page_ids, ids_on, stream);
   planned_ = true;
 }

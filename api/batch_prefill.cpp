@@ -27,6 +27,7 @@ BatchLengths on_device(const DeviceQueryLengths& queries, const DevicePageListLe
 using Kind = AttentionSession::Kind;
 const Kind paged{.decode = false}, ragged{.decode = false, .ragged = true};
 Kind graph_of(const AttentionLimits& limits) { return {.decode = false, .graph = limits}; }
+Kind ragged_graph_of(const AttentionLimits& limits) { return {.decode = false, .ragged = true, .graph = limits}; }
 
 std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, const Kind& kind, const Workspace& workspace) {
   auto made = std::make_unique<AttentionSession>(config, kind);
@@ -155,5 +156,36 @@ void BatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor&
 
 const Plan& BatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
 std::string BatchPrefillWithRaggedKVCache::explain() const { return session_->explain(); }
+
+WorkspaceBytes CUDAGraphBatchPrefillWithRaggedKVCache::workspace_bytes(const AttentionConfig& config,
+                                                                       const AttentionLimits& limits) {
+  return AttentionSession(config, ragged_graph_of(limits)).bytes_for(limits);
+}
+
+CUDAGraphBatchPrefillWithRaggedKVCache::CUDAGraphBatchPrefillWithRaggedKVCache(const AttentionConfig& config,
+                                                                               const AttentionLimits& limits,
+                                                                               const Workspace& workspace)
+    : session_(attached(config, ragged_graph_of(limits), workspace)) {}
+CUDAGraphBatchPrefillWithRaggedKVCache::~CUDAGraphBatchPrefillWithRaggedKVCache() = default;
+CUDAGraphBatchPrefillWithRaggedKVCache::CUDAGraphBatchPrefillWithRaggedKVCache(
+    CUDAGraphBatchPrefillWithRaggedKVCache&&) noexcept = default;
+CUDAGraphBatchPrefillWithRaggedKVCache& CUDAGraphBatchPrefillWithRaggedKVCache::operator=(
+    CUDAGraphBatchPrefillWithRaggedKVCache&&) noexcept = default;
+
+void CUDAGraphBatchPrefillWithRaggedKVCache::plan(Indices qo_indptr, Indices kv_indptr, Stream stream) {
+  session_->plan({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr}, {}, Device::cpu, stream);
+}
+
+void CUDAGraphBatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
+                                                 const AttentionOutput& output, Stream stream, std::span<const float> sinks,
+                                                 std::span<const std::uint8_t> custom_mask, const KvScales& scales,
+                                                 std::span<const std::uint8_t> packed_custom_mask) {
+  session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
+                 .sinks = sinks, .custom_mask = custom_mask, .packed_custom_mask = packed_custom_mask, .scales = scales},
+                stream);
+}
+
+const Plan& CUDAGraphBatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
+std::string CUDAGraphBatchPrefillWithRaggedKVCache::explain() const { return session_->explain(); }
 
 }  // namespace flashladder::api

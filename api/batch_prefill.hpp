@@ -141,4 +141,29 @@ class BatchPrefillWithRaggedKVCache {
   std::unique_ptr<AttentionSession> session_;
 };
 
+// The same for CUDA graphs, as CUDAGraphBatchPrefillWithPagedKVCache is for pages; max_pages of the limits are tokens, and
+// there are no page ids. k and v have max_pages rows or more, of which a batch reads the first kv_indptr[batch].
+class CUDAGraphBatchPrefillWithRaggedKVCache {
+ public:
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
+
+  CUDAGraphBatchPrefillWithRaggedKVCache(const AttentionConfig& config, const AttentionLimits& limits,
+                                         const Workspace& workspace);
+  ~CUDAGraphBatchPrefillWithRaggedKVCache();
+  CUDAGraphBatchPrefillWithRaggedKVCache(CUDAGraphBatchPrefillWithRaggedKVCache&&) noexcept;
+  CUDAGraphBatchPrefillWithRaggedKVCache& operator=(CUDAGraphBatchPrefillWithRaggedKVCache&&) noexcept;
+
+  void plan(std::span<const std::int32_t> qo_indptr, std::span<const std::int32_t> kv_indptr, Stream stream = nullptr);
+
+  void run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
+           Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
+           const KvScales& scales = {}, std::span<const std::uint8_t> packed_custom_mask = {});
+
+  const Plan& current_plan() const;
+  std::string explain() const;  // which kernel computes, and why no faster one
+
+ private:
+  std::unique_ptr<AttentionSession> session_;
+};
+
 }  // namespace flashladder::api

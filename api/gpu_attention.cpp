@@ -256,7 +256,8 @@ class GpuAttention final : public AttentionBackend {
             .items = sizes.items, .merges = sizes.merges, .partial_rows = sizes.partial_rows};
   }
   std::size_t kept_indices_bytes(const Sizes& sizes) const {
-    return kind_.for_graphs ? (static_cast<std::size_t>(sizes.pages) * sizeof(std::int32_t) + 15) / 16 * 16 : 0;
+    if (!kind_.for_graphs || kind_.ragged) return 0;
+    return (static_cast<std::size_t>(sizes.pages) * sizeof(std::int32_t) + 15) / 16 * 16;
   }
 
   AttentionConfig config_;

@@ -47,11 +47,15 @@ Call call_of(const TrtllmBatchDecode& c, const On& on) {
   const MaskMode mask = c.q_len_per_req > 1 ? MaskMode::causal : MaskMode::none;
   const LogitsConfig logits{.sm_scale = c.bmm1_scale, .mask = mask, .window_left = c.window_left, .sinks = !c.sinks.empty()};
   const BlockTableLengths table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens");
-  return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
-          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size, c.max_seq_len)},
-          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
-                        .scales = {.v = c.bmm2_scale}},
-          .queries = c.q_len_per_req};
+  Call call{.config = config_for(c.query, c.kv_cache, c.out, logits, on),
+            .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size, c.max_seq_len)},
+            .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
+                          .scales = {.v = c.bmm2_scale}},
+            .queries = c.q_len_per_req};
+  if (c.mask.empty()) return call;
+  require(c.q_len_per_req >= 1, "q_len_per_req", c.q_len_per_req, "must be at least 1");
+  mask_drafts(call, c.mask, "max_seq_len");
+  return call;
 }
 
 Call call_of(const CudnnBatchDecode& c, const On& on) {
@@ -63,15 +67,21 @@ Call call_of(const CudnnBatchDecode& c, const On& on) {
           .arguments = {.q = c.q, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = {}}};
 }
 
-// [batch, 1, heads, dim] as [batch, heads, dim].
+// [batch, 1, heads, dim] or [batch, 1, q_seq_len, heads, dim] as [batch * q_seq_len, heads, dim].
 template <class AnyTensor>
-AnyTensor without_beam(const AnyTensor& t, const char* argument) {
-  if (t.rank != 4) return t;
-  require(t.shape[1] == 1, argument, t.shape[1], "must be a beam of 1");
+AnyTensor without_beam(const AnyTensor& t, std::int32_t q_seq_len, const std::string& name) {
+  if (t.rank != 4 && t.rank != 5) return t;
+  require(t.shape[1] == 1, (name + ".shape[1]").c_str(), t.shape[1], "must be a beam of 1");
+  const auto heads = static_cast<std::size_t>(t.rank) - 2;
   AnyTensor rows = t;
   rows.rank = 3;
-  rows.shape = {t.shape[0], t.shape[2], t.shape[3]};
-  rows.strides = {t.strides[0], t.strides[2], t.strides[3]};
+  rows.shape = {t.shape[0], t.shape[heads], t.shape[heads + 1]};
+  rows.strides = {t.strides[0], t.strides[heads], t.strides[heads + 1]};
+  if (t.rank == 4) return rows;
+  require_equal(t.shape[2], q_seq_len, (name + ".shape[2]").c_str(), "q_seq_len");
+  require(t.shape[0] <= 1 || t.strides[0] == q_seq_len * t.strides[2], (name + ".strides[0]").c_str(), t.strides[0],
+          "must be q_seq_len times strides[2]: requests lie one after the other");
+  rows.shape[0] = wrapping_product(t.shape[0], t.shape[2]), rows.strides[0] = t.strides[2];
   return rows;
 }
 
@@ -79,18 +89,23 @@ Call call_of(const Xqa& c, const On& on) {
   require_scale(c.q_scale, "q_scale");
   require_scale(c.kv_scale, "kv_scale");
   require(c.sliding_win_size >= 0, "sliding_win_size", c.sliding_win_size, "must be at least 1, or 0 for no window");
+  require(c.q_seq_len >= 1, "q_seq_len", c.q_seq_len, "must be at least 1");
   // The same bits: a length beyond 2^31 - 1 is a negative one, which counts as 0.
   const Ints seq_lens(reinterpret_cast<const std::int32_t*>(c.seq_lens.data()), c.seq_lens.size());
   const BlockTableLengths table = table_of(c.page_table, seq_lens, "page_table", "seq_lens");
   const LogitsConfig logits{.sm_scale = c.q_scale * default_sm_scale(std::max(c.kv_cache.head_dim_qk, 1)),
+                            .mask = c.q_seq_len > 1 ? MaskMode::causal : MaskMode::none,
                             .window_left = c.sliding_win_size - 1, .sinks = !c.sinks.empty()};
   AttentionOutput output = c.output;
-  output.o = without_beam(c.output.o, "output.shape[1]");
-  const ConstTensor q = without_beam(c.q, "q.shape[1]");
-  return {.config = config_for(q, c.kv_cache, output, logits, on),
-          .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size)},
-          .arguments = {.q = q, .kv = c.kv_cache, .page_ids = c.page_table, .output = output, .sinks = c.sinks,
-                        .scales = {.k = c.kv_scale, .v = c.kv_scale}}};
+  output.o = without_beam(c.output.o, c.q_seq_len, "output");
+  const ConstTensor q = without_beam(c.q, c.q_seq_len, "q");
+  Call call{.config = config_for(q, c.kv_cache, output, logits, on),
+            .lengths = {.block_table = table, .max_seq_len = most_in(table, c.kv_cache.page_size)},
+            .arguments = {.q = q, .kv = c.kv_cache, .page_ids = c.page_table, .output = output, .sinks = c.sinks,
+                          .scales = {.k = c.kv_scale, .v = c.kv_scale}},
+            .queries = c.q_seq_len};
+  if (!c.mask.empty()) mask_drafts(call, c.mask, "max_pages * page_size");
+  return call;
 }
 
 // Of which request an entry of [batch + 1] offsets is: whose beginning it is, and of the last one whose end.

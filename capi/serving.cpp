@@ -6,6 +6,7 @@
 #include "capi/arguments.hpp"
 #include "capi/errors.hpp"
 #include "capi/structs.hpp"
+#include "core/mask_bits.hpp"
 #include "core/validate.hpp"
 
 using namespace flashladder;
@@ -14,6 +15,7 @@ using namespace flashladder::capi;
 namespace {
 
 using Ints = std::span<const std::int32_t>;
+using Words = std::span<const std::uint32_t>;
 
 // Sizes first: a product of two negative ones would pass for a table's.
 fl_serving_call with_sizes(const fl_serving_call& c) {
@@ -77,14 +79,17 @@ void with_call(std::int32_t which, const fl_serving_call* call, bool with_worksp
           "must be one of FL_TRTLLM_BATCH_DECODE .. FL_XQA");
   const bool prefill = which == FL_TRTLLM_BATCH_CONTEXT || which == FL_CUDNN_BATCH_PREFILL;
   const Given g(call, prefill, which == FL_CUDNN_BATCH_DECODE || which == FL_CUDNN_BATCH_PREFILL, with_workspace);
-  require(prefill || which == FL_TRTLLM_BATCH_DECODE || g.c.max_q_len == 0, "max_q_len", g.c.max_q_len,
+  const bool drafts = which == FL_TRTLLM_BATCH_DECODE || which == FL_XQA;
+  require(prefill || drafts || g.c.max_q_len == 0, "max_q_len", g.c.max_q_len,
           "must be 0: this decode has one query a request");
+  require(drafts || g.c.mask == nullptr, "mask", "a pointer", "must be NULL: it is of trtllm's decode and of xqa");
+  const std::int32_t q_len = g.c.max_q_len == 0 ? 1 : g.c.max_q_len;
+  const Words mask = if_given(g.c.mask, std::int64_t{g.c.batch} * q_len * words_of_row(q_len));
   if (which == FL_TRTLLM_BATCH_DECODE) {
     return use(api::TrtllmBatchDecode{.query = g.q, .kv_cache = g.kv, .workspace_buffer = g.workspace,
                                       .block_tables = g.block_tables, .seq_lens = g.seq_lens, .max_seq_len = g.c.max_kv_len,
                                       .bmm1_scale = g.scale, .bmm2_scale = g.other_scale, .window_left = g.window_left,
-                                      .out = g.out, .sinks = g.sinks,
-                                      .q_len_per_req = g.c.max_q_len == 0 ? 1 : g.c.max_q_len});
+                                      .out = g.out, .sinks = g.sinks, .q_len_per_req = q_len, .mask = mask});
   }
   if (which == FL_TRTLLM_BATCH_CONTEXT) {
     return use(api::TrtllmBatchContext{
@@ -113,7 +118,8 @@ void with_call(std::int32_t which, const fl_serving_call* call, bool with_worksp
   use(api::Xqa{.q = g.q, .kv_cache = g.kv, .page_table = g.block_tables,
                .seq_lens = {reinterpret_cast<const std::uint32_t*>(g.seq_lens.data()), g.seq_lens.size()}, .output = g.out,
                .workspace_buffer = g.workspace, .sinks = g.sinks, .q_scale = g.scale, .kv_scale = g.other_scale,
-               .sliding_win_size = std::min(g.window_left, std::numeric_limits<std::int32_t>::max() - 1) + 1});
+               .sliding_win_size = std::min(g.window_left, std::numeric_limits<std::int32_t>::max() - 1) + 1,
+               .q_seq_len = q_len, .mask = mask});
 }
 
 void attend(const api::TrtllmBatchDecode& call, const api::On& on) { trtllm_batch_decode_with_kv_cache(call, on); }

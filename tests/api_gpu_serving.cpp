@@ -6,7 +6,10 @@
 #include <functional>
 
 #include "ladder/cases/drawn/draw_case.hpp"
+#include "ladder/oracle.hpp"
+#include "ladder/rung.hpp"
 #include "tests/api_gpu.hpp"
+#include "tests/draft_mask.hpp"
 #include "tests/gpu_cases.hpp"
 #include "tests/refusal.hpp"
 #include "tests/skip_without_device.hpp"
@@ -25,7 +28,9 @@ struct ServedCase {
   std::vector<std::int32_t> table;
   gpu::DeviceBuffer block_tables, seq_lens;
 
-  explicit ServedCase(const CaseSpec& spec) : c(draw_case(spec)), problem(c.problem()) {
+  explicit ServedCase(const CaseSpec& spec) : ServedCase(draw_case(spec)) {}
+  explicit ServedCase(Case drawn) : c(std::move(drawn)), problem(c.problem()) {
+    const CaseSpec& spec = c.spec;
     for (const std::int32_t len : spec.kv_lens) max_pages = std::max(max_pages, pages_for(len, spec.page_size));
     table.assign(spec.kv_lens.size() * static_cast<std::size_t>(max_pages), -1);
     for (std::size_t b = 0; b < spec.kv_lens.size(); ++b) {
@@ -129,6 +134,55 @@ TEST_CASE("trtllm decode on the GPU with several queries a request gives the bit
     trtllm.q_len_per_req = 5;
     CHECK(refusal([&] { workspace_bytes(trtllm, on); }) ==
           "q_len_per_req = 5: must be at most 4 on the GPU: more of such heads are a prefill's");
+  }
+}
+
+// Lengths and mask on the host; the mask's bits go to the end of the workspace.
+TEST_CASE("xqa and trtllm decode on the GPU with a draft's mask equal the oracle") {
+  for (const std::int32_t q_len : {1, 4, 33}) {
+    for (const std::int32_t window_left : {-1, 20}) {
+      const DraftCase d(q_len, window_left, true, DType::bf16, 128);
+      INFO(q_len, " queries, window_left ", window_left);
+      Rounding most;
+      for (const char* name : {"P1", "P5", "P11"}) most = std::max(most, rung(name).rounding(d.c.spec));
+      const Oracle oracle = make_oracle(d.c, most);
+      const ServedCase served(d.c);
+      const AttentionConfig config = config_of(d.c.spec, Device::gpu, DType::f32);
+      GpuOutput output(static_cast<std::int32_t>(d.c.q.shape[0]), config);
+      const GpuStream stream;
+      const On on{Device::gpu, stream};
+      const AttentionProblem& view = served.problem.view();
+      Xqa of_xqa{.q = view.q, .kv_cache = view.kv, .page_table = served.tables(), .seq_lens = d.lens,
+                 .output = output.view(), .workspace_buffer = {}, .sinks = view.sinks,
+                 .q_scale = d.c.spec.params.sm_scale / default_sm_scale(128), .sliding_win_size = window_left + 1,
+                 .q_seq_len = q_len, .mask = d.words};
+      TrtllmBatchDecode trtllm{.query = view.q, .kv_cache = view.kv, .workspace_buffer = {},
+                               .block_tables = served.tables(), .seq_lens = d.c.spec.kv_lens,
+                               .max_seq_len = served.max_pages * 16, .bmm1_scale = d.c.spec.params.sm_scale,
+                               .window_left = window_left, .out = output.view(), .sinks = view.sinks,
+                               .q_len_per_req = q_len, .mask = d.words};
+      GpuWorkspace memory(workspace_bytes(of_xqa, on));
+      of_xqa.workspace_buffer = trtllm.workspace_buffer = memory.view();
+      for (int turn = 0; turn < 6; ++turn) {  // more plans than the staging memory holds
+        output.poison(stream);
+        if (turn % 2 == 0) xqa(of_xqa, on);
+        else trtllm_batch_decode_with_kv_cache(trtllm, on);
+        const Result result = output.result(stream);
+        const Comparison comparison = compare(d.c, result.floats(), result.lse_log2, oracle);
+        CHECK_MESSAGE(comparison.ok(), comparison.message());
+      }
+      CHECK(memory.guards_intact());
+      const GpuWorkspace small({.device = memory.view().device.size() - 16, .staging = memory.view().staging.size()});
+      of_xqa.workspace_buffer = small.view();
+      CHECK(refusal([&] { xqa(of_xqa, on); }).starts_with("workspace.device bytes = "));
+      of_xqa.workspace_buffer = memory.view();
+      gpu::check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+      const std::string captured = refusal([&] { xqa(of_xqa, on); });
+      cudaGraph_t graph = nullptr;
+      gpu::check(cudaStreamEndCapture(stream, &graph));
+      gpu::check(cudaGraphDestroy(graph));
+      CHECK(captured == "stream = capturing: can't plan a prefill, which is host work");
+    }
   }
 }
 

@@ -93,7 +93,7 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
                      out=None, out_code=None, lse=None, return_lse=False, natural=False, seq_lens_q=None):
     """One call of fl_serving_run: o [rows, num_qo_heads, head_dim], or (o, lse).
 
-    query         [rows, num_qo_heads, head_dim]; a decode has one row for each request
+    query         [rows, num_qo_heads, head_dim]; a decode has max_q_len rows for each request, or one
     kv_cache      of rank 5 with K at index 0 and V at 1, or (K, V) of rank 4
     block_tables  int32 [batch, max_pages]; seq_lens int32 [batch]; cum_seq_lens_q int32 [batch + 1], of a prefill; or, of
                   cuDNN's with all lengths on the GPU, seq_lens_q int32 [batch]

@@ -125,7 +125,7 @@ static void objects(void) {
   REFUSED(fl_attention_create(FL_DECODE, &c.config, NULL, &c.workspace, NULL), "out = NULL: must not be NULL");
   REFUSED(fl_attention_bytes_for_batch(FL_GRAPH_DECODE, &c.config, &c.batch, &bytes, NULL), "kind = 3: must be no graph");
   REFUSED(fl_attention_bytes_for_batch(FL_BATCH_ATTENTION, &c.config, &c.batch, &bytes, NULL), "kind = 5: must be no graph");
-  REFUSED(fl_attention_create(6, &c.config, NULL, &c.workspace, &attention), "kind = 6: must be one of FL_DECODE");
+  REFUSED(fl_attention_create(-1, &c.config, NULL, &c.workspace, &attention), "kind = -1: must be one of FL_DECODE");
   REFUSED(fl_attention_least_device_bytes_for_batch(FL_GRAPH_DECODE, &c.config, &c.batch, &bytes),
           "kind = 3: must be no graph");
   REFUSED(fl_attention_least_device_bytes_for_limits(FL_DECODE, &c.config, &limits, NULL), "device_bytes = NULL");

@@ -40,6 +40,7 @@ HINTS = {
     "variant": "there is nothing to prewarm: no code is compiled at run time",
     "qo_indptr_buf": "of a graph: its size is the largest batch; plan() writes the wrapper's own memory",
     "paged_kv_indptr_buf": "as qo_indptr_buf",
+    "kv_indptr_buf": "as qo_indptr_buf",
     "paged_kv_last_page_len_buf": "as qo_indptr_buf",
     "paged_kv_indices_buf": "of a graph: its size is the most page ids; plan() copies them into the wrapper's own memory",
     "mask_indptr_buf": "not needed: masks lie one after the other",

@@ -67,7 +67,7 @@ def _refuse_fp4(o_sf_scale, o_sf_vec_size):
     must_be("o_sf_vec_size", o_sf_vec_size, None, "must be None: o is not quantised here")
 
 
-def _is_decode(family, query, kv_cache, layout, each):
+def is_decode(family, query, kv_cache, layout, each):
     """Are so many queries of every request one tile of the GPU's decode kernel? Then nothing is copied to the host."""
     if not family.gpu(query):
         return True
@@ -116,7 +116,7 @@ def trtllm_batch_decode_with_kv_cache(
         cum = _every(family, seq_lens.shape[0], each) if cum_seq_lens_q is None else cum_seq_lens_q
         return served(bmm2_scale, draft_attention, *common[:-1], mask, cum, each if cum_seq_lens_q is None else int(max_q_len),
                       **shared)
-    if cum_seq_lens_q is None and (each == 1 or _is_decode(family, query, kv_cache, layout, each)):
+    if cum_seq_lens_q is None and (each == 1 or is_decode(family, query, kv_cache, layout, each)):
         return served(bmm2_scale, s.TRTLLM_BATCH_DECODE, *common, max_q_len=each, max_kv_len=int(max_seq_len), **shared)
     if cum_seq_lens_q is None:
         cum_seq_lens_q, max_q_len = _every(family, seq_lens.shape[0], each), each
