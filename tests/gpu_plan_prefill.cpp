@@ -50,6 +50,19 @@ TEST_CASE("the plan that the GPU makes of a prefill is the host's in every recor
   CHECK(large > cases / 100);
 }
 
+TEST_CASE("the plan that the GPU makes of a prefill is the same by threads that meet at a barrier") {
+  const int cases = options().cases_or(40);
+  MESSAGE("--seed ", options().seed, " --cases ", cases);
+  for (int i = 0; i < cases; ++i) {
+    const PlannedPrefill batch = random_prefill(options().seed + static_cast<std::uint64_t>(i));
+    CAPTURE(describe(batch));
+    const auto run = [](SerialBlock&, const auto&... rest) {
+      plan_by_threads([&](ThreadBlock& block) { gpu::run_claimed_plan(block, rest...); });
+    };
+    REQUIRE(difference(batch, batch, run, ThreadBlock::threads) == "");
+  }
+}
+
 TEST_CASE("the plan that the GPU makes of a prefill: many requests, one long one, nothing to do") {
   PlannedPrefill batch;
   batch.most_keys = batch.most_queries = std::numeric_limits<std::int32_t>::max();

@@ -73,14 +73,16 @@ inline gpu::PackedShape room_for(const PlannedPrefill& batch, gpu::PackedShape s
   return shape;
 }
 
-// How the plan that run(block, params, shared, scratch) makes of a batch differs from the host's of `valid`.
+// How the plan that run(block, params, shared, scratch) makes of a batch differs from the host's of `valid`. threads: of the
+// block that plans.
 template <class Run>
-std::string difference(const PlannedPrefill& batch, const PlannedPrefill& valid, Run&& run) {
+std::string difference(const PlannedPrefill& batch, const PlannedPrefill& valid, Run&& run,
+                       std::int32_t threads = SerialBlock::threads) {
   const PackedPlan host = host_plan(valid);
   PackedPlan device(room_for(batch, host.shape));
   const gpu::PrefillPlanParams params =
       device_params(batch, batch.host_table(), batch.qo_indptr.data(), batch.qo_lens.data(), device.view);
-  const gpu::ClaimedPlanMemory sizes = gpu::claimed_plan_memory(params, SerialBlock::threads, nullptr, nullptr);
+  const gpu::ClaimedPlanMemory sizes = gpu::claimed_plan_memory(params, threads, nullptr, nullptr);
   std::vector<std::byte> shared(sizes.shared_bytes, std::byte{0xff}), scratch(sizes.scratch_bytes, std::byte{0xff});
   SerialBlock block;
   run(block, params, shared.data(), scratch.data());

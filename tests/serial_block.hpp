@@ -2,9 +2,11 @@
 // and in strides, so that a thread that reads what another one writes in the same phase finds it missing now and then.
 #pragma once
 
+#include <barrier>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gpu/plan/plan_memory.hpp"
@@ -23,6 +25,31 @@ struct SerialBlock {
     for (std::int32_t i = 0; i < threads; ++i) phase(i * stride % threads);
   }
 };
+
+// The same by threads that meet at a barrier, each of which runs all of the planner, as on the GPU: what one of them decides
+// between two phases, all must decide.
+struct ThreadBlock {
+  static constexpr std::int32_t threads = 8;
+  std::barrier<>& barrier;
+  std::int32_t thread;
+
+  template <class Phase>
+  void each(Phase&& phase) {
+    phase(thread);
+    barrier.arrive_and_wait();
+  }
+};
+template <class Plan>  // plan(block) by each
+void plan_by_threads(Plan&& plan) {
+  std::barrier<> barrier(ThreadBlock::threads);
+  std::vector<std::jthread> threads;
+  for (std::int32_t t = 0; t < ThreadBlock::threads; ++t) {
+    threads.emplace_back([&, t] {
+      ThreadBlock block{barrier, t};
+      plan(block);
+    });
+  }
+}
 
 // How the plan that run(block, params, shared, scratch) makes of a batch differs from the host's: "" or the first record.
 template <class Run>
