@@ -75,6 +75,12 @@ const MlaRefusal mla_refusals[] = {
     {"scale of values", [](ValidMla& c) { c.p.scales.v = -1; }, "scale of values", "-1"},
     {"scale of logits", [](ValidMla& c) { c.p.scales.k = c.p.scales.kpe = 3e38f, c.p.params.sm_scale = 2; },
      "sm_scale * ckv_scale", "inf"},
+    {"ratio of scales", [](ValidMla& c) { c.p.scales.k = 1e-25f, c.p.scales.kpe = 1e25f; }, "kpe_scale / ckv_scale", "inf"},
+    {"packed rows", [](ValidMla& c) {
+       c.p.params.num_heads = 1 << 14, c.qo_indptr = {0, 1, 1, 1 + (1 << 17)};
+       c.p.qo_indptr = c.qo_indptr;
+       c.p.q_nope.shape = {1 + (1 << 17), 1 << 14, 8}, c.p.q_pe.shape = {1 + (1 << 17), 1 << 14, 4};
+     }, "qo_len * num_heads", "2147483648", 2},
     {"cache ckv", [](ValidMla& c) { c.p.cache.head_dim_ckv = 4; }, "ckv cache head_dim", "4"},
     {"cache kpe", [](ValidMla& c) { c.p.cache.head_dim_kpe = 8; }, "kpe cache head_dim", "8"},
     {"ckv null", [](ValidMla& c) { c.p.cache.ckv = nullptr; }, "ckv cache", "null"},
@@ -136,7 +142,10 @@ TEST_CASE("MLA: a cache in one tensor and in two are the same rows, with and wit
 
   const Tensor c = contiguous(ckv.data(), DType::f32, {2, 3, 8}), pe = contiguous(kpe.data(), DType::f32, {2, 3, 4});
   Tensor wide = pe, pages = pe, half = pe, flat = pe;
-  wide.strides[2] = 2, pages.shape[0] = 1, half.dtype = DType::f16, flat.rank = 2;
+  Tensor entries = pe;
+  wide.strides[2] = 2, pages.shape[0] = 1, entries.shape[1] = 2, half.dtype = DType::f16, flat.rank = 2;
+  CHECK_THROWS_WITH_AS(paged_mla_cache(c, entries), "kpe_cache shape[1] = 2: must be the page_size of ckv_cache (3)",
+                       InputError);
   CHECK_THROWS_WITH_AS(paged_mla_cache(c, wide), "kpe_cache stride[2] = 2: must be 1: dense along its features", InputError);
   CHECK_THROWS_WITH_AS(paged_mla_cache(c, pages), "kpe_cache shape[0] = 1: must be the pages of ckv_cache (2)", InputError);
   CHECK_THROWS_WITH_AS(paged_mla_cache(c, half), "kpe_cache dtype = f16: must be that of ckv_cache", InputError);

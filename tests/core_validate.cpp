@@ -76,7 +76,7 @@ const Refusal params_refusals[] = {
     {"RoPE of an odd dim",
      [](Valid& c) { c.p.params.pos_encoding_mode = PosEncodingMode::ROPE_LLAMA, c.p.params.head_dim_qk = 7; },
      "head_dim_qk", "7"},
-    {"no such mask", [](Valid& c) { c.p.params.mask = MaskMode{9}; }, "mask", "9"},
+    {"no such mask", [](Valid& c) { c.p.params.mask = MaskMode{3}; }, "mask", "3"},
     {"no such encoding", [](Valid& c) { c.p.params.pos_encoding_mode = PosEncodingMode{3}; }, "pos_encoding_mode", "3"},
 };
 

@@ -230,3 +230,32 @@ TEST_CASE("NaN passes on no side") {
   floats(broken.q)[0] = not_a_number;  // the right answer of query 0 is NaN: nothing equals it
   CHECK(agree(broken, run_rung(rung("C0"), broken), nullptr, make_oracle(broken)).verdict() == Verdict::undecided);
 }
+
+TEST_CASE("an answer without lse does not pass where one is wanted") {
+  const Case c = drawn({2}, {30}, 2, 16);
+  const Oracle oracle = make_oracle(c);
+  const RunResult right = right_answer(oracle);
+  CHECK(compare(c, right.o, {}, oracle.o, oracle.lse_log2, oracle.tolerance).message() ==
+        "sizes differ: lse_log2 has 0 elements, should have 4");
+}
+
+TEST_CASE("a workspace begins as NaN, and what is written beside it is seen") {
+  const Case c = drawn({1}, {30}, 1, 16);
+  const Oracle oracle = make_oracle(c);
+  for (const std::ptrdiff_t at : {std::ptrdiff_t{-1}, std::ptrdiff_t{0}, std::ptrdiff_t{63}, std::ptrdiff_t{64}}) {
+    Rung with_workspace = rung("C1");
+    float first = 0;
+    with_workspace.workspace_bytes = [](const CaseSpec&, const Settings&) { return std::size_t{64}; };
+    with_workspace.prepare = [&, inner = with_workspace.prepare](const Buffers& b, const CaseSpec& spec,
+                                                                 const Settings& settings) -> Runner {
+      return [&, run = inner(b, spec, settings), bytes = b.workspace.data()](void* stream) {
+        first = *reinterpret_cast<const float*>(bytes);
+        bytes[at] ^= std::byte{1};
+        run(stream);
+      };
+    };
+    const Comparison comparison = agree(c, run_rung(with_workspace, c), nullptr, oracle);
+    CHECK(comparison.ok() == (at >= 0 && at < 64));
+    CHECK(std::isnan(first));
+  }
+}

@@ -157,6 +157,15 @@ TEST_CASE("append of latent rows: each rule is refused by its name, and nothing 
   inside.shape = {r.batch.nnz(), ckv};
   inside.strides = {r.pool.both.t().strides[1], 1};
   check("paged_mla_cache.ckv", inside, r.pe.t(), cache);
+  using Indices = std::span<const std::int32_t>;
+  for (int in_pool = 0; in_pool < 5; ++in_pool) {  // an array of indices that lies where rows are written
+    Indices arrays[] = {requests, positions, r.batch.indptr, r.batch.indices, r.batch.last};
+    arrays[in_pool] = {static_cast<const std::int32_t*>(r.pool.both.t().data), arrays[in_pool].size()};
+    const auto& [of_rows, at, indptr, indices, last] = arrays;
+    check_refused("paged_mla_cache.ckv", {&r.pool.both}, [&] {
+      append_paged_mla_kv_cache(r.rows.t(), r.pe.t(), of_rows, at, cache, indptr, indices, last);
+    });
+  }
   r.check("batch_indices", r.rows.t(), r.pe.t(), cache, Ints{0}, positions);
   r.check("positions", r.rows.t(), r.pe.t(), cache, requests, Ints{0});
   Ints wrong = requests;

@@ -81,6 +81,12 @@ TEST_CASE("decode_queues: equal shares of the requests of one query, and the oth
   CHECK(uneven.parts[1].items == make_plan(in).parts[1].items);
 }
 
+TEST_CASE("a CTA is idle that has work of no part") {
+  const Lengths qo{1, 5}, kv{10, 9};
+  const PlanInputs in = test::bare({.qo_lens = qo, .kv_lens = kv, .query_tile = 8, .decode_tile = 1}, SplitPolicy::none, 3);
+  CHECK(summarize(make_plan(in)).idle_ctas == 1);
+}
+
 TEST_CASE("decode_queues: decode_cost is the queues', and cost that of the others") {
   const Lengths qo{1, 5, 1}, kv{4096, 64, 64};
   PlanInputs in = with_queues({.qo_lens = qo, .kv_lens = kv, .num_qo_heads = 4, .num_kv_heads = 1, .query_tile = 16,
@@ -155,5 +161,9 @@ TEST_CASE("decode_queues: refusals") {
   CHECK(with([](PlanInputs& in) { in.predicted = true; }).find(unless) == 0);
   CHECK(with([](PlanInputs& in) { in.claimed = false, in.predicted = true; }).find(unless) == 0);
   CHECK(with([](PlanInputs& in) { in.decode_queues = 0; }).find("predicted = 0: must be on, unless claimed is on") == 0);
+  const Lengths many{1, (1 << 26) - 6};
+  CHECK(with([&](PlanInputs& in) {
+          in.qo_lens = many, in.num_qo_heads = 1, in.decode_tile = in.query_tile = 1, in.policy = SplitPolicy::none;
+        }).find("work items = 67108865: must be at most 2^26") == 0);  // with a cut between every two queues
   CHECK(with([](PlanInputs& in) { in.decode_cost.per_item = -1; }).find("cost.per_item = -1: must be 0 .. 1e9") == 0);
 }

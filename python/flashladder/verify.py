@@ -158,7 +158,8 @@ def _judged(case: Case, drawn: Drawn, dtype: str, result: Any) -> Row:
     pages = oracle.Pages(drawn.indptr, drawn.indices, drawn.last_page_len, case.page_size)
     want = oracle.batch_attention(drawn.q, (drawn.k, drawn.v), pages, drawn.qo_indptr, oracle.Logits(causal=case.causal))
     of_o, of_lse = oracle.tolerances(dtype, drawn.v, drawn.q)
-    of_lse *= max(float(np.nanmax(np.abs(drawn.k))) / max(float(np.nanmax(np.abs(drawn.v))), 1e-9), 1.0)
+    most_k, most_v = (float(np.nanmax(np.abs(x), initial=0.0)) for x in (drawn.k, drawn.v))
+    of_lse *= max(most_k / max(most_v, 1e-9), 1.0)
     have = oracle.f64(o)
     if have.shape != want[0].shape:
         return Row(case, "wrong", why=f"o has the shape {list(have.shape)}, not {list(want[0].shape)}")

@@ -1,6 +1,7 @@
 """What DLPack may say of a tensor that ours never say: an offset, no strides, lanes, another device, an error. Whatever the
 calls past ctypes can't take is left to Python, and nothing of it reaches the library."""
 import ctypes
+import types
 
 import numpy as np
 
@@ -61,6 +62,18 @@ class Paper(unittest.TestCase):
     self.assertEqual(learn(x, x, x, x, x), 0)
     self.assertEqual(run(1, None, x, x, x, x, x), DESCRIBE)
     self.assertEqual(arrays.describe(x), 0)
+
+  def test_the_device_is_the_object_s(self):
+    x, dlpack = XP.normal(4, 8, 64), _fast_run.dlpack_of(small_torch.Tensor)
+    structs = [ctypes.create_string_buffer(256) for _ in range(5)]
+    arguments, *described = map(ctypes.addressof, structs)
+    for kind, index, says, learnt in (("cpu", None, {}, 1), ("cpu", 1, {}, 0), ("cpu", 1, {"device": 1}, 1),
+                                      ("cuda", 0, {"device_type": 2}, 1), ("cuda", 1, {"device_type": 2}, 0),
+                                      ("cuda", 1, {"device_type": 2, "device": 1}, 1), ("cuda", 0, {}, 0)):
+      device = types.SimpleNamespace(type=kind, index=index)
+      _, learn, memory = _fast_run.functions(dlpack, arguments, described, device, False)
+      y = saying(x, **says)
+      self.assertEqual(learn(y, y, None, y, y), learnt, (kind, index, says))
 
   def test_arrays(self):
     dlpack = _fast_run.dlpack_of(small_torch.Tensor)

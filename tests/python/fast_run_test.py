@@ -152,6 +152,16 @@ class FastRun(OfTensors):
     with self.assertRaises((ValueError, TypeError)):
       self.decode.run(other.q, (other.k, other.v), indices)
 
+  def test_what_was_given_once_is_not_taken_again(self):
+    """sinks of the call before, by an object that must be given them."""
+    attention = BatchDecodeWithPagedKVCache(AttentionConfig(8, 2, 64, 16, sinks=True), self.b.q)
+    attention.plan(self.indptr, self.last)
+    call = (self.b.q, (self.b.k, self.b.v), self.indices)
+    for _ in range(2):
+      attention.run(*call, sinks=XP.normal(8, dtype="float32"))
+      with self.assertRaisesRegex(ValueError, "sinks size = 0"):
+        attention.run(*call)
+
   def test_graphs_and_pages_of_one_token(self):
     b = Batch(XP, page_size=1)
     indptr, indices, last = b.lists()

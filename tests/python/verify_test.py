@@ -1,5 +1,6 @@
 """flashladder.verify: right kernels pass, and each of a list of wrong ones is noticed, with where and by how much."""
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,62 @@ class Verify(unittest.TestCase):
         self.assertFalse(report.ok, str(report))
         self.assertIn("wrong", str(report))
 
+  def test_what_is_no_number_or_no_answer_is_not_well(self):
+    """NaN in one place of o or lse, -inf at a wrong place, an undecided case; each kernel is right but for that."""
+    case = verify.DECODE[1]
+
+    def report(change):
+      def kernel(*arguments):
+        o, lse = in_numpy()(*arguments)
+        return change(o, lse)
+      return verify.decode(kernel, cases=[case])
+
+    def put(array, at, value):
+      array[at] = value
+    self.assertTrue(report(lambda o, lse: (o, lse)).ok)
+    for change in (lambda o, lse: (put(o, (3, 1, 2), np.nan), (o, lse))[1],
+                   lambda o, lse: (put(lse, (3, 1), np.nan), (o, lse))[1],
+                   lambda o, lse: (put(lse, (3, 1), -np.inf), (o, lse))[1],   # of a request with keys
+                   lambda o, lse: (put(lse, (0, 1), 0.0), (o, lse))[1],       # of one without
+                   lambda o, lse: (o, lse[:-1])):
+      with np.errstate(all="ignore"):
+        said = report(change)
+      self.assertEqual([r.verdict for r in said.rows], ["wrong"], str(said))
+      self.assertFalse(said.ok)
+    undecided = verify.Report((verify.Row(case, "ok"), verify.Row(case, "undecided")))
+    self.assertFalse(undecided.ok)
+    nothing = verify.decode(in_numpy(), cases=[verify.Case("no keys", (0, 0))])
+    self.assertEqual([r.verdict for r in nothing.rows], ["undecided"])
+
+  def test_cases_are_drawn_as_they_are_named(self):
+    case = verify.Case("a", (40, 0, 33), page_size=16)
+    a, again, other = verify.draw(case, seed=3), verify.draw(case, seed=3), verify.draw(case, seed=4)
+    self.assertTrue(np.array_equal(a.q, again.q) and np.array_equal(a.k, again.k, equal_nan=True))
+    self.assertFalse(np.array_equal(a.q, other.q))
+    owned = np.zeros(a.k.shape[:2], bool)
+    for b, length in enumerate(case.kv_lens):
+      for t in range(length):
+        owned[a.indices[a.indptr[b] + t // 16], t % 16] = True
+    for cache in (a.k, a.v):
+      self.assertTrue(np.isfinite(cache[owned]).all())
+      self.assertTrue(np.isnan(cache[~owned]).all())
+    drawn = [verify.draw(case, seed=n).indices.tolist() for n in range(6)]
+    self.assertTrue(all(ids != sorted(ids) for ids in drawn), "pages lie in order of their numbers")
+    x = np.array([1.0, 1 + 2.0 ** -8, 1 + 3 * 2.0 ** -8, 1 + 2.0 ** -8 + 2.0 ** -12, -(1 + 3 * 2.0 ** -8), np.nan])
+    self.assertTrue(np.array_equal(verify._rounded(x, "bfloat16"), np.float32([
+      1, 1, 1 + 2.0 ** -6, 1 + 2.0 ** -7, -(1 + 2.0 ** -6), np.nan]), equal_nan=True))  # to nearest, ties to even
+
+  def test_the_seed_is_the_callers(self):
+    seen = []
+
+    def kernel(q, *_):
+      seen.append(np.asarray(q.numpy() if hasattr(q, "numpy") else q).copy())
+      raise RuntimeError
+    for seed in (1, 1, 2):
+      verify.decode(kernel, cases=verify.DECODE[:1], seed=seed)
+    self.assertTrue(np.array_equal(seen[0], seen[1]))
+    self.assertFalse(np.array_equal(seen[0], seen[2]))
+
   def test_a_kernel_that_fails(self):
     report = verify.decode(lambda *_: 1 / 0)
     self.assertFalse(report.ok)
@@ -96,6 +153,14 @@ class Verify(unittest.TestCase):
       done = run(f"{file}:right")
       self.assertEqual(done.returncode, 1)
       self.assertIn("not written yet", done.stdout)
+      file.write_text("def kernel(q, *rest):\n  raise RuntimeError(f'{q.dtype} {len(rest)} {q[0, 0, 0]}')\n")
+      said = []
+      for more in ([], ["--dtype", "float32"], ["--kind", "prefill"], ["--seed", "5"]):
+        said.append(run(f"{file}:kernel", *more).stdout)
+      words = [re.search(r"RuntimeError: (?:torch\.)?(\w+) (\d) (\S+)", text).groups() for text in said]
+      self.assertEqual([w[:2] for w in words], [("float16", "6"), ("float32", "6"), ("float16", "8"), ("float16", "6")])
+      self.assertNotEqual(words[0][2], words[3][2])
+      file.write_text("right = print\n")
       for arguments, said in (([str(file)], "no file.py:function"), ([f"{file}:wrong"], "has no function wrong"),
                               ([f"{file}x.py:right"], "there is no file"),
                               ([f"{file}:right", "--device", "cuda"], "needs torch")):
