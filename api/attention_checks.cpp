@@ -36,10 +36,12 @@ void check_cache(const PagedKvCache& kv, const AttentionConfig& c) {
 // q and o have as many rows as were planned; a graph's as many as it was captured for.
 RowsRule rule_of(const char* name, const AttentionConfig& c, const AttentionSession::Kind& kind,
                  const BatchLengths& planned) {
-  RowsRule rule{.name = name, .nnz_qo = planned.qo_indptr.back(), .nnz_qo_is = "the last entry of qo_indptr",
-                .num_qo_heads = c.heads.num_qo_heads, .head_dim = c.heads.head_dim_qk, .head_dim_is = "head_dim_qk"};
+  const std::int64_t rows = planned.most_queries ? planned.most_queries->nnz_qo : planned.qo_indptr.back();
+  RowsRule rule{.name = name, .nnz_qo = rows, .nnz_qo_is = "the last entry of qo_indptr", .num_qo_heads = c.heads.num_qo_heads,
+                .head_dim = c.heads.head_dim_qk, .head_dim_is = "head_dim_qk"};
   if (kind.decode) rule.nnz_qo_is = "the number of requests that were planned";
   if (kind.queries > 1) rule.nnz_qo_is = "that of the requests that were planned, times q_len_per_req";
+  if (planned.most_queries) rule.nnz_qo_is = "max_nnz_qo of the plan";
   if (kind.graph) {
     rule.nnz_qo = kind.decode ? kind.graph->max_batch : kind.graph->max_nnz_qo.value_or(0);
     rule.nnz_qo_is = kind.decode ? "max_batch of the graph" : "max_nnz_qo of the graph";
@@ -116,12 +118,23 @@ void check_latent(const AttentionArguments& a, const AttentionConfig& c, const A
   validate_lse(a.output, rule.nnz_qo * c.heads.num_qo_heads, "rows of o * num_heads, or 0 if not wanted");
 }
 
+// A ragged cache has the tokens that were planned, or more; a graph's those of the largest batch: a replay reads the k and v
+// of the capture. (A single call's k is its request.)
+void check_tokens(const PagedKvCache& kv, const AttentionSession::Kind& kind, const BatchLengths& planned) {
+  if (!kind.ragged || planned.paged_kv_indptr.empty()) return;
+  const std::int64_t tokens = kind.graph ? kind.graph->max_pages : planned.paged_kv_indptr.back();
+  if (kv.num_pages >= tokens) return;
+  refuse("k shape[0]", kv.num_pages, std::string("must be at least ") +
+         (kind.graph ? "max_pages of the graph (" : "the last entry of kv_indptr (") + std::to_string(tokens) + ")");
+}
+
 void check_rows(const AttentionArguments& a, const AttentionConfig& c, const AttentionSession::Kind& kind,
                 const BatchLengths& planned) {
   const RowsRule q = rule_of("q", c, kind, planned);
   validate_rows(a.q, q);
   require_dtype(a.q.dtype, c.dtype_of_q(), "q dtype", "that of the config");
   check_cache(a.kv, c);
+  check_tokens(a.kv, kind, planned);
   RowsRule o = q;
   o.name = "o", o.head_dim = c.heads.dim_vo(), o.head_dim_is = "head_dim_vo";
   validate_written_rows(a.output.o, o);
@@ -160,23 +173,6 @@ void check_scales(const KvScales& scales, const AttentionConfig& c) {
   require(std::isfinite(logits) && logits > 0, "sm_scale * k_scale", logits, "must be finite and greater than 0");
 }
 
-// A graph's limits against one batch.
-void require_within(const AttentionLimits& limits, const BatchLengths& lengths, bool decode) {
-  const auto within = [](const char* what, std::int64_t has, std::int64_t most, const char* limit, int request = -1) {
-    if (has > most) {
-      throw InputError(what, std::to_string(has),
-                       std::string("exceeds what was captured: ") + limit + " " + std::to_string(most), request);
-    }
-  };
-  within("batch", static_cast<std::int64_t>(lengths.batch()), limits.max_batch, "max_batch");
-  within("pages", lengths.page_entries(), limits.max_pages, "max_pages");
-  if (!decode) within("nnz_qo", lengths.qo_indptr.back(), limits.max_nnz_qo.value_or(0), "max_nnz_qo");
-  for (std::size_t b = 0; limits.max_qo_len && b < lengths.batch(); ++b) {
-    within("qo_len", std::int64_t{lengths.qo_indptr[b + 1]} - lengths.qo_indptr[b], *limits.max_qo_len, "max_qo_len",
-           static_cast<int>(b));
-  }
-}
-
 }  // namespace
 
 AttentionParams AttentionConfig::params() const {
@@ -196,23 +192,6 @@ AttentionConfig config_for(const AttentionParams& p, const CacheConfig& cache, c
                      .logits_soft_cap = p.logits_soft_cap, .pos_encoding_mode = p.pos_encoding_mode,
                      .rope_scale = p.rope_scale, .rope_theta = p.rope_theta, .sinks = p.sinks},
           .execution = execution};
-}
-
-void validate_limits(const AttentionLimits& limits, bool decode) {
-  require(limits.max_batch >= 0, "max_batch", limits.max_batch, "must not be negative");
-  require(limits.max_pages >= 0 && limits.max_pages <= int32_max, "max_pages", limits.max_pages, "must be 0 .. 2^31 - 1");
-  if (decode) {
-    require(!limits.max_nnz_qo, "max_nnz_qo", limits.max_nnz_qo.value_or(0),
-            "must not be given: a decode has one query a request");
-    require(!limits.max_qo_len, "max_qo_len", limits.max_qo_len.value_or(0),
-            "must not be given: a decode has one query a request");
-    return;
-  }
-  const std::int32_t most_qo_len = limits.max_qo_len.value_or(1);
-  require(most_qo_len >= 1, "max_qo_len", most_qo_len, "must be at least 1, or not given");
-  require(limits.max_nnz_qo.has_value(), "max_nnz_qo", "", "must be given: the queries of all requests together");
-  require(*limits.max_nnz_qo >= 0 && *limits.max_nnz_qo <= int32_max, "max_nnz_qo", *limits.max_nnz_qo,
-          "must be 0 .. 2^31 - 1");
 }
 
 void validate_config(const AttentionConfig& config, const AttentionSession::Kind& kind) {

@@ -11,6 +11,8 @@ namespace flashladder::api {
 // Heads, dims, dtypes, page size, logits, limits. What a device can't compute is its backend's to say.
 void validate_config(const AttentionConfig& config, const AttentionSession::Kind& kind);
 void validate_limits(const AttentionLimits& limits, bool decode);
+// One batch against a graph's limits.
+void require_within(const AttentionLimits& limits, const BatchLengths& lengths, bool decode);
 
 // plan()'s arrays: their sizes and entries, and that a graph was captured for so much.
 void validate_lengths(const BatchLengths& lengths, const AttentionConfig& config, const AttentionSession::Kind& kind);

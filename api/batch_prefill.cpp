@@ -14,9 +14,20 @@ BatchLengths page_lists(Indices qo_indptr, Indices paged_kv_indptr, Indices page
   return {.qo_indptr = qo_indptr, .paged_kv_indptr = paged_kv_indptr, .paged_kv_last_page_len = paged_kv_last_page_len};
 }
 
+BatchLengths on_device(const DeviceQueryLengths& queries, const DeviceBlockTableLengths& lengths) {
+  return {.qo_indptr = queries.qo_indptr, .block_table = BlockTableLengths{lengths.seq_lens, lengths.max_pages},
+          .max_seq_len = lengths.max_seq_len, .most_queries = MostQueries{queries.max_nnz_qo, queries.max_qo_len}};
+}
+BatchLengths on_device(const DeviceQueryLengths& queries, const DevicePageListLengths& lengths) {
+  return {.qo_indptr = queries.qo_indptr, .paged_kv_indptr = lengths.paged_kv_indptr,
+          .paged_kv_last_page_len = lengths.paged_kv_last_page_len, .max_seq_len = lengths.max_seq_len,
+          .most_queries = MostQueries{queries.max_nnz_qo, queries.max_qo_len}};
+}
+
 using Kind = AttentionSession::Kind;
 const Kind paged{.decode = false}, ragged{.decode = false, .ragged = true};
 Kind graph_of(const AttentionLimits& limits) { return {.decode = false, .graph = limits}; }
+Kind ragged_graph_of(const AttentionLimits& limits) { return {.decode = false, .ragged = true, .graph = limits}; }
 
 std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, const Kind& kind, const Workspace& workspace) {
   auto made = std::make_unique<AttentionSession>(config, kind);
@@ -37,6 +48,14 @@ WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConf
 WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
   return AttentionSession(config, paged).bytes_for(limits);
 }
+WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const DeviceQueryLengths& queries,
+                                                             const DeviceBlockTableLengths& lengths) {
+  return AttentionSession(config, paged).bytes_for(on_device(queries, lengths));
+}
+WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const DeviceQueryLengths& queries,
+                                                             const DevicePageListLengths& lengths) {
+  return AttentionSession(config, paged).bytes_for(on_device(queries, lengths));
+}
 
 BatchPrefillWithPagedKVCache::BatchPrefillWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace)
     : session_(attached(config, paged, workspace)) {}
@@ -50,6 +69,14 @@ void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, Indices paged_kv_indp
 }
 void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockTableLengths& lengths, Stream stream) {
   session_->plan({.qo_indptr = qo_indptr, .block_table = lengths}, {}, Device::cpu, stream);
+}
+void BatchPrefillWithPagedKVCache::plan(const DeviceQueryLengths& queries, const DeviceBlockTableLengths& lengths,
+                                        Stream stream) {
+  session_->plan(on_device(queries, lengths), {}, Device::cpu, stream);
+}
+void BatchPrefillWithPagedKVCache::plan(const DeviceQueryLengths& queries, const DevicePageListLengths& lengths,
+                                        Stream stream) {
+  session_->plan(on_device(queries, lengths), {}, Device::cpu, stream);
 }
 
 void BatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,
@@ -129,5 +156,36 @@ void BatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor&
 
 const Plan& BatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
 std::string BatchPrefillWithRaggedKVCache::explain() const { return session_->explain(); }
+
+WorkspaceBytes CUDAGraphBatchPrefillWithRaggedKVCache::workspace_bytes(const AttentionConfig& config,
+                                                                       const AttentionLimits& limits) {
+  return AttentionSession(config, ragged_graph_of(limits)).bytes_for(limits);
+}
+
+CUDAGraphBatchPrefillWithRaggedKVCache::CUDAGraphBatchPrefillWithRaggedKVCache(const AttentionConfig& config,
+                                                                               const AttentionLimits& limits,
+                                                                               const Workspace& workspace)
+    : session_(attached(config, ragged_graph_of(limits), workspace)) {}
+CUDAGraphBatchPrefillWithRaggedKVCache::~CUDAGraphBatchPrefillWithRaggedKVCache() = default;
+CUDAGraphBatchPrefillWithRaggedKVCache::CUDAGraphBatchPrefillWithRaggedKVCache(
+    CUDAGraphBatchPrefillWithRaggedKVCache&&) noexcept = default;
+CUDAGraphBatchPrefillWithRaggedKVCache& CUDAGraphBatchPrefillWithRaggedKVCache::operator=(
+    CUDAGraphBatchPrefillWithRaggedKVCache&&) noexcept = default;
+
+void CUDAGraphBatchPrefillWithRaggedKVCache::plan(Indices qo_indptr, Indices kv_indptr, Stream stream) {
+  session_->plan({.qo_indptr = qo_indptr, .kv_indptr = kv_indptr}, {}, Device::cpu, stream);
+}
+
+void CUDAGraphBatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
+                                                 const AttentionOutput& output, Stream stream, std::span<const float> sinks,
+                                                 std::span<const std::uint8_t> custom_mask, const KvScales& scales,
+                                                 std::span<const std::uint8_t> packed_custom_mask) {
+  session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
+                 .sinks = sinks, .custom_mask = custom_mask, .packed_custom_mask = packed_custom_mask, .scales = scales},
+                stream);
+}
+
+const Plan& CUDAGraphBatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
+std::string CUDAGraphBatchPrefillWithRaggedKVCache::explain() const { return session_->explain(); }
 
 }  // namespace flashladder::api

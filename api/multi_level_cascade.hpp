@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -75,8 +76,6 @@ class MultiLevelCascadeAttention {
 
  private:
   void divide(std::size_t partials);
-  AttentionOutput partial(std::size_t level) const;
-  void merge(const AttentionOutput& output, Stream stream) const;
 
   AttentionConfig config_;
   Workspace workspace_;
@@ -86,6 +85,37 @@ class MultiLevelCascadeAttention {
   std::size_t partials_ = 0;                // bytes before these parts, where the levels' states lie
   std::int32_t nnz_qo_ = 0;
   bool planned_ = false;
+};
+
+// The same for CUDA graphs: made for limits, one set for each level, captured once, planned again for every batch within them,
+// replayed. What CUDAGraphBatchPrefillWithPagedKVCache says of graphs, streams and limits holds here: q and o have max_nnz_qo
+// rows, of which a batch uses the first ones, and the others of o are left untouched. Groups and rows may be fewer from batch
+// to batch; groups without rows, and without pages, are levels' groups as any. A refused plan() changes no level's plan.
+class CUDAGraphMultiLevelCascadeAttention {
+ public:
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, std::span<const AttentionLimits> levels);
+
+  // levels: max_nnz_qo is the same in all of them.
+  CUDAGraphMultiLevelCascadeAttention(const AttentionConfig& config, std::span<const AttentionLimits> levels,
+                                      const Workspace& workspace);
+  ~CUDAGraphMultiLevelCascadeAttention();
+  CUDAGraphMultiLevelCascadeAttention(CUDAGraphMultiLevelCascadeAttention&&) noexcept;
+  CUDAGraphMultiLevelCascadeAttention& operator=(CUDAGraphMultiLevelCascadeAttention&&) noexcept;
+
+  // page_ids [num_levels]: each level's paged_kv_indices, all of them on the host or on the device. They are copied.
+  void plan(std::span<const CascadeLevel> levels, std::span<const std::span<const std::int32_t>> page_ids,
+            Stream stream = nullptr, Device indices_on = Device::cpu);
+
+  void run(const ConstTensor& q, const PagedKvCache& kv, const AttentionOutput& output, Stream stream = nullptr,
+           std::span<const float> sinks = {}, const KvScales& scales = {});
+
+  std::int32_t num_levels() const;
+  const Plan& current_plan(std::int32_t level) const;
+  std::string explain() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace flashladder::api

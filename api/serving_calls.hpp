@@ -6,14 +6,20 @@
 //                                      .workspace_buffer = memory, .block_tables = tables, .seq_lens = lens,
 //                                      .max_seq_len = 8192, .bmm1_scale = sm_scale, .out = {o}}, {Device::gpu, stream});
 //
-// Decode takes lengths that lie on the device, and may be captured: the plan is made there, in every replay anew. Prefill
-// takes lengths on the host, and refuses a capturing stream. How things lie is said by the cache (FlashInfer's default is HND
+// Decode takes lengths that lie on the device, and may be captured: the plan is made there, in every replay anew. So does
+// prefill with lengths_on_device: then policy is none, no tile's keys are cut. Else it takes lengths on the host, cuts where
+// that balances the work, and refuses a capturing stream. How things lie is said by the cache (FlashInfer's default is HND
 // for the trtllm and cudnn calls, NHD for xqa) and by the strides of q and o, which take the place of element offsets.
-// What we don't have is refused: several queries a request in cuDNN's decode and in xqa. Caches may be fp8, with q in 16 bits.
+// What we don't have is refused: several queries a request in cuDNN's decode. Caches may be fp8, with q in 16 bits.
+//
+// A decode with a draft's mask is a prefill on the inside: its lengths and the mask lie on the host, and a capturing stream is
+// refused. The mask is FlashInfer's: [batch, q_len, ceil(q_len / 32)] words, whose bit k of row i says whether query i sees
+// query k of its request, the lowest bit first. The keys before the queries' own are seen by all of them; a window counts too.
 //
 // Tensors, tables, lengths of decode and sinks lie on on.device. workspace_buffer: as large as workspace_bytes() of the same
-// call says, which looks at shapes and max_..., and of a prefill at its lengths. It is the call's own until the stream has
-// carried it out; calls of one thread on one stream may share it. InputError as plan() and run() of the batch classes.
+// call says, which looks at shapes and max_..., and of a prefill at lengths on the host. It is the call's own until the
+// stream has carried it out; calls of one thread on one stream may share it. InputError as plan() and run() of the batch
+// classes.
 #pragma once
 
 #include <cstdint>
@@ -39,9 +45,11 @@ struct TrtllmBatchDecode {
   std::span<const float> sinks{};               // [num_qo_heads], or none
   std::int32_t q_len_per_req = 1;               // queries of every request, causal among them: query has as many rows. On the
                                                 // GPU as many as decode's tile has rows for (docs/api.md, few queries)
+  std::span<const std::uint32_t> mask{};        // a draft's, in the place of causal; then any q_len_per_req
 };
 
-// Causal, as FlashInfer's is. Lengths on the host.
+// Causal, as FlashInfer's is. Lengths on the host, or with lengths_on_device where the tensors lie: then query may have more
+// rows than cum_seq_lens_q says, and cum_seq_lens_kv is not read on the GPU.
 struct TrtllmBatchContext {
   ConstTensor query;                            // [cum_seq_lens_q[batch_size], num_qo_heads, head_dim]
   PagedKvCache kv_cache;
@@ -55,6 +63,7 @@ struct TrtllmBatchContext {
   std::int32_t window_left = -1;
   AttentionOutput out;
   std::span<const float> sinks{};
+  bool lengths_on_device = false;
 };
 
 struct CudnnBatchDecode {
@@ -68,8 +77,9 @@ struct CudnnBatchDecode {
   AttentionOutput out;
 };
 
-// Lengths on the host. batch_offsets_q, batch_offsets_o: where each request begins, in elements, if they are given. Requests
-// lie one after the other: offsets that leave a gap are refused.
+// Lengths on the host, or with lengths_on_device where the tensors lie, as above. batch_offsets_q, batch_offsets_o: where each
+// request begins, in elements, on the host, if they are given. Requests lie one after the other: offsets that leave a gap are
+// refused, and so are any beside lengths on the device.
 struct CudnnBatchPrefill {
   ConstTensor q;                                    // [tokens, num_qo_heads, head_dim_qk]
   PagedKvCache kv_cache;
@@ -81,10 +91,12 @@ struct CudnnBatchPrefill {
   bool causal = false;
   AttentionOutput out;                              // cuDNN's own lse is lse_natural
   std::span<const std::int64_t> batch_offsets_q{}, batch_offsets_o{};  // [batch + 1]
+  bool lengths_on_device = false;
 };
 
 struct Xqa {
-  ConstTensor q;                                // [batch, num_qo_heads, head_dim], or with a beam of 1: [batch, 1, ...]
+  ConstTensor q;                                // [batch * q_seq_len, num_qo_heads, head_dim], or with a beam of 1: [batch, 1,
+                                                // num_qo_heads, ...], [batch, 1, q_seq_len, num_qo_heads, head_dim]
   PagedKvCache kv_cache;                        // of k_cache and v_cache
   std::span<const std::int32_t> page_table;     // [batch, max_pages]
   std::span<const std::uint32_t> seq_lens;      // [batch], on the device; at most max_pages * page_size
@@ -94,6 +106,8 @@ struct Xqa {
   float q_scale = 1;                            // with 1 / sqrt(head_dim) what multiplies q . k
   float kv_scale = 1;                           // what a stored k and a stored v stand for, alike
   std::int32_t sliding_win_size = 0;            // keys of the window, the diagonal one included; 0: no window
+  std::int32_t q_seq_len = 1;                   // as q_len_per_req above
+  std::span<const std::uint32_t> mask{};
 };
 
 WorkspaceBytes workspace_bytes(const TrtllmBatchDecode& call, const On& on = {});

@@ -27,13 +27,14 @@ namespace {
 using Kind = api::AttentionSession::Kind;
 
 bool is_graph(std::int32_t kind) {
-  return kind == FL_GRAPH_DECODE || kind == FL_GRAPH_PREFILL || kind == FL_BATCH_ATTENTION;
+  return kind == FL_GRAPH_DECODE || kind == FL_GRAPH_PREFILL || kind == FL_BATCH_ATTENTION || kind == FL_GRAPH_RAGGED_PREFILL;
 }
 
 Kind kind_of(std::int32_t kind) {
-  require(kind >= FL_DECODE && kind <= FL_BATCH_ATTENTION, "kind", kind, "must be one of FL_DECODE .. FL_BATCH_ATTENTION");
-  return {.decode = kind == FL_DECODE || kind == FL_GRAPH_DECODE, .ragged = kind == FL_RAGGED_PREFILL,
-          .mixed = kind == FL_BATCH_ATTENTION};
+  require(kind >= FL_DECODE && kind <= FL_GRAPH_RAGGED_PREFILL, "kind", kind,
+          "must be one of FL_DECODE .. FL_GRAPH_RAGGED_PREFILL");
+  return {.decode = kind == FL_DECODE || kind == FL_GRAPH_DECODE,
+          .ragged = kind == FL_RAGGED_PREFILL || kind == FL_GRAPH_RAGGED_PREFILL, .mixed = kind == FL_BATCH_ATTENTION};
 }
 
 api::WorkspaceBytes bytes_for_batch(std::int32_t kind, const fl_attention_config* config, const fl_batch* batch) {
@@ -115,8 +116,9 @@ fl_status fl_attention_plan(fl_attention* attention, const fl_batch* batch, void
     fl_attention& a = *require_pointer(attention, "attention");
     a.planned = false;  // until all is well
     const fl_batch given = read(batch, "batch");
-    if (!a.kind.graph) {
-      require_null(given.page_ids, "page_ids", "must be NULL: only graphs keep page ids, others take run()'s");
+    if (!a.kind.graph || a.kind.ragged) {
+      require_null(given.page_ids, "page_ids", a.kind.ragged ? "must be NULL: a ragged cache has none"
+                                                             : "must be NULL: only graphs keep page ids, others take run()'s");
     }
     a.session.plan(lengths_of(given, a.kind), page_ids_of(given.page_ids, given.num_page_ids),
                    device_of(given.page_ids_on, "page_ids_on"), stream);

@@ -86,7 +86,8 @@ enum { FL_POS_NONE = 0, FL_POS_ROPE_LLAMA = 1, FL_POS_ALIBI = 2 };              
 enum { FL_SPLIT_BALANCED = 0, FL_SPLIT_FIXED = 1, FL_SPLIT_NONE = 2, FL_SPLIT_COUNT = 3, FL_SPLIT_TARGET = 4 }; /* policy */
 enum { FL_BACKEND_AUTO = 0, FL_BACKEND_FA2 = 1, FL_BACKEND_FA3 = 2 };                /* backend, of a prefill on the GPU */
 enum { FL_DECODE = 0, FL_PREFILL = 1, FL_RAGGED_PREFILL = 2, FL_GRAPH_DECODE = 3, FL_GRAPH_PREFILL = 4, /* kind */
-       FL_BATCH_ATTENTION = 5 };       /* a graph too, planned as FL_GRAPH_PREFILL, for prefill and decode in one batch */
+       FL_BATCH_ATTENTION = 5,         /* a graph too, planned as FL_GRAPH_PREFILL, for prefill and decode in one batch */
+       FL_GRAPH_RAGGED_PREFILL = 6 };  /* max_pages of its limits: tokens. k and v have max_pages rows or more */
 
 typedef struct fl_logits { /* how a dot product becomes a logit, and who sees whom */
   size_t size;
@@ -100,7 +101,7 @@ typedef struct fl_logits { /* how a dot product becomes a logit, and who sees wh
 typedef struct fl_attention_config {
   size_t size;
   int32_t num_qo_heads, num_kv_heads, head_dim_qk, head_dim_vo; /* head_dim_vo 0: head_dim_qk */
-  int32_t page_size;                   /* FL_RAGGED_PREFILL: 1 */
+  int32_t page_size;                   /* FL_RAGGED_PREFILL, FL_GRAPH_RAGGED_PREFILL: 1 */
   int32_t kv_dtype, q_dtype, o_dtype;  /* 0: q's is that of K and V (not of fp8), o's that of q */
   /* chunk_size: keys, a multiple of 64, with FL_SPLIT_FIXED. threads: of the CPU at most; 0: all. sinks, enable_pdl: 0 or 1;
      with enable_pdl run() may start while the kernel before it ends, which must not write page ids. */
@@ -124,21 +125,22 @@ typedef struct fl_workspace { /* borrowed for the life of the object; both 16-by
   size_t staging_bytes;
 } fl_workspace;
 
-/* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE)
-   seq_lens, or paged_kv_indptr and paged_kv_last_page_len, lie on the config's device, and the plan is made there: nothing is
-   copied to the host, and plan() and run() may be captured into a graph together. No request may then have more than
-   max_seq_len keys; that is what the workspace is for. */
+/* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE,
+   FL_PREFILL with policy none) they lie on the config's device, and the plan is made there: nothing is copied to the host, and
+   plan() and run() may be captured into a graph together. No request may then have more than max_seq_len keys and, of a
+   prefill, max_qo_len queries, all together max_nnz_qo, the rows of q and o; that is what the workspace is for. */
 typedef struct fl_batch {
   size_t size;
   int32_t batch, max_pages;                      /* max_pages: entries of a row of a block table */
   const int32_t* qo_indptr;                      /* [batch + 1]  prefill; NULL for a decode */
   const int32_t *paged_kv_indptr, *paged_kv_last_page_len; /* [batch + 1], [batch] */
-  const int32_t* kv_indptr;                      /* [batch + 1]  FL_RAGGED_PREFILL */
+  const int32_t* kv_indptr;                      /* [batch + 1]  FL_RAGGED_PREFILL, FL_GRAPH_RAGGED_PREFILL */
   const int32_t* seq_lens;                       /* [batch]      of a block table */
   const int32_t* page_ids;                       /* graphs: paged_kv_indices or block_tables, else NULL */
   int64_t num_page_ids;
   int32_t page_ids_on, reserved;                 /* device */
-  int32_t lengths_on_device, max_seq_len;        /* 0 or 1; max_seq_len: with 1 only */
+  int32_t lengths_on_device, max_seq_len, max_qo_len, reserved2; /* 0 or 1; with 1 only, the other two of a prefill */
+  int64_t max_nnz_qo;
 } fl_batch;
 
 typedef struct fl_attention_arguments { /* what run() is given, on the device */
@@ -171,7 +173,7 @@ fl_status fl_attention_least_device_bytes_for_batch(int32_t kind, const fl_atten
                                                     size_t* device_bytes);
 fl_status fl_attention_least_device_bytes_for_limits(int32_t kind, const fl_attention_config* config,
                                                      const fl_attention_limits* limits, size_t* device_bytes);
-/* limits: of FL_GRAPH_* and FL_BATCH_ATTENTION, else NULL. */
+/* limits: of FL_GRAPH_... and FL_BATCH_ATTENTION, else NULL. */
 fl_status fl_attention_create(int32_t kind, const fl_attention_config* config, const fl_attention_limits* limits,
                               const fl_workspace* workspace, fl_attention** out);
 void fl_attention_destroy(fl_attention* attention); /* NULL is fine */
@@ -193,6 +195,12 @@ fl_status fl_cascade_bytes_for_limits(const fl_attention_config* config, const f
                                       size_t* least_device_bytes);
 fl_status fl_cascade_create(int32_t num_levels, const fl_attention_config* config, const fl_workspace* workspace,
                             fl_cascade** out);
+/* For CUDA graphs, CUDAGraphMultiLevelCascadeAttention: made for limits, one for each level. fl_cascade_plan then takes each
+   level's page_ids too, all of them on one device, and fl_cascade_run none: page_ids and num_page_ids are NULL. */
+fl_status fl_cascade_graph_bytes(const fl_attention_config* config, const fl_attention_limits* const* levels,
+                                 int32_t num_levels, size_t* device_bytes, size_t* staging_bytes, size_t* least_device_bytes);
+fl_status fl_cascade_graph_create(int32_t num_levels, const fl_attention_config* config,
+                                  const fl_attention_limits* const* levels, const fl_workspace* workspace, fl_cascade** out);
 void fl_cascade_destroy(fl_cascade* cascade); /* NULL is fine */
 fl_status fl_cascade_plan(fl_cascade* cascade, const fl_batch* const* levels, int32_t num_levels, void* stream);
 /* page_ids[l], num_page_ids[l]: the paged_kv_indices of level l; arguments->page_ids is NULL. */
@@ -252,49 +260,11 @@ typedef struct fl_on { /* where a call runs; a NULL fl_on is the CPU */
 fl_status fl_single_decode_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on);
 fl_status fl_single_prefill_with_kv_cache(const fl_attention_arguments* arguments, const fl_logits* logits, const fl_on* on);
 
-/* --- FlashInfer's calls over a block table; docs/api.md says what each argument is called there ------------------ */
-enum { FL_TRTLLM_BATCH_DECODE = 0, FL_TRTLLM_BATCH_CONTEXT = 1, FL_CUDNN_BATCH_DECODE = 2, FL_CUDNN_BATCH_PREFILL = 3,
-       FL_XQA = 4 }; /* which call */
-
-typedef struct fl_serving_call {
-  size_t size;
-  const fl_tensor *q, *o;
-  const fl_kv_cache* kv;                         /* paged */
-  const fl_workspace* workspace_buffer;          /* fl_serving_bytes: NULL */
-  const int32_t *block_tables, *seq_lens;        /* [batch, max_pages] on the device, [batch]: of a decode there too */
-  const int32_t* cum_seq_lens_q;                 /* [batch + 1] host; of a prefill */
-  const float* sinks;                            /* [num_qo_heads], or NULL; not cuDNN's */
-  float *lse_log2, *lse_natural;                 /* one of them, or NULL */
-  int32_t batch, max_pages, max_q_len, max_kv_len; /* max_q_len: of a prefill; of FL_TRTLLM_BATCH_DECODE
-                                                     q_len_per_req, 0 for 1. FL_XQA: max_kv_len 0 */
-  float bmm1_scale, bmm2_scale;                  /* 0: 1. cuDNN's scale, none; xqa's q_scale, kv_scale. kv has none here */
-  int32_t use_window, window_left;               /* as in fl_logits; not cuDNN's */
-  int32_t causal, reserved;                      /* causal: of FL_CUDNN_BATCH_PREFILL */
-} fl_serving_call;
-
-fl_status fl_serving_bytes(int32_t which, const fl_serving_call* call, const fl_on* on, size_t* device_bytes,
-                           size_t* staging_bytes);
-fl_status fl_serving_run(int32_t which, const fl_serving_call* call, const fl_on* on);
-
-typedef struct fl_mla_decode_call { /* trtllm_batch_decode_with_kv_cache_mla, and xqa_mla */
-  size_t size;
-  const fl_tensor *query, *o;                    /* [batch, q_len, num_heads, features]; rank 3: q_len 1 */
-  const fl_mla_cache* kv_cache;
-  const fl_workspace* workspace_buffer;          /* fl_mla_decode_bytes: NULL */
-  const int32_t *block_tables, *seq_lens;        /* [batch, max_pages] on the device, [batch] there too, q_len > 1: host */
-  float *lse_log2, *lse_natural;                 /* [batch * q_len, num_heads], one of them, or NULL */
-  int32_t batch, max_pages, max_seq_len, reserved;
-  float bmm1_scale, bmm2_scale;                  /* bmm1_scale must be given; xqa_mla's: q_scale * kv_scale. bmm2_scale 0:
-                                                    1; xqa_mla's: kv_scale */
-} fl_mla_decode_call;
-
-fl_status fl_mla_decode_bytes(const fl_mla_decode_call* call, const fl_on* on, size_t* device_bytes, size_t* staging_bytes);
-fl_status fl_mla_decode_run(const fl_mla_decode_call* call, const fl_on* on);
-
 #ifdef __cplusplus
 }
 #endif
 
+#include "capi/serving.h"
 #include "capi/operations.h"
 
 #endif

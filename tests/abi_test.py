@@ -16,7 +16,7 @@ import tempfile
 
 from installed import installed
 
-HEADERS = ("flashladder.h", "operations.h")
+HEADERS = ("flashladder.h", "serving.h", "operations.h")
 
 
 def parsed(header):

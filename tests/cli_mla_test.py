@@ -19,7 +19,9 @@ class Latents(Cli):
         self.assertEqual(self.json("run", "--in", "latents.safetensors", "--rung", "C4")["rung"], "C4")
         answer = self.json("verify", "--in", "latents.safetensors")
         cpu = [(r["rung"], r["must_equal"], r["verdict"]) for r in answer["rungs"] if r["device"] == "cpu"]
-        self.assertEqual([rung for rung, _, _ in cpu], ["C0", "C1", "C2", "C3", "C4", "L0", "L1", "L2", "L3"])
+        rungs = [rung for rung, _, _ in cpu]
+        self.assertEqual(rungs, sorted(rungs))
+        self.assertLessEqual({"C0", "C1", "C2", "C3", "C4", "L0", "L1", "L2", "L3"}, set(rungs))
         self.assertIn(("L0", "C0", "ok"), cpu)
         self.assertTrue(all(verdict == "ok" for _, _, verdict in cpu))
 

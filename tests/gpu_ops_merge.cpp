@@ -222,6 +222,29 @@ TEST_CASE("variable_length_merge_states on the GPU: rows without states and with
   check_variable({.n = 900, .heads = 8, .dim = 64}, 5, 4);
 }
 
+TEST_CASE("merge_states on the GPU merges the first rows, as many as a number on the device says") {
+  std::mt19937 random(1);
+  constexpr std::int64_t n = 40, heads = 3, dim = 64;
+  const States states(DType::f32, {n, 2, heads, dim}, 0, random);
+  Padded all(DType::f16, {n, heads, dim}), all_s(DType::f32, {n, heads});
+  const OnDevice v_in(states.v), s_in(states.s), v_all(all), s_all(all_s);
+  gpu::merge_states(v_in.t(), s_in.t(), v_all.t(), s_all.t(), nullptr);
+  v_all.fetch(all), s_all.fetch(all_s);
+  for (const std::int32_t rows : {0, 1, 39, 40, 41}) {
+    const DeviceArray<std::int32_t> count(std::vector<std::int32_t>{rows});
+    Padded v(DType::f16, {n, heads, dim}), s(DType::f32, {n, heads});
+    const OnDevice v_out(v), s_out(s);
+    gpu::merge_states(v_in.t(), s_in.t(), v_out.t(), s_out.t(), nullptr, false, 1, count.span().data());
+    v_out.fetch(v), s_out.fetch(s);
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < n * heads * dim; ++i) {  // rows behind those stay the NaN that they were
+      if (i < rows * heads * dim) wrong += v.get(i) != all.get(i) || s.get(i / dim) != all_s.get(i / dim);
+      else wrong += !std::isnan(v.get(i)) || !std::isnan(s.get(i / dim));
+    }
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("merges on the GPU: states of any lse") {
   constexpr double nan = NAN;
   struct State {

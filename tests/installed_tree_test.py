@@ -17,7 +17,7 @@ ANY_OF_OURS = re.compile(r'^\s*#\s*include\s*[<"]((?:api|capi|core|planner|refer
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion", "-Werror", "-fsyntax-only"]
 START_CHECK = b"this program was built for a CPU with"  # core/cpu_check.cpp: a library may not end its user's program
 # The public headers, from which all others follow: they are included by these, or are not installed.
-PUBLIC = ["api/flashladder.hpp", "capi/flashladder.h", "capi/operations.h", "capi/plugin.h"]
+PUBLIC = ["api/flashladder.hpp", "capi/flashladder.h", "capi/operations.h", "capi/plugin.h", "capi/serving.h"]
 
 
 def wanted_headers(root):
@@ -78,7 +78,7 @@ def wrong_exports(root, tree):
   and nothing of the inside."""
   if not tree.shared.is_file():
     return
-  headers = "".join((tree.header_dir / name).read_text() for name in ("flashladder.h", "operations.h"))
+  headers = "".join((tree.header_dir / name).read_text() for name in ("flashladder.h", "serving.h", "operations.h"))
   headers += (root / "capi" / "python_run.h").read_text()  # which is not installed
   declared = set(re.findall(r"^(?!static)\w[\w* ]*\b(fl_\w+)\(", headers, re.M))
   symbols = exported(tree.shared)

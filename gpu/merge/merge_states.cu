@@ -27,6 +27,7 @@ struct StatesParams {
   const std::int32_t* indptr = nullptr;     // [rows + 1]: the states of a row; nullptr: 0 .. num_states - 1
   std::int32_t num_states = 0, rows = 0, num_heads = 0, head_dim = 0;
   float lse_factor = 1;  // s_out is multiplied by it
+  const std::int32_t* num_rows = nullptr;   // so many of the rows, the first ones; nullptr: all
 };
 
 template <int width>
@@ -75,7 +76,7 @@ merge_states_kernel(const __grid_constant__ StatesParams p, const __grid_constan
   const std::int64_t row = pair / p.num_heads, head = pair % p.num_heads;
   griddepcontrol_wait();  // the previous kernel on the stream may still write the states, or read the output
   griddepcontrol_launch_dependents();
-  const bool mine = row < p.rows;
+  const bool mine = row < p.rows && (p.num_rows == nullptr || row < *p.num_rows);
   const std::int32_t begin = !mine || p.indptr == nullptr ? 0 : p.indptr[row];
   const std::int32_t states = !mine ? 0 : p.indptr == nullptr ? p.num_states : p.indptr[row + 1] - begin;
   const auto run_begin = static_cast<std::int32_t>(begin + std::int64_t{states} * way / shape.ways);
@@ -132,10 +133,11 @@ void launch_states(StatesParams p, const ConstTensor& v, const Tensor& v_out, co
 }  // namespace
 
 void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out,
-                  cudaStream_t stream, bool enable_pdl, float lse_factor) {
+                  cudaStream_t stream, bool enable_pdl, float lse_factor, const std::int32_t* num_rows) {
   check_merge_states(v, s, v_out, s_out);
   const StatesParams p{.in = state_rows(v, s, 2), .v_state = v.strides[1], .s_state = s.strides[1],
-                       .num_states = static_cast<std::int32_t>(v.shape[1]), .lse_factor = lse_factor};
+                       .num_states = static_cast<std::int32_t>(v.shape[1]), .lse_factor = lse_factor,
+                       .num_rows = num_rows};
   launch_states(p, v, v_out, s_out, v.shape[1], stream, enable_pdl);
 }
 

@@ -32,8 +32,11 @@ void merge_state_in_place(const Tensor& v, const Tensor& s, const ConstTensor& v
 
 // v [n, num_states, num_heads, head_dim], s [n, num_states, num_heads]
 //   -> v_out [n, num_heads, head_dim], s_out [n, num_heads], which is multiplied by lse_factor
+// num_rows: not null: a number on the device, and only so many rows, the first ones, are merged; the others of v_out and s_out
+// are left untouched. In a graph that is read in every replay.
 void merge_states(const ConstTensor& v, const ConstTensor& s, const Tensor& v_out, const Tensor& s_out,
-                  cudaStream_t stream, bool enable_pdl = false, float lse_factor = 1);
+                  cudaStream_t stream, bool enable_pdl = false, float lse_factor = 1,
+                  const std::int32_t* num_rows = nullptr);
 
 // v [sum, num_heads, head_dim], s [sum, num_heads]; row r merges states indptr[r] .. indptr[r + 1] - 1 into v_out
 // [n, num_heads, head_dim], s_out [n, num_heads]. indptr [n + 1], device, ends at sum or before. No states: 0 and -inf.

@@ -3,7 +3,10 @@
 //   - memory grew in each stretch of runs, without exception;
 //   - on the host it grew by more than all caches of this process's threads can hold. A cache has at most 16 chunks (7
 //     before glibc 2.42) of each of 64 sizes from 32 to 1040 bytes, 549 kB in all; one MiB is allowed for each thread.
-// Stretches double until both hold, or until one stretch did not grow. A small leak is found all the same, only later.
+// Stretches double until both hold, or until one stretch did not grow. A small leak is found all the same, only later. While
+// stretches are short, one without growth proves nothing: chunks that were freed before go into the cache by the handful, and
+// what is then taken out of it was counted already. From 32 runs on a stretch takes more than a cache holds, and the count
+// begins anew.
 // Device memory is given out in granules of 2 MiB, so that a stretch without growth proves nothing while it is short; and
 // nobody keeps what was freed. There the four stretches of the last length decide, and short lengths are passed over.
 #include "ladder/plugin/leaks.hpp"
@@ -26,7 +29,8 @@
 namespace flashladder::ladder {
 namespace {
 
-constexpr std::int64_t warm_up_runs = 8, first_stretch = 4, stretches = 4, longest_device_stretch = 4096;
+constexpr std::int64_t warm_up_runs = 8, first_stretch = 4, stretches = 4, telling_host_stretch = 32,
+                       longest_device_stretch = 4096;
 
 std::int64_t threads_of_this_process() {
   const std::filesystem::directory_iterator tasks("/proc/self/task");
@@ -42,23 +46,29 @@ std::int64_t host_bytes() {
 class Meter {
  public:
   Meter(const char* memory, std::function<std::int64_t()> bytes) : memory_(memory), bytes_(std::move(bytes)) {
+    begin_anew();
+  }
+  void begin_anew() {
     first_ = last_ = bytes_();
+    runs_ = 0;
+    always_grew_ = true;
   }
   void begin_length() { grew_ = true; }
-  void end_stretch() {
+  void end_stretch(std::int64_t runs) {
     const std::int64_t now = bytes_();
+    runs_ += runs;
     grew_ = grew_ && now > last_;
     always_grew_ = always_grew_ && now > last_;
     last_ = now;
   }
   bool grew() const { return grew_; }                // in each stretch of the last length
-  bool always_grew() const { return always_grew_; }  // in each stretch of all lengths
-  Leak leak(std::int64_t runs) const { return {memory_, last_ - first_, runs}; }
+  bool always_grew() const { return always_grew_; }  // in each stretch since it began
+  Leak leak() const { return {memory_, last_ - first_, runs_}; }
 
  private:
   const char* memory_;
   std::function<std::int64_t()> bytes_;
-  std::int64_t first_ = 0, last_ = 0;
+  std::int64_t first_ = 0, last_ = 0, runs_ = 0;
   bool grew_ = true, always_grew_ = true;
 };
 
@@ -75,19 +85,19 @@ std::optional<Leak> search(const std::function<void()>& run, const std::function
   Meter host("host memory", host_bytes);
   std::optional<Meter> device;
   if (device_bytes) device.emplace("device memory", device_bytes);
-  std::int64_t runs = 0;
   for (std::int64_t stretch = first_stretch;; stretch *= 2) {
+    if (stretch == telling_host_stretch) host.begin_anew();
     if (device) device->begin_length();
     for (std::int64_t s = 0; s < stretches; ++s) {
       if (!repeat(stretch)) return std::nullopt;
-      host.end_stretch();
-      if (device) device->end_stretch();
+      host.end_stretch(stretch);
+      if (device) device->end_stretch(stretch);
     }
-    runs += stretches * stretch;
     constexpr std::int64_t cache_of_a_thread = 1 << 20;
-    if (host.always_grew() && host.leak(runs).bytes > threads_of_this_process() * cache_of_a_thread) return host.leak(runs);
-    if (device && device->grew()) return device->leak(runs);
-    if (!host.always_grew() && (!device || stretch >= longest_device_stretch)) return std::nullopt;
+    if (host.always_grew() && host.leak().bytes > threads_of_this_process() * cache_of_a_thread) return host.leak();
+    if (device && device->grew()) return device->leak();
+    const bool host_told = stretch >= telling_host_stretch && !host.always_grew();
+    if (host_told && (!device || stretch >= longest_device_stretch)) return std::nullopt;
   }
 }
 

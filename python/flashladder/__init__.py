@@ -5,9 +5,10 @@ names. docs/python.md shows both.
 """
 from ._library import InputError, LibraryError, version as _version, why_no_gpu
 from .attention import AttentionConfig, Limits
-from .cascade import MultiLevelCascadeAttention
+from .cascade import CUDAGraphMultiLevelCascadeAttention, MultiLevelCascadeAttention
 from .classes import (BatchAttention, BatchDecodeWithPagedKVCache, BatchPrefillWithPagedKVCache, BatchPrefillWithRaggedKVCache,
-                      CUDAGraphBatchDecodeWithPagedKVCache, CUDAGraphBatchPrefillWithPagedKVCache)
+                      CUDAGraphBatchDecodeWithPagedKVCache, CUDAGraphBatchPrefillWithPagedKVCache,
+                      CUDAGraphBatchPrefillWithRaggedKVCache)
 from .mla import BatchMLAPagedAttention, MlaConfig, append_paged_mla_kv_cache
 from .operations import (append_paged_kv_cache, append_paged_kv_cache_by_slots, apply_rope_pos_ids_inplace,
                          apply_rope_with_cos_sin_cache_inplace, fused_add_rmsnorm, gemma_fused_add_rmsnorm, gemma_rmsnorm,

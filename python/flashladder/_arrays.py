@@ -159,9 +159,6 @@ class Numpy(Family):
     def pack(self, x, bitorder):
         return self.np.packbits(x, bitorder=bitorder)
 
-    def unpack(self, packed, bits):
-        return self.np.unpackbits(packed.view(self.np.uint8), bitorder="little")[:bits]
-
     def concatenate(self, parts):
         return self.np.concatenate(parts)
 

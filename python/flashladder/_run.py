@@ -54,7 +54,7 @@ class RunCall:
         self.buffer = ctypes.create_string_buffer(8 * _END)
         address = ctypes.addressof(self.buffer)
         self.words = words = memoryview(self.buffer).cast("B").cast("Q")
-        self.ragged = attention.kind == s.RAGGED_PREFILL
+        self.ragged = attention.kind in s.RAGGED
         self.layout = s.NHD if self.ragged else attention.layout
         kv = s.KvCache(k=address + 8 * _K, v=address + 8 * _V, layout=self.layout)
         ctypes.memmove(address + 8 * _KV, ctypes.addressof(kv), ctypes.sizeof(kv))
@@ -68,7 +68,7 @@ class RunCall:
         self.kv_code, self.kv_heads = dtype_code(config.kv_dtype), config.num_kv_heads
         self.scales = (None, None)
         self.key = self.o_key = self.ids_here = self.ids_shape = self.o_shape = None
-        self.padded_q = self.like_q = None
+        self.like_q, self.padded = None, PaddedRows()
         self.has_lse = self.has_more = False
         self.c_run, self.stream = lib.fl_attention_run, attention.family.stream_of(attention.device)
         self.fast, self.known, self.kind = None, False, None  # known: fast can do the last call again with other tensors
@@ -250,13 +250,24 @@ class RunCall:
         return len(q.shape) == 3 and q.shape[0] < self._rows_of_graph(a)
 
     def _on_more_rows(self, a, q, kv, out, lse, return_lse, sinks, custom_mask, natural, k_scale, v_scale):
-        """Copies q into an array of as many rows as the graph has, and gives the first rows of what comes out."""
-        rows, family = self._rows_of_graph(a), a.family
+        """The same with as many rows of q as the graph has."""
+        return self.padded(a.family, a.device, self._rows_of_graph(a), q, out, lse, return_lse, lambda padded_q: self(
+            a, padded_q, kv, None, None, None, True, sinks, custom_mask, natural, k_scale, v_scale))
+
+
+class PaddedRows:
+    """Memory for the rows of a graph's q, of which a smaller batch has the first ones."""
+
+    def __init__(self):
+        self.q = None
+
+    def __call__(self, family, device, rows, q, out, lse, return_lse, run):
+        """Copies q into an array of `rows` rows, and gives the first rows of the o and lse that run() makes of it."""
         shape = (rows, *q.shape[1:])
-        if self.padded_q is None or tuple(self.padded_q.shape) != shape:
-            self.padded_q = family.empty(shape, family.code(q, "q"), a.device)
-        family.copy_into(self.padded_q[:q.shape[0]], q)
-        all_o, all_lse = self(a, self.padded_q, kv, None, None, None, True, sinks, custom_mask, natural, k_scale, v_scale)
+        if self.q is None or tuple(self.q.shape) != shape or self.q.dtype != q.dtype:
+            self.q = family.empty(shape, family.code(q, "q"), device)
+        family.copy_into(self.q[:q.shape[0]], q)
+        all_o, all_lse = run(self.q)
         o, l = all_o[:q.shape[0]], all_lse[:q.shape[0]]
         for there, here, name in ((out, o, "out"), (lse, l, "lse")):
             if there is not None:

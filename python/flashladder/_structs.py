@@ -1,4 +1,4 @@
-"""The structs and functions of capi/flashladder.h and capi/operations.h, as ctypes has them.
+"""The structs and functions of capi/flashladder.h and the headers that it includes, as ctypes has them.
 
 Field for field in the header's order; tests/python/abi_test.py compares every offset with the committed list of the C ABI.
 """
@@ -15,7 +15,8 @@ MASK_NONE, MASK_CAUSAL, MASK_CUSTOM = 0, 1, 2
 POS_ENCODING_MODES = {"NONE": 0, "ROPE_LLAMA": 1, "ALIBI": 2}
 POLICIES = {"balanced": 0, "fixed": 1, "none": 2, "count": 3, "target": 4}
 BACKENDS = {"auto": 0, "fa2": 1, "fa3": 2}
-DECODE, PREFILL, RAGGED_PREFILL, GRAPH_DECODE, GRAPH_PREFILL, BATCH_ATTENTION = range(6)
+DECODE, PREFILL, RAGGED_PREFILL, GRAPH_DECODE, GRAPH_PREFILL, BATCH_ATTENTION, GRAPH_RAGGED_PREFILL = range(7)
+RAGGED = (RAGGED_PREFILL, GRAPH_RAGGED_PREFILL)
 TRTLLM_BATCH_DECODE, TRTLLM_BATCH_CONTEXT, CUDNN_BATCH_DECODE, CUDNN_BATCH_PREFILL, XQA = range(5)
 
 
@@ -48,7 +49,8 @@ Workspace = _struct("Workspace", ("device", _ptr), ("device_bytes", _size), ("st
 Batch = _struct(
     "Batch", ("batch", _i32), ("max_pages", _i32), ("qo_indptr", _ptr), ("paged_kv_indptr", _ptr),
     ("paged_kv_last_page_len", _ptr), ("kv_indptr", _ptr), ("seq_lens", _ptr), ("page_ids", _ptr), ("num_page_ids", _i64),
-    ("page_ids_on", _i32), ("reserved", _i32), ("lengths_on_device", _i32), ("max_seq_len", _i32))
+    ("page_ids_on", _i32), ("reserved", _i32), ("lengths_on_device", _i32), ("max_seq_len", _i32), ("max_qo_len", _i32),
+    ("reserved2", _i32), ("max_nnz_qo", _i64))
 AttentionArguments = _struct(
     "AttentionArguments", ("q", _ptr), ("kv", _ptr), ("o", _ptr), ("lse_log2", _ptr), ("page_ids", _ptr),
     ("num_page_ids", _i64), ("sinks", _ptr), ("custom_mask", _ptr), ("custom_mask_bytes", _i64), ("lse_natural", _ptr),
@@ -69,7 +71,8 @@ ServingCall = _struct(
     "ServingCall", ("q", _ptr), ("o", _ptr), ("kv", _ptr), ("workspace_buffer", _ptr), ("block_tables", _ptr),
     ("seq_lens", _ptr), ("cum_seq_lens_q", _ptr), ("sinks", _ptr), ("lse_log2", _ptr), ("lse_natural", _ptr),
     ("batch", _i32), ("max_pages", _i32), ("max_q_len", _i32), ("max_kv_len", _i32), ("bmm1_scale", _f32),
-    ("bmm2_scale", _f32), ("use_window", _i32), ("window_left", _i32), ("causal", _i32), ("reserved", _i32))
+    ("bmm2_scale", _f32), ("use_window", _i32), ("window_left", _i32), ("causal", _i32), ("reserved", _i32), ("mask", _ptr),
+    ("lengths_on_device", _i32), ("reserved2", _i32), ("seq_lens_q", _ptr))
 PageLists = _struct("PageLists", ("indptr", _ptr), ("indices", _ptr), ("last_page_len", _ptr), ("num_indices", _i64),
                     ("batch", _i32), ("reserved", _i32))
 Rope = _struct("Rope", ("rotary_dim", _i32), ("interleave", _i32), ("rope_scale", _f32), ("rope_theta", _f32),
@@ -91,7 +94,8 @@ FUNCTIONS = {
     "fl_attention_least_device_bytes_for_limits": "ippp", "fl_attention_create": "ipppp",
     "fl_attention_plan": "ppp", "fl_attention_run": "ppp",
     "fl_attention_explain": "pp", "fl_attention_plan_json": "pp",
-    "fl_cascade_bytes_for_batch": "ppippp", "fl_cascade_create": "ippp", "fl_cascade_plan": "ppip",
+    "fl_cascade_bytes_for_batch": "ppippp", "fl_cascade_create": "ippp",
+    "fl_cascade_graph_bytes": "ppippp", "fl_cascade_graph_create": "ipppp", "fl_cascade_plan": "ppip",
     "fl_cascade_run": "ppppip", "fl_cascade_explain": "pp",
     "fl_mla_bytes_for_limits": "pppp", "fl_mla_create": "pppp", "fl_mla_plan": "ppp", "fl_mla_run": "ppp",
     "fl_mla_decode_bytes": "pppp", "fl_mla_decode_run": "pp",

@@ -126,10 +126,6 @@ class Torch(Family):
         weights = torch.tensor(weights, dtype=torch.int32, device=x.device)
         return (bits.view(n, 8).to(torch.int32) * weights).sum(1).to(torch.uint8)
 
-    def unpack(self, packed, bits):
-        shifts = self.torch.arange(8, dtype=self.torch.uint8, device=packed.device)
-        return ((packed.reshape(-1, 1) >> shifts) & 1).reshape(-1)[:bits].contiguous()
-
     def concatenate(self, parts):
         return self.torch.cat(parts)
 

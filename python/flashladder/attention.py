@@ -95,7 +95,7 @@ class Limits(NamedTuple):
 class Attention(PlannedObject):
     """One object of the library with its memory: BatchDecodeWithPagedKVCache and its kin are made of this.
 
-    kind     DECODE, PREFILL, RAGGED_PREFILL, GRAPH_DECODE, GRAPH_PREFILL or BATCH_ATTENTION
+    kind     DECODE, PREFILL, RAGGED_PREFILL, GRAPH_DECODE, GRAPH_PREFILL, BATCH_ATTENTION or GRAPH_RAGGED_PREFILL
     like     an array, or "cpu" / "cuda:0" (with torch): the device, and what memory is made of
     limits   of the kinds that graphs capture
     spare    bytes that copies may take which are not needed, but faster (docs/api.md, pages that are no multiple of 8)
@@ -186,12 +186,12 @@ class Attention(PlannedObject):
         b = self._batch
         b.batch, self.num_pages = batch, self._host.at(kept[0], batch)
         self.rows = batch if qo_indptr is None else self._host.at(kept[-1], batch)
-        if self.kind == s.RAGGED_PREFILL:
+        if self.kind in s.RAGGED:
             b.kv_indptr = kept[0]
         else:
             b.paged_kv_indptr, b.paged_kv_last_page_len = kept[0], kept[1]
         b.qo_indptr = kept[-1] if qo_indptr is not None else None
-        if self.is_graph:
+        if self.is_graph and self.kind not in s.RAGGED:
             self._give_page_ids(page_ids)
         self._plan(batch, family)
 

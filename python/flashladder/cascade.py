@@ -5,11 +5,11 @@ from . import _structs as s
 from ._arrays import HostLengths, dtype_code, family_of, on_host
 from ._library import call, refuse
 from ._object import PlannedObject
-from ._run import _flat
+from ._run import PaddedRows, _flat
 from ._tensors import out_like, tensors_and_cache
-from .attention import AttentionConfig, c_config
+from .attention import AttentionConfig, Limits, c_config
 
-__all__ = ["MultiLevelCascadeAttention"]
+__all__ = ["CUDAGraphMultiLevelCascadeAttention", "MultiLevelCascadeAttention"]
 
 
 class MultiLevelCascadeAttention(PlannedObject):
@@ -28,7 +28,7 @@ class MultiLevelCascadeAttention(PlannedObject):
         self._levels = [s.Batch() for _ in range(num_levels)]
         self._pointers = (ctypes.c_void_p * num_levels)(*map(ctypes.addressof, self._levels))
         self._host = [HostLengths() for _ in range(num_levels)]
-        self._bytes, self._memory, self._ids = (-1, -1), (), None
+        self._bytes, self._memory, self._ids, self._planned_on = (-1, -1), (), None, None
 
     def plan(self, qo_indptr_arr, paged_kv_indptr_arr, paged_kv_last_page_len_arr, paged_kv_indices_arr):
         """Plans a batch: for each level, the most shared one first, what a prefill has.
@@ -50,10 +50,13 @@ class MultiLevelCascadeAttention(PlannedObject):
             b.batch = groups
             b.qo_indptr, b.paged_kv_indptr, b.paged_kv_last_page_len = self._host[level].keep(
                 [(family_of(x).pointer(x), x.shape[0]) for x in (qo, kv, last)])
-        self._ids = [self.family.dense(self.family.int32(ids)) for ids in paged_kv_indices_arr]
+        self._take_ids(paged_kv_indices_arr)
         self.rows = self._host[0].at(self._levels[0].qo_indptr, self._levels[0].batch)
         self._reserve()
         self._plan(self._stream())
+
+    def _take_ids(self, paged_kv_indices_arr):
+        self._ids = [self.family.dense(self.family.int32(ids)) for ids in paged_kv_indices_arr]
 
     def _plan(self, stream):
         self._planned_on = stream
@@ -90,12 +93,58 @@ class MultiLevelCascadeAttention(PlannedObject):
             arguments.lse_log2 = _flat(family, lse, "lse", shape[0] * shape[1], self.device)
         if sinks is not None:
             arguments.sinks = _flat(family, sinks, "sinks", c.num_qo_heads, self.device)
-        n = self.num_levels
-        ids = (ctypes.c_void_p * n)(*[family.pointer(x) or None for x in self._ids])
-        counts = (ctypes.c_int64 * n)(*[x.shape[0] for x in self._ids])
         stream = self._stream()
         if family.moved(stream, self._planned_on):
             self._plan(stream)
-        call("fl_cascade_run", self._handle, ctypes.addressof(arguments), ids, counts, n, stream)
+        call("fl_cascade_run", self._handle, ctypes.addressof(arguments), *self._given_ids(), self.num_levels, stream)
         del slots
         return (out, lse) if return_lse else out
+
+    def _given_ids(self):
+        n = self.num_levels
+        return ((ctypes.c_void_p * n)(*[self.family.pointer(x) or None for x in self._ids]),
+                (ctypes.c_int64 * n)(*[x.shape[0] for x in self._ids]))
+
+
+class CUDAGraphMultiLevelCascadeAttention(MultiLevelCascadeAttention):
+    """The same for CUDA graphs, within limits: a Limits for each level, whose max_nnz_qo is the same. plan(...) before each
+    replay, which copies the page ids, from the host or the device; q, out and lse have max_nnz_qo rows, of which a batch has
+    the first ones, and the others are left as they are."""
+
+    def __init__(self, config: AttentionConfig, limits, like, kv_layout="NHD"):
+        super().__init__(len(limits), config, like, kv_layout)
+        self.limits, self._padded = [Limits(*level) for level in limits], PaddedRows()
+        structs = [level.struct() for level in self.limits]
+        most = (ctypes.c_void_p * self.num_levels)(*map(ctypes.addressof, structs))
+        device, staging = ctypes.c_size_t(), ctypes.c_size_t()
+        call("fl_cascade_graph_bytes", ctypes.addressof(self._config), most, self.num_levels, ctypes.addressof(device),
+             ctypes.addressof(staging), None)
+        self._bytes = device.value, staging.value
+        workspace, self._memory = self._workspace(*self._bytes)
+        handle = ctypes.c_void_p()
+        call("fl_cascade_graph_create", self.num_levels, ctypes.addressof(self._config), most, ctypes.addressof(workspace),
+             ctypes.addressof(handle))
+        self._handle = handle.value
+
+    def _reserve(self):
+        """Nothing: a graph's memory is for all batches within its limits."""
+
+    def _take_ids(self, paged_kv_indices_arr):
+        self._ids = []
+        for b, ids in zip(self._levels, paged_kv_indices_arr):
+            owner = family_of(ids, "paged_kv_indices")
+            ids = owner.dense(owner.int32(ids))
+            b.page_ids, b.num_page_ids = owner.pointer(ids) or None, ids.shape[0]
+            b.page_ids_on = s.GPU if owner.gpu(ids) else s.CPU
+            self._ids.append(ids)
+
+    def _given_ids(self):
+        return None, None
+
+    def run(self, q, kv, out=None, lse=None, return_lse=False, sinks=None):
+        """As of the class above; of fewer rows than max_nnz_qo q is copied into an array that has so many."""
+        rows = self.limits[0].max_nnz_qo
+        if len(q.shape) != 3 or q.shape[0] >= rows:
+            return super().run(q, kv, out, lse, return_lse, sinks)
+        return self._padded(self.family, self.device, rows, q, out, lse, return_lse,
+                            lambda padded_q: MultiLevelCascadeAttention.run(self, padded_q, kv, None, None, True, sinks))

@@ -5,6 +5,11 @@ Array = Any
 DType = Any
 Cache = Union[Array, Tuple[Array, Array]]
 
+class CUDAGraphMultiLevelCascadeAttention(MultiLevelCascadeAttention):
+    def __init__(self, config: Any, limits: Any, like: Any, kv_layout: str = ...) -> None: ...
+    def run(self, q: Array, kv: Cache, out: Optional[Array] = ..., lse: Optional[Array] = ..., return_lse: bool = ...,
+        sinks: Optional[Array] = ...) -> Union[Array, Tuple[Array, Array]]: ...
+
 class MultiLevelCascadeAttention:
     def __init__(self, num_levels: int, config: Any, like: Any, kv_layout: str = ...) -> None: ...
     def plan(self, qo_indptr_arr: Sequence[Array], paged_kv_indptr_arr: Sequence[Array],

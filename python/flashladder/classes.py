@@ -11,7 +11,8 @@ from . import _structs as s
 from .attention import Attention, AttentionConfig, Limits
 
 __all__ = ["BatchAttention", "BatchDecodeWithPagedKVCache", "BatchPrefillWithPagedKVCache", "BatchPrefillWithRaggedKVCache",
-           "CUDAGraphBatchDecodeWithPagedKVCache", "CUDAGraphBatchPrefillWithPagedKVCache"]
+           "CUDAGraphBatchDecodeWithPagedKVCache", "CUDAGraphBatchPrefillWithPagedKVCache",
+           "CUDAGraphBatchPrefillWithRaggedKVCache"]
 
 
 class BatchDecodeWithPagedKVCache(Attention):
@@ -51,8 +52,17 @@ class CUDAGraphBatchPrefillWithPagedKVCache(Attention):
         super().__init__(s.GRAPH_PREFILL, config, like, limits, kv_layout)
 
 
+class CUDAGraphBatchPrefillWithRaggedKVCache(Attention):
+    """The same over keys without pages, as BatchPrefillWithRaggedKVCache has them. plan(kv_indptr, None, qo_indptr) before
+    each replay. limits.max_pages are tokens, and k and v have so many rows or more."""
+
+    def __init__(self, config: AttentionConfig, limits: Limits, like):
+        super().__init__(s.GRAPH_RAGGED_PREFILL, config._replace(page_size=1), like, limits)
+
+
 class BatchAttention(Attention):
-    """Requests with one query and with many in one launch, for graphs too (docs/18_mixed.md); plan() as of the class above."""
+    """Requests with one query and with many in one launch, for graphs too (docs/18_mixed.md); plan() as of
+    CUDAGraphBatchPrefillWithPagedKVCache."""
 
     def __init__(self, config: AttentionConfig, limits: Limits, like, kv_layout="NHD"):
         super().__init__(s.BATCH_ATTENTION, config, like, limits, kv_layout)

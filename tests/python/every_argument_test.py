@@ -36,7 +36,8 @@ OFF = {
   "token_pos_in_items_len": 3, "uniform_q_len": 5, "max_item_len_ptr": ANY, "seq_lens": ANY, "seq_lens_q": ANY,
   "block_tables": ANY, "max_token_per_sequence": 9, "max_sequence_kv": 99, "o_scale": 2.0, "v_indptr": ANY, "o_indptr": ANY,
   "scale_q": ANY, "scale_k": ANY, "scale_v": ANY, "o_dtype": "float32", "return_lse": True, "bmm1_scale": 0.3,
-  "bmm2_scale": 2.0, "out_dtype": "float32", "o_sf_scale": 2.0, "o_sf_vec_size": 16, "mask": ANY, "max_q_len": 9,
+  "bmm2_scale": 2.0, "out_dtype": "float32", "o_sf_scale": 2.0, "o_sf_vec_size": 16, "max_q_len": 9,
+  "mask": np.zeros((3, 1, 2), np.uint16),
   "cum_seq_lens_q": B.qo, "uses_shared_paged_kv_idx": False, "bmm1_scale_log2": ANY, "multi_ctas_kv_counter_buffer": ANY,
   "enable_block_sparse_attention": True, "cp_world": 2, "cp_rank": 1, "causal_seqlens_kv_global": ANY,
   "bf16q_fp8kv_transform_mode": "k_only", "request_order": ANY, "request_order_plan": ANY, "use_profiler": True,
@@ -53,7 +54,8 @@ OFF = {
 # Off their defaults these change something that the outputs of one call do not show, and other tests do.
 ELSEWHERE = {"out", "lse", "output", "qo_indptr_buf", "paged_kv_indptr_buf", "paged_kv_indices_buf",
              "paged_kv_last_page_len_buf", "custom_mask_buf", "mask_indptr_buf", "kv_indptr_buf", "paged_kv_indptr_buffer",
-             "paged_kv_indices_buffer", "paged_kv_last_page_len_buffer", "global_override_indptr_cpu"}
+             "paged_kv_indices_buffer", "paged_kv_last_page_len_buffer", "global_override_indptr_cpu",
+             "qo_indptr_buf_arr", "paged_kv_indptr_buf_arr", "paged_kv_indices_buf_arr", "paged_kv_last_page_len_buf_arr"}
 # What an argument needs beside it to count; and ways to cut, which leave every bit of batches as small as these.
 ROTATED = {"pos_encoding_mode": "ROPE_LLAMA"}
 ROTATED_P, LSE_TOO = {"pos_encoding_mode_p": "ROPE_LLAMA"}, {"return_lse": True}
@@ -100,6 +102,13 @@ def batch_pod(init, plan, run):
   return (*p, *d) if run.get("return_lse") else (p, d)
 
 
+def cascade(init, plan, run):
+  wrapper = flashinfer.MultiLevelCascadeAttentionWrapper(2, XP.workspace(), **init)
+  wrapper.plan([XP.ints([0, 15]), B.qo], [B.indptr[:2], B.indptr], [B.indices[:B.indptr[1]], B.indices], [B.last[:1], B.last],
+               8, 2, 64, 16, **plan)
+  return wrapper.run(B.q, (B.k, B.v), **run)
+
+
 def called(function, *arguments, **base):
   return lambda _, given, __: function(*arguments, **{**base, **given})
 
@@ -121,6 +130,7 @@ CALLS = {  # name: (how it is called, parts of which the arguments are)
   "prefill.BatchPrefillWithRaggedKVCacheWrapper": (ragged, ("__init__", "plan", "run")),
   "pod.PODWithPagedKVCacheWrapper": (pod, ("__init__", "plan", "run")),
   "pod.BatchPODWithPagedKVCacheWrapper": (batch_pod, ("__init__", "plan", "run")),
+  "cascade.MultiLevelCascadeAttentionWrapper": (cascade, ("__init__", "plan", "run")),
   "decode.single_decode_with_kv_cache": (called(flashinfer.single_decode_with_kv_cache, D.q[0], K1, V1), ("",)),
   "prefill.single_prefill_with_kv_cache": (called(flashinfer.single_prefill_with_kv_cache, B.q[:5], K1, V1), ("",)),
   "decode.trtllm_batch_decode_with_kv_cache": (
@@ -161,7 +171,11 @@ class EveryArgument(unittest.TestCase):
     beside = BESIDE.get(argument, {})
     groups = [{}, {}, {}]
     groups[index] = beside
-    baseline = call(*groups)
+    try:
+      baseline = call(*groups)
+    except ValueError:
+      self.assertTrue(beside, "is refused without any argument")
+      return "refused"  # as what the argument needs beside it
     groups[index] = {**beside, argument: value}
     try:
       return "no effect" if same(call(*groups), baseline) else "effect"

@@ -1,7 +1,7 @@
 """FlashInfer's calls over block tables, and shared prefixes: each against float64."""
 import numpy as np
 
-from support import Batch, close, each_kind, main, oracle, rng, unittest
+from support import KINDS, Arrays, Batch, close, each_kind, main, oracle, rng, torch, unittest
 import flashladder.flashinfer as flashinfer
 
 
@@ -54,6 +54,63 @@ class BlockTables(unittest.TestCase):
     o = flashinfer.trtllm_batch_decode_with_kv_cache(b.q, b.joined, xp.workspace(), xp.of(self.table(b)), xp.ints(b.kv_lens),
                                                      96, 0.2, q_len_per_req=3)
     b.check(self, o, oracle.Logits(sm_scale=0.2, causal=True))
+
+  def words(self, masks, q_len):
+    """A draft's masks [batch, q_len, q_len] as FlashInfer packs them: uint16, rows of whole words. Bits behind are set."""
+    room = -(-q_len // 32) * 32
+    rows = np.ones((*masks.shape[:2], room), bool)
+    rows[:, :, :q_len] = masks
+    return np.packbits(rows, axis=-1, bitorder="little").view(np.uint16)
+
+  @each_kind
+  def test_drafts(self, xp):
+    """Several queries of every request in xqa: causal, and with a draft's mask among them."""
+    for q_len in (3, 40):
+      b = Batch(xp, kv_lens=(90, q_len, 47, 64), qo_lens=[q_len] * 4, layout="HND")
+      table, lens, sinks = xp.of(self.table(b)), xp.ints(b.kv_lens), rng.standard_normal(8).astype(np.float32)
+      q5 = b.q.reshape(4, 1, q_len, 8, 64)
+      xqa = lambda q, **said: flashinfer.xqa(q, b.k, b.v, table, lens, kv_layout="HND", q_seq_len=q_len, **said)
+      logits = oracle.Logits(causal=True, window_left=9, sinks=sinks)
+      b.check(self, xqa(b.q, sliding_win_size=10, sinks=xp.of(sinks)), logits)
+      o = xqa(q5, q_scale=1.5, kv_scale=0.5)
+      self.assertEqual(tuple(o.shape), (4, 1, q_len, 8, 64))
+      b.check(self, o.reshape(b.q.shape), oracle.Logits(causal=True, sm_scale=0.75 / 8), scale=0.5)
+      masks = rng.random((4, q_len, q_len)) < 0.5
+      whole = [np.concatenate([np.ones((q_len, n - q_len), bool), m], axis=1) for m, n in zip(masks, b.kv_lens)]
+      words = xp.of(self.words(masks, q_len))
+      out = xp.normal(4, 1, q_len, 8, 64)
+      self.assertIs(xqa(q5, mask=words, output=out, sliding_win_size=10, sinks=xp.of(sinks)), out)
+      b.check(self, out.reshape(b.q.shape), logits._replace(causal=False), whole)
+      b.check(self, xqa(b.q, mask=words, q_scale=1.5, kv_scale=0.5), oracle.Logits(sm_scale=0.75 / 8), whole, scale=0.5)
+    for said, sentence in (({"mask": words[:, :, :2]}, "mask size = 640 bytes: must be 1280"),
+                           ({"q_cu_seq_lens": lens}, "q_cu_seq_lens")):
+      with self.assertRaisesRegex(ValueError, sentence):
+        xqa(b.q, **said)
+    with self.assertRaisesRegex(ValueError, "q_seq_len = 2: must be 40, which q has"):
+      flashinfer.xqa(q5, b.k, b.v, table, lens, kv_layout="HND", q_seq_len=2)
+
+  @unittest.skipUnless("cuda" in KINDS, "needs torch with a GPU")
+  def test_prefill_in_a_graph(self):
+    """Lengths that lie on the GPU stay there: the graph plans anew in every replay."""
+    xp = Arrays("cuda")
+    q, cache = xp.normal(40, 8, 64), torch.full((60, 2, 2, 16, 64), float("nan"), dtype=torch.float16, device="cuda")
+    workspace, table, lens, qo = xp.workspace(), xp.ints(np.zeros((4, 6))), xp.ints(np.zeros(4)), xp.ints(np.zeros(5))
+    call = lambda: flashinfer.trtllm_batch_context_with_kv_cache(q, cache, workspace, table, lens, 31, 96, 0.2, 1.0, 4, qo,
+                                                                 None, return_lse=True)
+    call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+      o, lse = call()
+    for kv_lens, qo_lens in (((33, 0, 7, 64), (5, 0, 7, 20)), ((90, 4, 4, 4), (31, 1, 4, 4)), ((90, 1, 1, 2), (9, 1, 1, 1))):
+      b = Batch(xp, kv_lens=kv_lens, qo_lens=qo_lens, layout="HND")
+      rows = sum(qo_lens)
+      q[:rows].copy_(b.q)
+      cache[:b.total].copy_(b.joined)
+      for static, x in ((table, self.table(b)), (lens, b.kv_lens), (qo, b.qo)):
+        static.copy_(xp.ints(x))
+      graph.replay()
+      b.check(self, (o[:rows], lse[:rows]), oracle.Logits(sm_scale=0.2, causal=True))
 
 
 class Cascade(unittest.TestCase):

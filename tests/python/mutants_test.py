@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE))
 import support  # ends with 77 where numpy is missing
 
 ATTENTION, FLASHINFER, OPERATIONS = "attention_test.py", "flashinfer_test.py", "operations_test.py"
-CALLS, FAST = "flashinfer_calls_test.py", "fast_run_test.py"
+CALLS, FAST, GRAPHS = "flashinfer_calls_test.py", "fast_run_test.py", "graphs_test.py"
 QUANTISED, MASKS = "quantised_test.py", "masks_test.py"
 MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fail
   ("K and V swapped", "_run.py", "k, v = kv if pair else (kv, kv)", "v, k = kv if pair else (kv, kv)", ATTENTION),
@@ -44,7 +44,18 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
    "            out.append(pointer)\n", "changes_test.py"),
   ("the mask is inverted", "_arrays.py", "return self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)",
    "return 1 - self.np.ascontiguousarray(x.reshape(-1)).view(self.np.uint8)", ATTENTION),
-  ("bits from the other end", "_arrays.py", 'bitorder="little")[:bits]', 'bitorder="big")[:bits]', FLASHINFER),
+  ("bits from the other end", "flashinfer/_masks.py", '> 0, "little")', '> 0, "big")', GRAPHS),
+  ("bits of a request follow those of the one before", "flashinfer/_masks.py", "padding[:-bits % 8]]", "padding[:0]]", GRAPHS),
+  ("a graph's mask lies where plan() was given it", "flashinfer/_prefill_base.py", "PackedMask(room[:bits.shape[0]])",
+   "PackedMask(bits)", GRAPHS),
+  ("a graph over ragged keys has room for one more", "flashinfer/prefill.py", "self._graph_pages = kv[0].shape[0]",
+   "self._graph_pages = kv[0].shape[0] + 1", GRAPHS),
+  ("what is planned later is the caller's", "flashinfer/prefill.py", "[family_of(x).copy(x) for x in on_host(",
+   "[x for x in on_host(", GRAPHS),
+  ("a cascade's graph has level 0's page ids", "cascade.py", "zip(self._levels, paged_kv_indices_arr)",
+   "zip(self._levels, paged_kv_indices_arr[:1] * 2)", GRAPHS),
+  ("a cascade's graph reads a short q where it lies", "cascade.py", "or q.shape[0] >= rows", "or True", GRAPHS),
+  ("drafts are causal", "flashinfer/xqa.py", "        if mask is not None:\n", "        if False:\n", CALLS),
   ("bits are taken for bytes", "_run.py", "(_BITS, _BITS_BYTES) if packed else (_MASK, _MASK_BYTES)", "(_MASK, _MASK_BYTES)",
    FLASHINFER),
   ("q_scale is ignored", "flashinfer/decode.py", "self._scaled(attention, number(q_scale))", "self._scaled(attention, 1.0)",

@@ -24,9 +24,10 @@ class dtype:
 
 float16, float32, float64 = dtype("float16", "f2"), dtype("float32", "f4"), dtype("float64", "f8")
 int32, int64, uint8, uint32 = dtype("int32", "i4"), dtype("int64", "i8"), dtype("uint8", "u1"), dtype("uint32", "u4")
+uint16 = dtype("uint16", "u2")
 bool_, bfloat16, float8_e4m3fn = dtype("bool", "?"), dtype("bfloat16", "u2"), dtype("float8_e4m3fn", "u1")
 half, long = float16, int64
-_OF_NUMPY = {d.numpy: d for d in (float16, float32, float64, int32, int64, uint8, uint32, bool_)}
+_OF_NUMPY = {d.numpy: d for d in (float16, float32, float64, int32, int64, uint8, uint16, uint32, bool_)}
 
 
 class device:
@@ -124,6 +125,7 @@ class Tensor:
     self.a *= _numbers(other)
     return self
 
+  def __array__(self, dtype=None, copy=None): return np.asarray(self.a, dtype)
   def __len__(self): return len(self.a)
   def __iter__(self): return (Tensor(np.asarray(x)) for x in self.a)
   def __int__(self): return int(self.a)

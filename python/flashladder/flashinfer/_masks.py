@@ -13,18 +13,20 @@ def packed_mask_of(packed, bits_of_each):
     return PackedMask(packed[:wants])
 
 
-def unpacked(mask, bits_of_each):
-    """The mask's bytes, for who keeps them, whatever form it has."""
-    if not isinstance(mask, PackedMask):
-        return mask
-    packed = mask.bits
-    family = family_of(packed)
-    parts, at = [], 0
+def bits_of(mask, bits_of_each):
+    """The mask's bits, for who keeps them, whatever form it has."""
+    if isinstance(mask, PackedMask):
+        return mask.bits
+    family, wants = family_of(mask, "custom_mask"), sum(bits_of_each)
+    mask = family.mask(mask)
+    if mask.shape[0] != wants:
+        refuse("custom_mask size", mask.shape[0], f"must be {wants}, the sum of qo_len * kv_len")
+    padding, parts, at = family.bytes(0, family.device(mask))[:7], [], 0
+    padding[...] = 0
     for bits in bits_of_each:
-        size = -(-bits // 8)
-        parts.append(family.unpack(packed[at:at + size], bits))
-        at += size
-    return parts[0] if len(parts) == 1 else family.concatenate(parts) if parts else packed[:0]
+        parts += [mask[at:at + bits], padding[:-bits % 8]]
+        at += bits
+    return family.pack(family.concatenate(parts) > 0, "little") if wants else mask
 
 
 def custom_mask_of(custom_mask, packed_custom_mask, bits_of_each):

@@ -1,16 +1,18 @@
 """What the two prefill wrappers have in common: a batch of queries by qo_indptr, over pages or over keys token by token."""
 from .. import _structs as s
-from .._arrays import family_of, on_host
+from .._arrays import family_of, name_of_dtype, on_host
 from .._library import refuse
+from .._run import PackedMask
 from ._hints import must_be, number
 from ._items import mask_of_items
-from ._masks import check_lse_form, custom_mask_of, in_form, unpacked
+from ._masks import bits_of, check_lse_form, custom_mask_of, in_form
 from ._wrapper import Wrapper, config_of, dtypes_of, graph_limits, positive
 
 
 class PrefillBase(Wrapper):
     """plan() and run() of the prefill wrappers, with arguments in groups."""
     _has_sinks = False
+    _graph_batch = _graph_pages = _mask_buffer = None
 
     def _plan_pages(self, lengths, heads, page_size, head_dim_vo, masks, logits, dtypes, fixed_split_size, disable_split_kv):
         """lengths: (qo_indptr, kv_indptr, indices, last_page_len); the last two are None where keys have no pages.
@@ -51,9 +53,9 @@ class PrefillBase(Wrapper):
         """A graph's object is made for the queries of its first plan()."""
         if not self._use_cuda_graph:
             return self._kind, None
-        qo, _, last = self._host_lengths
-        if last.shape[0] != self._graph_batch:
-            refuse("batch", last.shape[0], f"must be {self._graph_batch}, what the graph's buffers are for")
+        qo, kv, _ = self._host_lengths
+        if kv.shape[0] - 1 != self._graph_batch:
+            refuse("batch", kv.shape[0] - 1, f"must be {self._graph_batch}, what the graph's buffers are for")
         if self._limits is None:
             self._limits = graph_limits(self._graph_batch, self._graph_pages, int(qo[-1]))
         elif int(qo[-1]) > self._limits.max_nnz_qo:
@@ -78,16 +80,25 @@ class PrefillBase(Wrapper):
         return [qo_len * kv_len for qo_len, kv_len in self._lens_of_each(page_size)]
 
     def _keep_mask(self, page_size):
-        """A graph reads the mask where it lay when it was captured."""
-        if self._mask_room is None:
-            refuse("custom_mask", "given", "needs custom_mask_buf in a graph, which says how much of it there is at most")
-        mask = self._family.mask(unpacked(self._mask, self._bits_of_each(page_size)))
-        if mask.shape[0] > self._mask_room:
-            refuse("custom_mask size", mask.shape[0], f"must be at most 8 * custom_mask_buf ({self._mask_room})")
-        if getattr(self, "_mask_memory", None) is None:
-            self._mask_memory = self._family.bytes(self._mask_room, self._device)
-        self._family.copy_into(self._mask_memory[:mask.shape[0]], mask)
-        self._mask = self._mask_memory[:mask.shape[0]]
+        """A graph reads the mask where it lay when it was captured, in the form that it had: bits in custom_mask_buf."""
+        room = self._mask_buffer
+        if room is None:
+            refuse("custom_mask", "given", "needs custom_mask_buf in a graph, where its bits lie, replay after replay")
+        bits = bits_of(self._mask, self._bits_of_each(page_size))
+        if bits.shape[0] > room.shape[0]:
+            refuse("custom_mask", f"{bits.shape[0]} bytes of bits", f"must fit custom_mask_buf ({room.shape[0]} bytes)")
+        self._family.copy_into(room[:bits.shape[0]], bits)
+        self._mask = PackedMask(room[:bits.shape[0]])
+
+    def _take_mask_buffer(self, custom_mask_buf):
+        if custom_mask_buf is None:
+            return
+        family = family_of(custom_mask_buf, "custom_mask_buf")
+        if family is not self._family or family.device(custom_mask_buf) != self._device:
+            refuse("custom_mask_buf", f"on {family.device(custom_mask_buf)}", f"must lie on {self._device}")
+        if name_of_dtype(custom_mask_buf.dtype) != "uint8" or len(custom_mask_buf.shape) != 1:
+            refuse("custom_mask_buf dtype", name_of_dtype(custom_mask_buf.dtype), "must be uint8, of rank 1")
+        self._mask_buffer = custom_mask_buf
 
     def _attend(self, q, kv, q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout, window_left, sinks):
         attention = self._planned(kv)

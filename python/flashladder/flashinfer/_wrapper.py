@@ -182,7 +182,7 @@ class Wrapper:
     def _eager_run(self, q, kv, q_scale, k_scale, v_scale, sinks, **where):
         """run() of an op."""
         more = {} if sinks is None else {"sinks": sinks}
-        arguments = (q, *kv) if self._kind == s.RAGGED_PREFILL else (q, kv)
+        arguments = (q, *kv) if self._kind in s.RAGGED else (q, kv)
         self.run(*arguments, q_scale=q_scale, k_scale=k_scale, v_scale=v_scale, **more, **where)
 
     def explain(self):

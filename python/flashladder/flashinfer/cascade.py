@@ -1,10 +1,10 @@
 """FlashInfer's flashinfer.cascade: merging states, and prefixes that requests share."""
 from .. import operations as _operations
-from .._arrays import family_of, name_of_dtype
+from .._arrays import family_of, name_of_dtype, on_host
 from .._library import InputError, refuse
-from ..cascade import MultiLevelCascadeAttention
+from ..cascade import CUDAGraphMultiLevelCascadeAttention, MultiLevelCascadeAttention
 from ._hints import layout_of, must_be
-from ._wrapper import config_of, positive
+from ._wrapper import config_of, graph_limits, positive
 from .decode import BatchDecodeWithPagedKVCacheWrapper
 from .prefill import BatchPrefillWithPagedKVCacheWrapper, single_prefill_with_kv_cache_return_lse
 
@@ -21,18 +21,27 @@ def merge_state_in_place(v, s, v_other, s_other, mask=None):
 
 
 class MultiLevelCascadeAttentionWrapper:
-    """Prefixes that requests share, level by level, the most shared one first (docs/17_cascades.md)."""
+    """Prefixes that requests share, level by level, the most shared one first (docs/17_cascades.md).
+
+    use_cuda_graph  with four lists of a buffer for each level, whose sizes are the groups and the most page ids of the graph;
+                    the first plan() says how many queries there are at most. Padding is groups without queries
+    """
 
     def __init__(self, num_levels, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, qo_indptr_buf_arr=None,
                  paged_kv_indptr_buf_arr=None, paged_kv_indices_buf_arr=None, paged_kv_last_page_len_buf_arr=None):
-        must_be("use_cuda_graph", bool(use_cuda_graph), False, "must be False: a captured merge knows the rows of its batch, "
-                "so there is no cascade for graphs (docs/api.md)")
         self._num_levels, self._like, self._layout = num_levels, float_workspace_buffer, layout_of(kv_layout)
-        self._said = self._cascade = None
+        self._said = self._cascade = self._graph = self._limits = None
+        if not use_cuda_graph:
+            return
+        buffers = (qo_indptr_buf_arr, paged_kv_indptr_buf_arr, paged_kv_indices_buf_arr, paged_kv_last_page_len_buf_arr)
+        if any(b is None or len(b) != num_levels for b in buffers):
+            refuse("use_cuda_graph", True, "needs qo_indptr_buf_arr, paged_kv_indptr_buf_arr, paged_kv_indices_buf_arr and "
+                   "paged_kv_last_page_len_buf_arr, a buffer for each level, whose sizes are the graph's")
+        self._graph = [(last.shape[0], ids.shape[0]) for last, ids in zip(buffers[3], buffers[2])]
 
     @property
     def is_cuda_graph_enabled(self):
-        return False
+        return self._graph is not None
 
     def reset_workspace_buffer(self, float_workspace_buffer, int_workspace_buffers=None):
         """A hint: plans and partial results lie in memory of the wrapper's own."""
@@ -42,6 +51,7 @@ class MultiLevelCascadeAttentionWrapper:
              sm_scale=None, window_left=-1, logits_soft_cap=None, rope_scale=None, rope_theta=None, q_data_type="float16",
              kv_data_type=None):
         """Plans a batch: lists of num_levels arrays, each level's as a paged prefill has them. causal is of the last level."""
+        self._note_graph(qo_indptr_arr, paged_kv_last_page_len)
         said = (num_qo_heads, num_kv_heads, head_dim, page_size, causal, pos_encoding_mode, sm_scale, window_left,
                 logits_soft_cap, rope_scale, rope_theta, q_data_type, kv_data_type)
         if said != self._said:
@@ -51,11 +61,24 @@ class MultiLevelCascadeAttentionWrapper:
                 sm_scale=positive(sm_scale), mask="causal" if causal else "none", window_left=window_left,
                 logits_soft_cap=logits_soft_cap, pos_encoding_mode=pos_encoding_mode, rope_scale=rope_scale,
                 rope_theta=rope_theta)
-            self._cascade = MultiLevelCascadeAttention(self._num_levels, config, self._like, self._layout)
+            self._cascade = (MultiLevelCascadeAttention(self._num_levels, config, self._like, self._layout)
+                             if self._graph is None else
+                             CUDAGraphMultiLevelCascadeAttention(config, self._limits, self._like, self._layout))
             self._said = said
         self._cascade.plan(qo_indptr_arr, paged_kv_indptr_arr, paged_kv_last_page_len, paged_kv_indices_arr)
 
     begin_forward = plan
+
+    def _note_graph(self, qo_indptr_arr, paged_kv_last_page_len):
+        """A graph's object is made for the queries of its first plan()."""
+        if self._graph is None:
+            return
+        for level, ((groups, _), last) in enumerate(zip(self._graph, paged_kv_last_page_len)):
+            if last.shape[0] != groups:
+                refuse(f"level {level}: groups", last.shape[0], f"must be {groups}, what the graph's buffers are for")
+        if self._limits is None:
+            rows = int(on_host([qo_indptr_arr[-1]])[0][-1])
+            self._limits = [graph_limits(groups, pages, rows) for groups, pages in self._graph]
 
     def run(self, q, paged_kv_cache):
         """o [rows, num_qo_heads, head_dim] of q over the keys of all levels."""

@@ -4,6 +4,7 @@ import functools
 from .. import _structs as s
 from .. import single as _single
 from .. import torch_ops
+from .._arrays import family_of, on_host
 from .._library import refuse
 from ._hints import layout_of, must_be, number, refuse_foreign
 from ._items import items_of
@@ -47,6 +48,7 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
     float_workspace_buffer  says the device and the kind of array (a hint otherwise)
     use_cuda_graph          with the four buffers, whose sizes are the batch and the most page ids of the graph; the first
                             plan() says how many queries there are at most
+    custom_mask_buf         of a graph with masks: uint8, where plan() writes their bits, and replays read them
     backend                 fa2 or fa3: that kernel on the GPU; others are auto
     """
     _kind, _graph_kind = s.PREFILL, s.GRAPH_PREFILL
@@ -57,14 +59,13 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
         refuse_foreign(jit_args=jit_args, jit_kwargs=jit_kwargs)
         must_be("variant_owns_mask", variant_owns_mask, False, "must be False: no code is compiled at run time")
         self._start(float_workspace_buffer, kv_layout, use_cuda_graph, backend)
-        self._graph_batch = self._graph_pages = self._mask_room = None
         if use_cuda_graph:
             buffers = (qo_indptr_buf, paged_kv_indptr_buf, paged_kv_indices_buf, paged_kv_last_page_len_buf)
             if any(b is None for b in buffers):
                 refuse("use_cuda_graph", True, "needs qo_indptr_buf, paged_kv_indptr_buf, paged_kv_indices_buf and "
                        "paged_kv_last_page_len_buf, whose sizes are the graph's")
             self._graph_batch, self._graph_pages = buffers[3].shape[0], buffers[2].shape[0]
-            self._mask_room = 8 * custom_mask_buf.shape[0] if custom_mask_buf is not None else None
+            self._take_mask_buffer(custom_mask_buf)
 
     def plan(self, qo_indptr=None, paged_kv_indptr=None, paged_kv_indices=None, paged_kv_last_page_len=None,
              num_qo_heads=None, num_kv_heads=None, head_dim_qk=None, page_size=None, head_dim_vo=None, custom_mask=None,
@@ -150,18 +151,25 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
 
 
 class BatchPrefillWithRaggedKVCacheWrapper(PrefillBase):
-    """The same over keys and values that lie token by token, without pages."""
-    _kind, _graph_kind = s.RAGGED_PREFILL, None
+    """The same over keys and values that lie token by token, without pages.
+
+    use_cuda_graph  with qo_indptr_buf and kv_indptr_buf, whose size is the batch of the graph. The first plan() says how many
+                    queries there are at most, and the k of the first run(), which must not be captured, how many keys: k and v
+                    of later ones have as many rows or more
+    """
+    _kind, _graph_kind = s.RAGGED_PREFILL, s.GRAPH_RAGGED_PREFILL
 
     def __init__(self, float_workspace_buffer, kv_layout="NHD", use_cuda_graph=False, qo_indptr_buf=None, kv_indptr_buf=None,
                  custom_mask_buf=None, mask_indptr_buf=None, backend="auto", jit_args=None, jit_kwargs=None,
                  variant_owns_mask=False):
         refuse_foreign(jit_args=jit_args, jit_kwargs=jit_kwargs)
         must_be("variant_owns_mask", variant_owns_mask, False, "must be False: no code is compiled at run time")
-        must_be("use_cuda_graph", bool(use_cuda_graph), False, "must be False: keys without pages have no graph class; pages "
-                "of one token are the same keys (BatchPrefillWithPagedKVCacheWrapper)")
-        self._start(float_workspace_buffer, kv_layout, False, backend)
-        self._graph_batch = self._graph_pages = self._mask_room = None
+        self._start(float_workspace_buffer, kv_layout, use_cuda_graph, backend)
+        if use_cuda_graph:
+            if qo_indptr_buf is None or kv_indptr_buf is None or qo_indptr_buf.shape[0] != kv_indptr_buf.shape[0]:
+                refuse("use_cuda_graph", True, "needs qo_indptr_buf and kv_indptr_buf, both of the graph's batch + 1 entries")
+            self._graph_batch = kv_indptr_buf.shape[0] - 1
+            self._take_mask_buffer(custom_mask_buf)
 
     def plan(self, qo_indptr, kv_indptr, num_qo_heads, num_kv_heads, head_dim_qk=None, head_dim_vo=None, custom_mask=None,
              packed_custom_mask=None, causal=False, pos_encoding_mode="NONE", use_fp16_qk_reduction=False, window_left=-1,
@@ -182,12 +190,31 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillBase):
         self._note(seq_lens=seq_lens, seq_lens_q=seq_lens_q, max_token_per_sequence=max_token_per_sequence,
                    max_sequence_kv=max_sequence_kv, use_fp16_qk_reduction=use_fp16_qk_reduction,
                    max_item_len_ptr=max_item_len_ptr, uniform_q_len=uniform_q_len)
-        self._plan_pages((qo_indptr, kv_indptr, None, None), (num_qo_heads, num_kv_heads, head_dim_qk), 1, head_dim_vo,
-                         (custom_mask, packed_custom_mask, items),
-                         (causal, pos_encoding_mode, sm_scale, window_left, logits_soft_cap, rope_scale, rope_theta),
-                         (q_data_type, kv_data_type, o_data_type, data_type), fixed_split_size, disable_split_kv)
+        arguments = [(qo_indptr, kv_indptr, None, None), (num_qo_heads, num_kv_heads, head_dim_qk), 1, head_dim_vo,
+                     (custom_mask, packed_custom_mask, items),
+                     (causal, pos_encoding_mode, sm_scale, window_left, logits_soft_cap, rope_scale, rope_theta),
+                     (q_data_type, kv_data_type, o_data_type, data_type), fixed_split_size, disable_split_kv]
+        if self._use_cuda_graph and self._graph_pages is None:
+            self._plan_later(arguments)
+        else:
+            self._plan_pages(*arguments)
 
     begin_forward = plan
+
+    def _plan_later(self, arguments):
+        """By the first run(), whose k says how many keys the graph has room for; of copies, since the caller may go on."""
+        (qo_indptr, kv_indptr, *_), (*masks, items) = arguments[0], arguments[4]
+        lengths = [family_of(x).copy(x) for x in on_host([qo_indptr, kv_indptr])]
+        arguments[0] = (*lengths, None, None)
+        arguments[4] = (*(None if x is None else family_of(x).copy(x) for x in masks), items)
+        self._pending = lambda size: self._plan_pages(*arguments)
+
+    def _planned(self, kv):
+        if self._pending is not None:
+            if self._on_gpu and self._family.capturing():
+                refuse("run()", "captured", "must run once before: the first k says how many keys the graph has room for")
+            self._graph_pages = kv[0].shape[0]
+        return super()._planned(kv)
 
     def run(self, q, k, v, *args, q_scale=None, k_scale=None, v_scale=None, o_scale=None, out=None, lse=None,
             return_lse=False, lse_base="log2", lse_layout="NH", enable_pdl=None, kv_cache_sf=None):

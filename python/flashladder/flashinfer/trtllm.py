@@ -67,7 +67,7 @@ def _refuse_fp4(o_sf_scale, o_sf_vec_size):
     must_be("o_sf_vec_size", o_sf_vec_size, None, "must be None: o is not quantised here")
 
 
-def _is_decode(family, query, kv_cache, layout, each):
+def is_decode(family, query, kv_cache, layout, each):
     """Are so many queries of every request one tile of the GPU's decode kernel? Then nothing is copied to the host."""
     if not family.gpu(query):
         return True
@@ -116,7 +116,7 @@ def trtllm_batch_decode_with_kv_cache(
         cum = _every(family, seq_lens.shape[0], each) if cum_seq_lens_q is None else cum_seq_lens_q
         return served(bmm2_scale, draft_attention, *common[:-1], mask, cum, each if cum_seq_lens_q is None else int(max_q_len),
                       **shared)
-    if cum_seq_lens_q is None and (each == 1 or _is_decode(family, query, kv_cache, layout, each)):
+    if cum_seq_lens_q is None and (each == 1 or is_decode(family, query, kv_cache, layout, each)):
         return served(bmm2_scale, s.TRTLLM_BATCH_DECODE, *common, max_q_len=each, max_kv_len=int(max_seq_len), **shared)
     if cum_seq_lens_q is None:
         cum_seq_lens_q, max_q_len = _every(family, seq_lens.shape[0], each), each
@@ -142,8 +142,10 @@ def trtllm_batch_context_with_kv_cache(
         use_fp16_softmax=None, uses_spcompress=None, backend="trtllm-gen"):
     """Prefill over a block table, causal: o [num_tokens, num_heads, head_dim], or (o, lse).
 
-    query [num_tokens, num_heads, head_dim], rows of request b from cum_seq_lens_q[b] on. seq_lens, cum_seq_lens_q: int32, on
-    the host, or on the device, which costs a wait. cum_seq_lens_kv and batch_size say again what these say.
+    query [num_tokens, num_heads, head_dim], rows of request b from cum_seq_lens_q[b] on. seq_lens, cum_seq_lens_q: int32, both
+    on the device, where the plan is then made, without a wait and in a capture too, and no request may have more than
+    max_q_len queries and max_kv_len keys; or on the host, where the plan balances the work by cutting keys. (Where they lie
+    beside an fp8 cache on the device, they are copied, which costs a wait.) cum_seq_lens_kv and batch_size say the same again.
     """
     refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, uses_spcompress)
     _refuse_fp4(o_sf_scale, o_sf_vec_size)

@@ -7,7 +7,8 @@ from .._arrays import family_of
 from .._library import refuse
 from ..serving import run_latent_decode
 from ._hints import layout_of, must_be, number
-from .trtllm import is_fp8, served, sinks_of
+from ._drafts import draft_attention
+from .trtllm import is_decode, is_fp8, served, sinks_of
 
 __all__ = ["xqa", "xqa_mla"]
 
@@ -17,13 +18,24 @@ def _one_of_two(cache, index, name):
     return cache[:, index] if len(cache.shape) == 5 else cache
 
 
+def _rows(x, q_seq_len, name):
+    """[batch, 1, heads, dim] or [batch, 1, q_seq_len, heads, dim] as [rows, heads, dim]."""
+    if len(x.shape) not in (4, 5):
+        return x
+    must_be(f"{name}.shape[1]", x.shape[1], 1, "must be 1: beams are not computed")
+    queries = x.shape[2] if len(x.shape) == 5 else 1
+    must_be("q_seq_len", q_seq_len, queries, f"must be {queries}, which {name} has: [batch, 1, q_seq_len, heads, head_dim]")
+    return x.reshape(x.shape[0] * queries, x.shape[-2], x.shape[-1])
+
+
 def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer=None, semaphores=None, num_kv_heads=None,
         page_size=None, sinks=None, q_scale=1.0, kv_scale=1.0, sliding_win_size=0, kv_layout="NHD", sm_count=None,
         enable_pdl=None, rcp_out_scale=1.0, q_seq_len=1, mask=None, *, q_cu_seq_lens=None, k_sf_cache=None, v_sf_cache=None,
         head_dim=None):
     """Decode over a block table. Writes `output`, or makes it, and returns it.
 
-    q                 [batch, 1, num_heads, head_dim] or [batch, num_heads, head_dim]
+    q                 [batch, 1, num_heads, head_dim] or [batch, num_heads, head_dim]; with q_seq_len queries of every request
+                      [batch, 1, q_seq_len, num_heads, head_dim] or [batch * q_seq_len, num_heads, head_dim]
     k_cache, v_cache  [pages, page_size, num_kv_heads, head_dim], or heads first (HND). Of rank 5: K at index 0 of k_cache, V
                       at index 1 of v_cache
     page_table        int32 [batch, max_pages]; seq_lens int32 or uint32 [batch] or [batch, 1]
@@ -31,12 +43,14 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     sliding_win_size  keys of the window, the last one counted; 0: all
     sinks             f32 [num_kv_heads, group] or [num_heads]
     output            may be fp8: it is then multiplied with rcp_out_scale
+    mask              of a draft, words of 32 bits [batch, q_seq_len, words] (uint32, or uint16 and twice as many): bit k of
+                      row i says whether query i sees query k; all see the keys before. It and seq_lens are copied to the
+                      host. Left out: causal
     """
     no_fp4 = "must be None: nvfp4 keys and values are not computed"
     for name, value, default, why in (
-            ("q_seq_len", q_seq_len, 1, "must be 1: several queries a request are a prefill's"),
-            ("mask", mask, None, "must be None: draft trees take a custom mask of BatchPrefillWithPagedKVCacheWrapper"),
-            ("q_cu_seq_lens", q_cu_seq_lens, None, "must be None: several queries a request are a prefill's"),
+            ("q_cu_seq_lens", q_cu_seq_lens, None, "must be None: other numbers of queries in each request are "
+             "xqa_batch_decode_with_kv_cache's"),
             ("k_sf_cache", k_sf_cache, None, no_fp4), ("v_sf_cache", v_sf_cache, None, no_fp4)):
         must_be(name, value, default, why)
     layout = layout_of(kv_layout)
@@ -47,18 +61,22 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     for name, value, have in (("num_kv_heads", num_kv_heads, k.shape[heads_at]), ("page_size", page_size, k.shape[page_at]),
                               ("head_dim", head_dim, q.shape[-1])):
         must_be(name, value, have, f"must be {have}, which the arrays have")
-    if len(q.shape) == 4:
-        must_be("q.shape[1]", q.shape[1], 1, "must be 1: beams are not computed")
-    flat = q.reshape(q.shape[0], q.shape[-2], q.shape[-1]) if len(q.shape) == 4 else q
-    out = output.reshape(flat.shape) if output is not None and len(output.shape) == 4 else output
+    flat, out = _rows(q, q_seq_len, "q"), _rows(output, q_seq_len, "output") if output is not None else None
     if not is_fp8(out):
         must_be("rcp_out_scale", number(rcp_out_scale), 1.0, "must be 1 unless output is fp8")
     window = int(sliding_win_size) - 1 if sliding_win_size > 0 else -1
-    scale = number(kv_scale)
-    result = served(
-        scale * number(rcp_out_scale), s.XQA, flat, (k, v), layout, page_table,
-        seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1), workspace_buffer, bmm1_scale=number(q_scale) * scale,
-        window_left=window, sinks=sinks_of(sinks), out=out)
+    of_logits, of_o = number(q_scale) * number(kv_scale), number(kv_scale) * number(rcp_out_scale)
+    lens = seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1)
+    common, shared = (flat, (k, v), layout, page_table, lens), dict(window_left=window, sinks=sinks_of(sinks), out=out)
+    if mask is None and (q_seq_len == 1 or is_decode(family_of(q), flat, (k, v), layout, q_seq_len)):
+        result = served(of_o, s.XQA, *common, workspace_buffer, max_q_len=q_seq_len, bmm1_scale=of_logits, **shared)
+    else:
+        shared["bmm1_scale"], cum = of_logits * q.shape[-1] ** -0.5, [q_seq_len * i for i in range(lens.shape[0] + 1)]
+        if mask is not None:
+            result = served(of_o, draft_attention, *common, mask, cum, q_seq_len, lse=None, **shared)
+        else:
+            result = served(of_o, s.TRTLLM_BATCH_CONTEXT, *common, workspace_buffer, cum, q_seq_len,
+                            page_table.shape[1] * k.shape[page_at], **shared)
     if output is not None:
         if out is not output and family_of(out).pointer(out) != family_of(output).pointer(output):
             family_of(output).copy_into(output, out.reshape(output.shape))
