@@ -24,14 +24,22 @@ namespace flashladder::api {
 // What one plan, or a captured graph, takes: planner::usage(), or most_work().
 using Sizes = planner::CaptureLimits;
 
+// What the host knows of queries whose lengths lie on the device.
+struct MostQueries {
+  std::int64_t nnz_qo = 0;   // of all requests: rows of q and o
+  std::int32_t qo_len = 0;   // of a request
+};
+
 // The lengths of a batch as plan() is given them: page lists, a ragged cache, or a block table. Host arrays, but where
-// max_seq_len is given: then they lie on the object's device, but for qo_indptr.
+// max_seq_len is given: then they lie on the object's device. Those of a prefill are then qo_indptr or qo_lens, there too.
 struct BatchLengths {
   std::span<const std::int32_t> qo_indptr{};                                   // [batch + 1]; empty: decode
   std::span<const std::int32_t> paged_kv_indptr{}, paged_kv_last_page_len{};   // [batch + 1], [batch]: page lists
   std::span<const std::int32_t> kv_indptr{};                                   // [batch + 1]: a ragged cache
   std::optional<BlockTableLengths> block_table{};
   std::optional<std::int32_t> max_seq_len{};                                   // of any request
+  std::span<const std::int32_t> qo_lens{};                                     // [batch]; empty: qo_indptr says them
+  std::optional<MostQueries> most_queries{};                                   // of a prefill with max_seq_len
 
   std::size_t batch() const {
     if (block_table) return block_table->seq_lens.size();

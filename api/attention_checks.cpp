@@ -36,10 +36,12 @@ void check_cache(const PagedKvCache& kv, const AttentionConfig& c) {
 // q and o have as many rows as were planned; a graph's as many as it was captured for.
 RowsRule rule_of(const char* name, const AttentionConfig& c, const AttentionSession::Kind& kind,
                  const BatchLengths& planned) {
-  RowsRule rule{.name = name, .nnz_qo = planned.qo_indptr.back(), .nnz_qo_is = "the last entry of qo_indptr",
-                .num_qo_heads = c.heads.num_qo_heads, .head_dim = c.heads.head_dim_qk, .head_dim_is = "head_dim_qk"};
+  const std::int64_t rows = planned.most_queries ? planned.most_queries->nnz_qo : planned.qo_indptr.back();
+  RowsRule rule{.name = name, .nnz_qo = rows, .nnz_qo_is = "the last entry of qo_indptr", .num_qo_heads = c.heads.num_qo_heads,
+                .head_dim = c.heads.head_dim_qk, .head_dim_is = "head_dim_qk"};
   if (kind.decode) rule.nnz_qo_is = "the number of requests that were planned";
   if (kind.queries > 1) rule.nnz_qo_is = "that of the requests that were planned, times q_len_per_req";
+  if (planned.most_queries) rule.nnz_qo_is = "max_nnz_qo of the plan";
   if (kind.graph) {
     rule.nnz_qo = kind.decode ? kind.graph->max_batch : kind.graph->max_nnz_qo.value_or(0);
     rule.nnz_qo_is = kind.decode ? "max_batch of the graph" : "max_nnz_qo of the graph";

@@ -108,6 +108,15 @@ struct DevicePageListLengths {
   std::int32_t max_seq_len = 0;
 };
 
+// Beside these, the queries of a prefill on the device: their lengths lie there too. The host knows but bounds. What the
+// device finds beyond them it cuts down: a request of more than max_qo_len queries has its first max_qo_len ones, where
+// qo_indptr falls there are none, and rows from max_nnz_qo on are nobody's. Policy none only: no tile's keys are cut.
+struct DeviceQueryLengths {
+  std::span<const std::int32_t> qo_indptr;  // [batch + 1], on the object's device, from 0 on
+  std::int64_t max_nnz_qo = 0;              // queries of all requests: rows of q and o. Those beyond qo_indptr[batch] are left
+  std::int32_t max_qo_len = 0;              // of a request
+};
+
 // The largest batch that a workspace, or a captured graph, is meant for.
 struct AttentionLimits {
   std::int32_t max_batch = 0;

@@ -142,6 +142,7 @@ void AttentionSession::keep(const BatchLengths& lengths) {
     kv_lens_.resize(batch);
     for (std::size_t b = 0; b < batch; ++b) kv_lens_[b] = table.length(static_cast<std::int32_t>(b));
   }
+  most_queries_ = lengths.most_queries;
   qo_indptr_.resize(batch + 1);
   for (std::size_t b = 0; b <= batch; ++b) {
     qo_indptr_[b] = kind_.decode ? static_cast<std::int32_t>(b) * kind_.queries : lengths.qo_indptr[b];
@@ -235,7 +236,7 @@ void AttentionSession::attach(const Workspace& workspace) {
 
 PlannedBatch AttentionSession::planned() const {
   if (on_device_) return {plan_, *on_device_};
-  PlannedBatch batch{plan_, {.qo_indptr = qo_indptr_}};
+  PlannedBatch batch{plan_, {.qo_indptr = qo_indptr_, .most_queries = most_queries_}};
   if (max_pages_) {
     batch.lengths.block_table = BlockTableLengths{kv_lens_, *max_pages_};
   } else {

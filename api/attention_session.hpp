@@ -98,6 +98,7 @@ class AttentionSession {
   // Of plan_: lengths, and the arrays that they came from. max_pages_: of a block table.
   std::vector<std::int32_t> qo_lens_, kv_lens_, qo_indptr_, paged_kv_indptr_, paged_kv_last_page_len_;
   std::optional<std::int32_t> max_pages_;
+  std::optional<MostQueries> most_queries_;  // of a prefill whose lengths the CPU has read where they lie
   MaskBytes mask_bytes_;
   std::optional<BatchLengths> on_device_;  // where the lengths of the plan in force lie there: it is made there too
 };

@@ -14,6 +14,16 @@ BatchLengths page_lists(Indices qo_indptr, Indices paged_kv_indptr, Indices page
   return {.qo_indptr = qo_indptr, .paged_kv_indptr = paged_kv_indptr, .paged_kv_last_page_len = paged_kv_last_page_len};
 }
 
+BatchLengths on_device(const DeviceQueryLengths& queries, const DeviceBlockTableLengths& lengths) {
+  return {.qo_indptr = queries.qo_indptr, .block_table = BlockTableLengths{lengths.seq_lens, lengths.max_pages},
+          .max_seq_len = lengths.max_seq_len, .most_queries = MostQueries{queries.max_nnz_qo, queries.max_qo_len}};
+}
+BatchLengths on_device(const DeviceQueryLengths& queries, const DevicePageListLengths& lengths) {
+  return {.qo_indptr = queries.qo_indptr, .paged_kv_indptr = lengths.paged_kv_indptr,
+          .paged_kv_last_page_len = lengths.paged_kv_last_page_len, .max_seq_len = lengths.max_seq_len,
+          .most_queries = MostQueries{queries.max_nnz_qo, queries.max_qo_len}};
+}
+
 using Kind = AttentionSession::Kind;
 const Kind paged{.decode = false}, ragged{.decode = false, .ragged = true};
 Kind graph_of(const AttentionLimits& limits) { return {.decode = false, .graph = limits}; }
@@ -38,6 +48,14 @@ WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConf
 WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits) {
   return AttentionSession(config, paged).bytes_for(limits);
 }
+WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const DeviceQueryLengths& queries,
+                                                             const DeviceBlockTableLengths& lengths) {
+  return AttentionSession(config, paged).bytes_for(on_device(queries, lengths));
+}
+WorkspaceBytes BatchPrefillWithPagedKVCache::workspace_bytes(const AttentionConfig& config, const DeviceQueryLengths& queries,
+                                                             const DevicePageListLengths& lengths) {
+  return AttentionSession(config, paged).bytes_for(on_device(queries, lengths));
+}
 
 BatchPrefillWithPagedKVCache::BatchPrefillWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace)
     : session_(attached(config, paged, workspace)) {}
@@ -51,6 +69,14 @@ void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, Indices paged_kv_indp
 }
 void BatchPrefillWithPagedKVCache::plan(Indices qo_indptr, const BlockTableLengths& lengths, Stream stream) {
   session_->plan({.qo_indptr = qo_indptr, .block_table = lengths}, {}, Device::cpu, stream);
+}
+void BatchPrefillWithPagedKVCache::plan(const DeviceQueryLengths& queries, const DeviceBlockTableLengths& lengths,
+                                        Stream stream) {
+  session_->plan(on_device(queries, lengths), {}, Device::cpu, stream);
+}
+void BatchPrefillWithPagedKVCache::plan(const DeviceQueryLengths& queries, const DevicePageListLengths& lengths,
+                                        Stream stream) {
+  session_->plan(on_device(queries, lengths), {}, Device::cpu, stream);
 }
 
 void BatchPrefillWithPagedKVCache::run(const ConstTensor& q, const PagedKvCache& kv, Indices page_ids,

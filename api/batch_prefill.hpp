@@ -39,6 +39,11 @@ class BatchPrefillWithPagedKVCache {
                                         const BlockTableLengths& lengths);
   // Enough for every batch within the limits, max_nnz_qo included.
   static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const AttentionLimits& limits);
+  // Enough for any lengths within the bounds: the lengths themselves are not looked at. No staging memory.
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const DeviceQueryLengths& queries,
+                                        const DeviceBlockTableLengths& lengths);
+  static WorkspaceBytes workspace_bytes(const AttentionConfig& config, const DeviceQueryLengths& queries,
+                                        const DevicePageListLengths& lengths);
 
   BatchPrefillWithPagedKVCache(const AttentionConfig& config, const Workspace& workspace);
   ~BatchPrefillWithPagedKVCache();
@@ -51,6 +56,12 @@ class BatchPrefillWithPagedKVCache {
             std::span<const std::int32_t> paged_kv_last_page_len, Stream stream = nullptr);
   // The same for a dense block table: prefill.plan(qo_indptr, BlockTableLengths{seq_lens, max_pages}, stream).
   void plan(std::span<const std::int32_t> qo_indptr, const BlockTableLengths& lengths, Stream stream = nullptr);
+  // For lengths on the device, with policy none: as plan() of BatchDecodeWithPagedKVCache makes it of such lengths, by one
+  // kernel, without a copy or a wait, and on a capturing stream too, where the graph plans anew in every replay. q and o of
+  // run() have max_nnz_qo rows. Refused: what copies K and V first (an fp8 cache beside q in 16 bits, RoPE inside attention,
+  // backend fa3 on pages that it can't read), and a custom mask.
+  void plan(const DeviceQueryLengths& queries, const DeviceBlockTableLengths& lengths, Stream stream = nullptr);
+  void plan(const DeviceQueryLengths& queries, const DevicePageListLengths& lengths, Stream stream = nullptr);
 
   //   q           [qo_indptr[batch], num_qo_heads, head_dim_qk]  dense along head_dim; strides of tokens and heads are free
   //   kv, page_ids, sinks, scales   as in BatchDecodeWithPagedKVCache::run
@@ -64,7 +75,8 @@ class BatchPrefillWithPagedKVCache {
            std::span<const std::uint8_t> custom_mask = {}, const KvScales& scales = {},
            std::span<const std::uint8_t> packed_custom_mask = {});
 
-  const Plan& current_plan() const;  // on the GPU without a prediction: work is claimed, and plan() has no time to lose
+  // On the GPU without a prediction: work is claimed, and plan() has no time to lose. InputError where it was made there.
+  const Plan& current_plan() const;
   std::string explain() const;  // which kernel computes, and why no faster one
 
  private:

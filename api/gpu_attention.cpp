@@ -123,7 +123,9 @@ class GpuAttention final : public AttentionBackend {
 
   std::size_t planner_bytes(const BatchLengths& lengths, const Sizes& sizes, const AttentionMachine& machine,
                             const planner::PlanInputs& inputs) const override {
-    return gpu::plan_scratch_bytes(decode_plan_params(inputs, lengths, shape_for(sizes, machine), nullptr));
+    const PackedShape shape = shape_for(sizes, machine);
+    if (lengths.most_queries) return gpu::plan_scratch_bytes(prefill_plan_params(inputs, lengths, shape, nullptr));
+    return gpu::plan_scratch_bytes(decode_plan_params(inputs, lengths, shape, nullptr));
   }
   void plan_on_device(const BatchLengths& lengths, const Sizes& sizes, const AttentionMachine& machine,
                       const planner::PlanInputs& inputs, Stream stream) override {
@@ -136,9 +138,13 @@ class GpuAttention final : public AttentionBackend {
     planned_on_ = stream;
     planned_in_ = capture_of(stream), just_planned_ = true;
     if (lengths.batch() == 0) return;
-    std::byte* device = workspace_.device.data();
-    gpu::plan_decode(decode_plan_params(inputs, lengths, shape_, device), device + planner_at(at_.end),
-                     cuda_stream(stream), config_.execution.enable_pdl);
+    std::byte *device = workspace_.device.data(), *scratch = device + planner_at(at_.end);
+    const bool programmatic = config_.execution.enable_pdl;
+    if (lengths.most_queries) {
+      gpu::plan_prefill(prefill_plan_params(inputs, lengths, shape_, device), scratch, cuda_stream(stream), programmatic);
+    } else {
+      gpu::plan_decode(decode_plan_params(inputs, lengths, shape_, device), scratch, cuda_stream(stream), programmatic);
+    }
   }
 
   void run(const PlannedBatch& batch, const AttentionArguments& a, Stream stream) override {

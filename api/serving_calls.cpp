@@ -127,25 +127,41 @@ void require_sums(Ints cum_seq_lens_kv, Ints seq_lens) {
   }
 }
 
+// A prefill whose lengths lie on the device.
+void plan_there(Call& call, std::int32_t max_kv_len, std::int32_t max_q_len) {
+  BatchLengths& lengths = call.lengths;
+  lengths.max_seq_len = most_in(*lengths.block_table, call.config.cache.page_size, max_kv_len);
+  lengths.most_queries = MostQueries{call.arguments.q.shape[0], max_q_len};
+  call.config.execution.policy = SplitPolicy::none;
+}
+
 Call call_of(const TrtllmBatchContext& c, const On& on) {
   require_scale(c.bmm1_scale, "bmm1_scale");
   require_scale(c.bmm2_scale, "bmm2_scale");
   const auto batch = static_cast<std::int64_t>(c.seq_lens.size());
   require_equal(batch, c.batch_size, "seq_lens size", "batch_size");
   require_equal(static_cast<std::int64_t>(c.cum_seq_lens_q.size()), batch + 1, "cum_seq_lens_q size", "batch_size + 1");
+  const LogitsConfig logits{.sm_scale = c.bmm1_scale, .mask = MaskMode::causal, .window_left = c.window_left,
+                            .sinks = !c.sinks.empty()};
+  const BlockTableLengths table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens");
+  Call call{.config = config_for(c.query, c.kv_cache, c.out, logits, on),
+            .lengths = {.qo_indptr = c.cum_seq_lens_q, .block_table = table},
+            .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
+                          .scales = {.v = c.bmm2_scale}}};
+  if (c.lengths_on_device) {
+    require(c.cum_seq_lens_kv.empty() || c.cum_seq_lens_kv.size() == c.cum_seq_lens_q.size(), "cum_seq_lens_kv size",
+            c.cum_seq_lens_kv.size(), "must be batch_size + 1, or left out");
+    if (on.device == Device::cpu) require_sums(c.cum_seq_lens_kv, c.seq_lens);
+    plan_there(call, c.max_kv_len, c.max_q_len);
+    return call;
+  }
   validate_qo_indptr(c.cum_seq_lens_q, batch, "cum_seq_lens_q");
   for (std::int64_t b = 0; b < batch; ++b) {
     require_at_most(b, c.cum_seq_lens_q[b + 1] - c.cum_seq_lens_q[b], c.max_q_len, "cum_seq_lens_q: queries", "max_q_len");
   }
   require_at_most(c.seq_lens, c.max_kv_len, "seq_lens", "max_kv_len");
   require_sums(c.cum_seq_lens_kv, c.seq_lens);
-  const LogitsConfig logits{.sm_scale = c.bmm1_scale, .mask = MaskMode::causal, .window_left = c.window_left,
-                            .sinks = !c.sinks.empty()};
-  return {.config = config_for(c.query, c.kv_cache, c.out, logits, on),
-          .lengths = {.qo_indptr = c.cum_seq_lens_q,
-                      .block_table = table_of(c.block_tables, c.seq_lens, "block_tables", "seq_lens")},
-          .arguments = {.q = c.query, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = c.sinks,
-                        .scales = {.v = c.bmm2_scale}}};
+  return call;
 }
 
 // Offsets in elements that are where rows of `row` elements, one request after the other, begin.
@@ -167,14 +183,23 @@ Call call_of(const CudnnBatchPrefill& c, const On& on) {
   const Ints lens_q = c.actual_seq_lens_q;
   require_equal(static_cast<std::int64_t>(lens_q.size()), static_cast<std::int64_t>(c.actual_seq_lens_kv.size()),
                 "actual_seq_lens_q size", "that of actual_seq_lens_kv");
-  require_at_most(lens_q, c.max_token_per_sequence, "actual_seq_lens_q", "max_token_per_sequence");
-  require_at_most(c.actual_seq_lens_kv, c.max_sequence_kv, "actual_seq_lens_kv", "max_sequence_kv");
+  if (!c.lengths_on_device) {
+    require_at_most(lens_q, c.max_token_per_sequence, "actual_seq_lens_q", "max_token_per_sequence");
+    require_at_most(c.actual_seq_lens_kv, c.max_sequence_kv, "actual_seq_lens_kv", "max_sequence_kv");
+  }
   Call call{.config = config_for(c.q, c.kv_cache, c.out,
                                  {.sm_scale = c.scale, .mask = c.causal ? MaskMode::causal : MaskMode::none}, on),
             .lengths = {.block_table =
                             table_of(c.block_tables, c.actual_seq_lens_kv, "block_tables", "actual_seq_lens_kv")},
             .arguments = {.q = c.q, .kv = c.kv_cache, .page_ids = c.block_tables, .output = c.out, .sinks = {}},
             .qo_indptr = {0}};
+  if (c.lengths_on_device) {
+    const bool offsets = !c.batch_offsets_q.empty() || !c.batch_offsets_o.empty();
+    require(!offsets, "batch_offsets_q", "", "and batch_offsets_o must be left out where lengths lie on the device");
+    if (!lens_q.empty()) call.qo_indptr.clear(), call.lengths.qo_lens = lens_q;
+    plan_there(call, c.max_sequence_kv, c.max_token_per_sequence);
+    return call;
+  }
   std::int64_t rows = 0;
   for (std::size_t b = 0; b < lens_q.size(); ++b) {
     rows += lens_q[b];

@@ -6,8 +6,9 @@
 //                                      .workspace_buffer = memory, .block_tables = tables, .seq_lens = lens,
 //                                      .max_seq_len = 8192, .bmm1_scale = sm_scale, .out = {o}}, {Device::gpu, stream});
 //
-// Decode takes lengths that lie on the device, and may be captured: the plan is made there, in every replay anew. Prefill
-// takes lengths on the host, and refuses a capturing stream. How things lie is said by the cache (FlashInfer's default is HND
+// Decode takes lengths that lie on the device, and may be captured: the plan is made there, in every replay anew. So does
+// prefill with lengths_on_device: then policy is none, no tile's keys are cut. Else it takes lengths on the host, cuts where
+// that balances the work, and refuses a capturing stream. How things lie is said by the cache (FlashInfer's default is HND
 // for the trtllm and cudnn calls, NHD for xqa) and by the strides of q and o, which take the place of element offsets.
 // What we don't have is refused: several queries a request in cuDNN's decode. Caches may be fp8, with q in 16 bits.
 //
@@ -16,8 +17,9 @@
 // query k of its request, the lowest bit first. The keys before the queries' own are seen by all of them; a window counts too.
 //
 // Tensors, tables, lengths of decode and sinks lie on on.device. workspace_buffer: as large as workspace_bytes() of the same
-// call says, which looks at shapes and max_..., and of a prefill at its lengths. It is the call's own until the stream has
-// carried it out; calls of one thread on one stream may share it. InputError as plan() and run() of the batch classes.
+// call says, which looks at shapes and max_..., and of a prefill at lengths on the host. It is the call's own until the
+// stream has carried it out; calls of one thread on one stream may share it. InputError as plan() and run() of the batch
+// classes.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +48,8 @@ struct TrtllmBatchDecode {
   std::span<const std::uint32_t> mask{};        // a draft's, in the place of causal; then any q_len_per_req
 };
 
-// Causal, as FlashInfer's is. Lengths on the host.
+// Causal, as FlashInfer's is. Lengths on the host, or with lengths_on_device where the tensors lie: then query may have more
+// rows than cum_seq_lens_q says, and cum_seq_lens_kv is not read on the GPU.
 struct TrtllmBatchContext {
   ConstTensor query;                            // [cum_seq_lens_q[batch_size], num_qo_heads, head_dim]
   PagedKvCache kv_cache;
@@ -60,6 +63,7 @@ struct TrtllmBatchContext {
   std::int32_t window_left = -1;
   AttentionOutput out;
   std::span<const float> sinks{};
+  bool lengths_on_device = false;
 };
 
 struct CudnnBatchDecode {
@@ -73,8 +77,9 @@ struct CudnnBatchDecode {
   AttentionOutput out;
 };
 
-// Lengths on the host. batch_offsets_q, batch_offsets_o: where each request begins, in elements, if they are given. Requests
-// lie one after the other: offsets that leave a gap are refused.
+// Lengths on the host, or with lengths_on_device where the tensors lie, as above. batch_offsets_q, batch_offsets_o: where each
+// request begins, in elements, on the host, if they are given. Requests lie one after the other: offsets that leave a gap are
+// refused, and so are any beside lengths on the device.
 struct CudnnBatchPrefill {
   ConstTensor q;                                    // [tokens, num_qo_heads, head_dim_qk]
   PagedKvCache kv_cache;
@@ -86,6 +91,7 @@ struct CudnnBatchPrefill {
   bool causal = false;
   AttentionOutput out;                              // cuDNN's own lse is lse_natural
   std::span<const std::int64_t> batch_offsets_q{}, batch_offsets_o{};  // [batch + 1]
+  bool lengths_on_device = false;
 };
 
 struct Xqa {

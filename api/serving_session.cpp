@@ -26,7 +26,7 @@ BatchLengths lengths_of(const ServingCall& call) {
   return lengths;
 }
 AttentionSession::Kind kind_of(const ServingCall& call) {
-  return {.decode = call.lengths.max_seq_len.has_value(), .queries = call.queries,
+  return {.decode = call.lengths.max_seq_len.has_value() && !call.lengths.most_queries, .queries = call.queries,
           .latent = call.arguments.latent.has_value()};
 }
 
@@ -36,37 +36,40 @@ bool same(const Workspace& a, const Workspace& b) {
 }
 
 // Making an object asks the driver this and that, which takes longer than a short call's kernel. So a thread keeps those of
-// its last calls: of decode a few, one for each kind of layer; of prefill one, because it owns the staging memory.
+// its last calls: a few that plan on the device, one for each kind of layer; of the others one, because it owns the staging
+// memory.
 struct Kept {
   AttentionConfig config;
   Workspace workspace;
   std::int32_t gpu = 0, queries = 1;
-  bool latent = false;
+  bool latent = false, decode = true;
   std::unique_ptr<AttentionSession> session;
 };
 
 // Whoever is dropped waits for its staging memory, which nobody may do while this thread's stream captures: then more are
 // kept.
 AttentionSession& session_for(const ServingCall& call, const Workspace& workspace, [[maybe_unused]] Stream stream) {
-  constexpr std::size_t most_decodes = 4;
-  thread_local std::vector<Kept> decodes, prefills;
+  constexpr std::size_t most_planned_there = 4;
+  thread_local std::vector<Kept> planned_there, planned_here;
   const AttentionSession::Kind kind = kind_of(call);
-  std::vector<Kept>& kept = kind.decode ? decodes : prefills;
+  const bool there = call.lengths.max_seq_len.has_value();
+  std::vector<Kept>& kept = there ? planned_there : planned_here;
   std::int32_t gpu = -1;
   bool capturing = false;
 #ifdef FLASHLADDER_CUDA
   if (call.config.execution.device == Device::gpu) gpu = current_gpu(), capturing = is_capturing(stream);
 #endif
-  require(kind.decode || !capturing, "stream", "capturing", "can't plan a prefill, which is host work");
+  require(there || !capturing, "stream", "capturing",
+          "can't plan a prefill of lengths on the host, which is host work");
   const auto fits = [&](const Kept& k) {
     return k.config == call.config && same(k.workspace, workspace) && k.gpu == gpu && k.latent == kind.latent &&
-           k.queries == call.queries;
+           k.decode == kind.decode && k.queries == call.queries;
   };
   if (const auto at = std::ranges::find_if(kept, fits); at != kept.end()) return *at->session;
-  while (!capturing && kept.size() >= (kind.decode ? most_decodes : 1)) kept.erase(kept.begin());
+  while (!capturing && kept.size() >= (there ? most_planned_there : 1)) kept.erase(kept.begin());
   auto session = std::make_unique<AttentionSession>(call.config, kind);
   session->attach(workspace);
-  kept.push_back({call.config, workspace, gpu, call.queries, kind.latent, std::move(session)});
+  kept.push_back({call.config, workspace, gpu, call.queries, kind.latent, kind.decode, std::move(session)});
   return *kept.back().session;
 }
 

@@ -12,7 +12,7 @@
 
 namespace flashladder::api {
 
-// A decode says max_seq_len in its lengths.
+// A call whose lengths lie on the device says max_seq_len in its lengths, and of a prefill most_queries.
 struct ServingCall {
   AttentionConfig config;
   BatchLengths lengths;

@@ -29,11 +29,17 @@ api::BatchLengths lengths_of(const fl_batch& b, const api::AttentionSession::Kin
   if (!kind.ragged) require_null(b.kv_indptr, "kv_indptr", "must be NULL: this cache has pages");
   require(b.max_pages == 0 || lengths.block_table, "max_pages", b.max_pages, "must be 0: there is no block table");
   if (flag(b.lengths_on_device, "lengths_on_device")) {
-    require(kind.decode && !kind.graph, "lengths_on_device", 1, "is for FL_DECODE alone");
+    const bool plain = !kind.graph && !kind.ragged && !kind.mixed && !kind.latent;
+    require(plain, "lengths_on_device", 1, "is for FL_DECODE and FL_PREFILL alone");
     lengths.max_seq_len = b.max_seq_len;
+    if (!kind.decode) lengths.most_queries = api::MostQueries{b.max_nnz_qo, b.max_qo_len};
   } else {
     require(b.max_seq_len == 0, "max_seq_len", b.max_seq_len, "must be 0, since lengths_on_device is 0");
   }
+  if (lengths.most_queries) return lengths;
+  constexpr const char* rule = "must be 0: it is for a prefill whose lengths lie on the device";
+  require(b.max_qo_len == 0, "max_qo_len", b.max_qo_len, rule);
+  require(b.max_nnz_qo == 0, "max_nnz_qo", b.max_nnz_qo, rule);
   return lengths;
 }
 

@@ -48,6 +48,8 @@ struct Levels {
  private:
   void add(const fl_batch& given, bool graph) {
     require_null(given.seq_lens, "seq_lens", "must be NULL: a level has page lists");
+    require(given.lengths_on_device == 0, "lengths_on_device", given.lengths_on_device,
+            "must be 0: lengths of a cascade are the host's");
     if (!graph) require_null(given.page_ids, "page_ids", "must be NULL: fl_cascade_run takes page ids");
     const Device on = device_of(given.page_ids_on, "page_ids_on");
     if (lengths.empty()) ids_on = on;

@@ -125,10 +125,10 @@ typedef struct fl_workspace { /* borrowed for the life of the object; both 16-by
   size_t staging_bytes;
 } fl_workspace;
 
-/* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE)
-   seq_lens, or paged_kv_indptr and paged_kv_last_page_len, lie on the config's device, and the plan is made there: nothing is
-   copied to the host, and plan() and run() may be captured into a graph together. No request may then have more than
-   max_seq_len keys; that is what the workspace is for. */
+/* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE,
+   FL_PREFILL with policy none) they lie on the config's device, and the plan is made there: nothing is copied to the host, and
+   plan() and run() may be captured into a graph together. No request may then have more than max_seq_len keys and, of a
+   prefill, max_qo_len queries, all together max_nnz_qo, the rows of q and o; that is what the workspace is for. */
 typedef struct fl_batch {
   size_t size;
   int32_t batch, max_pages;                      /* max_pages: entries of a row of a block table */
@@ -139,7 +139,8 @@ typedef struct fl_batch {
   const int32_t* page_ids;                       /* graphs: paged_kv_indices or block_tables, else NULL */
   int64_t num_page_ids;
   int32_t page_ids_on, reserved;                 /* device */
-  int32_t lengths_on_device, max_seq_len;        /* 0 or 1; max_seq_len: with 1 only */
+  int32_t lengths_on_device, max_seq_len, max_qo_len, reserved2; /* 0 or 1; with 1 only, the other two of a prefill */
+  int64_t max_nnz_qo;
 } fl_batch;
 
 typedef struct fl_attention_arguments { /* what run() is given, on the device */

@@ -31,7 +31,9 @@ struct Given {
   Tensor q, o;
   PagedKvCache kv;
   api::Workspace workspace{};
-  Ints block_tables, seq_lens, cum_seq_lens_q;
+  Ints block_tables, seq_lens, cum_seq_lens_q, seq_lens_q;
+  bool there;           // lengths of a prefill lie where q does,
+  bool lens_on_device;  // and are those of seq_lens_q
   std::span<const float> sinks;
   float scale, other_scale;
   std::int32_t window_left = -1;
@@ -40,7 +42,8 @@ struct Given {
   Given(const fl_serving_call* call, bool prefill, bool cudnn, bool with_workspace)
       : c(with_sizes(read(call, "call"))), q(tensor_of(c.q, "q")), o(tensor_of(c.o, "o")), kv(paged_cache_of(c.kv)),
         block_tables(array(c.block_tables, std::int64_t{c.batch} * c.max_pages, "block_tables")),
-        seq_lens(array(c.seq_lens, c.batch, "seq_lens")), sinks(if_given(c.sinks, heads_of(q))),
+        seq_lens(array(c.seq_lens, c.batch, "seq_lens")), there(flag(c.lengths_on_device, "lengths_on_device")),
+        lens_on_device(there && prefill && cudnn), sinks(if_given(c.sinks, heads_of(q))),
         scale(c.bmm1_scale == 0 ? 1 : c.bmm1_scale), other_scale(c.bmm2_scale == 0 ? 1 : c.bmm2_scale),
         out{o, if_given(c.lse_log2, rows_and_heads(q)), if_given(c.lse_natural, rows_and_heads(q))} {
     const KvScales scales = scales_of(c.kv, kv.num_kv_heads);
@@ -50,8 +53,12 @@ struct Given {
     require_null(scales.k_per_head.data(), "kv.k_scale_per_head", "must be NULL here: these calls have no scales per head");
     require_null(scales.v_per_head.data(), "kv.v_scale_per_head", "must be NULL here: these calls have no scales per head");
     if (with_workspace) workspace = workspace_of(c.workspace_buffer);
-    if (prefill) cum_seq_lens_q = array(c.cum_seq_lens_q, std::int64_t{c.batch} + 1, "cum_seq_lens_q");
-    require(prefill || c.cum_seq_lens_q == nullptr, "cum_seq_lens_q", "a pointer", "must be NULL: it is a prefill's");
+    require(prefill || !there, "lengths_on_device", 1, "must be 0: it is a prefill's; a decode's lengths always lie there");
+    if (lens_on_device) seq_lens_q = array(c.seq_lens_q, c.batch, "seq_lens_q");
+    else if (prefill) cum_seq_lens_q = array(c.cum_seq_lens_q, std::int64_t{c.batch} + 1, "cum_seq_lens_q");
+    if (!prefill) require_null(c.cum_seq_lens_q, "cum_seq_lens_q", "must be NULL: it is a prefill's");
+    if (lens_on_device) require_null(c.cum_seq_lens_q, "cum_seq_lens_q", "must be NULL: seq_lens_q says as much");
+    else require_null(c.seq_lens_q, "seq_lens_q", "must be NULL: it is cuDNN's prefill's, with lengths_on_device");
     if (flag(c.use_window, "use_window")) {
       require(c.window_left >= 0, "window_left", c.window_left, "must be at least 0, since use_window is 1");
       window_left = c.window_left;
@@ -89,7 +96,7 @@ void with_call(std::int32_t which, const fl_serving_call* call, bool with_worksp
         .query = g.q, .kv_cache = g.kv, .workspace_buffer = g.workspace, .block_tables = g.block_tables,
         .seq_lens = g.seq_lens, .max_q_len = g.c.max_q_len, .max_kv_len = g.c.max_kv_len, .bmm1_scale = g.scale,
         .bmm2_scale = g.other_scale, .batch_size = g.c.batch, .cum_seq_lens_q = g.cum_seq_lens_q, .cum_seq_lens_kv = {},
-        .window_left = g.window_left, .out = g.out, .sinks = g.sinks});
+        .window_left = g.window_left, .out = g.out, .sinks = g.sinks, .lengths_on_device = g.there});
   }
   if (which == FL_CUDNN_BATCH_DECODE) {
     return use(api::CudnnBatchDecode{.q = g.q, .kv_cache = g.kv, .scale = g.scale, .workspace_buffer = g.workspace,
@@ -97,13 +104,15 @@ void with_call(std::int32_t which, const fl_serving_call* call, bool with_worksp
                                      .block_tables = g.block_tables, .out = g.out});
   }
   if (which == FL_CUDNN_BATCH_PREFILL) {
-    std::vector<std::int32_t> lens_q(g.seq_lens.size());
-    validate_qo_indptr(g.cum_seq_lens_q, g.c.batch, "cum_seq_lens_q");
+    std::vector<std::int32_t> lens_q(g.lens_on_device ? 0 : g.seq_lens.size());
+    if (!g.lens_on_device) validate_qo_indptr(g.cum_seq_lens_q, g.c.batch, "cum_seq_lens_q");
     for (std::size_t b = 0; b < lens_q.size(); ++b) lens_q[b] = g.cum_seq_lens_q[b + 1] - g.cum_seq_lens_q[b];
     return use(api::CudnnBatchPrefill{.q = g.q, .kv_cache = g.kv, .scale = g.scale, .workspace_buffer = g.workspace,
                                       .max_token_per_sequence = g.c.max_q_len, .max_sequence_kv = g.c.max_kv_len,
-                                      .actual_seq_lens_q = lens_q, .actual_seq_lens_kv = g.seq_lens,
-                                      .block_tables = g.block_tables, .causal = flag(g.c.causal, "causal"), .out = g.out});
+                                      .actual_seq_lens_q = g.lens_on_device ? g.seq_lens_q : Ints(lens_q),
+                                      .actual_seq_lens_kv = g.seq_lens, .block_tables = g.block_tables,
+                                      .causal = flag(g.c.causal, "causal"), .out = g.out,
+                                      .lengths_on_device = g.lens_on_device});
   }
   require(g.c.max_kv_len == 0, "max_kv_len", g.c.max_kv_len, "must be 0: xqa takes what max_pages holds");
   use(api::Xqa{.q = g.q, .kv_cache = g.kv, .page_table = g.block_tables,

@@ -19,7 +19,7 @@ typedef struct fl_serving_call {
   const fl_kv_cache* kv;                         /* paged */
   const fl_workspace* workspace_buffer;          /* fl_serving_bytes: NULL */
   const int32_t *block_tables, *seq_lens;        /* [batch, max_pages] on the device, [batch]: of a decode there too */
-  const int32_t* cum_seq_lens_q;                 /* [batch + 1] host; of a prefill */
+  const int32_t* cum_seq_lens_q;                 /* [batch + 1] of a prefill: host; with lengths_on_device there */
   const float* sinks;                            /* [num_qo_heads], or NULL; not cuDNN's */
   float *lse_log2, *lse_natural;                 /* one of them, or NULL */
   int32_t batch, max_pages, max_q_len, max_kv_len; /* max_q_len: of a prefill; of FL_TRTLLM_BATCH_DECODE and FL_XQA
@@ -30,6 +30,8 @@ typedef struct fl_serving_call {
   const uint32_t* mask;                          /* of FL_TRTLLM_BATCH_DECODE and FL_XQA, or NULL: [batch, max_q_len,
                                                     ceil(max_q_len / 32)], host; then seq_lens lies there too. Bit k of
                                                     row i: query i sees query k (api/serving_calls.hpp) */
+  int32_t lengths_on_device, reserved2;          /* of a prefill, 0 or 1: they lie where q does, and no keys are cut */
+  const int32_t* seq_lens_q;                     /* [batch] with 1 in the place of cum_seq_lens_q: of cuDNN's prefill */
 } fl_serving_call;
 
 fl_status fl_serving_bytes(int32_t which, const fl_serving_call* call, const fl_on* on, size_t* device_bytes,

@@ -158,7 +158,7 @@ TEST_CASE("lengths on the device: what is refused") {
        {AttentionSession::Kind{.graph = AttentionLimits{3, 9}}, AttentionSession::Kind{.decode = false}}) {
     AttentionSession session(config, kind);
     CHECK(refusal([&] { session.plan({.block_table = {{seq_lens, 3}}, .max_seq_len = 9}, {}, Device::cpu, nullptr); }) ==
-          "lengths = on the device: are taken by the plain decode class alone");
+          "lengths = on the device: are taken by the plain classes of decode and of prefill over pages alone");
   }
   config.execution.policy = SplitPolicy::count;
   CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 9}) ==

@@ -10,6 +10,7 @@
 #include "tests/api_gpu.hpp"
 #include "tests/device_plans.hpp"
 #include "tests/gpu_cases.hpp"
+#include "tests/gpu_lengths.hpp"
 #include "tests/options.hpp"
 #include "tests/refusal.hpp"
 #include "tests/skip_without_device.hpp"
@@ -20,14 +21,6 @@ using namespace flashladder::ladder;
 using namespace flashladder::test;
 
 namespace {
-
-template <class T>
-gpu::DeviceBuffer on_gpu(const std::vector<T>& values) {
-  return gpu::DeviceBuffer(values.data(), values.size() * sizeof(T));
-}
-std::span<const std::int32_t> ints(const gpu::DeviceBuffer& buffer) {
-  return {buffer.as<std::int32_t>(), buffer.size() / sizeof(std::int32_t)};
-}
 
 // What the kernel makes of a batch, downloaded.
 PackedPlan kernel_plan(const PlannedLengths& batch, const gpu::PackedShape& shape) {
@@ -59,21 +52,6 @@ Case pool() {
   spec.params = {.num_qo_heads = 20, .num_kv_heads = 4, .head_dim_qk = 128, .head_dim_vo = 128, .sm_scale = 0.08f};
   return draw_case(spec);
 }
-
-// Of a case: its page ids as a dense table, on the GPU.
-struct BlockTable {
-  std::int32_t max_pages = 1;
-  std::vector<std::int32_t> entries;
-
-  explicit BlockTable(const Case& c) {
-    for (const std::int32_t len : c.spec.kv_lens) max_pages = std::max(max_pages, pages_for(len, c.spec.page_size));
-    entries.assign(c.spec.kv_lens.size() * static_cast<std::size_t>(max_pages), -1);
-    for (std::size_t b = 0; b < c.spec.kv_lens.size(); ++b) {
-      std::copy(c.paged_kv_indices.begin() + c.paged_kv_indptr[b], c.paged_kv_indices.begin() + c.paged_kv_indptr[b + 1],
-                entries.begin() + static_cast<std::ptrdiff_t>(b) * max_pages);
-    }
-  }
-};
 
 }  // namespace
 

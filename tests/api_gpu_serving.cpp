@@ -216,3 +216,61 @@ TEST_CASE("trtllm_batch_context and cudnn_batch_prefill on the GPU give the bits
   }
   CHECK(memory.guards_intact());
 }
+
+// So few queries a request that P11 packs heads whatever their sum is: the host's plan is then the device's.
+TEST_CASE("trtllm_batch_context and cudnn_batch_prefill with lengths on the GPU give the bits of policy none, in graphs too") {
+  const ServedCase served(served_spec({130, 0, 1, 64}, MaskMode::causal));
+  const GpuStream stream;
+  AttentionConfig config = config_of(served.c.spec, Device::gpu, DType::bf16);
+  config.execution.policy = SplitPolicy::none;
+  const Tensor q = served.problem.view().q;
+  const On on{Device::gpu, stream};
+  GpuOutput by_class(195, config), by_call(195, config);
+  std::vector<std::int32_t> qo_lens = served.c.spec.qo_lens, qo_indptr = served.c.qo_indptr;
+  const gpu::DeviceBuffer lens_q(qo_lens.data(), qo_lens.size() * sizeof(std::int32_t));
+  const gpu::DeviceBuffer cum_q(qo_indptr.data(), qo_indptr.size() * sizeof(std::int32_t));
+  TrtllmBatchContext context{.query = q, .kv_cache = served.problem.view().kv, .workspace_buffer = {},
+                             .block_tables = served.tables(), .seq_lens = served.lens(), .max_q_len = 130,
+                             .max_kv_len = served.max_pages * 16, .bmm1_scale = 0.08f, .batch_size = 4,
+                             .cum_seq_lens_q = {cum_q.as<std::int32_t>(), 5}, .cum_seq_lens_kv = {}, .out = by_call.view(),
+                             .lengths_on_device = true};
+  CudnnBatchPrefill cudnn{.q = q, .kv_cache = context.kv_cache, .scale = 0.08f, .workspace_buffer = {},
+                          .max_token_per_sequence = 130, .max_sequence_kv = served.max_pages * 16,
+                          .actual_seq_lens_q = {lens_q.as<std::int32_t>(), 4}, .actual_seq_lens_kv = served.lens(),
+                          .block_tables = served.tables(), .causal = true, .out = by_call.view(), .lengths_on_device = true};
+  GpuWorkspace memory(workspace_bytes(context, on));
+  CHECK(workspace_bytes(cudnn, on).device == workspace_bytes(context, on).device);
+  context.workspace_buffer = cudnn.workspace_buffer = memory.view();
+  const std::function<void()> calls[] = {[&] { trtllm_batch_context_with_kv_cache(context, on); },
+                                         [&] { cudnn_batch_prefill_with_kv_cache(cudnn, on); }};
+  const std::vector<std::int32_t> queries[] = {qo_lens, {3, 0, 90, 1}, {0, 0, 0, 0}, {64, 130, 0, 1}};
+  const std::vector<std::int32_t> keys[] = {served.c.spec.kv_lens, {3, 0, 900, 1}, {7, 0, 0, 1}, {1700, 40, 1, 2}};
+  for (const auto& call : calls) {
+    const GpuGraph graph(stream, call);
+    for (int i = 0; i < 4; ++i) {
+      for (std::size_t b = 0; b < 4; ++b) qo_indptr[b + 1] = qo_indptr[b] + queries[i][b];
+      gpu::check(cudaMemcpyAsync(lens_q.data(), queries[i].data(), lens_q.size(), cudaMemcpyHostToDevice, stream));
+      gpu::check(cudaMemcpyAsync(cum_q.data(), qo_indptr.data(), cum_q.size(), cudaMemcpyHostToDevice, stream));
+      gpu::check(cudaMemcpyAsync(served.seq_lens.data(), keys[i].data(), served.seq_lens.size(), cudaMemcpyHostToDevice,
+                                 stream));
+      const BlockTableLengths lengths{keys[i], served.max_pages};
+      GpuWorkspace class_memory(BatchPrefillWithPagedKVCache::workspace_bytes(config, qo_indptr, lengths));
+      BatchPrefillWithPagedKVCache prefill(config, class_memory.view());
+      prefill.plan(qo_indptr, lengths, stream);
+      AttentionOutput rows = by_class.view();
+      Tensor of_rows = q;
+      of_rows.shape[0] = rows.o.shape[0] = qo_indptr.back();
+      rows.lse_log2 = rows.lse_log2.first(static_cast<std::size_t>(qo_indptr.back() * config.heads.num_qo_heads));
+      by_class.poison(stream);
+      prefill.run(of_rows, context.kv_cache, served.tables(), rows, stream);
+      const Result expected = by_class.result(stream);
+      by_call.poison(stream);
+      call();
+      CHECK((by_call.result(stream) == expected));
+      by_call.poison(stream);
+      graph.launch(stream);
+      CHECK((by_call.result(stream) == expected));
+    }
+  }
+  CHECK(memory.guards_intact());
+}

@@ -70,6 +70,51 @@ TEST_CASE("trtllm_batch_context and cudnn_batch_prefill give the bits of the pre
   CHECK(by_prefill(MaskMode::none, -1) == by_call(c, of_cudnn, &CudnnBatchPrefill::out, run_cudnn));
 }
 
+TEST_CASE("trtllm_batch_context and cudnn_batch_prefill with lengths on the device give the bits of the class, uncut") {
+  const Case c = causal_case(DType::f32, 7);
+  const Dense dense(c);
+  AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
+  config.execution.threads = 0, config.execution.policy = SplitPolicy::none;
+  Memory memory(BatchPrefillWithPagedKVCache::workspace_bytes(config, c.qo_indptr, dense.lengths));
+  BatchPrefillWithPagedKVCache prefill(config, memory.view());
+  prefill.plan(c.qo_indptr, dense.lengths);
+  const Result expected = written(c, DType::f32, [&](const AttentionOutput& out) {
+    prefill.run(c.q.view(), c.problem().kv, dense.block_tables, out);
+  });
+  TrtllmBatchContext of_context = context(c, dense);
+  CudnnBatchPrefill of_cudnn = cudnn(c, dense);
+  of_context.lengths_on_device = of_cudnn.lengths_on_device = true;
+  const auto run_context = [](const TrtllmBatchContext& call) { trtllm_batch_context_with_kv_cache(call); };
+  const auto run_cudnn = [](const CudnnBatchPrefill& call) { cudnn_batch_prefill_with_kv_cache(call); };
+  CHECK(expected == by_call(c, of_context, &TrtllmBatchContext::out, run_context));
+  CHECK(expected == by_call(c, of_cudnn, &CudnnBatchPrefill::out, run_cudnn));
+  std::vector<std::byte> room(1 << 22);
+  GuardedOutput rows(c.q.shape[0], 6, 64);
+  of_context.workspace_buffer = of_cudnn.workspace_buffer = {.device = room};
+  of_context.out = of_cudnn.out = rows.view();
+  const auto refused = [&](auto change) {
+    TrtllmBatchContext changed = of_context;
+    CudnnBatchPrefill other = of_cudnn;
+    change(changed, other);
+    return refusal([&] { run_context(changed); }) + " | " + refusal([&] { run_cudnn(other); });
+  };
+  using T = TrtllmBatchContext;
+  using N = CudnnBatchPrefill;
+  const std::vector<std::int32_t> wrong_sums{0, 300, 306, 434, 467};
+  const std::vector<std::int64_t> offsets(5);
+  CHECK(refused([](T&, N&) {}) == "accepted | accepted");
+  CHECK(refused([](T& t, N& n) { t.max_q_len = 69, n.max_token_per_sequence = 69; }) ==
+        "qo_len = 70 (request 0): must be at most max_qo_len (69) | qo_len = 70 (request 0): must be at most max_qo_len (69)");
+  CHECK(refused([](T& t, N& n) { t.max_kv_len = 299, n.max_sequence_kv = 299; }) ==
+        "kv_len = 300 (request 0): must be at most max_seq_len (299) | "
+        "kv_len = 300 (request 0): must be at most max_seq_len (299)");
+  CHECK(refused([&](T& t, N& n) { t.cum_seq_lens_kv = wrong_sums, n.batch_offsets_o = offsets; }) ==
+        "cum_seq_lens_kv[2] = 306 (request 2): must be the sum of the seq_lens before (305) | "
+        "batch_offsets_q: and batch_offsets_o must be left out where lengths lie on the device");
+  CHECK(refused([](T& t, N& n) { t.query.shape[0] = 103, n.actual_seq_lens_q = n.actual_seq_lens_q.first(3); })
+            .starts_with("queries = 104: of all requests must be at most max_nnz_qo (103) | actual_seq_lens_q size = 3"));
+}
+
 TEST_CASE("serving calls with different configs on one memory do not mix") {
   const Case plain = decode_case(-1, false), windowed = decode_case(40, false);
   const Dense dense(plain), dense_windowed(windowed);

@@ -75,10 +75,10 @@ inline std::string difference(const PackedPlan& expected, const PackedPlan& actu
   const auto at = [](const char* what, std::int64_t i) { return std::string(what) + " " + std::to_string(i); };
   if (*expected.view.header != *actual.view.header) return "header";
   const gpu::PackedHeader& header = *expected.view.header;
-  for (std::int32_t i = 0; i < expected.shape.num_ctas; ++i) {
+  for (std::int32_t i = 0; !expected.shape.claimed && i < expected.shape.num_ctas; ++i) {
     if (expected.view.queues[i] != actual.view.queues[i]) return at("queue", i);
   }
-  for (std::int32_t i = 0; i < header.num_work; ++i) {
+  for (std::int32_t i = 0; i < header.num_work / header.copies; ++i) {
     if (expected.view.items[i] != actual.view.items[i]) return at("item", i);
   }
   for (std::int32_t i = 0; i < header.merges; ++i) {

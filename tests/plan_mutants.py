@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Writes broken copies of the GPU's planner (gpu/plan/) as one C++ file that runs on the host: tests/plan_mutants.cpp requires
-that each makes another plan than the host's planner. A copy is the planner's headers in a namespace of its own, patched.
+"""Writes broken copies of the GPU's planners (gpu/plan/) as one C++ file that runs on the host: tests/plan_mutants.cpp
+requires that each makes another plan than the host's planner. A copy is a planner's headers in a namespace of its own,
+patched.
 
   plan_mutants.py SOURCE_ROOT OUT.cpp"""
 import pathlib, re, sys
 
 FILES = ["block_sums.hpp", "write_records.hpp", "balanced_plan.hpp", "chunked_plan.hpp", "run_plan.hpp"]
 SUMS, RECORDS, BALANCED, CHUNKED, _ = FILES
+BLOCK = "flashladder::test::SerialBlock"
+PREFILL_FILES = ["block_sums.hpp", "prefill_plan.hpp", "claimed_memory.hpp", "claimed_plan.hpp"]
+_, PREFILL, MEMORY, CLAIMED = PREFILL_FILES
 MUTANTS = [  # name, file, find, replacement, the mistake
     ("control", SUMS, "", "", "none"),
     ("lost_sum", SUMS, "if (t >= step) sum += from[t - step];", "if (t > step) sum += from[t - step];",
@@ -44,9 +48,47 @@ MUTANTS = [  # name, file, find, replacement, the mistake
      "the tiles of a request count their groups together"),
 ]
 
+PREFILL_MUTANTS = [
+    ("prefill_control", SUMS, "", "", "none"),
+    ("lens_for_indptr", PREFILL, "std::int64_t{qo_indptr[request + 1]} - qo_indptr[request]",
+     "std::int64_t{qo_indptr[request + 1]}",
+     "where queries end is taken for how many there are"),
+    ("tiles_of_queries", PREFILL, "div_up(queries * pack, query_tile)", "div_up(queries, query_tile)",
+     "rows of packed heads are not counted"),
+    ("no_window", PREFILL, ".window_left = window_left}", ".window_left = -1}", "keys before the window are read"),
+    ("empty_request_first", CLAIMED, "before_[r].tiles <= index;", "before_[r].tiles < index || r == 0;",
+     "an item belongs to the request before its own"),
+    ("hull_of_first_query", CLAIMED, "(rows.end - 1) / p_.pack + 1};", "rows.begin / p_.pack + 1};",
+     "a tile reads what its first query sees"),
+    ("rows_beyond", CLAIMED, "begin + (left < p_.query_tile ? left", "begin + (left < 0 ? left",
+     "a request's last tile has rows of the next"),
+    ("mask_of_queries", CLAIMED, "mask_words(before.queries, before.pairs)", "mask_words(before.pairs, before.queries)",
+     "a mask's words begin elsewhere"),
+    ("tall_tiles_are_cheap", CLAIMED, "rows > bound ? static_cast<double>(rows) / bound : 1.0", "rows > bound ? 1.0 : 1.0",
+     "rows beyond those that memory hides cost nothing"),
+    ("cheapest_first", CLAIMED, "std::uint64_t{~bits} << 32", "std::uint64_t{bits} << 32", "the costliest comes last"),
+    ("always_sorted", MEMORY, "return std::bit_cast<float>(cheapest) >= nearly *",
+     "return cheapest == dearest || std::bit_cast<float>(cheapest) >= 2 * nearly *",
+     "requests whose items cost nearly the same are torn apart"),
+    ("least_of_first", MEMORY, "least_keys = least_keys < b.least_keys ? least_keys : b.least_keys;",
+     "least_keys = b.least_keys;",
+     "who has the fewest keys is forgotten: sections are too wide"),
+    ("a_digit_less", CLAIMED, "for (; low < 32 && differing >> low != 0;", "for (; low < 28 && differing >> low > 15;",
+     "the highest bits in which costs differ are not sorted by"),
+    ("unstable", CLAIMED, "to[place(from[i], t)++] = from[i];",
+     "to[place(from[i], t)++] = from[end_of(t) - 1 - i + t * stretch];",
+     "items of equal cost change their order"),
+    ("places_by_thread", CLAIMED, "(digits - 1)) * threads + t];", "(digits - 1)) + t * digits];",
+     "sums run over digits first and threads then"),
+    ("even_number_of_digits", CLAIMED, "return from;", "return memory_.order;",
+     "the order is looked for where an odd number of digits does not leave it"),
+    ("tokens_seen", CLAIMED, "return TileSums{keys, std::int64_t", "return TileSums{queries, std::int64_t",
+     "keys of the batch are counted as its queries"),
+]
 
-def headers(root, file, find, replacement):
-  for name in FILES:
+
+def headers(root, files, file, find, replacement):
+  for name in files:
     text = (pathlib.Path(root) / "gpu" / "plan" / name).read_text()
     if name == file and find:
       if text.count(find) != 1:
@@ -55,16 +97,27 @@ def headers(root, file, find, replacement):
     yield re.sub(r"^#(pragma|include).*\n", "", text, flags=re.M)
 
 
-def main(root, out):
-  text = '// Written by tests/plan_mutants.py.\n#include "tests/plan_mutants.hpp"\n'
-  table = ""
-  for name, file, find, replacement, mistake in MUTANTS:
+def copies(root, files, mutants, run, params):
+  """(the copies, and the table of their names). params: a parameter type that a copy has of its own."""
+  text, table = "", ""
+  for name, file, find, replacement, mistake in mutants:
     text += (f"namespace mutant_{name} {{\nnamespace flashladder {{\nusing namespace ::flashladder;\nnamespace gpu {{\n"
-             "using namespace ::flashladder::gpu;\n}\n}\n" + "".join(headers(root, file, find, replacement)) + "}\n")
-    table += (f'  {{"{name}", "{mistake}", [](flashladder::test::SerialBlock& block, const auto&... rest) {{\n'
-              f"    mutant_{name}::flashladder::gpu::run_plan(block, rest...); }}}},\n")
-  text += ("std::span<const flashladder::test::PlanMutant> flashladder::test::plan_mutants() {\n"
-           f"  static const PlanMutant all[] = {{\n{table}  }};\n  return all;\n}}\n")
+             "using namespace ::flashladder::gpu;\n}\n}\n" + "".join(headers(root, files, file, find, replacement)) + "}\n")
+    there = f"mutant_{name}::flashladder::gpu"
+    given = f"std::bit_cast<{there}::{params}>(params)" if params else "params"
+    table += (f'  {{"{name}", "{mistake}", []({BLOCK}& block, const auto& params, const auto&... rest) {{\n'
+              f"    {there}::{run}(block, {given}, rest...); }}}},\n")
+  return text, table
+
+
+def main(root, out):
+  decode, of_decode = copies(root, FILES, MUTANTS, "run_plan", "")
+  prefill, of_prefill = copies(root, PREFILL_FILES, PREFILL_MUTANTS, "run_claimed_plan", "PrefillPlanParams")
+  text = '// Written by tests/plan_mutants.py.\n#include <bit>\n\n#include "tests/plan_mutants.hpp"\n' + decode + prefill
+  for kind, table in (("PlanMutant", of_decode), ("PrefillMutant", of_prefill)):
+    function = "plan_mutants" if kind == "PlanMutant" else "prefill_mutants"
+    text += (f"std::span<const flashladder::test::{kind}> flashladder::test::{function}() {{\n"
+             f"  static const {kind} all[] = {{\n{table}  }};\n  return all;\n}}\n")
   pathlib.Path(out).write_text(text)
 
 

@@ -10,6 +10,7 @@
 #include "core/mask_bits.hpp"
 #include "core/page_table.hpp"
 #include "core/row.hpp"
+#include "gpu/attention/sections.hpp"
 
 namespace flashladder::gpu {
 namespace {
@@ -136,30 +137,16 @@ void pack_queues(const PlanPart& part, const Packer& packer, std::int32_t num_ct
   }
 }
 
-struct Sections {
-  std::int32_t width, narrow;  // as PackedHeader has them
-};
-
-// As many copies as keep keys and values of the whole batch below half of an L2 cache of 50 MB (H100, H200), so that what
-// many CTAs read is read from memory once. But the last section is not so narrow that it is little work for each CTA: work
-// is taken longest first only inside of a section, and at its end all CTAs shall be done together. Work that is all alike
-// needs no order. And where every request has one tile, nobody shares keys with anybody: then all heads go together, whose
-// rows lie side by side in memory. Queues have no sections.
 Sections sections_of(const Plan& plan, const PlanPart& part) {
-  constexpr std::int64_t most_bytes = 24 << 20, element_bytes = 2, least_work = 7;  // of each CTA
   const auto begins_tile = [](const WorkItem& item) { return (item.flags & WorkItem::first) != 0; };
-  if (std::ranges::count_if(part.items, begins_tile) <= plan.batch) return {part.copies, 0};
-  std::int64_t tokens = 1;
-  for (const std::int32_t len : plan.kv_lens) tokens += len;
-  const std::int64_t of_kv_head = tokens * plan.head_dim_vo * 2 * element_bytes;
-  const std::int64_t kv_heads = std::max<std::int64_t>(most_bytes / of_kv_head, 1);
-  const std::int64_t width = std::clamp<std::int64_t>(kv_heads * plan.group_size() / part.pack, 1, part.copies);
-  const std::int64_t for_work = div_up(least_work * plan.num_ctas(), std::ssize(part.items));
+  SectionedWork work{.copies = part.copies, .pack = part.pack, .group_size = plan.group_size(), .head_dim_vo = plan.head_dim_vo,
+                     .num_ctas = plan.num_ctas(), .batch = plan.batch, .tiles = std::ranges::count_if(part.items, begins_tile),
+                     .items = std::ssize(part.items)};
+  for (const std::int32_t len : plan.kv_lens) work.tokens += len;
+  if (part.items.empty()) return work.sections();
   const auto [least, most] = std::ranges::minmax(part.items, {}, [](const WorkItem& item) { return item.keys.size(); });
-  const bool alike = least.keys.size() >= most.keys.size() / 10 * 9;
-  const std::int64_t narrow = alike || for_work <= width ? (part.copies - 1) / width
-                                                         : std::max<std::int64_t>(part.copies - for_work, 0) / width;
-  return {static_cast<std::int32_t>(width), static_cast<std::int32_t>(narrow)};
+  work.least_keys = least.keys.size(), work.most_keys = most.keys.size();
+  return work.sections();
 }
 
 }  // namespace

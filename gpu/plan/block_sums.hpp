@@ -11,7 +11,7 @@
 namespace flashladder::gpu {
 
 // put(i, the sum of value(0) .. value(i - 1)) for i = 0 .. n. Each thread adds up a stretch, the stretches meet in steps of
-// 1, 2, 4 ..., and each thread walks its own once more.
+// 1, 2, 4 ..., and each thread walks its own once more. put(i) may overwrite what value(i) is read from.
 //   of_threads [2, Block::threads]   of the block alone; free again when this returns
 template <class Sum, class Block, class Value, class Put>
 FL_HD void exclusive_sums(Block& block, Sum* of_threads, std::int32_t n, Value&& value, Put&& put) {
@@ -39,8 +39,9 @@ FL_HD void exclusive_sums(Block& block, Sum* of_threads, std::int32_t n, Value&&
     if (t >= used) return;
     Sum sum = t == 0 ? Sum{} : from[t - 1];
     for (std::int32_t i = t * stretch; i < end_of(t); ++i) {
+      const Sum own = value(i);  // before put(), which may take its place
       put(i, sum);
-      sum += value(i);
+      sum += own;
     }
     if (t == used - 1) put(n, sum);
   });

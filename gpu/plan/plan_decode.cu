@@ -2,22 +2,13 @@
 // does: balanced_plan.hpp, chunked_plan.hpp.
 #include "core/error.hpp"
 #include "gpu/launch.hpp"
+#include "gpu/plan/cta_block.cuh"
 #include "gpu/plan/plan_decode.hpp"
 #include "gpu/plan/run_plan.hpp"
 #include "gpu/ptx/griddepcontrol.cuh"
 
 namespace flashladder::gpu {
 namespace {
-
-struct CtaBlock {
-  static constexpr std::int32_t threads = plan_threads;
-
-  template <class Phase>
-  __device__ void each(Phase&& phase) {
-    phase(static_cast<std::int32_t>(threadIdx.x));
-    __syncthreads();  // the next phase reads what this one wrote, in shared memory and in scratch
-  }
-};
 
 __global__ void __launch_bounds__(plan_threads, 1)
 plan_decode_kernel(const __grid_constant__ DecodePlanParams params, std::byte* scratch) {

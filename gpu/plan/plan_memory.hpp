@@ -56,6 +56,11 @@ struct DecodePlanMemory {
   std::size_t shared_bytes = 0, scratch_bytes = 0;  // what all that takes
 };
 
+// Of the block that plans on the GPU. No more shares than that are tried at once.
+inline constexpr std::int32_t plan_threads = 512;
+// What every GPU from sm_80 on gives a block.
+inline constexpr std::size_t most_shared_bytes = 96 * 1024;
+
 // One piece of memory after the other, each aligned to 16 bytes.
 struct PlanPieces {
   std::byte* at = nullptr;
@@ -72,7 +77,6 @@ struct PlanPieces {
 // threads: of the block. Null pointers for the memory: only how much it must be.
 FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std::int32_t threads, std::byte* shared,
                                                  std::byte* scratch) {
-  constexpr std::size_t most_shared = 96 * 1024;  // what every GPU from sm_80 on gives a block
   PlanPieces near{shared}, far{scratch};
   DecodePlanMemory m;
   if (p.balanced) {
@@ -88,7 +92,7 @@ FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std:
     m.given = far.take<Given>(p.most_work);
   }
   const std::int64_t size = p.balanced ? sizeof(RequestSums) : sizeof(ChunkSums), before = (p.batch() + 1) * size;
-  if (near.bytes + static_cast<std::size_t>(before) <= most_shared) m.before = near.take<std::byte>(before);
+  if (near.bytes + static_cast<std::size_t>(before) <= most_shared_bytes) m.before = near.take<std::byte>(before);
   else m.before = far.take<std::byte>(before);
   m.shared_bytes = near.bytes, m.scratch_bytes = far.bytes;
   return m;

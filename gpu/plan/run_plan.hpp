@@ -6,9 +6,6 @@
 
 namespace flashladder::gpu {
 
-// No more shares than threads are tried at once.
-inline constexpr std::int32_t plan_threads = 512;
-
 template <class Block>
 FL_HD void run_plan(Block& block, const DecodePlanParams& params, std::byte* shared, std::byte* scratch) {
   const DecodePlanMemory memory = decode_plan_memory(params, Block::threads, shared, scratch);

@@ -49,7 +49,8 @@ Workspace = _struct("Workspace", ("device", _ptr), ("device_bytes", _size), ("st
 Batch = _struct(
     "Batch", ("batch", _i32), ("max_pages", _i32), ("qo_indptr", _ptr), ("paged_kv_indptr", _ptr),
     ("paged_kv_last_page_len", _ptr), ("kv_indptr", _ptr), ("seq_lens", _ptr), ("page_ids", _ptr), ("num_page_ids", _i64),
-    ("page_ids_on", _i32), ("reserved", _i32), ("lengths_on_device", _i32), ("max_seq_len", _i32))
+    ("page_ids_on", _i32), ("reserved", _i32), ("lengths_on_device", _i32), ("max_seq_len", _i32), ("max_qo_len", _i32),
+    ("reserved2", _i32), ("max_nnz_qo", _i64))
 AttentionArguments = _struct(
     "AttentionArguments", ("q", _ptr), ("kv", _ptr), ("o", _ptr), ("lse_log2", _ptr), ("page_ids", _ptr),
     ("num_page_ids", _i64), ("sinks", _ptr), ("custom_mask", _ptr), ("custom_mask_bytes", _i64), ("lse_natural", _ptr),
@@ -70,7 +71,8 @@ ServingCall = _struct(
     "ServingCall", ("q", _ptr), ("o", _ptr), ("kv", _ptr), ("workspace_buffer", _ptr), ("block_tables", _ptr),
     ("seq_lens", _ptr), ("cum_seq_lens_q", _ptr), ("sinks", _ptr), ("lse_log2", _ptr), ("lse_natural", _ptr),
     ("batch", _i32), ("max_pages", _i32), ("max_q_len", _i32), ("max_kv_len", _i32), ("bmm1_scale", _f32),
-    ("bmm2_scale", _f32), ("use_window", _i32), ("window_left", _i32), ("causal", _i32), ("reserved", _i32), ("mask", _ptr))
+    ("bmm2_scale", _f32), ("use_window", _i32), ("window_left", _i32), ("causal", _i32), ("reserved", _i32), ("mask", _ptr),
+    ("lengths_on_device", _i32), ("reserved2", _i32), ("seq_lens_q", _ptr))
 PageLists = _struct("PageLists", ("indptr", _ptr), ("indices", _ptr), ("last_page_len", _ptr), ("num_indices", _i64),
                     ("batch", _i32), ("reserved", _i32))
 Rope = _struct("Rope", ("rotary_dim", _i32), ("interleave", _i32), ("rope_scale", _f32), ("rope_theta", _f32),

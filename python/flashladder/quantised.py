@@ -4,8 +4,6 @@ Each number is computed in float, divided by a scale, rounded once to nearest ev
 arrays are torch's float8 tensors, numpy's with the package ml_dtypes, or uint8 arrays that hold the bits: of the latter
 `out_dtype` says which fp8 they are, float8_e4m3fn unless it is said.
 """
-import numpy
-
 from . import _structs as c
 from . import torch_ops as _ops
 from ._arrays import FP8_CODES, dtype_code, family_of, name_of_dtype
@@ -27,6 +25,7 @@ def fp8_code(x, argument, out_dtype=None):
 
 def _scale_of(scale, like):
     """(the number, None), or (0, a float32 array of one element where `like` lies)."""
+    import numpy
     if not hasattr(scale, "shape") or isinstance(scale, numpy.generic):
         return float(scale), None
     family = family_of(scale, "scale")
@@ -74,6 +73,7 @@ def rows_in_order(x, n):
     family = family_of(x)
     kept = _rows.get((id(family), str(family.device(x))))
     if kept is None or kept.shape[0] < n:
+        import numpy
         kept = family.from_numpy(numpy.arange(max(2 * n, 1024), dtype=numpy.int64), family.device(x))
         _rows[id(family), str(family.device(x))] = kept
     return kept[:n]

@@ -1,7 +1,8 @@
 """FlashInfer's calls over a block table, as the library has them: trtllm_batch_decode_with_kv_cache and its kin.
 
 `flashladder.flashinfer` has FlashInfer's own signatures, and calls these. A decode takes lengths where its arrays lie, and
-plans on the device; a prefill takes lengths on the host (arrays on a GPU are copied, which is one wait).
+plans on the device. So does a prefill whose lengths all lie on the GPU, beside a cache of the queries' dtype: without a wait,
+in a capture too, and without a cut. Else a prefill takes lengths on the host: those on a GPU are copied, which is one wait.
 """
 import ctypes
 import threading
@@ -67,24 +68,49 @@ def _lengths(family, seq_lens, query, there):
     return family.dense(family.int32(seq_lens))
 
 
+def planned_there(family, query, kv_cache, seq_lens, queries):
+    """Is a prefill's plan made on the device? Its lengths must lie there, and its kernel read K and V where they lie."""
+    k = kv_cache[0] if isinstance(kv_cache, (tuple, list)) else kv_cache
+    if not family.gpu(query) or k.dtype != query.dtype:
+        return False
+    return all(family_of(x) is family and family.gpu(x) for x in (seq_lens, queries))
+
+
+def _queries_there(which, family, batch, cum_seq_lens_q, seq_lens_q):
+    """(cum_seq_lens_q, seq_lens_q) on the device, one of them None, as the call takes them."""
+    if seq_lens_q is None:
+        if cum_seq_lens_q.shape[0] < batch + 1:
+            refuse("cum_seq_lens_q shape", list(cum_seq_lens_q.shape), f"must be [{batch + 1}]: seq_lens has {batch} entries")
+        cum = family.dense(family.int32(cum_seq_lens_q))[:batch + 1]
+        return (cum, None) if which == s.TRTLLM_BATCH_CONTEXT else (None, cum[1:] - cum[:-1])
+    if seq_lens_q.shape[0] != batch:
+        refuse("actual_seq_lens_q shape", list(seq_lens_q.shape), f"must be [{batch}]: actual_seq_lens_kv has {batch} entries")
+    return None, family.dense(family.int32(seq_lens_q))
+
+
 def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, workspace_buffer=None, cum_seq_lens_q=None,
                      max_q_len=0, max_kv_len=0, bmm1_scale=1.0, bmm2_scale=1.0, window_left=-1, sinks=None, causal=False,
-                     out=None, out_code=None, lse=None, return_lse=False, natural=False):
+                     out=None, out_code=None, lse=None, return_lse=False, natural=False, seq_lens_q=None):
     """One call of fl_serving_run: o [rows, num_qo_heads, head_dim], or (o, lse).
 
     query         [rows, num_qo_heads, head_dim]; a decode has max_q_len rows for each request, or one
     kv_cache      of rank 5 with K at index 0 and V at 1, or (K, V) of rank 4
-    block_tables  int32 [batch, max_pages]; seq_lens int32 [batch]; cum_seq_lens_q int32 [batch + 1], of a prefill
+    block_tables  int32 [batch, max_pages]; seq_lens int32 [batch]; cum_seq_lens_q int32 [batch + 1], of a prefill; or, of
+                  cuDNN's with all lengths on the GPU, seq_lens_q int32 [batch]
     bmm1_scale    what multiplies q·k; None: the default of the call, 1
     """
     family = family_of(query, "query")
     one_device(query, (("block_tables", block_tables), ("sinks", sinks), ("lse", lse)))
     device, decode = family.device(query), which in (s.TRTLLM_BATCH_DECODE, s.CUDNN_BATCH_DECODE, s.XQA)
     tables, batch = _tables(family, block_tables, seq_lens)
-    lengths, cum, first = _lengths(family, seq_lens, query, decode), None, None
-    if not decode:
+    queries = cum_seq_lens_q if seq_lens_q is None else seq_lens_q
+    there = not decode and planned_there(family, query, kv_cache, seq_lens, queries)
+    lengths, cum, each = _lengths(family, seq_lens, query, decode or there), None, None
+    if there:
+        cum, each = _queries_there(which, family, batch, cum_seq_lens_q, seq_lens_q)
+    elif not decode:
         (cum,) = family_of(cum_seq_lens_q).host([cum_seq_lens_q])
-        first = family_of(cum).pointer(cum)
+    first, first_each = (family_of(x).pointer(x) or None if x is not None else None for x in (cum, each))
     dim_vo = (kv_cache[1] if isinstance(kv_cache, (tuple, list)) else kv_cache).shape[-1]
     rows, heads = query.shape[0], query.shape[1]
     out = out_like(family, out, (rows, heads, dim_vo), out_code or family.code(query, "query"), device)
@@ -99,7 +125,7 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
         lse_log2=None if natural else lse_at, lse_natural=lse_at if natural else None, batch=batch,
         max_pages=tables.shape[1], max_q_len=max_q_len, max_kv_len=max_kv_len, bmm1_scale=bmm1_scale or 0.0,
         bmm2_scale=bmm2_scale, use_window=int(window_left != -1), window_left=window_left if window_left != -1 else 0,
-        causal=int(bool(causal)))
+        causal=int(bool(causal)), lengths_on_device=int(there), seq_lens_q=first_each)
     workspace = _workspace(("fl_serving_bytes", which), arguments, slots.on(), family, device, workspace_buffer)
     arguments.workspace_buffer = ctypes.addressof(workspace)
     call("fl_serving_run", which, ctypes.addressof(arguments), slots.on())

@@ -159,6 +159,21 @@ static void paged(void) {
   fl_attention_destroy(attend(FL_PREFILL, &c, NULL, &prefill, &lists, 8));
   check_rows(prefill_indptr, (rules){.window_left = 2, .causal = 1});
 
+  logits.use_window = 0;
+  logits.window_left = 0;
+  c.policy = FL_SPLIT_NONE;
+  fl_batch prompts[] = {prefill, prefill}; /* and those of a prefill */
+  prompts[0].seq_lens = table.seq_lens, prompts[0].max_pages = table.max_pages;
+  prompts[0].paged_kv_indptr = prompts[0].paged_kv_last_page_len = NULL;
+  for (int i = 0; i < 2; ++i) {
+    prompts[i].lengths_on_device = 1;
+    prompts[i].max_seq_len = 9;
+    prompts[i].max_nnz_qo = prompts[i].max_qo_len = 8;
+    fl_attention_destroy(attend(FL_PREFILL, &c, NULL, &prompts[i], i == 0 ? &of_table : &lists, 8));
+    check_rows(prefill_indptr, (rules){.window_left = -1, .causal = 1});
+  }
+  c.policy = FL_SPLIT_BALANCED;
+
   logits = (fl_logits){.size = sizeof logits, .mask = FL_MASK_CUSTOM};
   uint32_t seed = 5;
   for (size_t i = 0; i < sizeof mask; ++i) mask[i] = drawn(&seed) > 0;

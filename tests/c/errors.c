@@ -96,6 +96,8 @@ static void batches(void) {
   BROKEN(c.batch.max_seq_len = 3, "max_seq_len = 3: must be 0, since lengths_on_device is 0");
   BROKEN(c.batch.lengths_on_device = 2, "lengths_on_device = 2: must be 0 or 1");
   BROKEN((c.batch.lengths_on_device = 1, c.batch.max_seq_len = 2), "kv_len = 3 (request 0): must be at most max_seq_len (2)");
+  BROKEN(c.batch.max_qo_len = 1, "max_qo_len = 1: must be 0: it is for a prefill whose lengths lie on the device");
+  BROKEN(c.batch.max_nnz_qo = 2, "max_nnz_qo = 2: must be 0: it is for a prefill whose lengths lie on the device");
   BROKEN(c.batch.page_ids = indices, "page_ids = a pointer: must be NULL: only graphs keep page ids");
   BROKEN(c.arguments.q = NULL, "q = NULL: must not be NULL");
   BROKEN(c.q.rank = 6, "q.rank = 6: must be 1 .. 5");

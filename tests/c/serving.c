@@ -91,6 +91,9 @@ int main(void) {
   logits.mask = FL_MASK_CAUSAL;
   by_plan(FL_PREFILL, cum_q, &logits, NULL, 1, ROWS, &kv);
   same(FL_TRTLLM_BATCH_CONTEXT, prefill, ROWS);
+  prefill.lengths_on_device = 1; /* which is the CPU here; so few keys are not cut anyway */
+  same(FL_TRTLLM_BATCH_CONTEXT, prefill, ROWS);
+  prefill.lengths_on_device = 0;
 
   logits.use_window = logits.window_left = 0;
   prefill.use_window = prefill.window_left = call.use_window = call.window_left = 0;
@@ -98,6 +101,12 @@ int main(void) {
   prefill.causal = 1;
   by_plan(FL_PREFILL, cum_q, &logits, NULL, 0, ROWS, &kv);
   same(FL_CUDNN_BATCH_PREFILL, prefill, ROWS);
+  fl_serving_call there = prefill;
+  const int32_t lens_q[] = {3, 0, 5};
+  there.lengths_on_device = 1;
+  there.cum_seq_lens_q = NULL;
+  there.seq_lens_q = lens_q;
+  same(FL_CUDNN_BATCH_PREFILL, there, ROWS);
   logits.mask = FL_MASK_NONE;
   by_plan(FL_DECODE, NULL, &logits, NULL, 0, BATCH, &kv);
   same(FL_CUDNN_BATCH_DECODE, call, BATCH);
@@ -148,6 +157,14 @@ int main(void) {
   prefill.q = &tq;
   prefill.o = &to;
   prefill.workspace_buffer = &workspace;
+  there = prefill;
+  there.seq_lens_q = shifted;
+  REFUSED(fl_serving_run(FL_CUDNN_BATCH_PREFILL, &there, NULL), "seq_lens_q = a pointer: must be NULL: it is cuDNN's prefill's");
+  there.lengths_on_device = 1;
+  REFUSED(fl_serving_run(FL_CUDNN_BATCH_PREFILL, &there, NULL), "cum_seq_lens_q = a pointer: must be NULL: seq_lens_q says");
+  call.lengths_on_device = 1;
+  REFUSED(fl_serving_run(FL_TRTLLM_BATCH_DECODE, &call, NULL), "lengths_on_device = 1: must be 0: it is a prefill's");
+  call.lengths_on_device = 0;
   prefill.cum_seq_lens_q = shifted;
   REFUSED(fl_serving_run(FL_CUDNN_BATCH_PREFILL, &prefill, NULL), "cum_seq_lens_q[0] = 1: must be the start (0)");
   return ended();

@@ -1,7 +1,7 @@
 """FlashInfer's calls over block tables, and shared prefixes: each against float64."""
 import numpy as np
 
-from support import Batch, close, each_kind, main, oracle, rng, unittest
+from support import KINDS, Arrays, Batch, close, each_kind, main, oracle, rng, torch, unittest
 import flashladder.flashinfer as flashinfer
 
 
@@ -88,6 +88,29 @@ class BlockTables(unittest.TestCase):
         xqa(b.q, **said)
     with self.assertRaisesRegex(ValueError, "q_seq_len = 2: must be 40, which q has"):
       flashinfer.xqa(q5, b.k, b.v, table, lens, kv_layout="HND", q_seq_len=2)
+
+  @unittest.skipUnless("cuda" in KINDS, "needs torch with a GPU")
+  def test_prefill_in_a_graph(self):
+    """Lengths that lie on the GPU stay there: the graph plans anew in every replay."""
+    xp = Arrays("cuda")
+    q, cache = xp.normal(40, 8, 64), torch.full((60, 2, 2, 16, 64), float("nan"), dtype=torch.float16, device="cuda")
+    workspace, table, lens, qo = xp.workspace(), xp.ints(np.zeros((4, 6))), xp.ints(np.zeros(4)), xp.ints(np.zeros(5))
+    call = lambda: flashinfer.trtllm_batch_context_with_kv_cache(q, cache, workspace, table, lens, 31, 96, 0.2, 1.0, 4, qo,
+                                                                 None, return_lse=True)
+    call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+      o, lse = call()
+    for kv_lens, qo_lens in (((33, 0, 7, 64), (5, 0, 7, 20)), ((90, 4, 4, 4), (31, 1, 4, 4)), ((90, 1, 1, 2), (9, 1, 1, 1))):
+      b = Batch(xp, kv_lens=kv_lens, qo_lens=qo_lens, layout="HND")
+      rows = sum(qo_lens)
+      q[:rows].copy_(b.q)
+      cache[:b.total].copy_(b.joined)
+      for static, x in ((table, self.table(b)), (lens, b.kv_lens), (qo, b.qo)):
+        static.copy_(xp.ints(x))
+      graph.replay()
+      b.check(self, (o[:rows], lse[:rows]), oracle.Logits(sm_scale=0.2, causal=True))
 
 
 class Cascade(unittest.TestCase):

@@ -237,6 +237,20 @@ class Gpu(unittest.TestCase):
     o = flashinfer.trtllm_batch_context_with_kv_cache(p.q, p.joined, XP.workspace(), XP.of(table), XP.ints(p.kv_lens), 7, 96,
                                                       0.2, 1.0, 4, XP.ints(p.qo), None)
     p.check(self, o, oracle.Logits(sm_scale=0.2, causal=True))
+    o = flashinfer.trtllm_batch_context_with_kv_cache(p.q, p.joined, XP.workspace(), XP.of(table), XP.ints(p.kv_lens), 7, 96,
+                                                      0.2, 1.0, 4, XP.ints(p.qo), None, causal=False)
+    p.check(self, o, oracle.Logits(sm_scale=0.2))
+    cudnn = lambda lens_q, lens, **said: flashinfer.cudnn_batch_prefill_with_kv_cache(
+      p.q, p.k, p.v, 0.2, XP.workspace(), max_token_per_sequence=7, max_sequence_kv=96, actual_seq_lens_q=lens_q,
+      actual_seq_lens_kv=lens, block_tables=XP.of(table), causal=True, **{"return_lse": False, **said})
+    lens_q, lens = XP.ints(np.array(p.qo_lens).reshape(4, 1, 1, 1)), XP.ints(p.kv_lens)
+    p.check(self, cudnn(lens_q, lens)[0], oracle.Logits(sm_scale=0.2, causal=True))
+    self.assertEqual(seen["waits"], 0)                                    # nor do a prefill's leave it
+    p.check(self, cudnn(lens_q, lens, return_lse=True)[0], oracle.Logits(sm_scale=0.2, causal=True))
+    self.assertGreater(seen["waits"], 0)                                  # the padded lse asks where requests begin
+    with self.assertRaisesRegex(ValueError, "cum_seq_lens_q shape"):
+      flashinfer.trtllm_batch_context_with_kv_cache(p.q, p.joined, XP.workspace(), XP.of(table), lens, 7, 96, 0.2, 1.0, 4,
+                                                    XP.ints(p.qo[:4]), None)
 
   def test_operations(self):
     x, w = XP.normal(4, 64), XP.normal(64)

@@ -30,7 +30,7 @@ HINTS = {
     "max_item_len_ptr": "token_pos_in_items_ptr says it",
     "max_q_len": "cum_seq_lens_q says it",
     "cum_seq_lens_kv": "seq_lens says it",
-    "is_cuda_graph_compatible": "a decode always is; a prefill takes lengths on the host and never is",
+    "is_cuda_graph_compatible": "a decode always is, a prefill where its lengths stay on the device",
     "backend": "fa2 and fa3 are the library's own prefill kernels on the GPU; every other name, and every name on the CPU or "
                "of a decode, is auto",
     "qk_nope_head_dim": "bmm1_scale has it in it",

@@ -2,7 +2,7 @@
 from .. import _structs as s
 from .._arrays import dtype_code, family_of, name_of_dtype
 from .._library import refuse
-from ..serving import run_serving_call
+from ..serving import planned_there, run_serving_call
 from ._drafts import kept_attention
 from ._hints import must_be, number
 from ._masks import check_lse_form
@@ -92,6 +92,23 @@ def _padded_lse(family, packed, qo_indptr, max_len, lse, device):
     return lse
 
 
+def _planned_there(q, k_cache, lens_q, lens_kv, block_tables, return_lse, offsets):
+    """Are all lengths on the device, and none of them wanted on the host?"""
+    if block_tables is None or return_lse or any(x is not None for x in offsets) or lens_q is None or lens_kv is None:
+        return False
+    return planned_there(family_of(q, "q"), q, k_cache, lens_kv, lens_q)
+
+
+def _code_of(o_data_type):
+    return dtype_code(o_data_type, "o_data_type") if o_data_type is not None else None
+
+
+def _scaled_values(o, v_scale):
+    if number(v_scale) != 1.0:
+        family_of(o).scale(o, number(v_scale))
+    return o
+
+
 def cudnn_batch_prefill_with_kv_cache(
         q, k_cache, v_cache, scale, workspace_buffer, *, max_token_per_sequence, max_sequence_kv, actual_seq_lens_q=None,
         actual_seq_lens_kv=None, block_tables=None, causal, return_lse, q_scale=None, k_scale=None, v_scale=None,
@@ -102,13 +119,21 @@ def cudnn_batch_prefill_with_kv_cache(
 
     q                 [num_tokens, num_heads, head_dim], a request's rows behind those of the one before
     k_cache, v_cache  with block_tables [pages, num_kv_heads, page_size, head_dim], without [kv_tokens, num_kv_heads, dim]
-    actual_seq_lens_* int32 [batch] or [batch, 1, 1, 1], on the host, or on the device, which costs a wait. With
-                      batch_offsets_units="tokens" the offsets say them too
+    actual_seq_lens_* int32 [batch] or [batch, 1, 1, 1], on the host; or both on the device: over pages, with no lse and no
+                      offsets the plan is then made there, without a wait and in a capture too, else they are copied, which
+                      costs a wait. With batch_offsets_units="tokens" the offsets say them too
     """
     check_lse_form(lse_base, "NH")
     if batch_offsets_units not in ("elements", "tokens"):
         refuse("batch_offsets_units", batch_offsets_units, "must be elements or tokens")
     tokens = batch_offsets_units == "tokens"
+    offsets = (batch_offsets_q, batch_offsets_o, batch_offsets_stats)
+    if _planned_there(q, k_cache, actual_seq_lens_q, actual_seq_lens_kv, block_tables, return_lse, offsets):
+        o = run_serving_call(
+            s.CUDNN_BATCH_PREFILL, q, (k_cache, v_cache), "HND", block_tables, _lengths(actual_seq_lens_kv), workspace_buffer,
+            None, int(max_token_per_sequence), int(max_sequence_kv), float(scale) * number(q_scale) * number(k_scale), 1.0, -1,
+            None, bool(causal), out, _code_of(o_data_type), seq_lens_q=_lengths(actual_seq_lens_q))
+        return _scaled_values(o, v_scale), None
     qo = _sum(_host_list(actual_seq_lens_q)) if actual_seq_lens_q is not None else None
     kv = _host_list(actual_seq_lens_kv) if actual_seq_lens_kv is not None else None
     if qo is None and tokens and batch_offsets_q is not None:
@@ -124,7 +149,7 @@ def cudnn_batch_prefill_with_kv_cache(
         _must_be_dense(f"batch_offsets_{name}", offsets, [n if tokens else n * unit[name] for n in qo])
     family = family_of(q, "q")
     device, natural, scale = family.device(q), lse_base == "ln", float(scale) * number(q_scale) * number(k_scale)
-    code = dtype_code(o_data_type, "o_data_type") if o_data_type is not None else None
+    code = _code_of(o_data_type)
     if block_tables is None:
         row = [k_cache.shape[1] * k_cache.shape[2], v_cache.shape[1] * dim_vo]
         starts = _sum(kv)
@@ -138,6 +163,5 @@ def cudnn_batch_prefill_with_kv_cache(
             workspace_buffer, numpy.asarray(qo, numpy.int32), int(max_token_per_sequence), int(max_sequence_kv), scale, 1.0,
             -1, None, bool(causal), out, code, None, return_lse, natural)
     o, packed = result if return_lse else (result, None)
-    if number(v_scale) != 1.0:
-        family.scale(o, number(v_scale))
+    o = _scaled_values(o, v_scale)
     return o, _padded_lse(family, packed, qo, int(max_token_per_sequence), lse, device) if return_lse else None

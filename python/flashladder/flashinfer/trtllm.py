@@ -142,8 +142,10 @@ def trtllm_batch_context_with_kv_cache(
         use_fp16_softmax=None, uses_spcompress=None, backend="trtllm-gen"):
     """Prefill over a block table, causal: o [num_tokens, num_heads, head_dim], or (o, lse).
 
-    query [num_tokens, num_heads, head_dim], rows of request b from cum_seq_lens_q[b] on. seq_lens, cum_seq_lens_q: int32, on
-    the host, or on the device, which costs a wait. cum_seq_lens_kv and batch_size say again what these say.
+    query [num_tokens, num_heads, head_dim], rows of request b from cum_seq_lens_q[b] on. seq_lens, cum_seq_lens_q: int32, both
+    on the device, where the plan is then made, without a wait and in a capture too, and no request may have more than
+    max_q_len queries and max_kv_len keys; or on the host, where the plan balances the work by cutting keys. (Where they lie
+    beside an fp8 cache on the device, they are copied, which costs a wait.) cum_seq_lens_kv and batch_size say the same again.
     """
     refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, uses_spcompress)
     _refuse_fp4(o_sf_scale, o_sf_vec_size)
