@@ -193,7 +193,7 @@ void sections(Narrator& n) {
                                         .machine = {.num_sms = ctas, .ctas_per_sm = 1}});
   const PlanPart& part = plan.parts.front();
   const auto items = static_cast<std::int32_t>(part.items.size());
-  // gpu/attention/packed_plan.cpp: half of the L2 cache for K and V, but work enough for every CTA in the last section.
+  // gpu/attention/sections.hpp: half of the L2 cache for K and V, but work enough for every CTA in the last section.
   const std::int64_t of_kv_head = (std::int64_t{1} + lens[0] + lens[1]) * dim * 2 * 2, most = 24 << 20;
   const std::int64_t kv_heads = std::max<std::int64_t>(most / of_kv_head, 1);
   const std::int64_t for_work = div_up(std::int64_t{7} * ctas, std::int64_t{items});
