@@ -129,7 +129,6 @@ class Tensor:
     self.a *= _numbers(other)
     return self
 
-  def __array__(self, dtype=None, copy=None): return np.asarray(self.a, dtype)
   def __len__(self): return len(self.a)
 
   def __array__(self, dtype=None, copy=None):
