@@ -129,7 +129,8 @@ class BatchPrefillWithRaggedKVCache {
   // kv_indptr [batch + 1]: where each request's tokens begin in k and v.
   void plan(std::span<const std::int32_t> qo_indptr, std::span<const std::int32_t> kv_indptr, Stream stream = nullptr);
 
-  //   k  [kv_indptr[batch], num_kv_heads, head_dim_qk], v [kv_indptr[batch], num_kv_heads, head_dim_vo]; strided as q may be
+  //   k  [kv_indptr[batch], num_kv_heads, head_dim_qk], v [kv_indptr[batch], num_kv_heads, head_dim_vo], or more rows; strided
+  //      as q may be
   void run(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v, const AttentionOutput& output,
            Stream stream = nullptr, std::span<const float> sinks = {}, std::span<const std::uint8_t> custom_mask = {},
            const KvScales& scales = {}, std::span<const std::uint8_t> packed_custom_mask = {});

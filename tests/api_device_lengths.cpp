@@ -100,7 +100,8 @@ TEST_CASE("the memory for max_seq_len is enough for several queries a request") 
     session.attach(memory.view());
     session.plan(lengths, {}, Device::cpu, nullptr);
     const Result result = written(c, DType::f32, [&](const AttentionOutput& out) {
-      session.run({.q = c.q.view(), .kv = c.problem().kv, .page_ids = dense.block_tables, .output = out, .sinks = {}}, nullptr);
+      session.run({.q = c.q.view(), .kv = c.problem().kv, .page_ids = dense.block_tables, .output = out, .sinks = {}},
+                  nullptr);
     });
     const Comparison comparison = compare(c, result.o, result.lse_log2, make_oracle(c));
     CHECK_MESSAGE(comparison.ok(), queries, " queries: ", comparison.message());
@@ -155,7 +156,7 @@ TEST_CASE("lengths on the device: what is refused") {
   CHECK(plan(DeviceBlockTableLengths{{static_cast<const std::int32_t*>(nullptr), 3}, 3, 9}).starts_with("seq_lens"));
   CHECK(plan(DeviceBlockTableLengths{std::vector<std::int32_t>{-1}, 3, 9}).starts_with("seq_lens[0] = -1 (request 0)"));
   for (const AttentionSession::Kind& kind :
-       {AttentionSession::Kind{.graph = AttentionLimits{3, 9}}, AttentionSession::Kind{.decode = false}}) {
+       {AttentionSession::Kind{.graph = AttentionLimits{3, 9}}, AttentionSession::Kind{.decode = false, .mixed = true}}) {
     AttentionSession session(config, kind);
     CHECK(refusal([&] { session.plan({.block_table = {{seq_lens, 3}}, .max_seq_len = 9}, {}, Device::cpu, nullptr); }) ==
           "lengths = on the device: are taken by the plain classes of decode and of prefill over pages alone");

@@ -181,7 +181,7 @@ TEST_CASE("xqa and trtllm decode on the GPU with a draft's mask equal the oracle
       cudaGraph_t graph = nullptr;
       gpu::check(cudaStreamEndCapture(stream, &graph));
       gpu::check(cudaGraphDestroy(graph));
-      CHECK(captured == "stream = capturing: can't plan a prefill, which is host work");
+      CHECK(captured.starts_with("stream = capturing: can't plan a prefill"));
     }
   }
 }

@@ -84,6 +84,10 @@ TEST_CASE("single_decode_with_kv_cache refuses with the argument's name") {
   refuses("v rank", q, k, q, q);
   refuses("v dtype", q, k, contiguous(data.data(), DType::f16, {5, 2, 8}), q);
   refuses("v shape[0]", q, k, contiguous(data.data(), DType::f32, {6, 2, 8}), q);
+  Tensor apart = contiguous(data.data(), DType::f32, {5, 2, 8});
+  apart.strides[2] = 2;
+  refuses("k stride[2]", q, apart, k, q);
+  refuses("v stride[2]", q, k, apart, q);
   refuses("o rank", q, k, k, k);
   refuses("o shape[1]", q, k, k, contiguous(data.data(), DType::f32, {3, 8}));
   const Tensor narrow = contiguous(data.data(), DType::f32, {4, 4});

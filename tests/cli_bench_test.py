@@ -26,7 +26,7 @@ class Bench(Cli):
     def test_json_and_csv(self):
         answer = self.json("bench", "--kv", "64", "--rung", "C1", "--rounds", "1")
         self.assertEqual([(c["must_equal"], c["ok"]) for c in answer["checks"]], [("C0", True)])
-        self.assertEqual(sum(line["family"] == "plan" for line in answer["lines"]), 5)
+        self.assertEqual(sum(line["family"] == "plan" for line in answer["lines"]), 6)
         csv = self.run_program("bench", "--kv", "64", "--rounds", "1", "--no-plan", "--csv")[0].splitlines()
         self.assertEqual((csv[0].split(",")[0], len(csv)), ("family", 4))
         self.refuses("bench", "--csv", "--json", says=["--csv"])
@@ -35,7 +35,7 @@ class Bench(Cli):
 class Families(Cli):
     def test_list_names_every_case_and_times_nothing(self):
         cases = self.json("bench", "decode", "graph", "append", "norm", "rope", "plan", "--list")
-        self.assertEqual(len(cases), 14 + 22 + 4 + 10 + 6 + 3)
+        self.assertEqual(len(cases), 14 + 22 + 4 + 10 + 6 + 4)
         self.assertEqual((cases[0]["family"], cases[0]["case"]), ("decode", "B32 kv2048 32/8 p16"))
         self.assertEqual((cases[0]["shape"]["kv_lens"], cases[0]["shape"]["page_size"]), ([2048] * 32, 16))
         self.assertTrue(all(("shape" in c) == (c["family"] in ("decode", "plan")) for c in cases))
@@ -55,7 +55,7 @@ class Families(Cli):
         if program.returncode == 77:
             self.assertRegex(program.stdout, r"(?s)^Nothing was timed: .+\.\s--list\ssays\swhat\swould\sbe\.\n$")
             plans = self.json("bench", "plan", "--rounds", "1")["lines"]
-            self.assertEqual([line["family"] for line in plans], ["plan"] * 5)
+            self.assertEqual([line["family"] for line in plans], ["plan"] * 6)
 
     def test_bad_use_is_refused(self):
         self.refuses("bench", "prefil", says=["FAMILY", "prefill", "decode, graph"])

@@ -1,7 +1,6 @@
 """Plan and run from Python, our own names: each class, against float64."""
-import numpy as np
-
 from support import Arrays, Batch, close, each_kind, flashladder, main, oracle, rng, unittest
+import numpy as np  # behind support, which skips where there is none
 from flashladder import AttentionConfig, Limits
 
 

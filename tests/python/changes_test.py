@@ -1,7 +1,6 @@
 """Calls that differ from the last one in one thing: what is kept between calls must not be kept too long."""
-import numpy as np
-
 from support import Batch, each_kind, flashladder, main, oracle, rng, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from flashladder import AttentionConfig
 

@@ -3,11 +3,10 @@ calls past ctypes can't take is left to Python, and nothing of it reaches the li
 import ctypes
 import types
 
-import numpy as np
-
 import small_torch
 torch = small_torch.install()
 import support
+import numpy as np  # behind small_torch, which skips where there is none
 support.torch, support.REAL_TORCH = torch, False
 from support import Arrays, Batch, close, main, unittest
 import small_dlpack

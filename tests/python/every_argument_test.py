@@ -4,9 +4,9 @@ The arguments are those of flashinfer_signatures.json; OFF has a value for each 
 nobody thought of has no value there, and fails."""
 import inspect
 
-import numpy as np
 
 from support import Arrays, Batch, main, oracle, rng, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from signatures_test import THEIRS
 

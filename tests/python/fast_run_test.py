@@ -1,9 +1,9 @@
 """run() past ctypes: it is taken where nothing but pointers differs, and nothing that differs is missed."""
 import threading
 
-import numpy as np
 
 from support import KINDS, REAL_TORCH, Arrays, Batch, close, flashladder, main, oracle, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from flashladder import AttentionConfig, BatchDecodeWithPagedKVCache
 

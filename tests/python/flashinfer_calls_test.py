@@ -1,7 +1,6 @@
 """FlashInfer's calls over block tables, and shared prefixes: each against float64."""
-import numpy as np
-
 from support import KINDS, Arrays, Batch, close, each_kind, main, oracle, rng, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 
 

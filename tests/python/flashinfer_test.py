@@ -1,9 +1,9 @@
 """FlashInfer's wrappers and single calls on our kernels: each against float64."""
 import functools
 
-import numpy as np
 
 from support import Batch, close, each_kind, main, oracle, rng, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 
 DECODE = oracle.Logits()

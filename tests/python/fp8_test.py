@@ -1,8 +1,7 @@
 """fp8 keys and values from Python: numpy's uint8 arrays hold the bits, torch's float8 tensors have the dtype; with scales for
 all of K and V, and one for each head; against float64 on what the bits stand for."""
-import numpy as np
-
 from support import KINDS, REAL_TORCH, Arrays, Batch, close, flashladder, main, oracle, rng, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from flashladder import AttentionConfig
 

@@ -2,9 +2,8 @@
 has no GPU."""
 import sys
 
-import numpy as np
-
 from support import KINDS, Arrays, Batch, main, oracle, rng, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 from graphs_test import RaggedKeys, cascade_wrapper, paged_wrapper, ragged_wrapper, shared_batches
 
 if "cuda" not in KINDS:

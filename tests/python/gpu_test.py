@@ -5,9 +5,9 @@ import os
 import sys
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # jax would take most of the GPU's memory
-import numpy as np
 
 from support import KINDS, Arrays, Batch, close, flashladder, main, oracle, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from flashladder import AttentionConfig
 

@@ -1,9 +1,8 @@
 """What is made for CUDA graphs, on the CPU, where a replay is another run(): batches of other lengths, one after the other on
-the same memory, against float64, and bit for bit against an object that has planned nothing else. tests/python/gpu_test.py
-captures and replays."""
-import numpy as np
-
+the same memory, against float64, and bit for bit against an object that has planned nothing else. gpu_graphs_test.py captures
+and replays."""
 from support import Arrays, Batch, close, each_kind, main, oracle, rng, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder
 import flashladder.flashinfer as flashinfer
 from flashladder import AttentionConfig, Limits

@@ -1,8 +1,7 @@
 """Masks that FlashInfer says in other words than custom_mask: several items in one sequence, and draft tokens of a decode.
 Each against float64 under the mask that the words mean, which is written out here query by query."""
-import numpy as np
-
 from support import Arrays, Batch, each_kind, main, oracle, rng, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 
 KV_LENS, QO_LENS, PREFIX = (41, 12, 70, 9), (41, 3, 0, 9), (11, 9, 20, 30)  # of the last one only the prefix is there yet

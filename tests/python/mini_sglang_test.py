@@ -2,9 +2,8 @@
 
 Page size 1, one float workspace for all wrappers, index arrays on the host, page ids on the device, one graph wrapper for each
 captured batch size, and prefill and decode steps in turn. Every output is compared with float64."""
-import numpy as np
-
 from support import close, main, oracle, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 from flashladder.flashinfer import (BatchDecodeWithPagedKVCacheWrapper, BatchPrefillWithPagedKVCacheWrapper,
                                     CUDAGraphBatchDecodeWithPagedKVCacheWrapper)
 

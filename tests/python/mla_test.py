@@ -1,9 +1,9 @@
 """Latent attention from Python, our names and FlashInfer's: against float64, which is attention on one KV head whose keys are
 ckv and kpe one behind the other, and whose values are ckv."""
-import numpy as np
 
 from fp8_test import e4m3
 from support import KINDS, REAL_TORCH, Arrays, close, each_kind, flashladder, main, oracle, rng, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from flashladder import MlaConfig
 

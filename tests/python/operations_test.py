@@ -1,7 +1,6 @@
 """Merging, the paged cache, norms and RoPE from Python: each against float64, under FlashInfer's names."""
-import numpy as np
-
 from support import Arrays, Batch, close, each_kind, flashladder, main, oracle, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 
 F16 = 2.0 ** -11

@@ -1,7 +1,6 @@
 """Prefill and decode in one call: PODWithPagedKVCacheWrapper and BatchPODWithPagedKVCacheWrapper, against float64."""
-import numpy as np
-
 from support import Batch, close, each_kind, main, oracle, rng, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 
 

@@ -5,11 +5,10 @@ What is tested is Python's part: that staging memory is page-locked, lengths on 
 every call has the device and the current stream, arrays on the wrong side are refused, and graphs keep their copies."""
 import ctypes
 
-import numpy as np
-
 import small_torch
 torch = small_torch.install()
 import support
+import numpy as np  # behind small_torch, which skips where there is none
 support.torch, support.REAL_TORCH = torch, False
 from support import Arrays, Batch, close, main, oracle, unittest
 import flashladder

@@ -1,8 +1,7 @@
 """What becomes fp8 from Python: norms, RoPE on the way into arrays and pages, and outputs of attention. Each number is the
 float64 one over its scale, rounded to the nearest fp8 number, or to the other one where float cannot tell which is nearer."""
-import numpy as np
-
 from support import REAL_TORCH, Arrays, Batch, each_kind, main, oracle, rng, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from flashladder import quantised
 from flashladder.flashinfer import rope

@@ -9,9 +9,9 @@ import sys
 import tempfile
 import textwrap
 
-import numpy as np
 
 from support import ROOT, close, flashladder, main, oracle, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 from flashladder.flashinfer.__main__ import stand_in
 from seeds import TABLE, snippets
 

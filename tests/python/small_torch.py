@@ -5,7 +5,11 @@ tensors (data_ptr, stride(), dtypes and devices of its own) is tested everywhere
 import sys
 import types
 
-import numpy as np
+try:
+  import numpy as np
+except ImportError:
+  print("numpy is not installed, and the tests of the Python package compare with it")
+  sys.exit(77)
 
 import small_dlpack
 
@@ -125,8 +129,13 @@ class Tensor:
     self.a *= _numbers(other)
     return self
 
-  def __array__(self, dtype=None, copy=None): return np.asarray(self.a, dtype)
   def __len__(self): return len(self.a)
+
+  def __array__(self, dtype=None, copy=None):
+    if self.device.type != "cpu":
+      raise TypeError("can't convert a tensor of a GPU to numpy's array")
+    return np.asarray(self.a, dtype)
+
   def __iter__(self): return (Tensor(np.asarray(x)) for x in self.a)
   def __int__(self): return int(self.a)
   def __float__(self): return float(self.a)

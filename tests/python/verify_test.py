@@ -5,9 +5,9 @@ import subprocess
 import sys
 import tempfile
 
-import numpy as np
 
 from support import flashladder, main, oracle, torch, unittest
+import numpy as np  # behind support, which skips where there is none
 from flashladder import AttentionConfig, verify
 
 
