@@ -15,7 +15,7 @@ import support  # ends with 77 where numpy is missing
 
 ATTENTION, FLASHINFER, OPERATIONS = "attention_test.py", "flashinfer_test.py", "operations_test.py"
 CALLS, FAST, GRAPHS = "flashinfer_calls_test.py", "fast_run_test.py", "graphs_test.py"
-QUANTISED, MASKS = "quantised_test.py", "masks_test.py"
+QUANTISED, MASKS, CAPTURED = "quantised_test.py", "masks_test.py", "captured_test.py"
 MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fail
   ("K and V swapped", "_run.py", "k, v = kv if pair else (kv, kv)", "v, k = kv if pair else (kv, kv)", ATTENTION),
   ("the layout is always NHD", "_run.py", "s.NHD if self.ragged else attention.layout", "s.NHD", ATTENTION),
@@ -121,6 +121,9 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
    "(1.0 if v_scale is None else v_scale) * number(o_scale)", MASKS),
   ("interleave is ignored", "operations.py", "interleave=int(bool(interleave))", "interleave=0", OPERATIONS),
   ("is_neox is inverted", "operations.py", "at[2], int(bool(is_neox))", "at[2], int(not is_neox)", OPERATIONS),
+  ("what a graph captured keeps its plan", "flashinfer/_wrapper.py", "in self._variants.items():", "in ():", CAPTURED),
+  ("what a graph captured is freed", "flashinfer/_wrapper.py", "if self._use_cuda_graph and self._said is not None:",
+   "if False:", CAPTURED),
 ]
 
 

@@ -45,6 +45,7 @@ class PrefillBase(Wrapper):
             attention.plan(kv, last, qo, page_ids=self._page_ids)
         else:
             attention.plan(kv, None, qo)
+        self._plan_captured()
         self._mask = self._mask_of(*masks, page_size) if masked else None
         if self._use_cuda_graph and masked:
             self._keep_mask(page_size)

@@ -2,6 +2,9 @@
 
 A wrapper keeps one attention object for what plan() said. Where run() says more (scales, sinks, another dtype, forward()'s
 arguments), an object for that is made and planned with the same lengths, and kept until the next plan().
+
+A CUDA graph replays the object whose run() was captured, and Python hears nothing of it. So a wrapper for graphs plans all its
+objects in every plan(), and those of an earlier config stay where they are: planned again when that config is.
 """
 from typing import Optional
 
@@ -38,6 +41,7 @@ class Wrapper:
         self._note(backend=None if backend == "auto" else backend, **hints)
         self._said = self._attention = self._pending = self._page_ids = self._mask = None
         self._variants, self._plans, self._fp8_out = {}, 0, None
+        self._of_configs = []  # of a wrapper for graphs: (what plan() said, its object, its variants), but for the last one's
         self._number = torch_ops.number_of(self)
 
     def _note(self, **hints):
@@ -76,14 +80,33 @@ class Wrapper:
     def _set_config(self, said, make_config, kind, limits=None):
         """The attention object of this plan(): the last one if `said` is what was said then."""
         if self._said != said or self._attention is None or self._attention.kind != kind:
-            self._said = None
-            self._variants.clear()
-            self._attention = self._make(kind, self._wide(make_config()), limits)
-            self._said = said
+            self._change_config(said, make_config, kind, limits)
         self._plans += 1
         self._current, self._q_dtype_seen = self._attention, None
         self._dim_vo = self._attention.config.head_dim_vo or self._attention.config.head_dim_qk
         return self._attention
+
+    def _change_config(self, said, make_config, kind, limits):
+        """Another object. What may have been captured stays."""
+        if self._use_cuda_graph and self._said is not None:
+            self._of_configs.append((self._said, self._attention, self._variants))
+        self._said = None  # until all is well
+        config = self._wide(make_config())
+        before = next((kept for kept in self._of_configs if kept[0] == said and kept[1].kind == kind), None)
+        if before is None:
+            self._attention, self._variants = self._make(kind, config, limits), {}
+        else:
+            self._of_configs.remove(before)
+            _, self._attention, self._variants = before
+        self._said = said
+
+    def _plan_captured(self):
+        """Behind the plan of a graph's object: the others with its lengths."""
+        if not self._use_cuda_graph:
+            return
+        for config, (attention, _) in self._variants.items():
+            attention.plan_like(self._attention)
+            self._variants[config] = attention, self._plans
 
     def _wide(self, config):
         """The config of who computes: an fp8 o is computed in f32, and rounded once."""
@@ -121,7 +144,7 @@ class Wrapper:
         attention, planned = self._variants.get(config, (None, 0))
         if planned != self._plans:
             if attention is None:
-                if len(self._variants) >= 8:
+                if len(self._variants) >= 8 and not self._use_cuda_graph:
                     self._variants.clear()
                 attention = self._attention.again_with(config)
             else:

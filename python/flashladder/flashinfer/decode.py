@@ -148,6 +148,7 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
             attention.plan(*on_host([indptr, last_page_len]), [q_len_per_req * i for i in range(batch + 1)])
         else:
             attention.plan(indptr, last_page_len, page_ids=self._page_ids)
+        self._plan_captured()
 
     def run(self, q, paged_kv_cache, *args, q_scale=None, k_scale=None, v_scale=None, out=None, lse=None, return_lse=False,
             enable_pdl=None, window_left=None, sinks=None, q_len_per_req=None, skip_softmax_threshold_scale_factor=None,
