@@ -14,7 +14,8 @@ import argparse, concurrent.futures, os, pathlib, re, shutil, signal, subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = ("tests/test_gpu_ops", "tests/test_api_gpu", "tests/test_ladder_gpu", "tests/gpu_mutants/test_gpu_mutants",
-            "cli/flashladder", "package/libflashladder.so")
+            "cli/flashladder")
+LIBRARY = "libflashladder.so"
 SKIPPED = 77
 # part: (what it is, seconds, command; FOLDER stands for the folder)
 PARTS = {
@@ -61,7 +62,7 @@ def last_word(text):
 def python_tests(folder, seconds):
   """The tests of tests/python, several beside each other, in the form of ended()."""
   tests = sorted(path for path in (ROOT / "tests/python").glob("*_test.py") if path.stem not in NOT_FOR_A_GPU)
-  environment = dict(os.environ, FLASHLADDER_LIBRARY=str(folder / "libflashladder.so"), PYTHONDONTWRITEBYTECODE="1")
+  environment = dict(os.environ, FLASHLADDER_LIBRARY=str(folder / LIBRARY), PYTHONDONTWRITEBYTECODE="1")
   with concurrent.futures.ThreadPoolExecutor(BESIDE_EACH_OTHER) as pool:
     run = lambda test: (test.stem, *ended([sys.executable, test], seconds, environment))
     yield from ((f"python {name}", *rest) for name, *rest in pool.map(run, tests))
@@ -75,7 +76,7 @@ def of_part(part, folder):
     return
   places = {"FOLDER": str(folder), "TOOLS": str(ROOT / "tools")}
   command = [re.sub("FOLDER|TOOLS", lambda place: places[place[0]], word) for word in command]
-  environment = dict(os.environ, FLASHLADDER_LIBRARY=str(folder / "libflashladder.so"))
+  environment = dict(os.environ, FLASHLADDER_LIBRARY=str(folder / LIBRARY))
   yield (part, *ended(command, seconds, environment))
 
 
@@ -94,18 +95,25 @@ def check(folder, parts, log):
   return 0 if counts["ok"] and not counts["failed"] else 1
 
 
+def built_library(build):
+  """The shared library's target, which has the version in its name."""
+  targets = subprocess.run(["ninja", "-C", str(build), "-t", "targets", "all"], stdout=subprocess.PIPE, text=True).stdout
+  found = re.search(rf"^(package/{re.escape(LIBRARY)}[.\d]*): \w+_LINKER$", targets, re.M)
+  return found[1] if found else sys.exit(f"{build}: builds no shared library")
+
+
 def pack(build, file):
   if not (build / "build.ninja").is_file():
     sys.exit(f"{build}: is no folder that Meson configured")
-  if subprocess.run(["ninja", "-C", str(build), *PROGRAMS]).returncode != 0:
+  wanted = {pathlib.Path(program).name: program for program in PROGRAMS} | {LIBRARY: built_library(build)}
+  if subprocess.run(["ninja", "-C", str(build), *wanted.values()]).returncode != 0:
     return 1
   with tempfile.TemporaryDirectory(dir=build) as place:
-    for program in PROGRAMS:
-      copy = pathlib.Path(place) / pathlib.Path(program).name
+    for name, program in wanted.items():
+      copy = pathlib.Path(place) / name
       shutil.copy2(build / program, copy)
       subprocess.run(["strip", str(copy)], check=True)
-    partial = f"{file}.partial"
-    names = [pathlib.Path(program).name for program in PROGRAMS]
+    partial, names = f"{file}.partial", list(wanted)
     subprocess.run(["tar", "-cJf", partial, "-C", place, *names], check=True)
     os.replace(partial, file)
   print(f"{file}: {os.path.getsize(file) / 1e6:.1f} MB")
