@@ -96,3 +96,28 @@ TEST_CASE("lengths on the device: the machines of P11, P5 and P1 are planned for
   CHECK(packed > 100);
   CHECK(unpacked > 20);
 }
+
+TEST_CASE("lengths on the device: what the GPU's planner is told, and what it can't count with") {
+  const AttentionConfig config{.heads = {32, 8, 128}, .cache = {.page_size = 16}, .logits = {.mask = MaskMode::causal},
+                               .execution = {.policy = SplitPolicy::none}};
+  const BatchSize size{.nnz_qo = 100, .batch = 2, .most_qo_len = 60, .most_kv_len = 100};
+  const AttentionMachine machine = gpu_machine(GpuKernel::p5, config.params(), size, {.num_sms = 132});
+  planner::PlanInputs in = plan_inputs(config, machine, false, {}, {});
+  const std::vector<std::int32_t> qo_lens{40, 60}, qo_indptr{0, 40, 100}, kv_lens{100, 60};
+  BatchLengths lengths{.qo_indptr = qo_indptr, .block_table = BlockTableLengths{kv_lens, 7}, .max_seq_len = 100,
+                       .most_queries = MostQueries{.nnz_qo = 100, .qo_len = 60}};
+  gpu::PackedShape shape;
+  shape.claimed = true, shape.num_ctas = 132, shape.items = 10 * in.num_heads(in.packed_heads());
+  std::vector<std::byte> packed(gpu::packed_bytes(shape));
+  const auto params = [&] { return prefill_plan_params(in, lengths, shape, packed.data()); };
+  CHECK(params().most_items == 10);  // stored once for all heads
+  CHECK(params().qo_indptr == qo_indptr.data());
+  lengths.qo_lens = qo_lens;
+  CHECK((params().qo_indptr == nullptr && params().qo_lens == qo_lens.data()));
+  in.cost.memory_bound_rows = 64;
+  CHECK(params().memory_bound_rows == 64);
+  in.cost.per_item += 0.5;
+  CHECK_THROWS_WITH_AS(params(), doctest::Contains("whole number of keys"), InputError);
+  in.cost.per_item -= 0.5, in.claimed = false;
+  CHECK_THROWS_WITH_AS(params(), doctest::Contains("claim their work"), InputError);
+}

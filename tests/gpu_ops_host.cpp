@@ -1,5 +1,6 @@
 // What the GPU's operations do on the host, on any machine: angles as whole numbers, how calls are cut, refusals.
 #include "gpu/append/append.hpp"
+#include "gpu/attention/attention_call.hpp"
 #include "gpu/merge/merge_params.hpp"
 #include "gpu/merge/merge_states.hpp"
 #include "gpu/norm/layernorm.hpp"
@@ -249,4 +250,38 @@ TEST_CASE("operations on the GPU refuse memory that overlaps by a part") {
   const auto s_at = [&](std::int64_t row) { return contiguous(s.t().data_as<float>() + 2 * row, DType::f32, {3, 2}); };
   check_refused("v_out", {&v}, [&] { gpu::merge_state(v_at(0), s_at(0), v_at(0), s_at(0), v_at(1), s_at(3), nullptr); });
   check_refused("s", {&v}, [&] { gpu::merge_state_in_place(v_at(0), s_at(0), v_at(3), s_at(1), {}, nullptr); });
+}
+
+TEST_CASE("what an attention kernel is told of its call") {
+  const float per_head[2] = {2, 3};
+  AttentionProblem problem;
+  problem.params = {.num_qo_heads = 4, .num_kv_heads = 2, .head_dim_qk = 64, .head_dim_vo = 64, .sm_scale = 0.5f};
+  alignas(16) std::byte data[16]{};
+  problem.q = strided(data, DType::f16, {3, 4, 64}, {800, 96, 1});
+  problem.scales.k = 4;
+  const AttentionOutput output{.o = strided(data, DType::f32, {3, 4, 64}, {700, 72, 1})};
+  gpu::AttentionCall call = gpu::attention_call(problem, output);
+  CHECK(call.params.sm_scale == 2);  // a stored k stands for 4 k
+  CHECK((call.rows.q_token == 800 && call.rows.q_head == 96 && call.rows.o_token == 700 && call.rows.o_head == 72));
+  CHECK((call.nnz_qo == 3 && call.rows.plain_ends && call.rows.o_dtype == DType::f32));
+  problem.scales.v_per_head = per_head;
+  CHECK(!gpu::attention_call(problem, output).rows.plain_ends);
+  call.kv_dtype = DType::f8_e4m3;
+  call.kv.k = call.kv.v = data;
+  call.kv.k_strides = call.kv.v_strides = {256, 128, 64};
+  const auto refused = [](gpu::AttentionCall broken, auto&& change, const char* what) {
+    gpu::require_16_bytes(broken);
+    change(broken);
+    CHECK_THROWS_WITH_AS(gpu::require_16_bytes(broken), doctest::Contains(what), InputError);
+  };
+  refused(call, [](auto& c) { c.kv.k_strides.entry = 120; }, "k_cache");  // 120 bytes: no multiple of 16, as 16 bits would be
+  refused(call, [](auto& c) { c.kv.v_strides.head = 72; }, "v_cache");
+  refused(call, [](auto& c) { c.rows.o_head = 74; }, "o");
+  call.rows.o_head = 68;  // 272 bytes as f32; of q's dtype it would not do
+  gpu::require_16_bytes(call);
+  CHECK(gpu::why_no_mixed_dtypes({DType::f16, DType::f16, true}) != "");
+  AttentionParams p{.head_dim_qk = 2 * gpu::RopeTurns::most_pairs, .pos_encoding_mode = PosEncodingMode::ROPE_LLAMA};
+  CHECK(gpu::why_no_rope(p) == "");
+  p.head_dim_qk += 2;
+  CHECK(gpu::why_no_rope(p) != "");
 }

@@ -105,3 +105,29 @@ TEST_CASE("the plan that the GPU makes of a prefill counts lengths out of range 
   cut.fill();
   CHECK(planned_difference(bad, cut) == "");
 }
+
+TEST_CASE("the memory that is bought for a prefill's plan: the most tiles of any lengths, pieces that do not overlap") {
+  const auto most = [](std::int32_t batch, std::int32_t nnz_qo, std::int32_t most_queries, std::int32_t pack) {
+    const PageTable table = block_table(nullptr, nullptr, 0, 1, batch);
+    return gpu::PrefillPlanParams{.table = table, .most_queries = most_queries, .nnz_qo = nnz_qo, .query_tile = 4,
+                                  .pack = pack, .view = {}}.most_tiles();
+  };
+  CHECK(most(3, 10, 10, 1) == 4);   // 5, 4 and 1
+  CHECK(most(3, 10, 10, 3) == 9);   // a bound: 8, 1 and 1 are 8 tiles
+  CHECK(most(3, 100, 2, 1) == 3);   // no request has more than a tile
+  CHECK(most(3, 100, 5, 1) == 6);
+  CHECK(most(9, 2, 10, 1) == 2);    // no more requests than queries
+  CHECK(most(9, 0, 10, 1) == 0);
+  for (const std::int32_t batch : {1, 1000, 2000, 2500, 9000}) {
+    const PageTable table = block_table(nullptr, nullptr, 0, 1, batch);
+    const gpu::PrefillPlanParams params{.table = table, .most_items = 10, .view = {}};
+    std::byte shared{}, scratch{};
+    const auto m = gpu::claimed_plan_memory(params, gpu::plan_threads, &shared, &scratch);
+    CHECK(m.shared_bytes <= gpu::most_shared_bytes);
+    const auto distance = [](const void* from, const void* to) {
+      return static_cast<std::size_t>(static_cast<const std::byte*>(to) - static_cast<const std::byte*>(from));
+    };
+    CHECK(distance(m.of_threads, m.extent) == 2 * gpu::plan_threads * sizeof(gpu::TileSums));
+    CHECK(distance(&scratch, m.order) + 2 * 10 * sizeof(std::uint64_t) == m.scratch_bytes);
+  }
+}
