@@ -81,3 +81,21 @@ TEST_CASE("the plan that the GPU makes takes a length beyond the most as the mos
   gpu::run_plan(block, params, shared.data(), scratch.data());
   CHECK(difference(host, device) == "");
 }
+
+TEST_CASE("the memory of a decode's plan: what a block may have of shared memory, and room for the end of every list") {
+  constexpr std::int32_t ctas = 132;
+  for (const bool balanced : {false, true}) {
+    for (const std::int32_t requests : {1, 1000, 2000, 3500, 6000, 9000}) {
+      PlannedLengths batch;
+      batch.kv_lens.assign(static_cast<std::size_t>(requests), 5);
+      gpu::DecodePlanParams params{};
+      params.table = batch.host_table(), params.balanced = balanced, params.num_ctas = ctas, params.most_work = 10;
+      alignas(16) std::byte shared{}, scratch{};
+      const gpu::DecodePlanMemory m = gpu::decode_plan_memory(params, gpu::plan_threads, &shared, &scratch);
+      CHECK(m.shared_bytes <= gpu::most_shared_bytes);
+      if (balanced) continue;
+      const auto room = reinterpret_cast<std::byte*>(m.loads) - reinterpret_cast<std::byte*>(m.queues);
+      CHECK(room >= static_cast<std::ptrdiff_t>(2 * (ctas + 1) * sizeof(std::int32_t)));
+    }
+  }
+}
