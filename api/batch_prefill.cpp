@@ -29,6 +29,14 @@ const Kind paged{.decode = false}, ragged{.decode = false, .ragged = true};
 Kind graph_of(const AttentionLimits& limits) { return {.decode = false, .graph = limits}; }
 Kind ragged_graph_of(const AttentionLimits& limits) { return {.decode = false, .ragged = true, .graph = limits}; }
 
+AttentionArguments without_pages(const ConstTensor& q, const ConstTensor& k, const ConstTensor& v,
+                                 const AttentionOutput& output, std::span<const float> sinks,
+                                 std::span<const std::uint8_t> custom_mask, const KvScales& scales,
+                                 std::span<const std::uint8_t> packed_custom_mask) {
+  return {.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
+          .sinks = sinks, .custom_mask = custom_mask, .packed_custom_mask = packed_custom_mask, .scales = scales};
+}
+
 std::unique_ptr<AttentionSession> attached(const AttentionConfig& config, const Kind& kind, const Workspace& workspace) {
   auto made = std::make_unique<AttentionSession>(config, kind);
   made->attach(workspace);
@@ -149,9 +157,7 @@ void BatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const ConstTensor&
                                         const AttentionOutput& output, Stream stream, std::span<const float> sinks,
                                         std::span<const std::uint8_t> custom_mask, const KvScales& scales,
                                         std::span<const std::uint8_t> packed_custom_mask) {
-  session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
-                 .sinks = sinks, .custom_mask = custom_mask, .packed_custom_mask = packed_custom_mask, .scales = scales},
-                stream);
+  session_->run(without_pages(q, k, v, output, sinks, custom_mask, scales, packed_custom_mask), stream);
 }
 
 const Plan& BatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
@@ -180,9 +186,7 @@ void CUDAGraphBatchPrefillWithRaggedKVCache::run(const ConstTensor& q, const Con
                                                  const AttentionOutput& output, Stream stream, std::span<const float> sinks,
                                                  std::span<const std::uint8_t> custom_mask, const KvScales& scales,
                                                  std::span<const std::uint8_t> packed_custom_mask) {
-  session_->run({.q = q, .kv = token_cache(k, v, KvLayout::NHD), .page_ids = {}, .identity_pages = true, .output = output,
-                 .sinks = sinks, .custom_mask = custom_mask, .packed_custom_mask = packed_custom_mask, .scales = scales},
-                stream);
+  session_->run(without_pages(q, k, v, output, sinks, custom_mask, scales, packed_custom_mask), stream);
 }
 
 const Plan& CUDAGraphBatchPrefillWithRaggedKVCache::current_plan() const { return session_->current_plan(); }
