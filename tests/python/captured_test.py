@@ -47,6 +47,26 @@ class Captured(unittest.TestCase):
         self.assertIs(wrapper._attention, attention)
         b.check(self, wrapper.run(b.q, (b.k, b.v)), oracle.Logits(**said))
 
+  @each_kind
+  def test_an_earlier_config_of_latents_and_of_cascades(self, xp):
+    ints = lambda n: xp.ints(np.zeros(n))
+    latent = flashinfer.mla.BatchMLAPagedAttentionWrapper(xp.workspace(), True, kv_indices=ints(8), kv_len_arr=ints(2))
+    plan_latent = lambda sm_scale: latent.plan(xp.ints([0, 1, 2]), xp.ints([0, 1, 2]), xp.ints([0, 1]), xp.ints([3, 9]), 16,
+                                               512, 64, 16, False, sm_scale, "float16", "float16")
+    buffers = [[ints(n) for n in sizes] for sizes in ((2, 3), (2, 3), (4, 4), (1, 2))]
+    cascade = flashinfer.MultiLevelCascadeAttentionWrapper(2, xp.workspace(), "NHD", True, *buffers)
+    lists = [[xp.ints(x) for x in levels] for levels in (
+      ([0, 2], [0, 1, 2]), ([0, 1], [0, 1, 2]), ([0], [1, 2]), ([16], [3, 4]))]
+    plan_cascade = lambda sm_scale: cascade.plan(*lists, 8, 2, 64, 16, sm_scale=sm_scale)
+    for plan, made in ((plan_latent, lambda: latent._attention), (plan_cascade, lambda: cascade._cascade)):
+      objects = []
+      for sm_scale in (0.1, 0.2, 0.1, 0.2):
+        plan(sm_scale)
+        objects.append(made())
+      self.assertIs(objects[2], objects[0])
+      self.assertIs(objects[3], objects[1])
+      self.assertIsNot(objects[1], objects[0])
+
 
 if __name__ == "__main__":
   main()

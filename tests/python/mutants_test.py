@@ -122,8 +122,12 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
   ("interleave is ignored", "operations.py", "interleave=int(bool(interleave))", "interleave=0", OPERATIONS),
   ("is_neox is inverted", "operations.py", "at[2], int(bool(is_neox))", "at[2], int(not is_neox)", OPERATIONS),
   ("what a graph captured keeps its plan", "flashinfer/_wrapper.py", "in self._variants.items():", "in ():", CAPTURED),
-  ("what a graph captured is freed", "flashinfer/_wrapper.py", "if self._use_cuda_graph and self._said is not None:",
-   "if False:", CAPTURED),
+  ("what a graph captured is freed", "flashinfer/_wrapper.py", "if self._for_graphs and said is not None:", "if False:",
+   CAPTURED),
+  ("what a graph of latents captured is freed", "flashinfer/mla.py", "self._earlier.keep(self._said, self._attention)", "pass",
+   CAPTURED),
+  ("what a graph of a cascade captured is freed", "flashinfer/cascade.py", "self._earlier.keep(self._said, self._cascade)",
+   "pass", CAPTURED),
 ]
 
 

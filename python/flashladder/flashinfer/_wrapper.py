@@ -23,6 +23,22 @@ def positive(sm_scale):
     return None if sm_scale is None else float(sm_scale)
 
 
+class EarlierObjects:
+    """What a wrapper made for earlier configs. A CUDA graph may replay it, so it lives, and is planned again when plan() says
+    its config again. A wrapper that is for no graph keeps none."""
+
+    def __init__(self, for_graphs):
+        self._for_graphs, self._of = bool(for_graphs), {}
+
+    def keep(self, said, objects):
+        """objects: made for what was said; nothing if that is None."""
+        if self._for_graphs and said is not None:
+            self._of[said] = objects
+
+    def take(self, said, make):
+        return self._of.pop(said, None) or make()
+
+
 class Wrapper:
     """Base of the batch wrappers. Subclasses say `_kind` and `_graph_kind`, and turn plan()'s arguments into a config."""
     _kind: int = s.PREFILL
@@ -41,7 +57,7 @@ class Wrapper:
         self._note(backend=None if backend == "auto" else backend, **hints)
         self._said = self._attention = self._pending = self._page_ids = self._mask = None
         self._variants, self._plans, self._fp8_out = {}, 0, None
-        self._of_configs = []  # of a wrapper for graphs: (what plan() said, its object, its variants), but for the last one's
+        self._earlier = EarlierObjects(use_cuda_graph)  # by what plan() said and the kind: (attention, variants)
         self._number = torch_ops.number_of(self)
 
     def _note(self, **hints):
@@ -88,16 +104,11 @@ class Wrapper:
 
     def _change_config(self, said, make_config, kind, limits):
         """Another object. What may have been captured stays."""
-        if self._use_cuda_graph and self._said is not None:
-            self._of_configs.append((self._said, self._attention, self._variants))
+        if self._said is not None:
+            self._earlier.keep((self._said, self._attention.kind), (self._attention, self._variants))
         self._said = None  # until all is well
         config = self._wide(make_config())
-        before = next((kept for kept in self._of_configs if kept[0] == said and kept[1].kind == kind), None)
-        if before is None:
-            self._attention, self._variants = self._make(kind, config, limits), {}
-        else:
-            self._of_configs.remove(before)
-            _, self._attention, self._variants = before
+        self._attention, self._variants = self._earlier.take((said, kind), lambda: (self._make(kind, config, limits), {}))
         self._said = said
 
     def _plan_captured(self):

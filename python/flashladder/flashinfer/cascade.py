@@ -4,7 +4,7 @@ from .._arrays import family_of, name_of_dtype, on_host
 from .._library import InputError, refuse
 from ..cascade import CUDAGraphMultiLevelCascadeAttention, MultiLevelCascadeAttention
 from ._hints import layout_of, must_be
-from ._wrapper import config_of, graph_limits, positive
+from ._wrapper import EarlierObjects, config_of, graph_limits, positive
 from .decode import BatchDecodeWithPagedKVCacheWrapper
 from .prefill import BatchPrefillWithPagedKVCacheWrapper, single_prefill_with_kv_cache_return_lse
 
@@ -31,6 +31,7 @@ class MultiLevelCascadeAttentionWrapper:
                  paged_kv_indptr_buf_arr=None, paged_kv_indices_buf_arr=None, paged_kv_last_page_len_buf_arr=None):
         self._num_levels, self._like, self._layout = num_levels, float_workspace_buffer, layout_of(kv_layout)
         self._said = self._cascade = self._graph = self._limits = None
+        self._earlier = EarlierObjects(use_cuda_graph)
         if not use_cuda_graph:
             return
         buffers = (qo_indptr_buf_arr, paged_kv_indptr_buf_arr, paged_kv_indices_buf_arr, paged_kv_last_page_len_buf_arr)
@@ -61,9 +62,10 @@ class MultiLevelCascadeAttentionWrapper:
                 sm_scale=positive(sm_scale), mask="causal" if causal else "none", window_left=window_left,
                 logits_soft_cap=logits_soft_cap, pos_encoding_mode=pos_encoding_mode, rope_scale=rope_scale,
                 rope_theta=rope_theta)
-            self._cascade = (MultiLevelCascadeAttention(self._num_levels, config, self._like, self._layout)
-                             if self._graph is None else
-                             CUDAGraphMultiLevelCascadeAttention(config, self._limits, self._like, self._layout))
+            self._earlier.keep(self._said, self._cascade)
+            self._cascade = self._earlier.take(said, lambda: (
+                MultiLevelCascadeAttention(self._num_levels, config, self._like, self._layout) if self._graph is None else
+                CUDAGraphMultiLevelCascadeAttention(config, self._limits, self._like, self._layout)))
             self._said = said
         self._cascade.plan(qo_indptr_arr, paged_kv_indptr_arr, paged_kv_last_page_len, paged_kv_indices_arr)
 

@@ -7,7 +7,7 @@ from ..mla import BatchMLAPagedAttention, MlaConfig
 from ..serving import run_latent_decode
 from ._hints import HINTS, layout_of, must_be, number, refuse_foreign
 from ._lengths import filled_pages
-from ._wrapper import graph_limits
+from ._wrapper import EarlierObjects, graph_limits
 
 __all__ = ["BatchMLAPagedAttentionWrapper", "trtllm_batch_decode_with_kv_cache_mla", "xqa_batch_decode_with_kv_cache_mla"]
 
@@ -28,6 +28,7 @@ class BatchMLAPagedAttentionWrapper:
             refuse("use_cuda_graph", True, "needs kv_indices and kv_len_arr, whose sizes are the graph's")
         self._graph = (kv_len_arr.shape[0], kv_indices.shape[0]) if use_cuda_graph else None
         self._like, self._said, self._attention, self._backend = float_workspace_buffer, None, None, backend
+        self._earlier = EarlierObjects(use_cuda_graph)
         self._family = family_of(float_workspace_buffer, "float_workspace_buffer")
 
     def plan(self, qo_indptr=None, kv_indptr=None, kv_indices=None, kv_len_arr=None, num_heads=None, head_dim_ckv=None,
@@ -58,7 +59,9 @@ class BatchMLAPagedAttentionWrapper:
         lengths = filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size)
         if config != self._said:
             limits = graph_limits(*self._graph, lengths[0][-1]) if self._graph is not None else None
-            self._attention, self._said = BatchMLAPagedAttention(config, self._like, limits), config
+            self._earlier.keep(self._said, self._attention)
+            self._attention = self._earlier.take(config, lambda: BatchMLAPagedAttention(config, self._like, limits))
+            self._said = config
         self._attention.plan(*lengths)
 
     def run(self, q_nope=None, q_pe=None, ckv_cache=None, kpe_cache=None, out=None, lse=None, return_lse=False,
