@@ -11,9 +11,10 @@ sm_90a and put into SITE, where FlashInfer looks for kernels that were compiled 
 on PYTHONPATH, and set FLASHINFER_DISABLE_JIT=1, which makes a kernel that is missing an error at once. --calls: kernels of
 what is no peer of run.py; mla is fa3's, with 512 and 64 features in bf16 and f16.
 """
-import argparse, dataclasses, json, os, pathlib, shutil, subprocess, sys, tempfile, time
+import argparse, dataclasses, os, pathlib, shutil, sys, tempfile, time
 
 from cases import Case
+from run import HERE, chosen_peers, listed
 
 ARCHITECTURE = "9.0a"
 
@@ -103,14 +104,6 @@ CALLS = {**{name: [lambda name=name: module(name)] for name in ("norm", "rope", 
          "mla": [lambda: latent("bfloat16"), lambda: latent("float16")]}
 
 
-def cases_of(flashladder, families, tables):
-    lines = []
-    for table in tables or [None]:
-        command = [flashladder, "bench", *families, "--list", "--json", *(["--cases", table] if table else [])]
-        lines += json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return [Case.of(line) for line in lines]
-
-
 def compiled(spec, site):
     target = site / "flashinfer/data/aot" / spec.name / f"{spec.name}.so"
     if target.exists():
@@ -157,14 +150,14 @@ def main():
     parser.add_argument("--backends", default="")
     parser.add_argument("--calls", default="")
     args = parser.parse_args()
-    cases = cases_of(args.flashladder, args.families.split(","), args.cases)
+    args.peers = HERE / "peers_flashinfer.py"
+    peers, families = chosen_peers(args), args.families.split(",")
+    of_table = lambda table: listed(argparse.Namespace(flashladder=args.flashladder, cases=table), families)
+    cases = [Case.of(line) for table in args.cases or [None] for line in of_table(table)]
     os.environ.update(FLASHINFER_CUDA_ARCH_LIST=ARCHITECTURE, FLASHINFER_WORKSPACE_BASE=str(args.site.resolve() / "compiled"))
     sys.path.insert(0, str(args.site))
     pretend_a_gpu()
     ask_instead_of_compiling()
-    from peers_flashinfer import PEERS
-    words = [word.strip() for word in args.backends.split(",") if word.strip()]
-    peers = [peer for peer in PEERS if not words or any(word in peer.name for word in words)]
     asked = [(peer.name, case.name, asked_by_peer(peer, case)) for peer in peers for case in cases]
     asked += [(name, "", asked_by(call)) for name in args.calls.split(",") if name for call in CALLS[name]]
     for reason, case in {f"{who}: {what}": case for who, case, what in asked if isinstance(what, str)}.items():
