@@ -8,8 +8,9 @@
   build_cost.py record BUILD TARGET    what ./check builds with: Ninja, and BUILD/build_cost.json says what it cost
   build_cost.py kernels BUILD          a test: each family has no more kernels an architecture than its budget says
   build_cost.py time BUILD CXX         a test: what was recorded is within the budget. Machines differ and a busy one is
-      slower, so a small file is compiled as a yardstick, and the budget holds in yardsticks. Skipped, with the reason, if
-      nothing was recorded, only a part was built, or objects came from ccache.
+      slower, so a small file is compiled as a yardstick, and the budget holds in yardsticks. What is over the budget fails
+      even if a part of it came from ccache (a compiler's identical objects are found there in a first build, too). What is
+      not over it is skipped then, with the reason, as it is if nothing was recorded or only a part was built.
   build_cost.py --selftest
 """
 import argparse
@@ -148,11 +149,16 @@ def yardstick(cxx):
 def why_not_judged(recorded):
   if recorded is None:
     return "no build was recorded (./check records its own)"
-  if not recorded["whole"]:
-    return "only a part was built when it was recorded"
+  return "" if recorded["whole"] else "only a part was built when it was recorded"
+
+
+def verdict(recorded, allowed):
+  """(exit code, sentence) about a whole build that may take so many CPU seconds."""
+  if recorded["cpu_s"] > allowed:
+    return 1, "over the budget"
   if recorded["from_ccache"]:
-    return f"{recorded['from_ccache']} objects came from ccache"
-  return ""
+    return SKIPPED, f"{recorded['from_ccache']} objects came from ccache"
+  return 0, "within the budget"
 
 
 def allowed_s(budget, gpu, now):
@@ -172,7 +178,9 @@ def time_of_build(o):
   allowed = allowed_s(budget, gpu, now)
   print(f"{recorded['cpu_s']:.0f} CPU seconds {gpu}; the budget is {budget[gpu]:.0f} where the yardstick takes {stated} s; "
         f"here it takes {now:.2f} s, so with an allowance of {budget['allowance']}: {allowed:.0f}")
-  return 0 if recorded["cpu_s"] <= allowed else "over the budget"
+  code, sentence = verdict(recorded, allowed)
+  print(sentence)
+  return code
 
 
 def selftest():
@@ -187,9 +195,11 @@ def selftest():
            "gpu/libgpu.a.p/device.o": "gpu", "tests/gpu_mutants/test_gpu_mutants.p/mutants_d5.o": "tests: GPU mutants",
            "ladder/cases/libcases.a.p/case.cpp.o": "ladder/cases", "cli/flashladder": "cli"}
   assert {output: room_of(output) for output in rooms} == rooms
-  good = {"whole": True, "from_ccache": 0}
-  assert why_not_judged(good) == ""
-  assert all(map(why_not_judged, (None, {**good, "whole": False}, {**good, "from_ccache": 3})))
+  good = {"whole": True, "from_ccache": 0, "cpu_s": 100}
+  assert why_not_judged(good) == "" and why_not_judged(None) and why_not_judged({**good, "whole": False})
+  assert verdict(good, 100)[0] == 0 and verdict(good, 99)[0] == 1
+  cached = {**good, "from_ccache": 3}
+  assert verdict(cached, 100)[0] == SKIPPED and verdict(cached, 99)[0] == 1, "a cache can only make it less"
   assert run(["sh", "-c", "exit 3"])[0] == 3 and 0 < run([sys.executable, "-c", "sum(range(10**6))"])[2] < 10
   busy = "import time\nwhile time.process_time() < 0.2: pass"
   assert 0.2 <= run([sys.executable, "-c", busy])[2] < 2, "seconds of user and system together"

@@ -1,6 +1,7 @@
 # Sourced by ./climb and ./check: what they need, how it gets there, and how the build is configured.
 # setup_tools WHAT...   checks for compiler, Meson, Ninja and the named libraries; says what is missing and installs it.
 # configure DIR ARGS... configures DIR unless it is; again if it was with other ARGS. What you configured yourself stays.
+# mutants_for_this_machine   the option that compiles the GPU's mutants quickly where there is no GPU to run them.
 # kernels_for_this_machine   the options that build kernels for the GPUs that are here, and none where there is no GPU.
 
 say() { printf '%s\n' "$*"; }
@@ -60,9 +61,15 @@ configure() {
   printf '%s\n' "$*" >"$dir/configured_with"
 }
 
+# 8.0 or newer: the kernels use what came with it.
+gpus_here() {
+  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | awk '/^[0-9]+$/ && $1 >= 80' | sort -un | paste -sd, || true
+}
+
+mutants_for_this_machine() { [ -n "$(gpus_here)" ] || echo "-Dquick_mutants=true"; }
+
 kernels_for_this_machine() {
   local archs
-  # 8.0 or newer: the kernels use what came with it.
-  archs=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | awk '/^[0-9]+$/ && $1 >= 80' | sort -un | paste -sd,) || true
+  archs=$(gpus_here)
   if [ -n "$archs" ]; then echo "-Dcuda=auto -Dgpu_archs=$archs"; else echo "-Dcuda=disabled"; fi
 }
