@@ -226,6 +226,12 @@ Rung planned_on_gpu(const GpuRung& about, PlanShapeOf shape_of_rung, PlannedAtte
 
 namespace {
 
+// What D7 wants beyond Hopper: room for a cluster, which a part of a GPU may not have.
+const std::string& why_no_clusters() {
+  static const std::string none = "this GPU has no room for a cluster of " + std::to_string(gpu::d7::ctas) + " CTAs";
+  return gpu::why_no_hopper().empty() && gpu::d7::clusters(128) == 0 ? none : gpu::why_no_hopper();
+}
+
 // P6 to P10: alike in all but their idea.
 Rung hopper_rung(const char* name, const char* idea, const char* teaches, const char* must_equal, PlannedAttend attend) {
   return planned_on_gpu({.name = name, .idea = idea, .teaches = teaches, .must_equal = must_equal,
@@ -254,7 +260,7 @@ std::vector<Rung> gpu_rungs() {
                       .most_queries = gpu::d6::most_queries, .p_as_kv = true},
                      d6_plan_shape, d6_attend),
       planned_on_gpu({.name = "D7", .idea = "clusters of CTAs share a tile and meet in shared memory", .teaches = "15",
-                      .must_equal = "D6", .why_not = gpu::d6::why_not, .why_no_device = gpu::why_no_hopper, .p_as_kv = true},
+                      .must_equal = "D6", .why_not = gpu::d6::why_not, .why_no_device = why_no_clusters, .p_as_kv = true},
                      d7_plan_shape, gpu::d7::attend),
       planned_on_gpu({.name = "P1", .idea = "GPU prefill: one thread a row, work is claimed", .teaches = "10",
                       .must_equal = "C4", .why_not = gpu::p1::why_not, .one_query = false},

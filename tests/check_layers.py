@@ -8,7 +8,8 @@ import pathlib, re, sys, tempfile
 ORDER = [["core"], ["reference", "planner", "gpu", "draw"], ["api"], ["capi"], ["ladder"], ["bench"], ["walkthroughs"], ["cli"]]
 ROOMS = {room: {room}.union(*ORDER[:i]) for i, rooms in enumerate(ORDER) for room in rooms}
 ROOMS["python"] = {"python"}
-ROOMS["tests"], ROOMS["examples"] = {"tests"}.union(*ORDER), {"examples"}.union(*ORDER[:3])
+ROOMS["simt"] = {"simt", "core", "gpu"}  # in the place of CUDA below gpu: only tests name it
+ROOMS["tests"], ROOMS["examples"] = {"tests", "simt"}.union(*ORDER), {"examples"}.union(*ORDER[:3])
 SUFFIXES = {".h", ".hpp", ".cpp", ".cu", ".cuh", ".py"}
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)')
 FORBIDDEN = [  # which library no file of which rooms includes

@@ -12,17 +12,14 @@
 #include "gpu/attention/partial_merge.cuh"
 #include "gpu/attention/thread_group.cuh"
 #include "gpu/attention/write_row.cuh"
+#include "gpu/ptx/atomic_inc.cuh"
+#include "gpu/ptx/special_registers.cuh"
 
 namespace flashladder::gpu {
 
 // Counts one arrival of `expected`; true for the last of them. By one thread, after a barrier behind the CTA's writes.
 __device__ inline bool arrive(std::uint32_t* counter, std::int32_t expected) {
-  std::uint32_t before;
-  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-               : "=r"(before)
-               : "l"(counter), "r"(expected - 1)
-               : "memory");
-  return before + 1 == static_cast<std::uint32_t>(expected);
+  return atomic_inc_acq_rel(counter, expected - 1) + 1 == static_cast<std::uint32_t>(expected);
 }
 
 // A CTA's arrival at a merge, in two steps, so that the counter's answer can be awaited while other work goes on.
@@ -86,20 +83,15 @@ class Arrival {
 class CtaClock {
  public:
   __device__ explicit CtaClock(std::uint64_t* times) : times_(times == nullptr ? nullptr : times + 2 * blockIdx.x) {
-    if (times_ != nullptr && threadIdx.x == 0) times_[0] = now();
+    if (times_ != nullptr && threadIdx.x == 0) times_[0] = read_globaltimer();
   }
   __device__ void stop() const {
     if (times_ == nullptr) return;
     __syncthreads();  // the CTA's time ends with its last warp
-    if (threadIdx.x == 0) times_[1] = now();
+    if (threadIdx.x == 0) times_[1] = read_globaltimer();
   }
 
  private:
-  static __device__ std::uint64_t now() {
-    std::uint64_t ns;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
-    return ns;
-  }
   std::uint64_t* times_;
 };
 

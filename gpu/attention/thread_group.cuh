@@ -1,6 +1,8 @@
 // The threads of a CTA that work together, and the barrier at which they meet: the whole CTA, or a part of its warps.
 #pragma once
 
+#include "gpu/ptx/named_barrier.cuh"
+
 namespace flashladder::gpu {
 
 // Threads first .. first + threads - 1 of the CTA, whole warps. barrier: 0 .. 15, another for each group of a kernel.
@@ -13,7 +15,7 @@ struct ThreadGroup {
 
   __device__ static int rank() { return static_cast<int>(threadIdx.x) - first; }
   __device__ static int warp() { return static_cast<int>(threadIdx.x / 32) - first / 32; }  // of the group
-  __device__ static void sync() { asm volatile("bar.sync %0, %1;" ::"n"(barrier), "n"(threads) : "memory"); }
+  __device__ static void sync() { named_barrier_sync<threads>(barrier); }
 };
 
 // Four warps of a CTA that has several such groups, each with work of its own: all of them run the same code.
@@ -22,9 +24,7 @@ struct WarpGroup {
 
   __device__ static int rank() { return static_cast<int>(threadIdx.x % threads); }
   __device__ static int warp() { return static_cast<int>(threadIdx.x % threads / 32); }
-  __device__ static void sync() {
-    asm volatile("bar.sync %0, %1;" ::"r"(1 + threadIdx.x / threads), "n"(threads) : "memory");
-  }
+  __device__ static void sync() { named_barrier_sync<threads>(1 + static_cast<int>(threadIdx.x / threads)); }
 };
 
 }  // namespace flashladder::gpu

@@ -6,18 +6,12 @@
 #include "gpu/prefill/hopper_shape.cuh"
 #include "gpu/ptx/mbarrier.cuh"
 #include "gpu/ptx/named_barrier.cuh"
+#include "gpu/ptx/sleep.cuh"
 
 namespace flashladder::gpu {
 
 // The threads of a warp group meet, each group at a barrier of its own.
 __device__ inline void sync_group(int group) { named_barrier_sync<128>(1 + group); }
-
-// A wait that hardly ever happens: no instruction that touches memory or waits moves past it, so that what so_far was made
-// of is computed before what comes next. (ptxas waits for products as early as it can, and would otherwise compute nothing
-// while they are under way.)
-__device__ inline void sleep_if_infinite(float so_far) {
-  asm volatile("{\n.reg .pred inf;\nsetp.gt.f32 inf, %0, 0f7f7fffff;\n@inf nanosleep.u32 20;\n}" ::"f"(so_far) : "memory");
-}
 
 // This warp has read what lies behind `empty`. Its lanes have waited for the same products, so that one speaks for all.
 __device__ inline void release(Mbarrier& empty) {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "gpu/ptx/griddepcontrol.cuh"
+#include "gpu/ptx/load.cuh"
 #include "gpu/rope/angles.cuh"
 #include "gpu/rope/rope_params.hpp"
 
@@ -48,8 +49,7 @@ rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_const
   if (!Angles::computed && !there) return;
   std::int32_t position = 0;
   if constexpr (loads_before_angles<style, Angles, pairs>) {
-    // Volatile: ptxas would compute the addresses of q and k first.
-    asm volatile("ld.global.b32 %0, [%1];" : "=r"(position) : "l"(p.positions + token));
+    position = load_now(p.positions + token);  // ptxas would compute the addresses of q and k first
   } else if (token < p.nnz) {
     position = p.positions[token];
   }

@@ -2,6 +2,7 @@
 """Writes the mutants of one kernel (mutants.py) as one CUDA file, so that the kernels themselves stay clean.
 
   generate.py KERNEL SOURCE_ROOT OUT.cu DEPFILE    the unpatched control and every mutant, each in its own namespace
+  ... --simulated                                  for a simulated GPU: gpu/ptx is what it puts in that place (simt/include)
   generate.py --check SOURCE_ROOT                  do all patches still fit? (needs no CUDA)
 
 The kernel's file and the headers of gpu/ that it includes are written out in full for each mutant, inside of namespace
@@ -23,6 +24,7 @@ INSTEAD = {"gpu/decode/instances.cuh": "tests/gpu_mutants/one_instance.cuh",
            "gpu/prefill/hopper_instances.cuh": "tests/gpu_mutants/one_hopper_instance.cuh",
            "gpu/mla/elements.cuh": "tests/gpu_mutants/one_latent_element.cuh",
            "gpu/attention/elements.cuh": "tests/gpu_mutants/one_element.cuh"}
+PTX = "gpu/ptx/"
 INCLUDE = re.compile(r'^#include (<[^>]+>|"([^"]+)")\n', re.M)
 FALLBACK = ("namespace flashladder {\nusing namespace ::flashladder;\nnamespace gpu {\n"
             "using namespace ::flashladder::gpu;\n}\n}\n")
@@ -35,7 +37,8 @@ def header_of(file):
 class Sources:
   """The files under SOURCE_ROOT, as one mutant sees them."""
 
-  def __init__(self, root, mutant):
+  def __init__(self, root, mutant, simulated=False):
+    self.simulated = simulated
     self.root, self.mutant, self.outside, self.seen = pathlib.Path(root), mutant, [], set()
     # Of the kernel's files, those that this mutant does not touch are called as they are, in the library.
     *others, last = KERNELS[mutant.kernel].files
@@ -63,7 +66,7 @@ class Sources:
 
     def include(match):
       inner = match[2]
-      if inner is None or inner in self.shared or inner.startswith("core/"):
+      if inner is None or inner in self.shared or inner.startswith(("core/", PTX) if self.simulated else "core/"):
         self.outside.append(match[1])
         return "\n"
       line_after = text.count("\n", 0, match.start()) + 2
@@ -85,16 +88,17 @@ class Sources:
     return f"namespace mutant_{self.mutant.name} {{\n{FALLBACK}{body}}}  // namespace mutant_{self.mutant.name}\n"
 
 
-def of_kernel(kernel):
+def of_kernel(kernel, simulated=False):
   control = Mutant(kernel + "_control", kernel, [], "nobody", "the kernel as it is")
-  return [control] + [m for m in MUTANTS if m.kernel == kernel]
+  return [control] + [m for m in MUTANTS if m.kernel == kernel
+                      and not (simulated and any(file.startswith(PTX) for file, _, _ in m.patches))]
 
 
-def generate(kernel, root):
+def generate(kernel, root, simulated=False):
   """(text of the CUDA file, the files that it was made from)"""
   outside, bodies, rows, files = {}, [], [], set()
-  for mutant in of_kernel(kernel):
-    sources = Sources(root, mutant)
+  for mutant in of_kernel(kernel, simulated):
+    sources = Sources(root, mutant, simulated)
     bodies.append(sources.mutated())
     outside |= dict.fromkeys(sources.outside)
     files |= sources.seen
@@ -113,7 +117,7 @@ def main(arguments):
     if len(set(names)) < len(names):
       sys.exit("tests/gpu_mutants/mutants.py: two mutants have one name")
     for kernel in KERNELS:
-      generate(kernel, arguments[1])
+      generate(kernel, arguments[1]), generate(kernel, arguments[1], simulated=True)
     stale = Mutant("stale", "d5", [("gpu/decode/d5_tensor_cores.cu", "no such text", "")], "agree", "")
     try:
       Sources(arguments[1], stale).mutated()
@@ -122,8 +126,8 @@ def main(arguments):
       assert "there 0 times" in str(refusal), refusal
     print(f"{len(MUTANTS)} patches fit")
     return
-  kernel, root, out, depfile = arguments
-  text, files = generate(kernel, root)
+  kernel, root, out, depfile = arguments[:4]
+  text, files = generate(kernel, root, simulated="--simulated" in arguments)
   pathlib.Path(out).write_text(text)
   pathlib.Path(depfile).write_text(f"{out}: " + " ".join(str(pathlib.Path(root) / file) for file in sorted(files)) + "\n")
 

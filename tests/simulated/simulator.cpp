@@ -1,0 +1,205 @@
+// The simulated GPU finds what it is there to find: each kernel here is right, or wrong in one way, and said to be so.
+#include <cuda_runtime.h>
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "gpu/ptx/cluster.cuh"
+#include "gpu/ptx/cp_async.cuh"
+#include "gpu/ptx/mbarrier.cuh"
+#include "gpu/ptx/named_barrier.cuh"
+#include "simt/cluster.hpp"
+#include "simt/launch.hpp"
+
+using namespace flashladder;
+
+namespace {
+
+struct Way {
+  simt::Order order = {};
+  unsigned threads = 64, blocks = 1, cluster = 1;
+  std::size_t shared_bytes = 4096;
+};
+
+// "", or why the kernel could not go on.
+std::string run(const Way& way, const std::function<void()>& kernel) {
+  const simt::LaunchOf launch{.grid = {way.blocks, 1, 1}, .block = {way.threads, 1, 1}, .shared_bytes = way.shared_bytes,
+                              .cluster = way.cluster, .kernel = kernel};
+  try {
+    simt::Cluster cluster(launch, way.order);
+    for (unsigned x = 0; x < way.blocks; x += way.cluster) cluster.run({x, 0, 0});
+  } catch (const simt::KernelError& error) {
+    return error.what();
+  }
+  return "";
+}
+bool has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+
+constexpr simt::Order early{}, late{.late = true};
+
+}  // namespace
+
+TEST_CASE("what a barrier orders is so in every order of threads, and what none orders is not") {
+  const auto sum_is_right = [](bool with_barrier, unsigned seed) {
+    int sum = 0;
+    const std::string error = run({.order = {.seed = seed}}, [&] {
+      auto* const mine = simt::dynamic_shared<int>();
+      mine[threadIdx.x] = static_cast<int>(threadIdx.x);
+      if (with_barrier) __syncthreads();
+      if (threadIdx.x == 0) sum = std::accumulate(mine, mine + 64, 0);
+    });
+    CHECK(error.empty());
+    return sum == 64 * 63 / 2;
+  };
+  int wrong = 0;
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    CHECK(sum_is_right(true, seed));
+    wrong += !sum_is_right(false, seed);
+  }
+  CHECK(wrong > 0);
+}
+
+TEST_CASE("a copy that nobody waited for has not come when copies are late") {
+  alignas(16) static const std::uint32_t there[4] = {7, 7, 7, 7};
+  const auto read = [&](simt::Order order, bool waits) {
+    std::uint32_t got = 0;
+    CHECK(run({.order = order, .threads = 32}, [&] {
+            auto* const here = simt::dynamic_shared<std::uint32_t>();
+            if (threadIdx.x != 0) return;
+            gpu::cp_async_16(here, there, true);
+            gpu::cp_async_commit();
+            if (waits) gpu::cp_async_wait<0>();
+            got = here[0];
+          }).empty());
+    return got;
+  };
+  CHECK(read(early, true) == 7);
+  CHECK(read(late, true) == 7);
+  CHECK(read(early, false) == 7);
+  CHECK(read(late, false) == 0xffffffffu);
+}
+
+TEST_CASE("a copy into what is still read has come too early when copies happen at once") {
+  alignas(16) static const std::uint32_t next[4] = {2, 2, 2, 2};
+  const auto second_warp_reads = [&](simt::Order order) {
+    std::uint32_t got = 0;
+    CHECK(run({.order = order}, [&] {
+            auto* const tile = simt::dynamic_shared<std::uint32_t>();
+            if (threadIdx.x == 0) tile[0] = 1;
+            __syncthreads();
+            if (threadIdx.x == 0) gpu::cp_async_16(tile, next, true), gpu::cp_async_commit();  // no barrier behind the readers
+            if (threadIdx.x == 32) got = tile[0];
+            __syncthreads();
+            gpu::cp_async_wait<0>();
+          }).empty());
+    return got;
+  };
+  CHECK(second_warp_reads(early) == 2);
+  CHECK(second_warp_reads(late) == 1);
+}
+
+TEST_CASE("who waits for nobody is told, in place of a GPU that hangs") {
+  CHECK(has(run({}, [] { if (threadIdx.x < 32) gpu::named_barrier_sync<64>(3); }), "32 threads wait for a named barrier"));
+  CHECK(has(run({}, [] {
+          auto& b = *simt::dynamic_shared<gpu::Mbarrier>();
+          if (threadIdx.x == 0) b.init(2);
+          __syncthreads();
+          if (threadIdx.x == 0) b.arrive();
+          b.wait(0);
+        }), "64 threads wait for an mbarrier"));
+  CHECK(has(run({}, [] {
+          auto& b = *simt::dynamic_shared<gpu::Mbarrier>();
+          if (threadIdx.x != 0) return;
+          b.init(1);
+          for (int i = 0; i < 3; ++i) b.arrive();  // each ends a phase
+          b.wait(0), b.wait(1);
+        }), "wait for an mbarrier"));
+}
+
+TEST_CASE("what a GPU does not do is an error") {
+  CHECK(has(run({}, [] {
+          if (threadIdx.x % 2 == 0) __syncwarp();
+          else static_cast<void>(__shfl_sync(0xffffffffu, 1, 0));
+        }), "the lanes of a warp are at"));
+  CHECK(has(run({}, [] { gpu::named_barrier_sync<32>(1); gpu::named_barrier_arrive<32>(16); }), "a CTA has sixteen"));
+  CHECK(has(run({.shared_bytes = 64}, [] { gpu::cp_async_16(simt::dynamic_shared<std::byte>() + 64, nullptr, false); }),
+            "shared memory at 64 and on, of 64 bytes"));
+  CHECK(has(run({}, [] { gpu::cp_async_16(simt::dynamic_shared<std::byte>() + 4, nullptr, false); }), "multiple of 16"));
+  CHECK(has(run({.shared_bytes = 300 * 1024}, [] {}), "at most 227 KB"));
+}
+
+TEST_CASE("an mbarrier's phase ends with its arrivals and its bytes") {
+  std::vector<int> order;
+  CHECK(run({.threads = 96}, [&] {
+          auto& b = *simt::dynamic_shared<gpu::Mbarrier>();
+          if (threadIdx.x == 0) b.init(1);
+          __syncthreads();
+          if (threadIdx.x == 0) b.arrive_expecting(32);
+          if (threadIdx.x == 32) b.wait(0), order.push_back(2);
+          if (threadIdx.x == 64) order.push_back(1), b.copied(16), b.copied(16);
+        }).empty());
+  CHECK(order == std::vector<int>{1, 2});
+}
+
+TEST_CASE("the CTAs of a cluster meet and read each other's shared memory") {
+  std::vector<float> got(4);
+  for (const simt::Order order : {early, simt::Order{.seed = 5}}) {
+    got.assign(4, 0);
+    CHECK(run({.order = order, .threads = 32, .blocks = 4, .cluster = 2}, [&] {
+            auto* const mine = simt::dynamic_shared<float>();
+            if (threadIdx.x == 0) *mine = static_cast<float>(blockIdx.x + 1);
+            gpu::cluster_arrive(), gpu::cluster_wait();
+            const auto others = gpu::in_cta(mine, 1 - static_cast<int>(gpu::cluster_rank()));
+            if (threadIdx.x == 0) got[blockIdx.x] = gpu::load_in_cluster(others);
+            gpu::cluster_arrive(), gpu::cluster_wait();
+          }).empty());
+    CHECK(got == std::vector<float>{2, 1, 4, 3});
+  }
+}
+
+TEST_CASE("shuffles and votes by those who are there") {
+  std::vector<unsigned> got(32), votes(32);
+  CHECK(run({.threads = 32}, [&] {
+          const unsigned lane = threadIdx.x;
+          got[lane] = __shfl_xor_sync(0xffffffffu, lane, 1) * 100 + __shfl_sync(0xffffffffu, lane, 3, 8);
+          if (lane >= 16) return;
+          votes[lane] = __ballot_sync(0xffffu, lane % 2 == 0);
+        }).empty());
+  CHECK(got[4] == 503);
+  CHECK(got[13] == 1211);
+  CHECK(votes[0] == 0x5555u);
+  CHECK(votes[20] == 0);
+}
+
+TEST_CASE("a graph does again what was captured, and a kernel's error is told by whoever synchronises") {
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replayed = nullptr;
+  int launched = 0;
+  const simt::LaunchOf counts{.grid = {1, 1, 1}, .block = {1, 1, 1}, .kernel = [&] { ++launched; }};
+  REQUIRE(cudaStreamCreate(&stream) == cudaSuccess);
+  CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  CHECK(simt::launch_on(stream, counts) == cudaSuccess);
+  CHECK(launched == 0);
+  CHECK(cudaStreamEndCapture(stream, &graph) == cudaSuccess);
+  CHECK(cudaGraphInstantiate(&replayed, graph) == cudaSuccess);
+  CHECK(cudaGraphDestroy(graph) == cudaSuccess);
+  for (int i = 0; i < 3; ++i) CHECK(cudaGraphLaunch(replayed, stream) == cudaSuccess);
+  CHECK(launched == 3);
+  CHECK(cudaGraphExecDestroy(replayed) == cudaSuccess);
+
+  CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported);
+  CHECK(cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated);
+
+  const simt::LaunchOf hangs{.grid = {1, 1, 1}, .block = {32, 1, 1}, .kernel = [] { gpu::named_barrier_sync<64>(1); }};
+  CHECK(simt::launch_on(stream, hangs) == cudaSuccess);
+  CHECK(cudaStreamSynchronize(stream) == cudaErrorLaunchFailure);
+  CHECK(has(cudaGetErrorString(cudaErrorLaunchFailure), "nobody can go on"));
+  CHECK(cudaStreamSynchronize(stream) == cudaSuccess);
+  cudaGetLastError();
+  CHECK(cudaStreamDestroy(stream) == cudaSuccess);
+}
