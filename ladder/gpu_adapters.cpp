@@ -228,8 +228,10 @@ namespace {
 
 // What D7 wants beyond Hopper: room for a cluster, which a part of a GPU may not have.
 const std::string& why_no_clusters() {
-  static const std::string none = "this GPU has no room for a cluster of " + std::to_string(gpu::d7::ctas) + " CTAs";
-  return gpu::why_no_hopper().empty() && gpu::d7::clusters(128) == 0 ? none : gpu::why_no_hopper();
+  if (!gpu::why_no_hopper().empty()) return gpu::why_no_hopper();
+  static const std::string reason = gpu::d7::clusters(128) > 0 ? "" : "this GPU has no room for a cluster of " +
+                                    std::to_string(gpu::d7::ctas) + " CTAs";  // the driver is asked once
+  return reason;
 }
 
 // P6 to P10: alike in all but their idea.

@@ -77,9 +77,6 @@ void store_box(const CUtensorMap& map, const void* from, const std::int32_t* at,
   current->stores.push_back(store);
 }
 
-void wait_for_stores() {
-  for (const auto& store : current->stores) store();
-  current->stores.clear();
-}
+void wait_for_stores() { run_all(current->stores); }
 
 }  // namespace flashladder::simt

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <map>
 
+#include "simt/machine.hpp"
+
 namespace flashladder::simt {
 
 Thread* current = nullptr;
@@ -31,17 +33,11 @@ std::byte* whole_arena() {
   return memory;
 }
 
-void run_all(std::vector<std::function<void()>>& what) {
-  const auto taken = std::move(what);
-  what.clear();
-  for (const auto& one : taken) one();
-}
-
 }  // namespace
 
 Cluster::Cluster(const LaunchOf& launch, const Order& order)
     : launch_(launch), order_(order), random_(order.seed), arena_(whole_arena()) {
-  if (launch.shared_bytes > window) throw KernelError("a CTA has at most 227 KB of shared memory");
+  if (launch.shared_bytes > most_shared_bytes) throw KernelError("a CTA has at most 227 KB of shared memory");
   const unsigned threads = launch.block.x * launch.block.y * launch.block.z;
   for (unsigned rank = 0; rank < launch.cluster; ++rank) {
     auto cta = std::make_unique<Cta>();
@@ -123,8 +119,9 @@ void Cluster::end_of(Thread& t) {
   t.ended = true, --t.cta->live, --live_;
   t.warp->live &= ~(1u << t.lane);
   recheck(*t.warp);
-  recheck(t.cta->barriers[0], t.cta->live);
-  if (live_ > 0 && cluster_come_ == live_) ++cluster_phase_, cluster_come_ = 0, wake(cluster_waiting_);
+  Barrier& all = t.cta->barriers[0];
+  if (all.come > 0 && all.come == t.cta->live) pass(all);
+  if (live_ > 0) pass_cluster_if_all_have_come();
 }
 
 void Cluster::wait(const char* what) {
@@ -180,9 +177,7 @@ void Cluster::recheck(Warp& warp) {
   }
 }
 
-void Cluster::recheck(Barrier& b, unsigned live) {
-  if (b.come > 0 && b.come == live) b.come = 0, wake(b.waiting);
-}
+void Cluster::pass(Barrier& b) { b.come = 0, wake(b.waiting); }
 
 void Cluster::barrier(unsigned number, unsigned threads, bool stay) {
   if (number >= 16) fail("barrier " + std::to_string(number) + ": a CTA has sixteen");
@@ -190,18 +185,18 @@ void Cluster::barrier(unsigned number, unsigned threads, bool stay) {
   Barrier& b = cta.barriers[number];
   const unsigned wanted = threads == 0 ? cta.live : threads;
   if (++b.come > wanted) fail("more threads came to barrier " + std::to_string(number) + " than it lets pass");
-  if (b.come == wanted) {
-    b.come = 0;
-    wake(b.waiting);
-  } else if (stay) {
-    b.waiting.push_back(current);
-    wait(threads == 0 ? "__syncthreads" : "a named barrier");
-  }
+  if (b.come == wanted) return pass(b);
+  if (!stay) return;
+  b.waiting.push_back(current);
+  wait(threads == 0 ? "__syncthreads" : "a named barrier");
 }
 
 void Cluster::cluster_arrive() {
-  current->cluster_phase = cluster_phase_;
-  if (++cluster_come_ == live_) ++cluster_phase_, cluster_come_ = 0, wake(cluster_waiting_);
+  current->cluster_phase = cluster_phase_, ++cluster_come_;
+  pass_cluster_if_all_have_come();
+}
+void Cluster::pass_cluster_if_all_have_come() {
+  if (cluster_come_ == live_) ++cluster_phase_, cluster_come_ = 0, wake(cluster_waiting_);
 }
 void Cluster::cluster_wait() {
   if (current->cluster_phase != cluster_phase_) return;

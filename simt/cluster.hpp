@@ -35,12 +35,13 @@ struct Order {
   unsigned seed = 0;  // 0: threads in turn. Else who runs next is drawn
 };
 
-struct Copy {
-  void* to;
-  const void* from;  // nullptr: zeros
-  std::size_t bytes;
-};
-using CopyGroup = std::shared_ptr<std::vector<std::function<void()>>>;
+// Asynchronous work that is under way.
+using Works = std::vector<std::function<void()>>;
+inline void run_all(Works& works) {
+  for (const auto& work : works) work();
+  works.clear();
+}
+using CopyGroup = std::shared_ptr<Works>;
 
 struct Warp;
 struct Cta;
@@ -56,7 +57,7 @@ struct Thread {
   unsigned cluster_phase = 0;     // in which it arrived at the cluster's barrier
   std::deque<CopyGroup> copies;   // cp.async: committed groups
   CopyGroup open_copies;          // ... and what is not committed yet
-  std::vector<std::function<void()>> stores;  // boxes that the copy engine is to store
+  Works stores;                   // boxes that the copy engine is to store
 };
 
 // Threads that meet at an instruction of their warp. slots[lane] is what each brought.
@@ -126,7 +127,8 @@ class Cluster {
   void end_of(Thread& thread);
   void hold(Meeting& meeting, Warp& warp);
   void recheck(Warp& warp);
-  void recheck(Barrier& barrier, unsigned live);
+  void pass(Barrier& barrier);
+  void pass_cluster_if_all_have_come();
   Thread* next();
   std::string who_waits() const;
 

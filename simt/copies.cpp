@@ -7,11 +7,6 @@
 namespace flashladder::simt {
 namespace {
 
-void run(const CopyGroup& group) {
-  for (const auto& copy : *group) copy();
-  group->clear();
-}
-
 CopyGroup& open_group() {
   CopyGroup& group = current->open_copies;
   if (group == nullptr) group = std::make_shared<CopyGroup::element_type>();
@@ -38,7 +33,7 @@ void commit_copies() {
 
 void wait_for_copies(std::size_t pending) {
   auto& groups = current->copies;
-  for (; groups.size() > pending; groups.pop_front()) run(groups.front());
+  for (; groups.size() > pending; groups.pop_front()) run_all(*groups.front());
 }
 
 void after_copies(std::function<void()> then) {
@@ -48,7 +43,7 @@ void after_copies(std::function<void()> then) {
   groups.back() = std::make_shared<CopyGroup::element_type>(std::move(*open_group()));
   open_group()->clear();
   cluster->later([groups = std::move(groups), then = std::move(then)] {
-    for (const CopyGroup& group : groups) run(group);
+    for (const CopyGroup& group : groups) run_all(*group);
     then();
   });
 }

@@ -96,7 +96,7 @@ struct Commit {
 struct Wait {
   void operator()(Step* const* of, unsigned) const {
     for (auto& groups = current->warp->products; groups.size() > of[0]->pending; groups.pop_front()) {
-      for (const auto& product : *groups.front()) product();
+      run_all(*groups.front());
     }
   }
 };
