@@ -159,26 +159,27 @@ class GpuAttention final : public AttentionBackend {
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + at_.indices);
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
-    // A kernel reads its plan before it waits for the one before: not while that one makes the plan.
-    const bool programmatic = config_.execution.enable_pdl && !just_planned_;
+    const bool plan_is_new = just_planned_;
     just_planned_ = false;
-    if (kind_.latent) run_latent(a, page_ids, programmatic, stream);
-    else run_attention(a, page_ids, programmatic, stream);
+    if (kind_.latent) run_latent(a, page_ids, plan_is_new, stream);
+    else run_attention(a, page_ids, plan_is_new, stream);
     captured_ = captured_ || (capturing && planned_in_ == 0 && !kind_.for_graphs);
   }
 
  private:
-  void run_latent(const AttentionArguments& a, const std::int32_t* page_ids, bool programmatic, Stream stream) {
+  // plan_is_new: the kernel before makes the plan. A kernel that reads it before it waits for that one must not start early.
+  bool programmatic(bool plan_is_new) const { return config_.execution.enable_pdl && !plan_is_new; }
+  void run_latent(const AttentionArguments& a, const std::int32_t* page_ids, bool plan_is_new, Stream stream) {
     std::byte* device = workspace_.device.data();
     gpu::MlaCall call = gpu_mla_call(params_, a, page_ids);
-    call.programmatic = programmatic;
+    call.programmatic = programmatic(plan_is_new);
     attend_latent(kernel_, call, shape_, device, device + at_.partials, stream);
   }
-  void run_attention(const AttentionArguments& a, const std::int32_t* page_ids, bool programmatic, Stream stream) {
+  void run_attention(const AttentionArguments& a, const std::int32_t* page_ids, bool plan_is_new, Stream stream) {
     std::byte* device = workspace_.device.data();
     require_scales(kernel_, config_, a.scales);
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
-    call.programmatic = programmatic;
+    call.programmatic = programmatic(plan_is_new), call.plan_is_new = plan_is_new && !mask_ && !compacted_;
     if (mask_) {
       const gpu::MaskMemory to{*mask_, device + at_.mask_list, device + at_.mask_bits, room_.num_sms};
       call = gpu::make_mask_bits(call, to, cuda_stream(stream));

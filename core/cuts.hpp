@@ -13,10 +13,15 @@
 
 namespace flashladder {
 
+// Of x >= 0 and align > 0.
+template <class Int>
+FL_HD FL_APART constexpr Int divided_down(Int x, std::int32_t align) {
+  return x - x % align;
+}
 // x >= 0. Mostly align is a power of two, and a division would cost ten times the mask: plans are made between two kernels.
 template <class Int>
 FL_HD constexpr Int align_down(Int x, std::int32_t align) {
-  return (align & (align - 1)) == 0 ? x & -static_cast<Int>(align) : x - x % align;
+  return (align & (align - 1)) == 0 ? x & -static_cast<Int>(align) : divided_down(x, align);
 }
 // x + align - 1 must be in range, where the result may lie.
 template <class Int>
@@ -70,19 +75,17 @@ FL_HD constexpr std::int32_t longest_piece(Range rest, Cost space, Cost per_item
 // Less than the mean is never enough. The first share surely is: planner/stream_k.cpp has the proof.
 struct ShareSearch {
   double first = 0, slack = 0, shortest = 0;
+  std::int32_t num_steps = 0;
 
   FL_HD constexpr ShareSearch(double uncut, double lanes, double most, double dearest_key, std::int32_t align)
       : slack(2 * most + 3 * dearest_key * align), shortest(align / 2.0) {
     first = uncut / lanes + slack;
+    FL_ROLLED for (double step = slack / 2; step > shortest; step /= 2) ++num_steps;
   }
-  FL_HD constexpr std::int32_t steps() const {
-    std::int32_t n = 0;
-    for (double step = slack / 2; step > shortest; step /= 2) ++n;
-    return n;
-  }
+  FL_HD constexpr std::int32_t steps() const { return num_steps; }
   FL_HD constexpr double share(std::int32_t candidate) const {
     double share = first, step = slack;
-    for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
+    FL_ROLLED for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
       step /= 2;
       if ((candidate >> bit & 1) != 0) share -= step;
     }
@@ -92,7 +95,7 @@ struct ShareSearch {
   template <class Enough>
   FL_HD constexpr std::int32_t smallest(Enough&& enough) const {
     std::int32_t candidate = 0;
-    for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
+    FL_ROLLED for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
       const std::int32_t less = candidate | std::int32_t{1} << bit;
       if (enough(less)) candidate = less;
     }

@@ -20,9 +20,7 @@ DeviceBuffer::DeviceBuffer(std::size_t bytes, std::size_t guard) : size_(bytes),
 }
 
 DeviceBuffer::DeviceBuffer(const void* host, std::size_t bytes) : DeviceBuffer(bytes) {
-  if (bytes == 0) return;
-  check(cudaMemcpy(base_, host, bytes, cudaMemcpyHostToDevice));
-  check(cudaStreamSynchronize(nullptr));  // the copy may come back before the bytes have arrived: other streams do not wait
+  upload(host, bytes);
 }
 
 DeviceBuffer::~DeviceBuffer() { cudaFree(base_); }  // an error here is an earlier kernel's: whoever synchronises reports it
@@ -32,6 +30,12 @@ void DeviceBuffer::poison() {
   check(cudaMemset(base_, guard_byte, size_ + 2 * guard_));
   check(cudaMemset(data(), poison_byte, size_));
   check(cudaStreamSynchronize(nullptr));  // a memset comes back before it is done, and other streams would not wait for it
+}
+
+void DeviceBuffer::upload(const void* host, std::size_t bytes, std::size_t offset) {
+  if (bytes == 0) return;
+  check(cudaMemcpy(data() + offset, host, bytes, cudaMemcpyHostToDevice));
+  check(cudaStreamSynchronize(nullptr));  // the copy may come back before the bytes have arrived: other streams do not wait
 }
 
 bool DeviceBuffer::guards_intact() const {

@@ -31,6 +31,8 @@ class DeviceBuffer {
 
   void poison();  // and paints the guard bands anew
   bool guards_intact() const;
+  // bytes of the buffer, from offset on; returns when they have arrived, for every stream.
+  void upload(const void* host, std::size_t bytes, std::size_t offset = 0);
   void download(void* host) const;  // size() bytes; returns when they are there
 
  private:

@@ -59,7 +59,7 @@ void add_shapes(std::vector<CaseSpec>& t) {
   for (const std::int32_t group : {1, 3, 4, 5, 7, 8}) {
     t.push_back(make("group " + std::to_string(group), {1, 33, 5}, {70, 90, 300}, 2 * group, 2, 64, 16, causal));
   }
-  for (const std::int32_t dim : {1, 33, 80, 128, 256}) {
+  for (const std::int32_t dim : {1, 33, 96, 128, 256}) {
     t.push_back(make("head dim " + std::to_string(dim), {1, 17}, {150, 40}, 4, 2, dim, 16, causal));
   }
   t.push_back(

@@ -235,10 +235,10 @@ TEST_CASE("ragged keys in a captured graph are planned again for each batch") {
           rows_of_v.insert(rows_of_v.end(), from_v, from_v + kv_row);
         }
       }
-      for (gpu::DeviceBuffer* buffer : {&q, &k, &v}) gpu::check(cudaMemset(buffer->data(), 0xff, buffer->size()));
-      gpu::check(cudaMemcpy(q.data(), c.q.bytes.data(), c.q.bytes.size(), cudaMemcpyHostToDevice));
-      gpu::check(cudaMemcpy(k.data(), rows_of_k.data(), rows_of_k.size(), cudaMemcpyHostToDevice));
-      gpu::check(cudaMemcpy(v.data(), rows_of_v.data(), rows_of_v.size(), cudaMemcpyHostToDevice));
+      for (gpu::DeviceBuffer* buffer : {&q, &k, &v}) buffer->poison();
+      q.upload(c.q.bytes.data(), c.q.bytes.size());
+      k.upload(rows_of_k.data(), rows_of_k.size());
+      v.upload(rows_of_v.data(), rows_of_v.size());
       graphed.plan(c.qo_indptr, kv_indptr, stream);
       if (!graph) graph.emplace(stream, [&] { graphed.run(tq, tk, tv, out.view(), stream); });
       out.poison(stream);

@@ -209,7 +209,7 @@ TEST_CASE("a graph of BatchAttention captured once replays thirty random plans w
         attention.run(contiguous(q.data(), DType::f16, {rows, 8, 128}), on_device.view().kv, out.view(), stream);
       };
       const auto plan = [&](const OfCase& batch) {
-        gpu::check(cudaMemcpy(q.data(), batch.q.data(), batch.q.size(), cudaMemcpyHostToDevice));
+        q.upload(batch.q.data(), batch.q.size());
         attention.plan(batch.qo_indptr, batch.kv_indptr, batch.kv_indices, batch.kv_len_arr, stream);
       };
       plan(OfCase{});

@@ -73,9 +73,9 @@ class Replanned {
     const Chosen batch(case_, requests);
     const std::vector<std::uint8_t> bits = packed_mask_of(batch);
     const auto& bytes = batch.custom_mask;
-    gpu::check(cudaMemcpy(q_.data(), batch.q.data(), batch.q.size(), cudaMemcpyHostToDevice));
-    gpu::check(cudaMemcpy(bytes_.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
-    gpu::check(cudaMemcpy(bits_.data(), bits.data(), bits.size(), cudaMemcpyHostToDevice));
+    q_.upload(batch.q.data(), batch.q.size());
+    bytes_.upload(bytes.data(), bytes.size());
+    bits_.upload(bits.data(), bits.size());
     const Result wanted = run_eagerly(batch);
     out_.poison(stream_);
     graphed_.plan(batch.lengths(), batch.paged_kv_indices, Device::cpu, stream_);

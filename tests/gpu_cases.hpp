@@ -206,7 +206,7 @@ inline ladder::CaseSpec random_prefill(std::uint64_t seed, bool plain) {
   for (std::int32_t& len : spec.kv_lens) {
     if (random.below(4) == 0) len = static_cast<std::int32_t>(random.below(500));
   }
-  if (plain) return random.below(2) == 0 ? as_plain_prefill(spec) : in_boxes(as_plain_prefill(spec));
+  if (plain) return random.below(4) == 0 ? as_plain_prefill(spec) : in_boxes(as_plain_prefill(spec));
   return as_prefill(spec, random.below(8));
 }
 

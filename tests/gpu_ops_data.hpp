@@ -23,7 +23,7 @@ class OnDevice {
  public:
   explicit OnDevice(const Padded& host) : tensor_(host.t()), buffer_(host.bytes().size(), DeviceBuffer::guard_band) {
     buffer_.poison();
-    flashladder::gpu::check(cudaMemcpy(buffer_.data(), host.bytes().data(), host.bytes().size(), cudaMemcpyHostToDevice));
+    buffer_.upload(host.bytes().data(), host.bytes().size());
     tensor_.data = buffer_.data();
   }
   const Tensor& t() const { return tensor_; }
@@ -53,7 +53,7 @@ class DeviceArray {
   explicit DeviceArray(const std::vector<T>& host)
       : size_(host.size()), buffer_(host.size() * sizeof(T), DeviceBuffer::guard_band) {
     buffer_.poison();
-    flashladder::gpu::check(cudaMemcpy(buffer_.data(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
+    buffer_.upload(host.data(), host.size() * sizeof(T));
   }
   std::span<T> span() const { return {buffer_.as<T>(), size_}; }
   bool guards_intact() const { return buffer_.guards_intact(); }

@@ -34,6 +34,7 @@ class Chain {
         indptr_(batch_.indptr), indices_(batch_.indices), last_(batch_.last), requests_(batch_.requests),
         positions_(batch_.positions), lens_(Ints(batch_.lens.size(), 77)), x0_(x_), residual0_(residual_), k0_(k_) {
     gpu::check(cudaMemset(s_.t().data, 0, static_cast<std::size_t>(s_.t().size()) * 4));  // every state weighs the same
+    gpu::check(cudaStreamSynchronize(nullptr));  // for streams that do not wait for this one
   }
 
   // Puts back what the steps change, and enqueues them all.

@@ -30,7 +30,8 @@ PARTS = {
   "sanitizer": ("compute-sanitizer over the programs", 600, [sys.executable, "TOOLS/sanitize_gpu.py", "FOLDER"]),
 }
 BESIDE_EACH_OTHER = 4  # Python tests at once
-NOT_FOR_A_GPU = {"abi_test", "docs_test", "wheel_test", "stubs_test", "pretend_gpu_test", "signatures_test", "examples_test"}
+NOT_FOR_A_GPU = {"abi_test", "docs_test", "wheel_test", "stubs_test", "pretend_gpu_test", "signatures_test", "examples_test",
+                 "mutants_test"}
 
 
 def ended(command, seconds, environment=None):

@@ -37,7 +37,7 @@ gpu::DeviceBuffer random_halves(std::int64_t count, std::uint64_t seed) {
   const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(Half), block = host.size() * sizeof(Half);
   gpu::DeviceBuffer buffer(bytes);
   for (std::size_t at = 0; at < bytes; at += block) {
-    gpu::check(cudaMemcpy(buffer.data() + at, host.data(), std::min(block, bytes - at), cudaMemcpyHostToDevice));
+    buffer.upload(host.data(), std::min(block, bytes - at), at);
   }
   return buffer;
 }

@@ -23,7 +23,7 @@ DeviceBuffer random_elements(DType dtype, std::int64_t count, std::uint64_t seed
   const std::size_t bytes = static_cast<std::size_t>(count) * 2, block = host.size() * 2;
   DeviceBuffer buffer(bytes);
   for (std::size_t at = 0; at < bytes; at += block) {
-    gpu::check(cudaMemcpy(buffer.data() + at, host.data(), std::min(block, bytes - at), cudaMemcpyHostToDevice));
+    buffer.upload(host.data(), std::min(block, bytes - at), at);
   }
   return buffer;
 }

@@ -53,6 +53,7 @@ struct AttentionCall {
   std::int32_t batch = 0;
   std::int64_t nnz_qo = 0;    // queries of all requests: rows of q and o
   bool programmatic = false;  // may start before the previous kernel on the stream ends, if that one writes no page ids
+  bool plan_is_new = false;   // the previous kernel makes the plan: nothing of it may be read before that has ended
 };
 
 // problem and output hold device pointers (DeviceProblem::view). InputError if heads lie 2^31 elements apart. One scale for

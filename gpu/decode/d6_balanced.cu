@@ -29,6 +29,7 @@ decode_d6_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
                  const __grid_constant__ Place row_place) {
   extern __shared__ __align__(128) unsigned char bytes[];
   auto& shared = *reinterpret_cast<Memory<S, Variant>*>(bytes);
+  if (plan.is_new) griddepcontrol_wait();
   const PackedQueue queue = plan.view.queues[blockIdx.x];
   griddepcontrol_launch_dependents();  // the next kernel may come as soon as there is room: it waits where it must
   if (queue.first.rows.empty()) return griddepcontrol_wait();  // not to end before the previous kernel does
@@ -46,14 +47,15 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   require(!few_queries || most_queries(call.params) > 1, "plan.query_tile", capacity.query_tile,
           "has several queries of a request, which this variant does not take");
   PackedParams plan = packed_params(capacity, packed, partials, call.params.head_dim_vo, cta_times);
-  plan.programmatic = call.programmatic;
+  plan.programmatic = call.programmatic, plan.is_new = call.plan_is_new;
   with_d6_instance(call, capacity.query_tile, [&]<class Element, class Stored, int head_dim, int head_tiles, class Variant>() {
     using S = TileShape<Element, head_dim, head_tiles, queue_stages<Stored, head_dim>, Stored>;
     // What an SM must not hold more of than the plan counts with, where registers and shared memory would allow it: when
     // kernels follow each other, some SMs would have three CTAs and others one.
     constexpr std::size_t of_sm = 228 * 1024, least = of_sm / (grid(head_dim, false).ctas_per_sm + 1);
     const LaunchShape shape{.grid = capacity.num_ctas, .block = Threads::threads,
-                            .shared_bytes = std::max(sizeof(Memory<S, Variant>), least), .programmatic = call.programmatic};
+                            .shared_bytes = std::max(sizeof(Memory<S, Variant>), least),
+                            .programmatic = call.programmatic || call.plan_is_new};
     const auto run = [&]<class Place>(const Place& place) {
       launch(decode_d6_kernel<S, Variant, Place>, shape, stream, call.rows, call.kv, Variant::params(call), plan, place);
     };

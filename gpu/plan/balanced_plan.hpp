@@ -46,9 +46,9 @@ class BalancedPlan {
     all_ = memory_.lanes[lanes_];
     block.each([&](std::int32_t t) {
       write_header(p_, all_, copies_, t, Block::threads);
-      for (std::int32_t cta = t; cta < p_.num_ctas; cta += Block::threads) write_queue(cta);
-      for (std::int32_t at = t; at < all_.items * copies_; at += Block::threads) write_item(at);
-      for (std::int32_t i = t; i < lanes_ * copies_; i += Block::threads) write_merge(i / copies_, i % copies_);
+      FL_ROLLED for (std::int32_t cta = t; cta < p_.num_ctas; cta += Block::threads) write_queue(cta);
+      FL_ROLLED for (std::int32_t at = t; at < all_.items * copies_; at += Block::threads) write_item(at);
+      FL_ROLLED for (std::int32_t i = t; i < lanes_ * copies_; i += Block::threads) write_merge(i);
     });
   }
 
@@ -58,12 +58,16 @@ class BalancedPlan {
     return static_cast<std::int32_t>(before_[request + 1].tokens - before_[request].tokens);
   }
   FL_HD std::int32_t unit_index(const LaneBegin& at) const { return at.request * units_ + at.unit; }
-  FL_HD Range rows_of(std::int32_t unit) const { return p_.rows(unit / heads_); }
+  // Whole numbers, b > 0.
+  static FL_HD FL_APART std::int32_t divided(std::int32_t a, std::int32_t b) { return a / b; }
+  FL_HD Range rows_of(std::int32_t unit) const { return p_.rows(divided(unit, heads_)); }
 
   // A walk along the line: where it is, and the sums before and behind that request.
   struct Walk {
     LaneBegin at;
     RequestSums before, behind;
+
+    FL_HD std::int32_t kv_len() const { return static_cast<std::int32_t>(behind.tokens - before.tokens); }
   };
   FL_HD void move_to(Walk& walk, std::int32_t request) const {
     walk.at.request = request;
@@ -73,11 +77,11 @@ class BalancedPlan {
   // Moves over all units that fit into space, and takes them from it. fresh: the lane has nothing yet.
   FL_HD void take_uncut(Walk& walk, std::int64_t& space, bool& fresh) const {
     LaneBegin& at = walk.at;
-    const auto cost = [&] { return (walk.behind.cost - walk.before.cost) / units_; };
+    const auto cost = [&] { return std::int64_t{p_.per_item} + p_.keys(walk.kv_len()).size(); };  // of a unit
     const std::int64_t reach = walk.before.cost + space + (at.unit == 0 ? 0 : at.unit * cost());
     if (walk.behind.cost <= reach) {
       std::int32_t low = at.request + 1, step = 1;  // where the lane ends is mostly near
-      while (low + step <= p_.batch() && before_[low + step].cost <= reach) low += step, step *= 2;
+      FL_ROLLED while (low + step <= p_.batch() && before_[low + step].cost <= reach) low += step, step *= 2;
       const std::int32_t high = low + step <= p_.batch() ? low + step : p_.batch() + 1;
       move_to(walk, last_before(low, high, [&](std::int32_t r) { return before_[r].cost <= reach; }));
       at.unit = 0, fresh = false;
@@ -110,14 +114,14 @@ class BalancedPlan {
     std::int64_t space = most;
     bool kept = true, fresh = true;
     begins[0] = at;
-    while (at.request < p_.batch() && (kept || to_the_end)) {
+    FL_ROLLED while (at.request < p_.batch() && (kept || to_the_end)) {
       take_uncut(walk, space, fresh);
       if (at.request == p_.batch()) break;
-      Range rest = p_.keys(static_cast<std::int32_t>(walk.behind.tokens - walk.before.tokens));
+      Range rest = p_.keys(walk.kv_len());
       const std::int64_t per_item = p_.per_item + (rest.size() > many ? p_.per_many : 0);
-      while (true) {
+      FL_ROLLED while (true) {
         if (fresh && at.key >= 0) {
-          for (std::int32_t n = full_pieces(rest, most - per_item, lanes_ - 1 - lane); n > 0; --n) {
+          FL_ROLLED for (std::int32_t n = full_pieces(rest, most - per_item, lanes_ - 1 - lane); n > 0; --n) {
             rest.begin = at.key = rest.begin + align_down(static_cast<std::int32_t>(most - per_item), p_.chunk_align);
             begins[++lane] = at;
           }
@@ -139,12 +143,12 @@ class BalancedPlan {
         move_to(walk, at.request + 1);
       }
     }
-    while (lane < lanes_) begins[++lane] = {p_.batch(), 0, -1};
+    FL_ROLLED while (lane < lanes_) begins[++lane] = {p_.batch(), 0, -1};
     return kept;
   }
 
   // Pieces of the unit whose first cut is where a lane begins.
-  FL_HD std::int32_t pieces_from(std::int32_t lane) const {
+  FL_HD FL_APART std::int32_t pieces_from(std::int32_t lane) const {
     const std::int32_t unit = unit_index(begins_[lane]);
     return last_before(lane, lanes_, [&](std::int32_t l) { return unit_index(begins_[l]) == unit; }) - lane + 2;
   }
@@ -169,43 +173,47 @@ class BalancedPlan {
   }
 
   FL_HD TilePlace place(std::int32_t request, std::int32_t unit, std::int32_t copy) const {
-    return {request, unit % heads_ + copy, rows_of(unit), kv_len(request), p_.queries, before_[request].tokens};
+    const std::int32_t tile = divided(unit, heads_);
+    return {request, unit - tile * heads_ + copy, p_.rows(tile), kv_len(request), p_.queries, before_[request].tokens};
   }
   // Item `which` of a lane.
-  FL_HD PackedItem item(std::int32_t lane, std::int32_t which, std::int32_t copy) const {
+  FL_HD FL_APART void write_item(std::int32_t lane, std::int32_t which, std::int32_t copy, PackedItem& to) const {
     const LaneBegin begin = begins_[lane], end = begins_[lane + 1];
-    const std::int32_t index = unit_index(begin) + which, request = index / units_;
+    const std::int32_t index = unit_index(begin) + which, request = divided(index, units_);
     const bool from_cut = which == 0 && begin.key >= 0, to_cut = end.key >= 0 && index == unit_index(end);
     const TilePlace at = place(request, index - request * units_, copy);
     Range keys = p_.keys(at.kv_len);
     if (from_cut) keys.begin = begin.key;
     if (to_cut) keys.end = end.key;
-    if (!from_cut && !to_cut) return packed_item(p_.table, at, keys, -1, 0);
-    const WorkSums& sums = memory_.lanes[lane];
-    const std::int32_t merge = sums.merges - from_cut, slot = from_cut ? sums.partial_rows : first_slot(lane);
-    return packed_item(p_.table, at, keys, merge + copy * all_.merges, slot + copy * all_.partial_rows);
+    std::int32_t merge = -1, slot = 0;
+    if (from_cut || to_cut) {
+      const WorkSums& sums = memory_.lanes[lane];
+      merge = sums.merges - from_cut + copy * all_.merges;
+      slot = (from_cut ? sums.partial_rows : first_slot(lane)) + copy * all_.partial_rows;
+    }
+    to = packed_item(p_.table, at, keys, merge, slot);
   }
 
   // CTA lane * copies + copy runs the lane's items for that copy.
   FL_HD void write_queue(std::int32_t cta) const {
-    const std::int32_t lane = cta / copies_, copy = cta - lane * copies_;
-    PackedQueue queue{};
+    const std::int32_t lane = divided(cta, copies_), copy = cta - lane * copies_;
+    PackedQueue& queue = p_.view.queues[cta];
     const std::int32_t items = lane < lanes_ ? memory_.lanes[lane + 1].items - memory_.lanes[lane].items : 0;
-    if (items > 0) {
-      const std::int32_t begin = memory_.lanes[lane].items * copies_ + copy * items;
-      queue.begin = begin + 1, queue.end = begin + items;
-      queue.first = item(lane, 0, copy);
-    }
-    p_.view.queues[cta] = queue;
+    queue = {};
+    if (items == 0) return;
+    const std::int32_t begin = memory_.lanes[lane].items * copies_ + copy * items;
+    queue.begin = begin + 1, queue.end = begin + items;
+    write_item(lane, 0, copy, queue.first);
   }
   FL_HD void write_item(std::int32_t at) const {
     const std::int32_t lane =
         last_before(0, lanes_, [&](std::int32_t l) { return memory_.lanes[l].items * copies_ <= at; });
     const std::int32_t items = memory_.lanes[lane + 1].items - memory_.lanes[lane].items;
-    const std::int32_t of_lane = at - memory_.lanes[lane].items * copies_, copy = of_lane / items;
-    p_.view.items[at] = item(lane, of_lane - copy * items, copy);
+    const std::int32_t of_lane = at - memory_.lanes[lane].items * copies_, copy = divided(of_lane, items);
+    write_item(lane, of_lane - copy * items, copy, p_.view.items[at]);
   }
-  FL_HD void write_merge(std::int32_t lane, std::int32_t copy) const {
+  FL_HD void write_merge(std::int32_t which) const {
+    const std::int32_t lane = divided(which, copies_), copy = which - lane * copies_;
     const WorkSums& sums = memory_.lanes[lane];
     if (memory_.lanes[lane + 1].merges == sums.merges) return;
     const LaneBegin cut = begins_[lane + 1];

@@ -20,11 +20,11 @@ FL_HD void exclusive_sums(Block& block, Sum* of_threads, std::int32_t n, Value&&
   block.each([&](std::int32_t t) {
     if (t >= used) return;
     Sum sum{};
-    for (std::int32_t i = t * stretch; i < end_of(t); ++i) sum += value(i);
+    FL_ROLLED for (std::int32_t i = t * stretch; i < end_of(t); ++i) sum += value(i);
     of_threads[t] = sum;
   });
   Sum *from = of_threads, *to = of_threads + Block::threads;
-  for (std::int32_t step = 1; step < used; step *= 2) {
+  FL_ROLLED for (std::int32_t step = 1; step < used; step *= 2) {
     block.each([&](std::int32_t t) {
       if (t >= used) return;
       Sum sum = from[t];
@@ -38,19 +38,20 @@ FL_HD void exclusive_sums(Block& block, Sum* of_threads, std::int32_t n, Value&&
     if (t == 0 && n == 0) put(0, Sum{});
     if (t >= used) return;
     Sum sum = t == 0 ? Sum{} : from[t - 1];
-    for (std::int32_t i = t * stretch; i < end_of(t); ++i) {
+    FL_ROLLED for (std::int32_t i = t * stretch; i < end_of(t) - 1; ++i) {
       const Sum own = value(i);  // before put(), which may take its place
       put(i, sum);
       sum += own;
     }
-    if (t == used - 1) put(n, sum);
+    put(end_of(t) - 1, sum);  // behind the stretch's last begins the next one's
+    if (t == used - 1) put(n, from[t]);
   });
 }
 
 // The last i of low .. high - 1 for which before(i) holds, which holds for low and, once it does not, for none behind it.
 template <class Before>
 FL_HD std::int32_t last_before(std::int32_t low, std::int32_t high, Before&& before) {
-  while (high - low > 1) {
+  FL_ROLLED while (high - low > 1) {
     const std::int32_t middle = low + (high - low) / 2;
     (before(middle) ? low : high) = middle;
   }

@@ -49,7 +49,7 @@ struct DecodePlanMemory {
   std::int32_t* enough = nullptr;   // [candidates] 1: all lanes keep to this share
   WorkSums* lanes = nullptr;        // [lanes + 1]
   void* before = nullptr;           // [batch + 1] RequestSums or ChunkSums
-  LaneBegin* begins = nullptr;      // [candidates, lanes + 1]
+  LaneBegin* begins = nullptr;      // [candidates, lanes + 1], in shared memory if it has room
   std::uint64_t* loads = nullptr;   // [LeastLoaded::nodes(num_ctas)]
   std::int32_t* queues = nullptr;   // [2, num_ctas + 1] how many items each has, and where they begin
   Given* given = nullptr;           // [most_work]
@@ -72,6 +72,11 @@ struct PlanPieces {
     bytes += (static_cast<std::size_t>(n) * sizeof(T) + 15) / 16 * 16;
     return piece;
   }
+  // Of shared memory.
+  template <class T>
+  FL_HD constexpr bool has_room_for(std::int64_t n) const {
+    return bytes + (static_cast<std::size_t>(n) * sizeof(T) + 15) / 16 * 16 <= most_shared_bytes;
+  }
 };
 
 // threads: of the block. Null pointers for the memory: only how much it must be.
@@ -84,7 +89,8 @@ FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std:
     m.of_threads = near.take<RequestSums>(2 * threads);
     m.enough = near.take<std::int32_t>(candidates);
     m.lanes = near.take<WorkSums>(lanes + 1);
-    m.begins = far.take<LaneBegin>(candidates * (lanes + 1));
+    const std::int64_t begins = candidates * (lanes + 1);
+    m.begins = (near.has_room_for<LaneBegin>(begins) ? near : far).take<LaneBegin>(begins);
   } else {
     m.of_threads = near.take<ChunkSums>(2 * threads);
     m.queues = near.take<std::int32_t>(2 * (p.num_ctas + 1));
@@ -92,8 +98,7 @@ FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std:
     m.given = far.take<Given>(p.most_work);
   }
   const std::int64_t size = p.balanced ? sizeof(RequestSums) : sizeof(ChunkSums), before = (p.batch() + 1) * size;
-  if (near.bytes + static_cast<std::size_t>(before) <= most_shared_bytes) m.before = near.take<std::byte>(before);
-  else m.before = far.take<std::byte>(before);
+  m.before = (near.has_room_for<std::byte>(before) ? near : far).take<std::byte>(before);
   m.shared_bytes = near.bytes, m.scratch_bytes = far.bytes;
   return m;
 }

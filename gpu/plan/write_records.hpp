@@ -52,7 +52,7 @@ FL_HD constexpr void write_header(const DecodePlanParams& p, const WorkSums& all
                       .partial_rows = all.partial_rows, .groups = all.groups * copies, .section = 1, .narrow = 0};
   }
   const std::int32_t counters = first_group(p, all, copies) + all.groups * copies;
-  for (std::int32_t i = thread; i < counters; i += threads) p.view.arrivals[i] = 0;
+  FL_ROLLED for (std::int32_t i = thread; i < counters; i += threads) p.view.arrivals[i] = 0;
 }
 
 }  // namespace flashladder::gpu

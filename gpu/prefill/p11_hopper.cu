@@ -43,7 +43,7 @@ void attend(const AttentionCall& call, const PackedShape& capacity, std::byte* p
   const QueryBoxes queries = query_boxes(call, plan.pack);
   with_p11_instance(call, [&]<class S, class Variant>() {
     const LaunchShape shape{.grid = capacity.num_ctas, .block = S::threads, .shared_bytes = sizeof(HopperShared<S>),
-                            .programmatic = call.programmatic};
+                            .programmatic = call.programmatic || call.plan_is_new};
     launch(prefill_p11_kernel<S, Variant>, shape, stream, queries, kv_boxes(call, S::keys), call.rows, Variant::params(call),
            key_rules(call.params), plan);
   });

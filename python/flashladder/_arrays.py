@@ -52,6 +52,10 @@ class Family:
         """Whether the current stream is captured into a graph."""
         return False
 
+    def guard(self, device):
+        """What makes this device the current one while it is entered; None: it is, or there is but one."""
+        return None
+
     def moved(self, stream, planned_on):
         """Whether run() is on another stream than plan() was: then the same batch is planned again there. Not in a capture,
         since what a graph does comes after plan() anyway."""

@@ -37,6 +37,10 @@ class Cupy(Numpy):
     def capturing(self):
         return self.np.cuda.get_current_stream().is_capturing()
 
+    def guard(self, device):
+        wanted = self.np.cuda.Device(int(device.partition(":")[2]))
+        return None if wanted.id == self.np.cuda.Device().id else wanted
+
     def pinned(self, size):
         return self.host_np.frombuffer(self.np.cuda.alloc_pinned_memory(size + 16), self.host_np.uint8)
 

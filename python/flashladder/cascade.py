@@ -94,7 +94,7 @@ class MultiLevelCascadeAttention(PlannedObject):
         if sinks is not None:
             arguments.sinks = _flat(family, sinks, "sinks", c.num_qo_heads, self.device)
         stream = self._stream()
-        if family.moved(stream, self._planned_on):
+        if self._ids is not None and family.moved(stream, self._planned_on):
             self._plan(stream)
         call("fl_cascade_run", self._handle, ctypes.addressof(arguments), *self._given_ids(), self.num_levels, stream)
         del slots

@@ -114,6 +114,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     if (config->attrs[i].id == cudaLaunchAttributeClusterDimension) launch.cluster = config->attrs[i].val.clusterDim.x;
   }
+  if (!flashladder::simt::allowed(reinterpret_cast<const void*>(kernel), launch.shared_bytes)) return cudaErrorInvalidValue;
   launch.kernel = [kernel, ... arguments = std::decay_t<Params>(arguments)] { kernel(arguments...); };
   return flashladder::simt::launch_on(config->stream, std::move(launch));
 }
@@ -129,7 +130,10 @@ template <class Kernel>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel) {
   return *attributes = {}, cudaSuccess;
 }
-inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute which, int value) {
+  if (which == cudaFuncAttributeMaxDynamicSharedMemorySize) flashladder::simt::allow(kernel, static_cast<std::size_t>(value));
+  return cudaSuccess;
+}
 template <class Kernel>
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel, const cudaLaunchConfig_t* config) {
   const unsigned of = config->numAttrs;

@@ -216,7 +216,7 @@ class Mla(unittest.TestCase):
     self.assertIs(call(q_scale=SCALE, output=output), output)
     m.check(self, output.reshape(4, HEADS, 512))
     with self.assertRaisesRegex(ValueError, "a latent row is both"):
-      call(xp.of(m.rows[:, :, None] * 1))
+      call(m.rows[:, :, None] * 1)
     with self.assertRaisesRegex(ValueError, "page_size = 8: must be 16"):
       call(page_size=8)
 

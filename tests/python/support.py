@@ -69,6 +69,18 @@ def close(test, have, want, tolerance, what="o"):
     test.assertTrue((error <= tolerance).all(), f"{what} is off by {np.nanmax(error)}, tolerance {tolerance}")
 
 
+def tolerances(arrays, dtype, q, k, v, logits):
+  """(of o, of lse). What RoPE has turned is rounded once more to the dtype on a GPU, q and keys: a logit is then off by two
+  roundings of the product of their lengths."""
+  of_o, of_lse = oracle.tolerances(dtype, (k, v), q, logits.sm_scale)
+  if arrays.on_gpu and logits.pos_encoding_mode == "ROPE_LLAMA":
+    q, k, v = (oracle.f64(x) for x in (q, k, v))
+    longest = np.linalg.norm(q, axis=-1).max() * np.nanmax(np.linalg.norm(k, axis=-1))
+    of_logit = 2 * oracle.UNIT_ROUNDOFF[dtype] * longest * (logits.sm_scale or q.shape[-1] ** -0.5)
+    of_o, of_lse = of_o + 2 * of_logit * np.nanmax(np.abs(v)), of_lse + of_logit * oracle.LOG2_E
+  return of_o, of_lse
+
+
 class Batch:
   """A batch over pages: lengths with empty and ragged requests, pages in a random order, unused slots NaN."""
 
@@ -117,15 +129,7 @@ class Batch:
     return oracle.batch_attention(self.q, (self.k, self.v), pages, self.qo, logits, custom_masks)
 
   def tolerances(self, logits):
-    """(of o, of lse). A GPU's prefill reads copies of q and K that RoPE has turned, rounded once more to the dtype: a logit is
-    then off by two roundings of the product of their lengths."""
-    of_o, of_lse = oracle.tolerances(self.dtype, (self.k, self.v), self.q, logits.sm_scale)
-    if self.arrays.on_gpu and logits.pos_encoding_mode == "ROPE_LLAMA":
-      q, k, v = (oracle.f64(x) for x in (self.q, self.k, self.v))
-      longest = np.linalg.norm(q, axis=-1).max() * np.nanmax(np.linalg.norm(k, axis=-1))
-      of_logit = 2 * oracle.UNIT_ROUNDOFF[self.dtype] * longest * (logits.sm_scale or self.dim ** -0.5)
-      of_o, of_lse = of_o + 2 * of_logit * np.nanmax(np.abs(v)), of_lse + of_logit * oracle.LOG2_E
-    return of_o, of_lse
+    return tolerances(self.arrays, self.dtype, self.q, self.k, self.v, logits)
 
   def check(self, test, result, logits=oracle.Logits(), custom_masks=None, scale=1.0):
     """result: o, or (o, lse)."""

@@ -131,6 +131,19 @@ TEST_CASE("what a GPU does not do is an error") {
   CHECK(has(run({.shared_bytes = 300 * 1024}, [] {}), "at most 227 KB"));
 }
 
+TEST_CASE("a kernel gets more than 48 KB of shared memory when that is allowed, and what it declares itself counts") {
+  void (*kernel)() = [] {};
+  cudaLaunchConfig_t config{.gridDim = {1, 1, 1}, .blockDim = {32, 1, 1}, .dynamicSmemBytes = 44 * 1024};
+  CHECK(cudaLaunchKernelEx(&config, kernel) == cudaSuccess);
+  config.dynamicSmemBytes = 48 * 1024;
+  CHECK(cudaLaunchKernelEx(&config, kernel) == cudaErrorInvalidValue);
+  const auto* address = reinterpret_cast<const void*>(kernel);
+  CHECK(cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize, 48 * 1024) == cudaSuccess);
+  CHECK(cudaLaunchKernelEx(&config, kernel) == cudaSuccess);
+  config.dynamicSmemBytes += 1;
+  CHECK(cudaLaunchKernelEx(&config, kernel) == cudaErrorInvalidValue);
+}
+
 TEST_CASE("an mbarrier's phase ends with its arrivals and its bytes") {
   std::vector<int> order;
   CHECK(run({.threads = 96}, [&] {
