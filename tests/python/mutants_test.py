@@ -16,6 +16,7 @@ import support  # ends with 77 where numpy is missing
 ATTENTION, FLASHINFER, OPERATIONS = "attention_test.py", "flashinfer_test.py", "operations_test.py"
 CALLS, FAST, GRAPHS = "flashinfer_calls_test.py", "fast_run_test.py", "graphs_test.py"
 QUANTISED, MASKS, CAPTURED = "quantised_test.py", "masks_test.py", "captured_test.py"
+FP8_QUERIES, FP8_LATENTS = "fp8_queries_test.py", "fp8_latents_test.py"
 MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fail
   ("K and V swapped", "_run.py", "k, v = kv if pair else (kv, kv)", "v, k = kv if pair else (kv, kv)", ATTENTION),
   ("the layout is always NHD", "_run.py", "s.NHD if self.ragged else attention.layout", "s.NHD", ATTENTION),
@@ -110,6 +111,21 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
    '"float8_e4m3fn", "out_dtype"', QUANTISED),
   ("residual and input swapped", "quantised.py", "input=input, residual=residual, weight=weight)",
    "input=residual, residual=input, weight=weight)", QUANTISED),
+  ("e5m2 queries are read as e4m3", "_arrays.py", "    if code == s.F8_E5M2:", "    if False:", FP8_QUERIES),
+  ("an o of fp8 queries has 16 bits", "flashinfer/_fp8.py", "o_code = fp8_q if o_code is None else o_code",
+   "o_code = wide_code(kv_code, None) if fp8_q and o_code is None else o_code", FP8_QUERIES),
+  ("fp8 queries are widened once", "flashinfer/_wrapper.py", "q.dtype if self._fp8_q is None else None", "q.dtype",
+   FP8_QUERIES),
+  ("of two scales of heads one counts", "flashinfer/_fp8.py", "scale = x if scale is None else scale * x", "scale = x",
+   FP8_QUERIES),
+  ("scales of logits that are numbers are ignored", "flashinfer/_wrapper.py", "[None if hasattr(x, \"shape\") else x for x in",
+   "[None for x in", FP8_QUERIES),
+  ("one request's scale of v is k's", "single.py", 'f"{name_of_scale}_per_head"', '"k_scale_per_head"', FP8_QUERIES),
+  ("an fp8 o without bmm2_scale", "flashinfer/_fp8.py", "result, out, out_code, of_o)", "result, out, out_code)",
+   FP8_QUERIES),
+  ("o_scale of latents multiplies", "flashinfer/mla.py", "1.0 / number(o_scale)", "number(o_scale)", FP8_LATENTS),
+  ("a query of latents takes no dtype from the rows", "flashinfer/_fp8.py", "wide, _ = wide_query(query, kv, out, s.BF16)",
+   "wide, _ = wide_query(query, query, out, s.BF16)", FP8_LATENTS),
   ("a delimiter is of its item", "flashinfer/_items.py", "(j > p - position)", "(j >= p - position)", MASKS),
   ("items see each other", "flashinfer/_items.py", "| (j > p - position)", "| (j >= 0)", MASKS),
   ("the prefix does not count", "flashinfer/_items.py", "(p < prefix) | (j < prefix)", "(p < prefix)", MASKS),
