@@ -107,6 +107,8 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
   ("xqa_mla's kv_scale is ignored", "flashinfer/xqa.py", "number(q_scale) * scale, workspace_buffer",
    "number(q_scale), workspace_buffer", "mla_test.py"),
   ("a norm's scale is ignored", "quantised.py", "return float(scale), None", "return 1.0, None", QUANTISED),
+  ("gamma and beta swapped", "quantised.py", "input=input, gamma=gamma, beta=beta)", "input=input, gamma=beta, beta=gamma)",
+   QUANTISED),
   ("e5m2 bytes are written as e4m3", "quantised.py", 'out_dtype or "float8_e4m3fn", "out_dtype"',
    '"float8_e4m3fn", "out_dtype"', QUANTISED),
   ("residual and input swapped", "quantised.py", "input=input, residual=residual, weight=weight)",

@@ -81,6 +81,23 @@ class Norms(Quantised):
         self.assertTrue(np.array_equal(xp.host(residual), total.astype(np.float16).astype(np.float64)))
         self.assertTrue(np.array_equal(xp.host(x), kept))
 
+  @each_kind
+  def test_layernorm_into_bytes(self, xp):
+    x, gamma, beta = xp.normal(9, 96), xp.normal(96, dtype="float32"), xp.normal(96, dtype="float32")
+    numbers = xp.host(x)
+    away = numbers - numbers.mean(axis=1, keepdims=True)
+    want = away / np.sqrt((away * away).mean(axis=1, keepdims=True) + 1e-5) * xp.host(gamma) + xp.host(beta)
+    for name in NAMES:
+      for scale in (0.02, xp.of(np.array([0.3], np.float32))):
+        number, out = scale if isinstance(scale, float) else float(xp.host(scale)[0]), xp.of(np.full((9, 96), 0x7F, np.uint8))
+        flashinfer.layernorm_quant(out, x, gamma, beta, scale, 1e-5, out_dtype=name)
+        off = 2.0 ** -18 + 2.0 ** -18 * np.abs(xp.host(beta)) / np.maximum(np.abs(want), 1e-30)  # of sums of two signs
+        self.check(out, want / number, name, off)
+    with self.assertRaisesRegex(ValueError, "beta"):
+      flashinfer.layernorm_quant(out, x, gamma, beta[:5], 1.0)
+    with self.assertRaisesRegex(AttributeError, "norm has no fused_rmsnorm_silu: it has RMSNorm"):
+      self.assertIsNone(flashinfer.norm.fused_rmsnorm_silu)
+
   def test_into_fp8(self):
     for xp, empty in self.fp8_kinds():
       x, w = xp.normal(5, 64), xp.normal(64)

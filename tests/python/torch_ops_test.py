@@ -53,6 +53,7 @@ class Compile(unittest.TestCase):
       self.same(lambda out, x, w: flashinfer.rmsnorm_quant(out, x, w, 0.2, out_dtype=name), out, x, w)
       self.same(lambda out, x, r, w, scale: flashinfer.fused_add_rmsnorm_quant(out, x, r, w, scale, out_dtype=name), out, x, r,
                 w, scale)
+      self.same(lambda out, x, g: flashinfer.layernorm_quant(out, x, g, g, 0.2, out_dtype=name), out, x, g)
     self.same(lambda q, k, ids: flashinfer.apply_rope_pos_ids(q, k, ids), q, k, ids)
     self.same(lambda q, k, ids: flashinfer.apply_llama31_rope_pos_ids_inplace(q, k, ids), q, k, ids)
     self.same(lambda q, k, ids, t: flashinfer.apply_rope_with_cos_sin_cache_inplace(ids, q.view(4, 64), k.view(4, 32), 32, t),
