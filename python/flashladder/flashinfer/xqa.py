@@ -29,6 +29,16 @@ def _rows(x, q_seq_len, name):
     return x.reshape(x.shape[0] * queries, x.shape[-2], x.shape[-1])
 
 
+def _check_ragged(q, q_seq_len, q_cu_seq_lens, batch):
+    """Requests with numbers of queries of their own: rows one behind the other."""
+    if len(q.shape) != 3:
+        refuse("q rank", len(q.shape), "must be 3 with q_cu_seq_lens, [rows, num_heads, head_dim]")
+    if q_seq_len < 2:
+        refuse("q_seq_len", q_seq_len, "must be the most queries of a request, more than 1, with q_cu_seq_lens")
+    if tuple(q_cu_seq_lens.shape) != (batch + 1,):
+        refuse("q_cu_seq_lens shape", list(q_cu_seq_lens.shape), f"must be [{batch + 1}]: seq_lens has {batch} entries")
+
+
 def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer=None, semaphores=None, num_kv_heads=None,
         page_size=None, sinks=None, q_scale=1.0, kv_scale=1.0, sliding_win_size=0, kv_layout="NHD", sm_count=None,
         enable_pdl=None, rcp_out_scale=1.0, q_seq_len=1, mask=None, *, q_cu_seq_lens=None, k_sf_cache=None, v_sf_cache=None,
@@ -47,13 +57,14 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     mask              of a draft, words of 32 bits [batch, q_seq_len, words] (uint32, or uint16 and twice as many): bit k of
                       row i says whether query i sees query k; all see the keys before. It and seq_lens are copied to the
                       host. Left out: causal
+    q_cu_seq_lens     int32 or uint32 [batch + 1]: each request has a number of queries of its own, 0 too, cumulative here, and
+                      q_seq_len at most. q [rows, num_heads, head_dim], and mask [rows, words]. It goes to the host where
+                      trtllm_batch_context_with_kv_cache's lengths do
     """
-    no_fp4 = "must be None: nvfp4 keys and values are not computed"
-    for name, value, default, why in (
-            ("q_cu_seq_lens", q_cu_seq_lens, None, "must be None: other numbers of queries in each request are "
-             "xqa_batch_decode_with_kv_cache's"),
-            ("k_sf_cache", k_sf_cache, None, no_fp4), ("v_sf_cache", v_sf_cache, None, no_fp4)):
-        must_be(name, value, default, why)
+    for name, value in (("k_sf_cache", k_sf_cache), ("v_sf_cache", v_sf_cache)):
+        must_be(name, value, None, "must be None: nvfp4 keys and values are not computed")
+    if q_cu_seq_lens is not None:
+        _check_ragged(q, q_seq_len, q_cu_seq_lens, seq_lens.shape[0])
     layout = layout_of(kv_layout)
     k, v = _one_of_two(k_cache, 0, "k_cache"), _one_of_two(v_cache, 1, "v_cache")
     heads_at, page_at = (2, 1) if layout == "NHD" else (1, 2)
@@ -71,10 +82,12 @@ def xqa(q, k_cache, v_cache, page_table, seq_lens, output=None, workspace_buffer
     lens = seq_lens if len(seq_lens.shape) == 1 else seq_lens.reshape(-1)
     common, shared = (flat, (k, v), layout, page_table, lens), dict(window_left=window, sinks=sinks_of(sinks), out=out,
                                                                                  out_code=out_code)
-    if mask is None and (q_seq_len == 1 or is_decode(family_of(q), flat, (k, v), layout, q_seq_len)):
+    ragged = q_cu_seq_lens is not None
+    if mask is None and not ragged and (q_seq_len == 1 or is_decode(family_of(q), flat, (k, v), layout, q_seq_len)):
         result = served(of_o, s.XQA, *common, workspace_buffer, max_q_len=q_seq_len, bmm1_scale=of_logits, **shared)
     else:
-        shared["bmm1_scale"], cum = of_logits * q.shape[-1] ** -0.5, [q_seq_len * i for i in range(lens.shape[0] + 1)]
+        cum = q_cu_seq_lens if ragged else [q_seq_len * i for i in range(lens.shape[0] + 1)]
+        shared["bmm1_scale"] = of_logits * q.shape[-1] ** -0.5
         if mask is not None:
             result = served(of_o, draft_attention, *common, mask, cum, q_seq_len, lse=None, **shared)
         else:
