@@ -135,6 +135,7 @@ MUTANTS = [  # what is wrong, file, text, its replacement, the test that must fa
   ("drafts from the front of a request", "flashinfer/_drafts.py", "sees[:, kv_len - q_len:]", "sees[:, :q_len]", MASKS),
   ("a draft mask's rows of another request", "flashinfer/_drafts.py", "rows[qo[b]:qo[b + 1], :q_len]", "rows[:q_len, :q_len]",
    MASKS),
+  ("sinks of ragged keys are ignored", "flashinfer/trtllm.py", "sinks=sinks_of(attention_sinks))", "sinks=None)", FLASHINFER),
   ("ragged drafts are of one length", "flashinfer/xqa.py", "cum = q_cu_seq_lens if ragged else [", "cum = [", MASKS),
   ("o_scale multiplies", "flashinfer/prefill.py", "(1.0 if v_scale is None else v_scale) / number(o_scale)",
    "(1.0 if v_scale is None else v_scale) * number(o_scale)", MASKS),

@@ -13,14 +13,15 @@ __all__ = ["cudnn_batch_decode_with_kv_cache", "cudnn_batch_prefill_with_kv_cach
 
 
 def ragged_call(q, k, v, qo_indptr, kv_indptr, sm_scale, causal, window_left=-1, out=None, out_code=None, lse=None,
-                return_lse=False, natural=False):
+                return_lse=False, natural=False, sinks=None):
     """Attention over keys without pages in one call."""
     config = config_of(q.shape[1], k.shape[1], q.shape[2], 1, head_dim_vo=v.shape[2], q_dtype=name_of_dtype(q.dtype),
                        kv_dtype=name_of_dtype(k.dtype), o_dtype=None if out_code is None else DTYPE_NAMES[out_code],
-                       sm_scale=sm_scale, mask="causal" if causal else "none", window_left=window_left)
+                       sm_scale=sm_scale, mask="causal" if causal else "none", window_left=window_left,
+                       sinks=sinks is not None)
     attention = kept_attention(s.RAGGED_PREFILL, config, q)
     attention.plan(kv_indptr, None, qo_indptr)
-    return attention.run(q, (k, v), None, out, lse, return_lse, natural=natural)
+    return attention.run(q, (k, v), None, out, lse, return_lse, sinks, natural=natural)
 
 
 def _lengths(x):

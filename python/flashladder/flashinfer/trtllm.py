@@ -137,8 +137,9 @@ def trtllm_ragged_attention_deepseek(
         num_elts_per_sage_attn_blk=(0, 0, 0, 0), backend="trtllm-gen", q_seq_lens_cpu=None, kv_seq_lens_cpu=None,
         use_fp16_softmax=None, uses_spcompress=None, skip_all_rows_active_check=True):
     """Attention over keys without pages, K and V of different dims: query [num_tokens, heads, 192], key [kv_tokens, heads,
-    192], value [kv_tokens, heads, 128], say; cum_seq_lens_* int32 [batch + 1]. o, or (o, lse)."""
-    refuse_foreign(None, skip_softmax_threshold_scale_factor, uses_spcompress, attention_sinks=attention_sinks)
+    192], value [kv_tokens, heads, 128], say; cum_seq_lens_* int32 [batch + 1]; attention_sinks f32 [heads]. o, or (o, lse).
+    Queries of fp8 give bfloat16 where `out` is not given."""
+    refuse_foreign(None, skip_softmax_threshold_scale_factor, uses_spcompress)
     must_be("sage_attn_sfs", tuple(sage_attn_sfs), (None,) * 4, "must be None: nothing is quantised here")
     must_be("num_elts_per_sage_attn_blk", tuple(num_elts_per_sage_attn_blk), (0,) * 4, "must be 0: nothing is quantised")
     if o_sf_scale not in (None, 1.0, 1, -1, -1.0):
@@ -147,4 +148,5 @@ def trtllm_ragged_attention_deepseek(
     wide, out_code = wide_query(query, key, out, s.BF16)
     out_code = out_code if wide is not query else None
     return served(bmm2_scale, ragged_call, wide, key, value, cum_seq_lens_q, cum_seq_lens_kv, number(bmm1_scale),
-                  bool(is_causal), window_left, out=out, out_code=out_code, lse=lse, return_lse=return_lse)
+                  bool(is_causal), window_left, out=out, out_code=out_code, lse=lse, return_lse=return_lse,
+                  sinks=sinks_of(attention_sinks))
