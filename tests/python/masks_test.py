@@ -146,8 +146,10 @@ class Drafts(unittest.TestCase):
     out = xp.normal(*b.q.shape)
     self.assertIs(xqa(output=out, sliding_win_size=7, sinks=xp.of(sinks)), out)
     b.check(self, out, oracle.Logits(sm_scale=0.2, causal=True, window_left=6, sinks=sinks))
-    for said, words in (({"q_seq_len": 1}, "q_seq_len = 1: must be the most"), ({"q_cu_seq_lens": xp.ints(b.qo[:3])}, "q_cu_seq"),
-                        ({"q_seq_len": 4}, "must be at most max_q_len .4."), ({"q_seq_len": 4, "mask": words}, "max_q_len = 4: must be at least 5")):
+    for said, words in (({"q_seq_len": 1}, "q_seq_len = 1: must be the most"),
+                        ({"q_cu_seq_lens": xp.ints(b.qo[:3])}, "q_cu_seq_lens shape"),
+                        ({"q_seq_len": 4}, "must be at most max_q_len .4."),
+                        ({"q_seq_len": 4, "mask": words}, "max_q_len = 4: must be at least 5")):
       with self.assertRaisesRegex(ValueError, words):
         xqa(**said)
     with self.assertRaisesRegex(ValueError, "q rank = 4"):
