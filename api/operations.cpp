@@ -170,6 +170,14 @@ void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTe
 #endif
 }
 
+void layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                     const QuantScale& scale, float eps, const On& on) {
+  if (on_cpu(on)) return reference::layernorm_quant(input, gamma, beta, out, scale, eps);
+#ifdef FLASHLADDER_CUDA
+  gpu::layernorm_quant(input, gamma, beta, out, scale, eps, stream_of(on), on.enable_pdl);
+#endif
+}
+
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, Indices pos_ids, const RopeOptions& o, const On& on) {
   if (on_cpu(on)) return reference::apply_rope_pos_ids_inplace(q, k, pos_ids, o.rotary_dim, o.interleave, o.rope_scale,
                                                  o.rope_theta, o.llama31);

@@ -92,6 +92,9 @@ void gemma_fused_add_rmsnorm(const Tensor& input, const Tensor& residual, const 
 // (input - mean) / sqrt(variance + eps) * gamma + beta. gamma, beta [d]: f32, or of input's dtype. out may be input.
 void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
                float eps = 1e-6f, const On& on = {});
+// That to fp8, over a scale, as rmsnorm_quant has it.
+void layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                     const QuantScale& scale = {}, float eps = 1e-6f, const On& on = {});
 
 // --- RoPE in place (reference/rope_ops.hpp) ------------------------------------------------------------------------------
 struct RopeOptions {

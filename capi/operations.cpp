@@ -182,6 +182,14 @@ fl_status fl_layernorm(const fl_tensor* input, const fl_tensor* gamma, const fl_
   });
 }
 
+fl_status fl_layernorm_quant(const fl_tensor* input, const fl_tensor* gamma, const fl_tensor* beta, const fl_tensor* out,
+                             float scale, const float* stored_scale, float eps, const fl_on* on) {
+  return guarded([&] {
+    api::layernorm_quant(tensor_of(input, "input"), tensor_of(gamma, "gamma"), tensor_of(beta, "beta"), tensor_of(out, "out"),
+                         {.number = or_default(scale, 1), .stored = stored_scale}, eps, on_of(on));
+  });
+}
+
 fl_status fl_apply_rope_pos_ids_inplace(const fl_tensor* q, const fl_tensor* k, const std::int32_t* pos_ids,
                                         const fl_rope* rope, const fl_on* on) {
   return guarded([&] {

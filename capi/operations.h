@@ -76,6 +76,9 @@ fl_status fl_gemma_fused_add_rmsnorm(const fl_tensor* input, const fl_tensor* re
 /* (input - mean) / sqrt(variance + eps) * gamma + beta; gamma, beta [d]: f32, or of input's dtype */
 fl_status fl_layernorm(const fl_tensor* input, const fl_tensor* gamma, const fl_tensor* beta, const fl_tensor* out,
                        float eps, const fl_on* on);
+/* that over a scale, as fl_rmsnorm_quant has it; out: FL_F8_E4M3 or FL_F8_E5M2 */
+fl_status fl_layernorm_quant(const fl_tensor* input, const fl_tensor* gamma, const fl_tensor* beta, const fl_tensor* out,
+                             float scale, const float* stored_scale, float eps, const fl_on* on);
 
 typedef struct fl_rope { /* NULL: the defaults */
   size_t size;

@@ -47,6 +47,17 @@ void check_apart_from(const QuantScale& scale, const char* argument, const Tenso
   if (scale.stored != nullptr) check_apart(argument, written, "scale", contiguous(scale.stored, DType::f32, {1}));
 }
 
+void check_gamma_and_beta(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                          float eps) {
+  check_tensor("gamma", gamma, "[d]", {innermost(input)});
+  if (gamma.dtype != DType::f32) check_dtype("gamma", gamma, input.dtype, "must be f32, or have the dtype of input");
+  check_tensor("beta", beta, "[d]", {innermost(input)});
+  check_dtype("beta", beta, gamma.dtype, "must have the dtype of gamma");
+  check_eps(eps);
+  check_apart("out", out, "gamma", gamma);
+  check_apart("out", out, "beta", beta);
+}
+
 constexpr const char* v_form = "[n, num_heads, head_dim]";
 constexpr const char* s_form = "[n, num_heads]";
 constexpr const char* s_rule = "must be f32: an LSE in 16 bits has lost the weights";
@@ -127,14 +138,17 @@ void check_fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& resid
 void check_layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
                      float eps) {
   check_rows(input, out);
-  check_tensor("gamma", gamma, "[d]", {innermost(input)});
-  if (gamma.dtype != DType::f32) check_dtype("gamma", gamma, input.dtype, "must be f32, or have the dtype of input");
-  check_tensor("beta", beta, "[d]", {innermost(input)});
-  check_dtype("beta", beta, gamma.dtype, "must have the dtype of gamma");
-  check_eps(eps);
+  check_gamma_and_beta(input, gamma, beta, out, eps);
   check_same_or_apart("out", out, "input", input);
-  check_apart("out", out, "gamma", gamma);
-  check_apart("out", out, "beta", beta);
+}
+
+void check_layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                           const QuantScale& scale, float eps) {
+  check_rows(input, out, Floats::fp8_too);
+  check_quantised(out, scale);
+  check_gamma_and_beta(input, gamma, beta, out, eps);
+  check_apart("out", out, "input", input);
+  check_apart_from(scale, "out", out);
 }
 
 void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, Indices positions) {

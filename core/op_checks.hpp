@@ -27,6 +27,8 @@ void check_fused_add_rmsnorm_quant(const ConstTensor& input, const Tensor& resid
                                    const Tensor& out, const QuantScale& scale, float eps);
 void check_layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
                      float eps);
+void check_layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                           const QuantScale& scale, float eps);
 
 // [n, d] as [n, 1, d].
 template <class Void>

@@ -6,6 +6,7 @@
 #include "reference/element_io.hpp"
 #include "reference/kept.hpp"
 #include "reference/row_sum.hpp"
+#include "reference/store_quantised.hpp"
 
 namespace flashladder::reference {
 namespace {
@@ -24,10 +25,10 @@ void normalise(Row x, Row gamma, Row beta, float eps) {
   }
 }
 
-}  // namespace
-
-void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out, float eps) {
-  check_layernorm(input, gamma, beta, out, eps);
+// All rows of input, normalised, to store(x, offset in out).
+template <class Store>
+void norm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out, float eps,
+          Store&& store) {
   if (out.size() == 0) return;  // any number of rows without heads
   const ConstTensor from = with_heads(input);
   const Tensor to = with_heads(out);
@@ -39,9 +40,26 @@ void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTe
     for (std::int64_t h = 0; h < from.shape[1]; ++h) {
       load_row(from, i * from.strides[0] + h * from.strides[1], d, x.data());
       normalise(x, g, b, eps);
-      store_row(x.data(), d, to, i * to.strides[0] + h * to.strides[1]);
+      store(x, i * to.strides[0] + h * to.strides[1]);
     }
   }
+}
+
+}  // namespace
+
+void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out, float eps) {
+  check_layernorm(input, gamma, beta, out, eps);
+  norm(input, gamma, beta, out, eps, [&](Row x, std::int64_t offset) {
+    store_row(x.data(), static_cast<std::int64_t>(x.size()), out, offset);
+  });
+}
+
+void layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                     const QuantScale& scale, float eps) {
+  check_layernorm_quant(input, gamma, beta, out, scale, eps);
+  norm(input, gamma, beta, out, eps, [&, s = checked_scale(scale)](Row x, std::int64_t offset) {
+    store_quantised(x, s, out, offset);
+  });
 }
 
 }  // namespace flashladder::reference

@@ -13,6 +13,7 @@
 //   infinities   and NaN: the row has no mean, every element is NaN; other rows never see it
 #pragma once
 
+#include "core/kv_scales.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::reference {
@@ -20,5 +21,9 @@ namespace flashladder::reference {
 // input, out [n, d] or [n, num_heads, d] (each head on its own); gamma, beta [d]. out may be input.
 void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
                float eps = 1e-6f);
+
+// To fp8: out = y / scale, as reference/norm.hpp's rmsnorm_quant has it. input keeps its bits.
+void layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                     const QuantScale& scale, float eps = 1e-6f);
 
 }  // namespace flashladder::reference

@@ -2,11 +2,11 @@
 
 #include <cmath>
 
-#include "core/error.hpp"
 #include "core/op_checks.hpp"
 #include "reference/element_io.hpp"
 #include "reference/kept.hpp"
 #include "reference/row_sum.hpp"
+#include "reference/store_quantised.hpp"
 
 namespace flashladder::reference {
 namespace {
@@ -37,20 +37,6 @@ void each_row(const ConstTensor& rows, F&& row) {
   for (std::int64_t i = 0; i < rows.shape[0]; ++i) {
     for (std::int64_t h = 0; h < rows.shape[1]; ++h) row(i, h);
   }
-}
-
-// x / scale to fp8.
-void store_quantised(Row x, float scale, const Tensor& out, std::int64_t offset) {
-  for (float& value : x) value /= scale;
-  visit_cache_dtype(out.dtype, [&]<class Element>(Element) {
-    store_row(x.data(), static_cast<std::int64_t>(x.size()), out.data_as<Element>() + offset);
-  });
-}
-
-float checked_scale(const QuantScale& scale) {
-  const float value = scale.value();
-  require(std::isfinite(value) && value > 0, "scale", value, "must be finite and greater than 0");
-  return value;
 }
 
 // All rows of input, normalised, to store(x, offset in out).

@@ -7,6 +7,7 @@
 #include "api/operations.hpp"
 #include "ladder/oracle.hpp"
 #include "reference/append.hpp"
+#include "reference/layernorm.hpp"
 #include "reference/norm.hpp"
 #include "reference/rope_append.hpp"
 #include "tests/api_prefill.hpp"
@@ -239,6 +240,10 @@ TEST_CASE("fp8: the operations are the references") {
   ref::fused_add_rmsnorm_quant(x.t(), r2.t(), w.t(), o2.t(), {.number = 0.3f}, 1e-5f);
   CHECK(o1.bytes() == o2.bytes());
   CHECK(r1.bytes() == r2.bytes());
+  const Tensor beta = contiguous(r1.t().data, DType::f16, {8});
+  layernorm_quant(x.t(), w.t(), beta, o1.t(), {.stored = &stored}, 1e-5f);
+  ref::layernorm_quant(x.t(), w.t(), beta, o2.t(), {.number = 0.04f}, 1e-5f);
+  CHECK(o1.bytes() == o2.bytes());
 }
 
 }  // namespace fp8

@@ -146,7 +146,7 @@ TEST_CASE("what is stored as fp8 reaches the GPU, with its scales") {
   const gpu::DeviceBuffer x_gpu = upload(x), residual_gpu = upload(residual), weight_gpu = upload(weight);
   const gpu::DeviceBuffer scales_gpu(scales.data(), sizeof(float) * 2), angles_gpu(angles.data(), sizeof(float) * 5 * 128);
   const gpu::DeviceBuffer ints_gpu(ints.data(), sizeof(std::int32_t) * 16), slots_gpu(slots.data(), sizeof(std::int64_t) * 4);
-  // Writes seven results of 3072 bytes: six pools [3, 2, 4, 2, 128] / 2, and in the last both norms.
+  // Writes seven results of 3072 bytes: six pools [3, 2, 4, 2, 128] / 2, and in the last three norms.
   constexpr std::int64_t bytes = 2 * 3 * 4 * 2 * 128;
   const auto all = [&](void* results, const Tensor& t, const Tensor& r, const Tensor& w, const float* s, const float* cos_sin,
                        const std::int32_t* i, const std::int64_t* places, const On& on) {
@@ -167,6 +167,7 @@ TEST_CASE("what is stored as fp8 reaches the GPU, with its scales") {
     rope_with_cos_sin_cache_append_paged_kv_cache(q, k, k, table, positions, to, cache(5), true, on, kv);
     rmsnorm_quant(t, w, contiguous(memory(6), DType::f8_e4m3, {4, 256}), {.stored = s}, 1e-6f, on);
     fused_add_rmsnorm_quant(t, r, w, contiguous(memory(6) + 1024, DType::f8_e5m2, {4, 256}), {.number = 0.01f}, 1e-6f, on);
+    layernorm_quant(t, w, w, contiguous(memory(6) + 2048, DType::f8_e4m3, {4, 256}), {.stored = s}, 1e-6f, on);
   };
   std::vector<std::uint8_t> want(7 * bytes, 0), got(7 * bytes, 0);
   const gpu::DeviceBuffer got_gpu(got.data(), got.size());

@@ -27,6 +27,7 @@ class Chain {
         weight_(random_tensor({q_heads * dim})), head_weight_(random_tensor({dim})),
         k_(random_tensor({nnz_, kv_heads, dim})), v_(random_tensor({nnz_, kv_heads, dim})),
         v_merged_(Padded(DType::bf16, {nnz_, q_heads, dim})), k8_(Padded(DType::f8_e4m3, {nnz_, kv_heads, dim}, 0)),
+        v8_(Padded(DType::f8_e4m3, {nnz_, kv_heads, dim}, 0)),
         x8_(Padded(DType::f8_e4m3, {nnz_, q_heads * dim}, 0)),
         s_(Padded(DType::f32, {nnz_, q_heads}, 0)), s_merged_(Padded(DType::f32, {nnz_, q_heads})), pool_(*pools_.k),
         pools8_(case_(tokens, DType::f8_e4m3), batch_.pages), rotated8_(*pools8_.k), plain8_(*pools8_.k), copied8_(*pools8_.k),
@@ -59,7 +60,9 @@ class Chain {
                                stream, pdl, scales);
     gpu::fused_add_rmsnorm_quant(x_.t(), residual_.t(), weight_.t(), x8_.t(), {.number = 0.04f}, 1e-6f, stream, pdl);
     gpu::rmsnorm_quant(k_.t(), head_weight_.t(), k8_.t(), {.stored = scale_.span().data()}, 1e-6f, stream, pdl);
-    gpu::append_paged_kv_cache(k8_.t(), k8_.t(), requests_.span(), positions_.span(), pools8_.cache(copied8_.t(), nullptr),
+    gpu::layernorm_quant(v_.t(), head_weight_.t(), head_weight_.t(), v8_.t(), {.stored = scale_.span().data()}, 1e-6f, stream,
+                         pdl);
+    gpu::append_paged_kv_cache(k8_.t(), v8_.t(), requests_.span(), positions_.span(), pools8_.cache(copied8_.t(), nullptr),
                                table, stream, pdl);
     gpu::merge_state(q, s_.t(), q, s_.t(), v_merged_.t(), s_merged_.t(), stream, pdl);
     const Tensor two = contiguous(x_.t().data, DType::bf16, {nnz_, q_heads, 1, dim});
@@ -72,7 +75,7 @@ class Chain {
   std::vector<std::vector<unsigned char>> results() const {
     std::vector<std::vector<unsigned char>> all;
     for (const Bytes* b : {&x_, &residual_, &k_, &v_merged_, &s_merged_, &pool_}) all.push_back(b->bytes());
-    for (const Bytes* b : {&x8_, &k8_, &rotated8_, &plain8_, &copied8_}) all.push_back(b->bytes());
+    for (const Bytes* b : {&x8_, &k8_, &v8_, &rotated8_, &plain8_, &copied8_}) all.push_back(b->bytes());
     return all;
   }
   bool lengths_right() const { return lens_.fetch() == batch_.lens; }
@@ -106,7 +109,7 @@ class Chain {
   AppendBatch batch_;
   std::int64_t nnz_;
   AppendPools pools_;
-  Bytes x_, residual_, weight_, head_weight_, k_, v_, v_merged_, k8_, x8_, s_, s_merged_, pool_;
+  Bytes x_, residual_, weight_, head_weight_, k_, v_, v_merged_, k8_, v8_, x8_, s_, s_merged_, pool_;
   AppendPools pools8_;
   Bytes rotated8_, plain8_, copied8_;
   DeviceArray<float> scale_, scales_;

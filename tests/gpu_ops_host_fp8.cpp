@@ -79,6 +79,7 @@ TEST_CASE("norms to fp8 on the GPU: refusals") {
   Padded wide(DType::f16, {3, 8}), x32(DType::f32, {3, 8}), r32(DType::f32, {3, 8}), w32(DType::f32, {8});
   const auto refused = [&](const std::string& argument, const Padded& to, const QuantScale& scale) {
     check_refused(argument, {&to, &r}, [&] { gpu::rmsnorm_quant(x.t(), w.t(), to.t(), scale, 1e-6f, nullptr); });
+    check_refused(argument, {&to}, [&] { gpu::layernorm_quant(x.t(), w.t(), w.t(), to.t(), scale, 1e-6f, nullptr); });
     check_refused(argument, {&to, &r}, [&] {
       gpu::fused_add_rmsnorm_quant(x.t(), r.t(), w.t(), to.t(), scale, 1e-6f, nullptr);
     });
@@ -96,6 +97,8 @@ TEST_CASE("norms to fp8 on the GPU: refusals") {
   check_refused("residual", {&out, &x}, [&] {
     gpu::fused_add_rmsnorm_quant(x.t(), x.t(), w.t(), out.t(), {}, 1e-6f, nullptr);
   });
+  check_refused("input", {&out}, [&] { gpu::layernorm_quant(x32.t(), w32.t(), w32.t(), out.t(), {}, 1e-6f, nullptr); });
+  check_refused("gamma", {&out}, [&] { gpu::layernorm_quant(x.t(), x.t(), w.t(), out.t(), {}, 1e-6f, nullptr); });
   check_refused("eps", {&out}, [&] { gpu::rmsnorm_quant(x.t(), w.t(), out.t(), {}, -1, nullptr); });
 }
 

@@ -18,9 +18,6 @@ struct LayerNormCase {
   bool in_place = false;
 };
 
-// A thread adds up to 32 elements, or every 1024th; then the tree over lanes and warps, and the product with 1 / d.
-double chain_of(std::int64_t d) { return std::max(32.0, 8 * std::ceil(static_cast<double>(d) / 8192)) + 16; }
-
 void check_layernorm_case(DType dtype, DType weights, const LayerNormCase& c, std::uint64_t seed) {
   INFO("layernorm ", name_of(dtype), " weights ", name_of(weights), " n ", c.n, " heads ", c.heads, " d ", c.d, " pad ", c.pad,
        " in place ", c.in_place, " seed ", seed);

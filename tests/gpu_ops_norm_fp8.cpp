@@ -1,8 +1,10 @@
-// RMSNorm to fp8 on the GPU: every element is the exact norm over its scale, rounded once, and the residual the CPU's to the
-// bit.
+// RMSNorm and LayerNorm to fp8 on the GPU: every element is the exact norm over its scale, rounded once, and the residual the
+// CPU's to the bit.
+#include "gpu/norm/layernorm.hpp"
 #include "gpu/norm/norm.hpp"
 #include "reference/norm.hpp"
 #include "tests/gpu_norm_data.hpp"
+#include "tests/layernorm_exact.hpp"
 #include "tests/norm_extreme.hpp"
 #include "tests/options.hpp"
 
@@ -93,7 +95,50 @@ void check_case(DType in, DType to, const NormCase& c, bool add, const Scale& sc
   CHECK((out.guards_intact() && other.guards_intact()));
 }
 
+// weights: the dtype of gamma and beta.
+void check_layernorm(DType in, DType to, DType weights, const NormCase& c, const Scale& scale, std::uint64_t seed) {
+  INFO("layernorm_quant ", name_of(in), " to ", name_of(to), " weights ", name_of(weights), " n ", c.n, " heads ", c.heads,
+       " d ", c.d, " pad ", c.pad, " scale ", scale.value, scale.is_stored ? " stored" : "", " seed ", seed);
+  std::mt19937 random(static_cast<unsigned>(seed));
+  Padded x(in, shape_of(c), c.pad), gamma(weights, {c.d}, c.pad), beta(weights, {c.d}, c.pad), got(to, shape_of(c), c.pad);
+  fill_hard_rows(x, c.d, random);
+  gamma.fill(random, -2, 2), beta.fill(random, -1, 1);
+  const OnDevice input(x), g(gamma), b(beta), out(got);
+  gpu::layernorm_quant(input.t(), g.t(), b.t(), out.t(), scale.on_device(), 1e-5f, nullptr);
+  out.fetch(got);
+  const LayerNormRows rows(x, gamma, beta, 1e-5f);
+  Differences wrong;
+  for (std::int64_t row = 0; row * c.d < got.size(); ++row) {
+    const LayerNormRows::Moments m = rows.moments(row);
+    for (std::int64_t at = row * c.d; at < (row + 1) * c.d; ++at) {
+      const double exact = rows.exact(m, at), slack = rows.slack(m, at, chain_of(c.d)) + 2 * u * std::abs(exact);
+      const double low = quantised(to, (exact - slack) / double{scale.value});
+      const double high = quantised(to, (exact + slack) / double{scale.value}), y = got.get(at);
+      if (!(y >= low && y <= high)) wrong.add(at, y, low, high);
+    }
+  }
+  CHECK(wrong.text() == "");
+  CHECK(got.padding_untouched());
+  CHECK(input.bytes() == x.bytes());
+  CHECK(out.guards_intact());
+}
+
 }  // namespace
+
+TEST_CASE("layernorm to fp8 on the GPU: the exact norm over its scale, rounded once") {
+  const Scale scales[] = {{.value = 0.017f, .is_stored = false}, {.value = 0.25f, .is_stored = true}};
+  for (const DType to : fp8_dtypes) {
+    for (const DType in : gpu_dtypes) {
+      for (const NormCase& c : norm_shapes) {
+        check_layernorm(in, to, DType::f32, c, scales[0], 5);
+        check_layernorm(in, to, in, c, scales[1], 6);
+      }
+    }
+  }
+  for (const NormCase& c : big) {
+    check_layernorm(c.d % 3 == 0 ? DType::f16 : DType::bf16, fp8_dtypes[c.d / 8 % 2], DType::f32, c, scales[1], 7);
+  }
+}
 
 TEST_CASE("norms to fp8 on the GPU: the exact norm over its scale, rounded once") {
   const Scale scales[] = {{.value = 0.017f, .is_stored = false}, {.value = 0.25f, .is_stored = true},
@@ -167,6 +212,7 @@ TEST_CASE("norms to fp8 on the GPU: random shapes") {
     if (any(0, 3) == 0) c.pad = any(0, 9);
     const Scale scale{.value = std::exp2(static_cast<float>(any(-12, 6)) / 3), .is_stored = any(0, 1) == 1};
     const DType in = gpu_dtypes[any(0, 1)], to = fp8_dtypes[any(0, 1)];
+    check_layernorm(in, to, any(0, 1) == 0 ? DType::f32 : in, c, scale, seed);
     check_case(in, to, c, false, scale, seed);
     if (c.heads == 0) check_case(in, to, c, true, scale, seed);
   }

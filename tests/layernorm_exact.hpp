@@ -11,6 +11,10 @@
 
 namespace ops_test {
 
+// How many floats a thread of the GPU's adds one after the other: up to 32 elements, or every 1024th; then the tree over lanes
+// and warps, and the product with 1 / d.
+inline double chain_of(std::int64_t d) { return std::max(32.0, 8 * std::ceil(static_cast<double>(d) / 8192)) + 16; }
+
 // Rows [n, d] as numbers, with gamma and beta, and what LayerNorm makes of them.
 struct LayerNormRows {
   std::int64_t d;

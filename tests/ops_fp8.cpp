@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "reference/append.hpp"
+#include "reference/layernorm.hpp"
 #include "reference/norm.hpp"
 #include "reference/rope_append.hpp"
 #include "reference/rope_ops.hpp"
@@ -222,13 +223,33 @@ TEST_CASE("rmsnorm to fp8: the norm in f32 over its scale, rounded once") {
   }
 }
 
-TEST_CASE("rmsnorm to fp8: refusals") {
+TEST_CASE("layernorm to fp8: the norm in f32 over its scale, rounded once") {
+  const float stored = 0.037f;
+  for (const DType dtype : fp8_dtypes) {
+    for (const DType in : all_dtypes) {
+      for (const QuantScale scale : {QuantScale{.number = 0.02f}, QuantScale{.stored = &stored}}) {
+        std::mt19937 random(10);
+        Padded x(in, {3, 2, 20}), gamma(DType::f32, {20}), beta(DType::f32, {20}), out(dtype, {3, 2, 20});
+        Padded wide(DType::f32, {3, 2, 20});
+        x.fill(random, -3, 3), gamma.fill(random, 0, 2), beta.fill(random, -2, 2);
+        for (int i = 0; i < x.size(); ++i) wide.set(i, x.get(i));
+        reference::layernorm_quant(x.t(), gamma.t(), beta.t(), out.t(), scale);
+        reference::layernorm(wide.t(), gamma.t(), beta.t(), wide.t());
+        for (int i = 0; i < x.size(); ++i) CHECK(out.get(i) == quantised(dtype, wide.get(i), scale.value()));
+        CHECK(out.padding_untouched());
+      }
+    }
+  }
+}
+
+TEST_CASE("norms to fp8: refusals") {
   Padded x(DType::f16, {3, 8}), r(DType::f16, {3, 8}), w(DType::f16, {8}), out(DType::f8_e4m3, {3, 8});
   Padded wide(DType::f16, {3, 8});
   const float zero = 0, nan = std::nanf("");
   const auto refused = [&](const char* argument, const Padded& to, QuantScale scale) {
     check_refused(argument, {&to, &r}, [&] { reference::rmsnorm_quant(x.t(), w.t(), to.t(), scale); });
     check_refused(argument, {&to, &r}, [&] { reference::fused_add_rmsnorm_quant(x.t(), r.t(), w.t(), to.t(), scale); });
+    check_refused(argument, {&to}, [&] { reference::layernorm_quant(x.t(), w.t(), w.t(), to.t(), scale); });
   };
   refused("out", wide, {});
   refused("scale", out, {.number = 0});
@@ -241,6 +262,8 @@ TEST_CASE("rmsnorm to fp8: refusals") {
   refused("out", out, {.stored = static_cast<const float*>(out.t().data)});
   const Tensor inside = contiguous(x.t().data, DType::f8_e4m3, {3, 8});
   check_refused("out", {&x}, [&] { reference::rmsnorm_quant(x.t(), w.t(), inside, {}); });
+  check_refused("out", {&x}, [&] { reference::layernorm_quant(x.t(), w.t(), w.t(), inside, {}); });
+  check_refused("beta", {&out}, [&] { reference::layernorm_quant(x.t(), w.t(), x.t(), out.t(), {}); });
   check_refused("out", {&out}, [&] { reference::rmsnorm(x.t(), w.t(), out.t()); });  // without a scale
 }
 

@@ -87,7 +87,7 @@ NUMBERS = {"add_request", "length", "free_pages"}
 NOTHING = ("plan", "append", "begin_forward", "close", "remove", "end_forward", "reset_workspace_buffer", "fast_decode_plan",
            "fused_add_rmsnorm", "gemma_fused_add_rmsnorm", "merge_state_in_place", "prewarm_paged_kv_stride_variant",
            "plan_block_table", "plan_like", "__init__", "append_paged_kv_cache", "append_paged_kv_cache_by_slots",
-           "append_paged_mla_kv_cache", "rmsnorm_quant", "fused_add_rmsnorm_quant")
+           "append_paged_mla_kv_cache", "rmsnorm_quant", "fused_add_rmsnorm_quant", "layernorm_quant")
 ONE = {"get_seq_lens", "rmsnorm", "gemma_rmsnorm", "layernorm", "packbits", "make_cos_sin_cache", "precompute_freqs_cis",
        "xqa", "xqa_mla", "xqa_batch_decode_with_kv_cache_mla", "forward", "merged"}
 

@@ -7,7 +7,7 @@
 // elements share costs no digits. What is lost: the mean is off by (chain + 3) u of the mean of |x - x_0|, at most 1 + sqrt(d)
 // standard deviations (x_0 a lone outlier). u = 2^-24; chain is how many floats are added one after the other, about 50.
 // shared memory  two sums for each warp (row: only where a block has a row)
-// Tensors: x, y [rows, d] f16 or bf16; gamma, beta [d], f32 or as x.
+// Tensors: x [rows, d] f16 or bf16; y as x, or (an OutQuantiser) fp8; gamma, beta [d], f32 or as x.
 #pragma once
 
 #include "gpu/norm/norm_row.cuh"
@@ -65,9 +65,9 @@ __device__ Float8 weights_of_piece(const void* weights, bool f32, int i) {
 constexpr int layernorm_chunks = 4;  // pieces of 16 bytes that a lane holds at most
 
 // wide: a row has all lanes of a block, else a part of a warp (a power of two).
-template <class Element, bool wide>
+template <class Element, bool wide, class Out>
 __global__ void __launch_bounds__(most_norm_threads(wide))
-layernorm_row_kernel(const __grid_constant__ LayerNormParams all, int lanes) {
+layernorm_row_kernel(const __grid_constant__ LayerNormParams all, int lanes, Out out) {
   __shared__ WarpSums sums[2];
   const NormParams& p = all.norm;
   const int group = wide ? 0 : threadIdx.x / lanes, lane = static_cast<int>(threadIdx.x) - group * lanes;
@@ -119,7 +119,9 @@ layernorm_row_kernel(const __grid_constant__ LayerNormParams all, int lanes) {
   const auto redo = [](bool again) { return wide ? again : __any_sync(all_lanes, again); };
   const RowMoments m = row_moments<Element>(p, first, sum_over_row, largest, redo);
 
-  Element* y = static_cast<Element*>(p.out.data) + offset(p.out, row, p.num_heads);
+  const std::int64_t begin = offset(p.out, row, p.num_heads);
+  float out_scale = 1;
+  if constexpr (Out::quantises) out_scale = out.scale();
 #pragma unroll
   for (int c = 0; c < layernorm_chunks; ++c) {
     if (!has(c)) continue;
@@ -129,12 +131,16 @@ layernorm_row_kernel(const __grid_constant__ LayerNormParams all, int lanes) {
     Float8 values = to_floats<Element>(pieces[c]);
 #pragma unroll
     for (int e = 0; e < 8; ++e) values.at[e] = m.normalised(values.at[e]) * gamma.at[e] + beta.at[e];
-    reinterpret_cast<uint4*>(y)[i] = pack<Element>(values);
+    if constexpr (Out::quantises) {
+      reinterpret_cast<uint2*>(static_cast<std::uint8_t*>(p.out.data) + begin)[i] = quantised(values.at, out_scale, out.e5m2);
+    } else {
+      reinterpret_cast<uint4*>(static_cast<Element*>(p.out.data) + begin)[i] = pack<Element>(values);
+    }
   }
 }
 
-template <class Element>
-__global__ void __launch_bounds__(1024) layernorm_walk_kernel(const __grid_constant__ LayerNormParams all) {
+template <class Element, class Out>
+__global__ void __launch_bounds__(1024) layernorm_walk_kernel(const __grid_constant__ LayerNormParams all, Out out) {
   __shared__ WarpSums sums[2];
   const NormParams& p = all.norm;
   const auto weight = [&](const void* weights, int i) {
@@ -143,11 +149,13 @@ __global__ void __launch_bounds__(1024) layernorm_walk_kernel(const __grid_const
   griddepcontrol_wait();  // the previous kernel on the stream may still write x, gamma and beta, or read out
   griddepcontrol_launch_dependents();
   int turn = 0;
+  float out_scale = 1;
+  if constexpr (Out::quantises) out_scale = out.scale();
   for (std::uint32_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
     // x and y may be the same row: x_0 is read before the first sum, and any other element last by the thread that then
     // writes it.
     const Element* x = static_cast<const Element*>(p.input.data) + offset(p.input, row, p.num_heads);
-    Element* y = static_cast<Element*>(p.out.data) + offset(p.out, row, p.num_heads);
+    const std::int64_t begin = offset(p.out, row, p.num_heads);
     const auto each = [&](const auto& work) {
       for (int i = static_cast<int>(threadIdx.x); i < p.d; i += static_cast<int>(blockDim.x)) work(i);
     };
@@ -164,7 +172,13 @@ __global__ void __launch_bounds__(1024) layernorm_walk_kernel(const __grid_const
     const RowMoments m =
         row_moments<Element>(p, to_float(x[0]), sum_over_row, largest, [](bool again) { return again; });
     each([&](int i) {
-      y[i] = from_float<Element>(m.normalised(to_float(x[i])) * weight(p.weight, i) + weight(all.beta, i));
+      const float y = m.normalised(to_float(x[i])) * weight(p.weight, i) + weight(all.beta, i);
+      if constexpr (Out::quantises) {
+        const float one[] = {y};
+        static_cast<std::uint8_t*>(p.out.data)[begin + i] = quantised(one, out_scale, out.e5m2);
+      } else {
+        static_cast<Element*>(p.out.data)[begin + i] = from_float<Element>(y);
+      }
     });
   }
 }

@@ -9,11 +9,12 @@
 // fails.
 //
 // enable_pdl: may start before the previous kernel on the stream has ended, and waits for it before it reads anything.
-// Compulsory bytes: 2 n d e and 2 d of gamma's elements (e = 2 bytes an element; n times num_heads).
+// Compulsory bytes: 2 n d e and 2 d of gamma's elements (e = 2 bytes an element; n times num_heads); to fp8 n d (e + 1).
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include "core/kv_scales.hpp"
 #include "core/tensor.hpp"
 
 namespace flashladder::gpu {
@@ -21,5 +22,9 @@ namespace flashladder::gpu {
 // input, out [n, d] or [n, num_heads, d] (each head on its own); gamma, beta [d]. out may be input.
 void layernorm(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out, float eps,
                cudaStream_t stream, bool enable_pdl = false);
+
+// To fp8: out = y / scale, as rmsnorm_quant has it (gpu/norm/norm.hpp). input keeps its bits.
+void layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, const ConstTensor& beta, const Tensor& out,
+                     const QuantScale& scale, float eps, cudaStream_t stream, bool enable_pdl = false);
 
 }  // namespace flashladder::gpu

@@ -4,6 +4,7 @@ A family is what a library of arrays can do here. torch and numpy have classes o
 `__cuda_array_interface__` (cupy, numba, jax on a GPU) or DLPack (jax on the CPU).
 """
 import ctypes
+import functools
 import sys
 
 from . import _structs as s
@@ -28,6 +29,17 @@ def dtype_code(dtype, argument="dtype"):
     if code is None:
         refuse(argument, name, "must be float16, bfloat16 or float32; of keys and values also float8_e4m3fn or float8_e5m2")
     return code
+
+
+@functools.lru_cache(maxsize=None)
+def numbers_of_fp8(code):
+    """float32 [256]: what each byte of an fp8 stands for."""
+    import numpy
+    bits = numpy.arange(256, dtype=numpy.uint16)
+    if code == s.F8_E5M2:  # the upper byte of a float16
+        return (bits << 8).view(numpy.float16).astype(numpy.float32)
+    numbers = ((bits & 0x80) << 8 | (bits & 0x7F) << 7).view(numpy.float16).astype(numpy.float32) * 256  # biases 15 and 7
+    return numpy.where((bits & 0x7F) == 0x7F, numpy.float32("nan"), numbers)
 
 
 class Family:
@@ -70,6 +82,10 @@ class Family:
         if kv_code in FP8_CODES and name_of_dtype(x.dtype) == "uint8":
             return kv_code
         return self.code(x, argument)
+
+    def widened(self, x, fp8_code, code):
+        """Numbers of an fp8, or their bits, in a dtype that holds each of them."""
+        refuse("q", name_of_dtype(x.dtype), "must be an array of torch, numpy or cupy where it is fp8")
 
     def swapped(self, x):
         """The first two dimensions in each other's place; the same memory."""
@@ -134,6 +150,12 @@ class Numpy(Family):
 
     def to(self, x, code):
         return x.astype(self.dtype(code))
+
+    def widened(self, x, fp8_code, code):
+        import numpy
+        with numpy.errstate(invalid="ignore"):  # ml_dtypes warns of a NaN that it casts
+            table = numbers_of_fp8(fp8_code).astype(self.dtype(code))
+        return self.np.asarray(table)[self.np.asarray(x).view(self.np.uint8)]
 
     def host(self, arrays):
         """int32 host arrays of `arrays`, dense."""

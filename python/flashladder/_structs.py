@@ -108,7 +108,7 @@ FUNCTIONS = {
     "fl_get_batch_indices_positions": "ppipplp", "fl_get_seq_lens": "ppiipp",
     "fl_validate_page_ids": "pi", "fl_validate_block_ids": "ppiiii",
     "fl_rmsnorm": "pppfp", "fl_fused_add_rmsnorm": "pppfp", "fl_gemma_rmsnorm": "pppfp",
-    "fl_gemma_fused_add_rmsnorm": "pppfp", "fl_layernorm": "ppppfp",
+    "fl_gemma_fused_add_rmsnorm": "pppfp", "fl_layernorm": "ppppfp", "fl_layernorm_quant": "ppppfpfp",
     "fl_rmsnorm_quant": "pppfpfp", "fl_fused_add_rmsnorm_quant": "ppppfpfp",
     "fl_apply_rope_pos_ids_inplace": "ppppp", "fl_apply_rope_with_cos_sin_cache_inplace": "ppppip",
     "fl_make_rope_cos_sin_cache": "ippl",

@@ -86,6 +86,9 @@ class Torch(Family):
     def to(self, x, code):
         return x.to(self.names[code])
 
+    def widened(self, x, fp8_code, code):
+        return self.to(x.view(self.names[fp8_code]), code)
+
     def host(self, arrays):
         """int32 host tensors, dense. Those on a GPU are copied together: one wait for all of them."""
         waits, out = None, []

@@ -11,7 +11,7 @@ from ._library import refuse
 from ._tensors import CacheSlot, TensorSlot, must_lie_with, tensors
 from .operations import _address, _call, _ints, append_paged_kv_cache_by_slots
 
-__all__ = ["fused_add_rmsnorm_quant", "rmsnorm_quant"]
+__all__ = ["fused_add_rmsnorm_quant", "layernorm_quant", "rmsnorm_quant"]
 
 
 def fp8_code(x, argument, out_dtype=None):
@@ -65,6 +65,11 @@ def rmsnorm_quant(out, input, weight, scale, eps=1e-6, out_dtype=None):
 def fused_add_rmsnorm_quant(out, input, residual, weight, scale, eps=1e-6, out_dtype=None):
     """residual += input in place, then out = rmsnorm(residual) / scale in fp8; input keeps its bits."""
     _norm("fl_fused_add_rmsnorm_quant", out, scale, eps, out_dtype, input=input, residual=residual, weight=weight)
+
+
+def layernorm_quant(out, input, gamma, beta, scale, eps=1e-6, out_dtype=None):
+    """out = layernorm(input) / scale in fp8, as rmsnorm_quant has it; gamma, beta [d]: f32, or of input's dtype."""
+    _norm("fl_layernorm_quant", out, scale, eps, out_dtype, input=input, gamma=gamma, beta=beta)
 
 
 # --- Rows into fp8 ------------------------------------------------------------------------------------------------------

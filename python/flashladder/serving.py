@@ -133,11 +133,10 @@ def run_serving_call(which, query, kv_cache, kv_layout, block_tables, seq_lens, 
 
 
 def run_latent_decode(query, kv_cache, block_tables, seq_lens, bmm1_scale, workspace_buffer=None, head_dim_ckv=512,
-                      max_seq_len=None, bmm2_scale=1.0, out=None, lse=None, return_lse=False, natural=False):
+                      max_seq_len=None, bmm2_scale=1.0, out=None, out_code=None, lse=None, return_lse=False, natural=False):
     """One call of fl_mla_decode_run: o [as query, head_dim_ckv], or (o, lse), lse f32 [batch * q_len, num_heads].
 
-    query     [batch, q_len, num_heads, features], causal if q_len > 1, or [batch, num_heads, features]. Of fp8: it becomes
-              the dtype of out, or bfloat16, which holds each of its numbers
+    query     [batch, q_len, num_heads, features], causal if q_len > 1, or [batch, num_heads, features]
     kv_cache  [pages, page_size, features]
     seq_lens  int32 [batch], read where the query lies; with q_len > 1 on the host
     """
@@ -146,12 +145,9 @@ def run_latent_decode(query, kv_cache, block_tables, seq_lens, bmm1_scale, works
     if len(query.shape) not in (3, 4):
         refuse("query rank", len(query.shape), "must be 4: [batch, q_len, num_heads, features], or 3 with one query a request")
     device, q_len = family.device(query), query.shape[1] if len(query.shape) == 4 else 1
-    if family.code(query, "query") == s.F8_E4M3:
-        of_out = family.code(out, "out") if out is not None else s.BF16
-        query = family.to(query, of_out if of_out in (s.F16, s.BF16) else s.BF16)
     tables, batch = _tables(family, block_tables, seq_lens)
     lengths, rows, heads = _lengths(family, seq_lens, query, q_len == 1), batch * q_len, query.shape[-2]
-    out = out_like(family, out, (*query.shape[:-1], head_dim_ckv), family.code(query, "query"), device)
+    out = out_like(family, out, (*query.shape[:-1], head_dim_ckv), out_code or family.code(query, "query"), device)
     if return_lse and lse is None:
         lse = family.empty((rows, heads), s.F32, device)
     lse_at = _flat(family, lse, "lse", rows * heads, device) if lse is not None else None

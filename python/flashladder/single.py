@@ -34,7 +34,14 @@ def _attend(name, q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sin
         lse = family.empty(tuple(q.shape)[:-1], s.F32, device)
     slots, at = tensors(q=q, k=k, v=v, out=out)
     cache = s.KvCache(k=at[1], v=at[2], layout=s.LAYOUTS[kv_layout])
-    scale(cache, k_scale, v_scale)
+    numbers = []
+    for name_of_scale, x in (("k_scale", k_scale), ("v_scale", v_scale)):
+        of_heads = len(getattr(x, "shape", ())) > 0 and tuple(x.shape) != (1,)
+        if of_heads:
+            kv_heads = k.shape[1 if kv_layout == "NHD" else 0]
+            setattr(cache, f"{name_of_scale}_per_head", _flat(family, x, name_of_scale, kv_heads, device))
+        numbers.append(None if of_heads else x)
+    scale(cache, *numbers)
     arguments = s.AttentionArguments(q=at[0], kv=ctypes.addressof(cache), o=at[3])
     rows = 1
     for extent in tuple(q.shape)[:-1]:
@@ -62,7 +69,7 @@ def single_decode_with_kv_cache(q, k, v, kv_layout="NHD", sm_scale=None, window_
     q     [num_qo_heads, head_dim]
     k, v  [kv_len, num_kv_heads, head_dim], or [num_kv_heads, kv_len, head_dim] with kv_layout="HND"
     The other arguments are those of AttentionConfig; natural=True gives lse to base e instead of 2;
-    k_scale, v_scale: what a stored k and v are multiplied with.
+    k_scale, v_scale: what a stored k and v are multiplied with, numbers or f32 [num_kv_heads].
     """
     logits = _options(sm_scale, "none", window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta)
     return _attend("fl_single_decode_with_kv_cache", q, k, v, kv_layout, logits, out, o_dtype, lse, return_lse, sinks, None,

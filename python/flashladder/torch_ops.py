@@ -84,6 +84,10 @@ def _register_operations(torch):
                                 stored: Optional[Tensor], eps: float, out_dtype: Optional[str]) -> None:
         quantised.fused_add_rmsnorm_quant(out, input, residual, weight, scale if stored is None else stored, eps, out_dtype)
 
+    def layernorm_quant(input: Tensor, gamma: Tensor, beta: Tensor, out: Tensor, scale: float, stored: Optional[Tensor],
+                        eps: float, out_dtype: Optional[str]) -> None:
+        quantised.layernorm_quant(out, input, gamma, beta, scale if stored is None else stored, eps, out_dtype)
+
     def layernorm(input: Tensor, gamma: Tensor, beta: Tensor, out: Tensor, eps: float) -> None:
         out.copy_(eager.layernorm(input, gamma, beta, eps))
 
@@ -110,6 +114,7 @@ def _register_operations(torch):
     for name in ("fused_add_rmsnorm", "gemma_fused_add_rmsnorm"):
         fused(name)
     _define(torch, "layernorm", ("out",), layernorm)
+    _define(torch, "layernorm_quant", ("out",), layernorm_quant)
     _define(torch, "rmsnorm_quant", ("out",), rmsnorm_quant)
     _define(torch, "fused_add_rmsnorm_quant", ("out", "residual"), fused_add_rmsnorm_quant)
     _define(torch, "rope_pos_ids", ("q", "k"), rope_pos_ids)

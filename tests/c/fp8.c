@@ -135,6 +135,15 @@ static void norms(void) {
     const double want = (double)x2[i] / (double)scale;
     CHECK(close_to(e4m3(out[i]), want, fabs(want) / 16 + ldexp(1, -10)));
   }
+  OK(fl_layernorm(&tx, &tw, &tw, &ty, 1e-6f, NULL));
+  OK(fl_layernorm_quant(&tx, &tw, &tw, &to, scale, NULL, 1e-6f, NULL));
+  OK(fl_layernorm_quant(&tx, &tw, &tw, &ta, 0, &scale, 1e-6f, NULL));
+  CHECK(memcmp(out, again, sizeof out) == 0);
+  for (int i = 0; i < 16; ++i) {
+    const double want = (double)y[i] / (double)scale;
+    CHECK(close_to(e4m3(out[i]), want, fabs(want) / 16 + ldexp(1, -10)));
+  }
+  REFUSED(fl_layernorm_quant(&tx, &tw, &tw, &ty, 1, NULL, 1e-6f, NULL), "out = f32: must be f8_e4m3 or f8_e5m2");
   REFUSED(fl_rmsnorm_quant(&tx, &tw, &ty, 1, NULL, 1e-6f, NULL), "out = f32: must be f8_e4m3 or f8_e5m2");
   REFUSED(fl_rmsnorm_quant(&tx, &tw, &to, -1, NULL, 1e-6f, NULL), "scale = -1: must be finite and greater than 0");
   REFUSED(fl_rmsnorm(&tx, &tw, &to, 1e-6f, NULL), "out = f8_e4m3: must be f32, f16 or bf16");

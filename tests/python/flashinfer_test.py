@@ -220,6 +220,14 @@ class Prefill(unittest.TestCase):
       q, k, v, xp.workspace(), xp.ints(np.diff(kv)), 9, 20, 32 ** -0.5, 1.0, 1.0, 3, -1, xp.ints(qo), xp.ints(kv), None, True,
       True)
     close(self, o, want[0], of_o)
+    sinks = rng.standard_normal(4).astype(np.float32)
+    with_sinks = np.concatenate([oracle.attention(
+      xp.host(q)[qo[b]:qo[b + 1]], xp.host(k)[kv[b]:kv[b + 1]], xp.host(v)[kv[b]:kv[b + 1]], CAUSAL._replace(sinks=sinks))[0]
+      for b in range(3)])
+    o = flashinfer.trtllm_ragged_attention_deepseek(
+      q, k, v, xp.workspace(), xp.ints(np.diff(kv)), 9, 20, 32 ** -0.5, 1.0, 1.0, 3, -1, xp.ints(qo), xp.ints(kv), None, True,
+      False, xp.of(sinks))
+    close(self, o, with_sinks, of_o)
     padded = flashinfer.cudnn_batch_prefill_with_kv_cache(
       q, k, v, 32 ** -0.5, xp.workspace(), max_token_per_sequence=9, max_sequence_kv=20,
       actual_seq_lens_q=xp.ints(np.diff(qo)), actual_seq_lens_kv=xp.ints(np.diff(kv)), causal=True, return_lse=True)

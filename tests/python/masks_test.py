@@ -137,6 +137,24 @@ class Drafts(unittest.TestCase):
       b.q, (b.k, b.v), xp.workspace(), xp.of(self.table(b)), xp.ints(b.kv_lens), 96, 0.2, q_len_per_req=5,
       mask=xp.ints(self.words(masks, 5).view(np.int32)), q_cu_seq_lens=xp.ints(b.qo))
     b.check(self, o, oracle.Logits(sm_scale=0.2), self.custom(masks, b.kv_lens))
+    sinks = rng.standard_normal(8).astype(np.float32)
+    xqa = lambda **said: flashinfer.xqa(b.q, b.k, b.v, xp.of(self.table(b)), xp.ints(b.kv_lens), q_scale=1.6,
+                                        **{"q_seq_len": 5, "q_cu_seq_lens": xp.ints(b.qo), **said})
+    words = xp.ints(self.words(masks, 5).view(np.int32))
+    b.check(self, xqa(mask=words), oracle.Logits(sm_scale=0.2), self.custom(masks, b.kv_lens))
+    b.check(self, xqa(), oracle.Logits(sm_scale=0.2, causal=True))
+    out = xp.normal(*b.q.shape)
+    self.assertIs(xqa(output=out, sliding_win_size=7, sinks=xp.of(sinks)), out)
+    b.check(self, out, oracle.Logits(sm_scale=0.2, causal=True, window_left=6, sinks=sinks))
+    for said, words in (({"q_seq_len": 1}, "q_seq_len = 1: must be the most"),
+                        ({"q_cu_seq_lens": xp.ints(b.qo[:3])}, "q_cu_seq_lens shape"),
+                        ({"q_seq_len": 4}, "must be at most max_q_len .4."),
+                        ({"q_seq_len": 4, "mask": words}, "max_q_len = 4: must be at least 5")):
+      with self.assertRaisesRegex(ValueError, words):
+        xqa(**said)
+    with self.assertRaisesRegex(ValueError, "q rank = 4"):
+      flashinfer.xqa(b.q.reshape(8, 1, 8, 64), b.k, b.v, xp.of(self.table(b)), xp.ints(b.kv_lens), q_seq_len=5,
+                     q_cu_seq_lens=xp.ints(b.qo))
 
   def test_refusals(self):
     xp = Arrays("numpy")

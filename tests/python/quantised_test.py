@@ -1,6 +1,6 @@
 """What becomes fp8 from Python: norms, RoPE on the way into arrays and pages, and outputs of attention. Each number is the
 float64 one over its scale, rounded to the nearest fp8 number, or to the other one where float cannot tell which is nearer."""
-from support import REAL_TORCH, Arrays, Batch, each_kind, main, oracle, rng, torch, unittest
+from support import KINDS, Arrays, Batch, each_kind, main, oracle, rng, torch, unittest
 import numpy as np  # behind support, which skips where there is none
 import flashladder.flashinfer as flashinfer
 from flashladder import quantised
@@ -11,6 +11,7 @@ try:
 except ImportError:
   ml_dtypes = None
 NAMES = ("float8_e4m3fn", "float8_e5m2")
+THREE = {NAMES[0]: 0x44, NAMES[1]: 0x42}  # the bits of 3
 MANTISSA, BIAS = {NAMES[0]: 3, NAMES[1]: 2}, {NAMES[0]: 7, NAMES[1]: 15}
 
 
@@ -54,10 +55,9 @@ class Quantised(unittest.TestCase):
     kinds = []
     if ml_dtypes is not None:
       kinds.append((Arrays("numpy"), lambda shape, name: np.full(shape, 3, getattr(ml_dtypes, name))))
-    if REAL_TORCH and hasattr(torch, NAMES[0]):
-      for kind in ("torch",) + (("cuda",) if torch.cuda.is_available() else ()):
-        kinds.append((Arrays(kind), lambda shape, name, kind=kind: torch.full(
-          shape, 3.0, device="cuda" if kind == "cuda" else "cpu").to(getattr(torch, name))))
+    if hasattr(torch, NAMES[0]):
+      kinds += [(xp, lambda shape, name, xp=xp: xp.of(np.full(shape, THREE[name], np.uint8)).view(getattr(torch, name)))
+                for xp in map(Arrays, KINDS[1:])]
     if not kinds:
       self.skipTest("needs torch with float8_e4m3fn, or ml_dtypes")
     return kinds
@@ -80,6 +80,23 @@ class Norms(Quantised):
         self.check(out, oracle.rmsnorm(total, w, 1e-5) / number, name)
         self.assertTrue(np.array_equal(xp.host(residual), total.astype(np.float16).astype(np.float64)))
         self.assertTrue(np.array_equal(xp.host(x), kept))
+
+  @each_kind
+  def test_layernorm_into_bytes(self, xp):
+    x, gamma, beta = xp.normal(9, 96), xp.normal(96, dtype="float32"), xp.normal(96, dtype="float32")
+    numbers = xp.host(x)
+    away = numbers - numbers.mean(axis=1, keepdims=True)
+    want = away / np.sqrt((away * away).mean(axis=1, keepdims=True) + 1e-5) * xp.host(gamma) + xp.host(beta)
+    for name in NAMES:
+      for scale in (0.02, xp.of(np.array([0.3], np.float32))):
+        number, out = scale if isinstance(scale, float) else float(xp.host(scale)[0]), xp.of(np.full((9, 96), 0x7F, np.uint8))
+        flashinfer.layernorm_quant(out, x, gamma, beta, scale, 1e-5, out_dtype=name)
+        off = 2.0 ** -18 + 2.0 ** -18 * np.abs(xp.host(beta)) / np.maximum(np.abs(want), 1e-30)  # of sums of two signs
+        self.check(out, want / number, name, off)
+    with self.assertRaisesRegex(ValueError, "beta"):
+      flashinfer.layernorm_quant(out, x, gamma, beta[:5], 1.0)
+    with self.assertRaisesRegex(AttributeError, "norm has no fused_rmsnorm_silu: it has RMSNorm"):
+      self.assertIsNone(flashinfer.norm.fused_rmsnorm_silu)
 
   def test_into_fp8(self):
     for xp, empty in self.fp8_kinds():
@@ -227,6 +244,30 @@ class Outputs(Quantised):
       self.close(out, 3 * b.want()[0], name, 3 * of_o)
       with self.assertRaisesRegex(ValueError, "rcp_out_scale"):
         flashinfer.xqa(b.q, b.k, b.v, xp.of(table), xp.ints(b.kv_lens), kv_layout="HND", rcp_out_scale=3.0)
+
+  def test_calls_of_16_bits(self):
+    """fp8 outputs of calls whose queries are not."""
+    for xp, empty in self.fp8_kinds():
+      b, logits = Batch(xp, kv_lens=(33, 7, 64), qo_lens=(3, 1, 9), layout="HND"), oracle.Logits(causal=True)
+      of_o, table = b.tolerances(logits)[0], np.zeros((3, 6), np.int32)
+      for r in range(3):
+        table[r, :b.indptr[r + 1] - b.indptr[r]] = b.indices[b.indptr[r]:b.indptr[r + 1]]
+      for name in NAMES:
+        for more, out in (({"o_data_type": name}, None), ({}, empty((13, 8, 64), name))):
+          o, lse = flashinfer.cudnn_batch_prefill_with_kv_cache(
+            b.q, b.k, b.v, 64 ** -0.5, xp.workspace(), max_token_per_sequence=9, max_sequence_kv=96, causal=True, v_scale=5.0,
+            actual_seq_lens_q=xp.ints(b.qo_lens), actual_seq_lens_kv=xp.ints(b.kv_lens), block_tables=xp.of(table),
+            return_lse=True, out=out, **more)
+          self.assertTrue(out is None or o is out)
+          self.close(o, 5 * b.want(logits)[0], name, 5 * of_o)
+          self.assertLess(np.abs(xp.host(lse)[2] - b.want(logits)[1][4:]).max(), 1e-3)
+        q, k, v = xp.normal(5, 4, 64), xp.normal(33, 2, 64), xp.normal(33, 2, 64)
+        want, of_one = oracle.attention(q, k, v)[0], oracle.tolerances("float16", (k, v), q)[0]
+        self.close(flashinfer.single_prefill_with_kv_cache(q, k, v, o_dtype=name), want, name, of_one)
+        o, _ = flashinfer.cudnn_batch_prefill_with_kv_cache(
+          q, k, v, 64 ** -0.5, xp.workspace(), max_token_per_sequence=5, max_sequence_kv=33, causal=False, return_lse=False,
+          actual_seq_lens_q=xp.ints([5]), actual_seq_lens_kv=xp.ints([33]), o_data_type=name)
+        self.close(o, want, name, of_one)
 
   def test_rows(self):
     for xp, empty in self.fp8_kinds():

@@ -2,7 +2,7 @@
 tested on machines without torch too, and on the pretended GPU."""
 import ctypes
 
-CODES = {"f": 2, "i": 0, "u": 1, "b": 6}
+CODES = {"f": 2, "i": 0, "u": 1, "b": 6, "e4m3": 10, "e5m2": 12}
 DEVICES = {"cpu": 1, "cuda": 2}
 calls = {"tensors": 0}
 
@@ -36,8 +36,8 @@ def api_of(torch, name=b"dlpack_exchange_api", **changes):
     dtype = x.a.dtype
     out[0] = _Tensor(**{
       "data": x.data_ptr(), "device_type": DEVICES[x.device.type], "device": x.device.index or 0, "rank": x.a.ndim,
-      "code": CODES[dtype.kind], "bits": 8 * dtype.itemsize, "lanes": 1, "shape": _integers(x, x.shape),
-      "strides": _integers(x, x.stride()), **getattr(x, "says", {})})
+      "code": CODES[dtype.names[0] if dtype.names else dtype.kind], "bits": 8 * dtype.itemsize, "lanes": 1,
+      "shape": _integers(x, x.shape), "strides": _integers(x, x.stride()), **getattr(x, "says", {})})
     return 0
 
   @ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p))

@@ -29,9 +29,21 @@ class dtype:
 float16, float32, float64 = dtype("float16", "f2"), dtype("float32", "f4"), dtype("float64", "f8")
 int32, int64, uint8, uint32 = dtype("int32", "i4"), dtype("int64", "i8"), dtype("uint8", "u1"), dtype("uint32", "u4")
 uint16 = dtype("uint16", "u2")
-bool_, bfloat16, float8_e4m3fn = dtype("bool", "?"), dtype("bfloat16", "u2"), dtype("float8_e4m3fn", "u1")
+bool_, bfloat16 = dtype("bool", "?"), dtype("bfloat16", "u2")
+float8_e4m3fn, float8_e5m2 = dtype("float8_e4m3fn", [("e4m3", "u1")]), dtype("float8_e5m2", [("e5m2", "u1")])
 half, long = float16, int64
-_OF_NUMPY = {d.numpy: d for d in (float16, float32, float64, int32, int64, uint8, uint16, uint32, bool_)}
+_OF_NUMPY = {d.numpy: d for d in (float16, float32, float64, int32, int64, uint8, uint16, uint32, bool_, float8_e4m3fn,
+                                  float8_e5m2)}
+
+
+def _numbers_of_fp8(a):
+  """What the bits of an fp8 stand for."""
+  (name,) = a.dtype.names
+  bits, m, bias = a[name].astype(int), 3 if name == "e4m3" else 2, 7 if name == "e4m3" else 15
+  exponent, fraction = (bits & 0x7F) >> m, (bits & ((1 << m) - 1)) / (1 << m)
+  x = np.where(exponent == 0, fraction * 2.0 ** (1 - bias), (1 + fraction) * 2.0 ** (exponent - float(bias)))
+  x[(bits & 0x7F) > (0x7E if m == 3 else 0x7B)] = np.nan
+  return np.where(bits & 0x80, -x, x)
 
 
 class device:
@@ -82,7 +94,8 @@ class Tensor:
   def to(self, *what, **named):
     for x in (*what, *(v for k, v in named.items() if k in ("dtype", "device"))):
       if isinstance(x, dtype):
-        return self if self.a.dtype == x.numpy else Tensor(self.a.astype(x.numpy))
+        wide = _numbers_of_fp8(self.a) if self.a.dtype.names and self.a.dtype != x.numpy else self.a
+        return self if wide.dtype == x.numpy else Tensor(wide.astype(x.numpy))
       device(x if not isinstance(x, device) else x.type)
     return self
 
@@ -102,6 +115,7 @@ class Tensor:
   def tolist(self): return self.a.tolist()
   def reshape(self, *shape): return Tensor(self.a.reshape(*shape))
   def swapaxes(self, a, b): return Tensor(self.a.swapaxes(a, b))
+  def clip(self, low, high): return Tensor(self.a.clip(low, high))
   def cumsum(self, dim): return Tensor(self.a.cumsum(dim))
   def sum(self, dim=None): return Tensor(np.asarray(self.a.sum(dim)))
   def copy_(self, other, non_blocking=False): self.a[...] = _numbers(other); return self

@@ -53,6 +53,7 @@ class Compile(unittest.TestCase):
       self.same(lambda out, x, w: flashinfer.rmsnorm_quant(out, x, w, 0.2, out_dtype=name), out, x, w)
       self.same(lambda out, x, r, w, scale: flashinfer.fused_add_rmsnorm_quant(out, x, r, w, scale, out_dtype=name), out, x, r,
                 w, scale)
+      self.same(lambda out, x, g: flashinfer.layernorm_quant(out, x, g, g, 0.2, out_dtype=name), out, x, g)
     self.same(lambda q, k, ids: flashinfer.apply_rope_pos_ids(q, k, ids), q, k, ids)
     self.same(lambda q, k, ids: flashinfer.apply_llama31_rope_pos_ids_inplace(q, k, ids), q, k, ids)
     self.same(lambda q, k, ids, t: flashinfer.apply_rope_with_cos_sin_cache_inplace(ids, q.view(4, 64), k.view(4, 32), 32, t),
@@ -76,6 +77,24 @@ class Compile(unittest.TestCase):
     prefill = flashinfer.BatchPrefillWithPagedKVCacheWrapper(xp.workspace())
     prefill.plan(xp.ints(p.qo), *p.lists(), 8, 2, 64, 16, causal=True)
     p.check(self, compiled(lambda q, kv: prefill.run(q, kv))(p.q, p.joined), oracle.Logits(causal=True))
+
+  def test_fp8(self):
+    """Queries in fp8, and an o that is fp8, f32 or 16 bits."""
+    if not hasattr(torch, "float8_e4m3fn"):
+      self.skipTest("needs torch with float8_e4m3fn")
+    xp = Arrays(KIND)
+    b = Batch(xp)
+    q8 = b.q.to(torch.float8_e4m3fn)
+    b.q = q8.half()
+    decode = flashinfer.BatchDecodeWithPagedKVCacheWrapper(xp.workspace())
+    for dtype in ("float16", "float32", None):
+      decode.plan(*b.lists(), 8, 2, 64, 16, q_data_type="float8_e4m3fn", kv_data_type="float16", o_data_type=dtype)
+      o = compiled(lambda q, kv: decode.run(q, kv, q_scale=0.5))(q8, b.joined)
+      self.assertIs(o.dtype, getattr(torch, dtype or "float8_e4m3fn"))
+      if dtype is not None:
+        b.check(self, o, oracle.Logits(sm_scale=0.5 * 64 ** -0.5))
+      else:
+        close(self, o, decode.run(q8, b.joined, q_scale=0.5), 0.0)
 
   def test_append(self):
     xp = Arrays(KIND)

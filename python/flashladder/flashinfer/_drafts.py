@@ -44,6 +44,8 @@ def mask_of_drafts(mask, qo, kv_lens, max_q_len):
     rows, parts = _rows_of(mask, qo[-1], max_q_len), []
     for b, kv_len in enumerate(kv_lens):
         q_len = qo[b + 1] - qo[b]
+        if q_len > max_q_len:
+            refuse("max_q_len", max_q_len, f"must be at least {q_len}, the draft tokens of request {b}")
         if q_len > kv_len:
             refuse(f"seq_lens[{b}]", kv_len, f"must be at least {q_len}: it counts the draft tokens too (request {b})")
         sees = numpy.ones((q_len, kv_len), bool)

@@ -101,25 +101,23 @@ class PrefillBase(Wrapper):
             refuse("custom_mask_buf dtype", name_of_dtype(custom_mask_buf.dtype), "must be uint8, of rank 1")
         self._mask_buffer = custom_mask_buf
 
-    def _attend(self, q, kv, q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout, window_left, sinks):
+    def _attend(self, q, kv, args, q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout, window_left, sinks):
         attention = self._planned(kv)
         if q.dtype is not self._q_dtype_seen:
-            attention = self._with_dtypes(attention, q, kv)
+            attention, q = self._with_dtypes(attention, q, kv)
+        if args:
+            q, q_scale, k_scale, v_scale = self._by_heads(q, args, (q_scale, k_scale, v_scale))
         if (sinks is not None) is not attention.config.sinks:
             attention = self._rebase(sinks=sinks is not None)
         if q_scale is not None:
             attention = self._scaled(attention, number(q_scale))
         if window_left is not None:
             must_be("window_left", window_left, self._window_left, f"must be what was planned ({self._window_left})")
-        if lse_base == "log2" and lse_layout == "NH" and self._fp8_out is None:
-            return attention.run(q, kv, self._page_ids, out, lse, return_lse, sinks, self._mask, False, k_scale, v_scale)
+        if lse_base == "log2" and lse_layout == "NH":
+            return self._run(attention, q, kv, out, lse, return_lse, sinks, self._mask, False, k_scale, v_scale)
         check_lse_form(lse_base, lse_layout)
         direct = lse if lse_layout == "NH" else None
-        more = (direct, return_lse, sinks, self._mask, lse_base == "ln", k_scale, v_scale)
-        if self._fp8_out is not None:
-            result = self._in_fp8(attention, q, kv, out, *more)
-        else:
-            result = attention.run(q, kv, self._page_ids, out, *more)
+        result = self._run(attention, q, kv, out, direct, return_lse, sinks, self._mask, lse_base == "ln", k_scale, v_scale)
         return in_form(self._family, result, lse_layout, lse) if return_lse else result
 
     def _say_again(self, kv, causal, pos_encoding_mode, window_left, logits_soft_cap, sm_scale, rope_scale, rope_theta):

@@ -10,12 +10,14 @@ from typing import Optional
 
 from .. import _structs as s
 from .. import torch_ops
-from .._arrays import DTYPE_NAMES, FP8_CODES, dtype_code, family_of, name_of_dtype
+from .._arrays import dtype_code, family_of, name_of_dtype
 from .._library import InputError, refuse
 from .._tensors import page_size_of
 from ..attention import Attention, AttentionConfig, Limits
-from ..quantised import quantise
-from ._hints import HINTS, layout_of
+from ._fp8 import round_into, scaled_by_heads, wide_dtypes, widened
+from ._hints import HINTS, layout_of, must_be, refuse_foreign
+
+DTYPES = ("q_dtype", "kv_dtype", "o_dtype")
 
 
 def positive(sm_scale):
@@ -56,7 +58,7 @@ class Wrapper:
         self._hints = {"float_workspace_buffer": f"{self._spare} bytes"}
         self._note(backend=None if backend == "auto" else backend, **hints)
         self._said = self._attention = self._pending = self._page_ids = self._mask = None
-        self._variants, self._plans, self._fp8_out = {}, 0, None
+        self._variants, self._plans, self._fp8_q, self._fp8_out = {}, 0, None, None
         self._earlier = EarlierObjects(use_cuda_graph)  # by what plan() said and the kind: (attention, variants)
         self._number = torch_ops.number_of(self)
 
@@ -120,12 +122,15 @@ class Wrapper:
             self._variants[config] = attention, self._plans
 
     def _wide(self, config):
-        """The config of who computes: an fp8 o is computed in f32, and rounded once."""
-        self._fp8_out = None if config.o_dtype is None else dtype_code(config.o_dtype, "o_data_type")
-        if self._fp8_out not in FP8_CODES:
-            self._fp8_out = None
-            return config
-        return config._replace(o_dtype="float32")
+        """The config of who computes: fp8 queries are widened, and an fp8 o is computed in f32."""
+        codes = {name: None if getattr(config, name) is None else dtype_code(getattr(config, name), name) for name in DTYPES}
+        self._asked = codes
+        return config._replace(**self._computed_in(codes))
+
+    def _computed_in(self, codes):
+        """The dtypes of who computes what was asked for; and what is fp8 of it."""
+        dtypes, self._fp8_q, self._fp8_out = wide_dtypes(*(codes[name] for name in DTYPES))
+        return dtypes
 
     def _make(self, kind, config, limits):
         return Attention(kind, config, self._like, limits=limits, kv_layout=self._kv_layout, spare=self._spare)
@@ -180,37 +185,44 @@ class Wrapper:
         return self._variant(sm_scale=factor * (attention.config.head_dim_qk ** -0.5 if scale is None else scale))
 
     def _with_dtypes(self, attention, q, kv):
-        """Where plan() said no dtypes, those of the arrays count."""
-        if q.dtype is self._q_dtype_seen:
-            return attention
+        """(the object, q as it takes it). Where plan() said no dtypes, those of the arrays count; fp8 queries become wide."""
+        family, planned, asked = self._family, attention.config, self._asked
         if self._open_dtypes:
-            family = self._family
             k = kv[0] if isinstance(kv, (tuple, list)) else kv
-            planned = attention.config
-            have = {"q_dtype": dtype_code(planned.q_dtype or planned.kv_dtype), "kv_dtype": dtype_code(planned.kv_dtype)}
-            said = {"q_dtype": family.code(q, "q"), "kv_dtype": family.cache_code(k, "the k cache", have["kv_dtype"])}
-            changes = {name: name_of_dtype(x.dtype) for name, x in (("q_dtype", q), ("kv_dtype", k))
-                       if name in self._open_dtypes and said[name] != have[name]}
-            if changes:
-                attention = self._rebase(**changes)
-        self._q_dtype_seen = q.dtype
-        return attention
+            have = {"q_dtype": family.code(q, "q"),
+                    "kv_dtype": family.cache_code(k, "the k cache", dtype_code(planned.kv_dtype))}
+            asked = {**asked, **{name: have[name] for name in self._open_dtypes}}
+        changes = {name: value for name, value in self._computed_in(asked).items() if value != getattr(planned, name)}
+        if changes:
+            attention = self._rebase(**changes)
+        self._q_dtype_seen = q.dtype if self._fp8_q is None else None
+        return attention, q if self._fp8_q is None else widened(q, self._fp8_q, dtype_code(attention.config.q_dtype))
 
-    def _in_fp8(self, attention, q, kv, out, lse, return_lse, *more):
-        """run() of an object whose o is f32, into an fp8 o."""
-        result, code = attention.run(q, kv, self._page_ids, None, lse, return_lse, *more), self._fp8_out
-        o, family = result[0] if return_lse else result, self._family
-        if out is None:
-            out = family.empty(tuple(o.shape), code, self._device)
-        if tuple(out.shape) != tuple(o.shape) or family_of(out, "out").code(out, "out") != code:
-            refuse("out", f"{out.dtype} {list(out.shape)}", f"must be {DTYPE_NAMES[code]} {list(o.shape)}")
-        quantise(o, out)
+    def _by_heads(self, q, scales, others):
+        """(q, q_scale, k_scale, v_scale) of run()'s scale_q, scale_k and scale_v, which fp8 queries have behind the cache:
+        those of the logits that are arrays are multiplied into q."""
+        if self._fp8_q is None or len(scales) != 3:
+            refuse_foreign(args=scales)
+        for name, value in zip(("q_scale", "k_scale", "v_scale"), others):
+            must_be(name, value, None, "must be None beside scale_q, scale_k and scale_v")
+        arrays = [x if hasattr(x, "shape") else None for x in scales[:2]]
+        numbers = [None if hasattr(x, "shape") else x for x in scales[:2]]
+        return scaled_by_heads(q, *arrays, self._current.config.num_kv_heads), *numbers, scales[2]
+
+    def _run(self, attention, q, kv, out, lse, return_lse, *more):
+        """run() of the object, into an fp8 o too: then it is computed in f32."""
+        if self._fp8_out is None:
+            return attention.run(q, kv, self._page_ids, out, lse, return_lse, *more)
+        result = attention.run(q, kv, self._page_ids, None, lse, return_lse, *more)
+        out = round_into(result[0] if return_lse else result, out, self._fp8_out)
         return (out, result[1]) if return_lse else out
 
     def _traced(self, q, kv, q_scale, k_scale, v_scale, sinks, out, lse, return_lse):
         """run() while torch.compile traces."""
-        if out is None and self._fp8_out is not None:
-            out = self._family.empty((q.shape[0], q.shape[1], self._dim_vo), self._fp8_out, q.device)
+        o_dtype = None if self._attention is None else self._attention.config.o_dtype
+        if out is None and o_dtype is not None:
+            code = dtype_code(o_dtype) if self._fp8_out is None else self._fp8_out
+            out = self._family.empty((q.shape[0], q.shape[1], self._dim_vo), code, q.device)
         return torch_ops.traced_run(self._number, q, kv, self._dim_vo, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
 
     def _eager_run(self, q, kv, q_scale, k_scale, v_scale, sinks, **where):

@@ -45,10 +45,10 @@ class BatchAttention(Wrapper):
         """(o [rows, num_qo_heads, head_dim_vo], lse f32 [rows, num_qo_heads], base 2) of the planned batch."""
         refuse_foreign(kv_cache_sf)
         attention = self._planned(kv_cache)
-        attention = self._with_dtypes(attention, q, kv_cache)
+        attention, q = self._with_dtypes(attention, q, kv_cache)
         if logits_soft_cap:
             must_be("logits_soft_cap", logits_soft_cap, self._soft_cap, f"must be what was planned ({self._soft_cap})")
-        return attention.run(q, kv_cache, self._page_ids, out, lse, True, None, None, False, k_scale, v_scale)
+        return self._run(attention, q, kv_cache, out, lse, True, None, None, False, k_scale, v_scale)
 
     def forward(self, q, *kv, **names):
         """run() without the lse; K and V may also be two arguments."""

@@ -1,9 +1,10 @@
 """FlashInfer's cudnn_* calls: one call over pages, or over keys token by token, which plans and runs."""
 from .. import _structs as s
-from .._arrays import dtype_code, family_of, name_of_dtype
+from .._arrays import DTYPE_NAMES, dtype_code, family_of, name_of_dtype
 from .._library import refuse
-from ..serving import planned_there, run_serving_call
+from ..serving import planned_there
 from ._drafts import kept_attention
+from ._fp8 import served, wide_query
 from ._hints import must_be, number
 from ._masks import check_lse_form
 from ._wrapper import config_of
@@ -11,15 +12,16 @@ from ._wrapper import config_of
 __all__ = ["cudnn_batch_decode_with_kv_cache", "cudnn_batch_prefill_with_kv_cache"]
 
 
-def ragged_call(q, k, v, qo_indptr, kv_indptr, sm_scale, causal, window_left=-1, out=None, lse=None, return_lse=False,
-                o_dtype=None, natural=False):
+def ragged_call(q, k, v, qo_indptr, kv_indptr, sm_scale, causal, window_left=-1, out=None, out_code=None, lse=None,
+                return_lse=False, natural=False, sinks=None):
     """Attention over keys without pages in one call."""
     config = config_of(q.shape[1], k.shape[1], q.shape[2], 1, head_dim_vo=v.shape[2], q_dtype=name_of_dtype(q.dtype),
-                       kv_dtype=name_of_dtype(k.dtype), o_dtype=name_of_dtype(o_dtype) if o_dtype is not None else None,
-                       sm_scale=sm_scale, mask="causal" if causal else "none", window_left=window_left)
+                       kv_dtype=name_of_dtype(k.dtype), o_dtype=None if out_code is None else DTYPE_NAMES[out_code],
+                       sm_scale=sm_scale, mask="causal" if causal else "none", window_left=window_left,
+                       sinks=sinks is not None)
     attention = kept_attention(s.RAGGED_PREFILL, config, q)
     attention.plan(kv_indptr, None, qo_indptr)
-    return attention.run(q, (k, v), None, out, lse, return_lse, natural=natural)
+    return attention.run(q, (k, v), None, out, lse, return_lse, sinks, natural=natural)
 
 
 def _lengths(x):
@@ -69,12 +71,12 @@ def cudnn_batch_decode_with_kv_cache(
         dense = [row * each * i for i in range(lens.shape[0] + 1)]
         _must_be_dense("batch_offsets_q", batch_offsets_q, dense)
         _must_be_dense("batch_offsets_o", batch_offsets_o, dense)
-    which, cum = s.TRTLLM_BATCH_DECODE, None
+    (q, code), which, cum = wide_query(q, k_cache, out), s.TRTLLM_BATCH_DECODE, None
     if each > 1:
         which, cum = s.TRTLLM_BATCH_CONTEXT, [each * i for i in range(lens.shape[0] + 1)]
-    return run_serving_call(which, q, (k_cache, v_cache), "HND", block_tables, lens, workspace_buffer, cum,
-                            each if each > 1 else 0, int(max_sequence_kv), float(scale), 1.0, window_left, sinks, False, out,
-                            None, lse, return_lse)
+    return served(1.0, which, q, (k_cache, v_cache), "HND", block_tables, lens, workspace_buffer, cum,
+                  each if each > 1 else 0, int(max_sequence_kv), float(scale), 1.0, window_left, sinks, False, out=out,
+                  out_code=code, lse=lse, return_lse=return_lse)
 
 
 def _padded_lse(family, packed, qo_indptr, max_len, lse, device):
@@ -103,12 +105,6 @@ def _code_of(o_data_type):
     return dtype_code(o_data_type, "o_data_type") if o_data_type is not None else None
 
 
-def _scaled_values(o, v_scale):
-    if number(v_scale) != 1.0:
-        family_of(o).scale(o, number(v_scale))
-    return o
-
-
 def cudnn_batch_prefill_with_kv_cache(
         q, k_cache, v_cache, scale, workspace_buffer, *, max_token_per_sequence, max_sequence_kv, actual_seq_lens_q=None,
         actual_seq_lens_kv=None, block_tables=None, causal, return_lse, q_scale=None, k_scale=None, v_scale=None,
@@ -128,12 +124,13 @@ def cudnn_batch_prefill_with_kv_cache(
         refuse("batch_offsets_units", batch_offsets_units, "must be elements or tokens")
     tokens = batch_offsets_units == "tokens"
     offsets = (batch_offsets_q, batch_offsets_o, batch_offsets_stats)
+    q, code = wide_query(q, k_cache, out, _code_of(o_data_type))
     if _planned_there(q, k_cache, actual_seq_lens_q, actual_seq_lens_kv, block_tables, return_lse, offsets):
-        o = run_serving_call(
-            s.CUDNN_BATCH_PREFILL, q, (k_cache, v_cache), "HND", block_tables, _lengths(actual_seq_lens_kv), workspace_buffer,
-            None, int(max_token_per_sequence), int(max_sequence_kv), float(scale) * number(q_scale) * number(k_scale), 1.0, -1,
-            None, bool(causal), out, _code_of(o_data_type), seq_lens_q=_lengths(actual_seq_lens_q))
-        return _scaled_values(o, v_scale), None
+        o = served(
+            v_scale, s.CUDNN_BATCH_PREFILL, q, (k_cache, v_cache), "HND", block_tables, _lengths(actual_seq_lens_kv),
+            workspace_buffer, None, int(max_token_per_sequence), int(max_sequence_kv), float(scale) * number(q_scale)
+            * number(k_scale), 1.0, -1, None, bool(causal), out=out, out_code=code, seq_lens_q=_lengths(actual_seq_lens_q))
+        return o, None
     qo = _sum(_host_list(actual_seq_lens_q)) if actual_seq_lens_q is not None else None
     kv = _host_list(actual_seq_lens_kv) if actual_seq_lens_kv is not None else None
     if qo is None and tokens and batch_offsets_q is not None:
@@ -149,19 +146,18 @@ def cudnn_batch_prefill_with_kv_cache(
         _must_be_dense(f"batch_offsets_{name}", offsets, [n if tokens else n * unit[name] for n in qo])
     family = family_of(q, "q")
     device, natural, scale = family.device(q), lse_base == "ln", float(scale) * number(q_scale) * number(k_scale)
-    code = _code_of(o_data_type)
+    more = {"out": out, "out_code": code, "return_lse": return_lse, "natural": natural}
     if block_tables is None:
         row = [k_cache.shape[1] * k_cache.shape[2], v_cache.shape[1] * dim_vo]
         starts = _sum(kv)
         for name, offsets, step in (("k", batch_offsets_k, row[0]), ("v", batch_offsets_v, row[1])):
             _must_be_dense(f"batch_offsets_{name}", offsets, [n if tokens else n * step for n in starts])
-        result = ragged_call(q, k_cache, v_cache, qo, starts, scale, causal, -1, out, None, return_lse, o_data_type, natural)
+        result = served(v_scale, ragged_call, q, k_cache, v_cache, qo, starts, scale, causal, **more)
     else:
         import numpy
-        result = run_serving_call(
-            s.CUDNN_BATCH_PREFILL, q, (k_cache, v_cache), "HND", block_tables, numpy.asarray(kv, numpy.int32),
+        result = served(
+            v_scale, s.CUDNN_BATCH_PREFILL, q, (k_cache, v_cache), "HND", block_tables, numpy.asarray(kv, numpy.int32),
             workspace_buffer, numpy.asarray(qo, numpy.int32), int(max_token_per_sequence), int(max_sequence_kv), scale, 1.0,
-            -1, None, bool(causal), out, code, None, return_lse, natural)
+            -1, None, bool(causal), **more)
     o, packed = result if return_lse else (result, None)
-    o = _scaled_values(o, v_scale)
     return o, _padded_lse(family, packed, qo, int(max_token_per_sequence), lse, device) if return_lse else None

@@ -6,6 +6,7 @@ from .. import single as _single
 from .. import torch_ops
 from .._arrays import on_host
 from .._library import refuse
+from ._fp8 import by_o_dtype, served, wide_query
 from ._hints import layout_of, must_be, number, refuse_foreign
 from ._wrapper import Wrapper, config_of, dtypes_of, graph_limits, positive
 from .cudnn import cudnn_batch_decode_with_kv_cache
@@ -21,13 +22,16 @@ def single_decode_with_kv_cache(q, k, v, kv_layout="NHD", pos_encoding_mode="NON
                                 rope_scale=None, rope_theta=None, return_lse=False):
     """One query of one request: o [num_qo_heads, head_dim], or (o, lse), lse f32 [num_qo_heads] to base 2.
 
-    q [num_qo_heads, head_dim]; k, v [kv_len, num_kv_heads, head_dim], or with heads first (HND). use_tensor_cores is a hint.
+    q [num_qo_heads, head_dim], which may be fp8, and o then too; k, v [kv_len, num_kv_heads, head_dim], or with heads first
+    (HND). use_tensor_cores is a hint.
     """
     if number(q_scale) != 1.0:
         sm_scale = number(q_scale) * (q.shape[-1] ** -0.5 if sm_scale is None else sm_scale)
-    return _single.single_decode_with_kv_cache(
-        q, k, v, layout_of(kv_layout), positive(sm_scale), window_left, logits_soft_cap, pos_encoding_mode, rope_scale,
-        rope_theta, return_lse=return_lse, k_scale=k_scale, v_scale=v_scale)
+    query, code = wide_query(q, k)
+    return served(
+        1.0, by_o_dtype(_single.single_decode_with_kv_cache), query, k, v, layout_of(kv_layout), positive(sm_scale),
+        window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta, out_code=code, return_lse=return_lse,
+        k_scale=k_scale, v_scale=v_scale)
 
 
 _AFTER_PAGE_SIZE = ("pos_encoding_mode", "window_left", "logits_soft_cap", "q_data_type", "kv_data_type", "o_data_type",
@@ -160,24 +164,24 @@ class BatchDecodeWithPagedKVCacheWrapper(Wrapper):
                         rank 3 where pages have one token
         sinks           f32 [num_qo_heads]
         """
-        if torch_ops.is_tracing():
+        if torch_ops.is_tracing() and not args:
             return self._traced(q, paged_kv_cache, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
         attention = self._planned(paged_kv_cache)
         if q.dtype is not self._q_dtype_seen:
-            attention = self._with_dtypes(attention, q, paged_kv_cache)
+            attention, q = self._with_dtypes(attention, q, paged_kv_cache)
+        if args:
+            q, q_scale, k_scale, v_scale = self._by_heads(q, args, (q_scale, k_scale, v_scale))
         if (sinks is not None) is not attention.config.sinks:
             attention = self._rebase(sinks=sinks is not None)
         if q_scale is not None:
             attention = self._scaled(attention, number(q_scale))
-        if (args or enable_pdl or window_left is not None or q_len_per_req is not None
+        if (enable_pdl or window_left is not None or q_len_per_req is not None
                 or skip_softmax_threshold_scale_factor is not None or kv_cache_sf is not None):
-            refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, args=args or None)
+            refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor)
             must_be("window_left", window_left, self._window_left, f"must be what was planned ({self._window_left})")
             must_be("q_len_per_req", q_len_per_req, self._q_len, f"must be what was planned ({self._q_len})")
             self._note(enable_pdl=enable_pdl)
-        if self._fp8_out is not None:
-            return self._in_fp8(attention, q, paged_kv_cache, out, lse, return_lse, sinks, None, False, k_scale, v_scale)
-        return attention.run(q, paged_kv_cache, self._page_ids, out, lse, return_lse, sinks, None, False, k_scale, v_scale)
+        return self._run(attention, q, paged_kv_cache, out, lse, return_lse, sinks, None, False, k_scale, v_scale)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 

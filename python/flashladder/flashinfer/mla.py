@@ -1,10 +1,11 @@
 """FlashInfer's flashinfer.mla: latent attention over pages."""
 import functools
 
-from .._arrays import family_of, name_of_dtype
+from .._arrays import dtype_code, family_of
 from .._library import InputError, refuse
 from ..mla import BatchMLAPagedAttention, MlaConfig
 from ..serving import run_latent_decode
+from ._fp8 import round_into, served, wide_dtypes, wide_latents, widened
 from ._hints import HINTS, layout_of, must_be, number, refuse_foreign
 from ._lengths import filled_pages
 from ._wrapper import EarlierObjects, graph_limits
@@ -42,7 +43,8 @@ class BatchMLAPagedAttentionWrapper:
                 ("metadata", metadata, None), ("cum_seq_lens_q", cum_seq_lens_q, None), ("block_tables", block_tables, None),
                 ("seq_lens", seq_lens, None), ("max_q_len", max_q_len, None)):
             must_be(name, value, default, "must be None: give qo_indptr, kv_indptr, kv_indices and kv_len_arr")
-        must_be("output_scale", output_scale, "none", "must be none: o is not quantised here")
+        if output_scale not in ("none", "per-tensor"):
+            refuse("output_scale", output_scale, "must be none or per-tensor")
         if scale_mode not in ("default", "kv-per-tensor"):
             refuse("scale_mode", scale_mode, "must be default or kv-per-tensor: run() takes ckv_scale and kpe_scale in both")
         must_be("skip_softmax", skip_softmax, False, "must be False: no softmax is skipped here")
@@ -53,9 +55,13 @@ class BatchMLAPagedAttentionWrapper:
                             ("sm_scale", sm_scale), ("q_data_type", q_data_type), ("kv_data_type", kv_data_type)):
             if value is None:
                 raise TypeError(f"plan() misses {name}")
+        dtypes, fp8_q, fp8_out = wide_dtypes(
+            dtype_code(q_data_type, "q_data_type"), dtype_code(kv_data_type, "kv_data_type"),
+            dtype_code(output_dtype, "output_dtype") if output_dtype is not None else None)
+        if output_scale != "none" and fp8_out is None:
+            refuse("output_scale", output_scale, "must be none unless o is fp8")
         config = MlaConfig(int(num_heads), float(sm_scale), int(page_size), int(head_dim_ckv), int(head_dim_kpe), bool(causal),
-                           name_of_dtype(kv_data_type), name_of_dtype(q_data_type),
-                           name_of_dtype(output_dtype) if output_dtype is not None else None)
+                           **dtypes)
         lengths = filled_pages(qo_indptr, kv_indptr, kv_indices, kv_len_arr, page_size)
         if config != self._said:
             limits = graph_limits(*self._graph, lengths[0][-1]) if self._graph is not None else None
@@ -63,6 +69,7 @@ class BatchMLAPagedAttentionWrapper:
             self._attention = self._earlier.take(config, lambda: BatchMLAPagedAttention(config, self._like, limits))
             self._said = config
         self._attention.plan(*lengths)
+        self._fp8_q, self._fp8_out, self._scaled_out = fp8_q, fp8_out, output_scale != "none"
 
     def run(self, q_nope=None, q_pe=None, ckv_cache=None, kpe_cache=None, out=None, lse=None, return_lse=False,
             profiler_buffer=None, kv_len=None, page_table=None, return_lse_base_on_e=False, o_scale=None, *, query=None,
@@ -72,15 +79,18 @@ class BatchMLAPagedAttentionWrapper:
 
         q_nope [rows, num_heads, head_dim_ckv], q_pe [rows, num_heads, head_dim_kpe]; ckv_cache [pages, page_size,
         head_dim_ckv], kpe_cache [pages, page_size, head_dim_kpe]. query and kv_cache: pairs of these, or one array each with
-        kpe behind ckv. ckv_scale, kpe_scale: what a number of an fp8 cache stands for.
+        kpe behind ckv. Queries may be fp8. ckv_scale, kpe_scale: what a number of an fp8 cache stands for; o_scale: that of
+        an fp8 o.
         """
-        for name, value in (("kv_len", kv_len), ("page_table", page_table), ("o_scale", o_scale),
+        for name, value in (("kv_len", kv_len), ("page_table", page_table),
                             ("ckv_scale_arr", ckv_scale_arr), ("sinks", sinks),
                             ("skip_softmax_threshold_scale_factor", skip_softmax_threshold_scale_factor),
                             ("bmm1_scale", bmm1_scale), ("bmm2_scale", bmm2_scale)):
             must_be(name, value, None, "must be None: latent attention has no such argument here")
         if self._attention is None:
             raise InputError("run() must come after plan()")
+        if (o_scale is not None) is not self._scaled_out:
+            refuse("o_scale", o_scale, "must be given where plan() said output_scale=\"per-tensor\", and None elsewhere")
         cut = self._said.head_dim_ckv
         if query is not None:
             q_nope, q_pe = query if isinstance(query, (tuple, list)) else (query[..., :cut], query[..., cut:])
@@ -89,8 +99,15 @@ class BatchMLAPagedAttentionWrapper:
         for name, value in (("q_nope", q_nope), ("ckv_cache", ckv_cache)):
             if value is None:
                 raise TypeError(f"run() misses {name}")
-        return self._attention.run(q_nope, q_pe, ckv_cache, kpe_cache, out, lse, return_lse, return_lse_base_on_e, ckv_scale,
-                                   kpe_scale)
+        if self._fp8_q is not None:
+            wide = dtype_code(self._said.q_dtype)
+            q_nope, q_pe = (None if q is None else widened(q, self._fp8_q, wide) for q in (q_nope, q_pe))
+        latents, scales = (q_nope, q_pe, ckv_cache, kpe_cache), (return_lse_base_on_e, ckv_scale, kpe_scale)
+        if self._fp8_out is None:
+            return self._attention.run(*latents, out, lse, return_lse, *scales)
+        result = self._attention.run(*latents, None, lse, return_lse, *scales)
+        out = round_into(result[0] if return_lse else result, out, self._fp8_out, 1.0 / number(o_scale))
+        return (out, result[1]) if return_lse else out
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 
@@ -143,9 +160,10 @@ def trtllm_batch_decode_with_kv_cache_mla(
         refuse("seq_lens", None, "must be given")
     width = int(kv_lora_rank) + int(qk_rope_head_dim)
     must_be("query features", query.shape[-1], width, f"must be kv_lora_rank + qk_rope_head_dim ({width})")
-    return run_latent_decode(query, _rows(kv_cache), block_tables, seq_lens, number(bmm1_scale), workspace_buffer,
-                             int(kv_lora_rank), int(max_seq_len), number(bmm2_scale), out, lse, return_lse,
-                             return_lse_base == "basee")
+    rows = _rows(kv_cache)
+    return served(1.0, run_latent_decode, wide_latents(query, rows, out), rows, block_tables, seq_lens, number(bmm1_scale),
+                  workspace_buffer, int(kv_lora_rank), int(max_seq_len), number(bmm2_scale), out=out, lse=lse,
+                  return_lse=return_lse, natural=return_lse_base == "basee")
 
 
 def xqa_batch_decode_with_kv_cache_mla(query, kv_cache, workspace_buffer, qk_nope_head_dim, kv_lora_rank, qk_rope_head_dim,

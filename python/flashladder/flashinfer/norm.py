@@ -2,8 +2,8 @@
 from .. import operations as _operations
 from .. import quantised as _quantised
 
-__all__ = ["fused_add_rmsnorm", "fused_add_rmsnorm_quant", "gemma_fused_add_rmsnorm", "gemma_rmsnorm", "layernorm", "rmsnorm",
-           "rmsnorm_quant"]
+__all__ = ["fused_add_rmsnorm", "fused_add_rmsnorm_quant", "gemma_fused_add_rmsnorm", "gemma_rmsnorm", "layernorm",
+           "layernorm_quant", "rmsnorm", "rmsnorm_quant"]
 
 
 def rmsnorm(input, weight, eps=1e-6, out=None, enable_pdl=None):
@@ -40,3 +40,13 @@ def gemma_fused_add_rmsnorm(input, residual, weight, eps=1e-6, enable_pdl=None):
 def layernorm(input, gemma, beta, eps=1e-6):
     """(input - mean) / std * gemma + beta over the last dimension (FlashInfer calls gamma gemma)."""
     return _operations.layernorm(input, gemma, beta, eps)
+
+
+def layernorm_quant(out, input, gemma, beta, scale, eps=1e-6, out_dtype=None):
+    """out = layernorm(input) / scale in fp8, as rmsnorm_quant writes it; input [n, d] of 16 bits (FlashInfer's: bfloat16)."""
+    _quantised.layernorm_quant(out, input, gemma, beta, scale, eps, out_dtype)
+
+
+def __getattr__(name):
+    raise AttributeError(f"flashladder.flashinfer.norm has no {name}: it has RMSNorm, Gemma's, LayerNorm and fused adds, with "
+                         "one scale where they write fp8, and neither gates, SiLU, scales of blocks nor fp4")

@@ -19,6 +19,9 @@ def gemma_rmsnorm(input: Array, weight: Array, eps: float = ..., out: Optional[A
 
 def layernorm(input: Array, gemma: Array, beta: Array, eps: float = ...) -> Array: ...
 
+def layernorm_quant(out: Array, input: Array, gemma: Array, beta: Array, scale: Union[float, Array], eps: float = ...,
+    out_dtype: Optional[DType] = ...) -> None: ...
+
 def rmsnorm(input: Array, weight: Array, eps: float = ..., out: Optional[Array] = ...,
     enable_pdl: Optional[bool] = ...) -> Array: ...
 

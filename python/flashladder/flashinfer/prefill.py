@@ -4,8 +4,9 @@ import functools
 from .. import _structs as s
 from .. import single as _single
 from .. import torch_ops
-from .._arrays import family_of, on_host
+from .._arrays import dtype_code, family_of, on_host
 from .._library import refuse
+from ._fp8 import by_o_dtype, scaled_by_heads, served, wide_query
 from ._hints import layout_of, must_be, number, refuse_foreign
 from ._items import items_of
 from ._lengths import must_say_the_same
@@ -29,14 +30,24 @@ def single_prefill_with_kv_cache(q, k, v, scale_q=None, scale_k=None, scale_v=No
 
     q [qo_len, num_qo_heads, head_dim]; k, v [kv_len, num_kv_heads, head_dim], or with heads first (HND).
     custom_mask bool [qo_len, kv_len], or its bits in packed_custom_mask, little-endian; causal does not count then.
+    q may be fp8; then so is o, unless o_dtype says another, and scale_q [num_qo_heads], scale_k and scale_v [num_kv_heads] are
+    scales of heads, or numbers.
     """
-    refuse_foreign(kv_cache_sf, scale_q=scale_q, scale_k=scale_k, scale_v=scale_v)
+    refuse_foreign(kv_cache_sf)
+    code = None if o_dtype is None else dtype_code(o_dtype, "o_dtype")
+    query, code = wide_query(q, k, None, code)
+    if query is q:
+        refuse_foreign(scale_q=scale_q, scale_k=scale_k, scale_v=scale_v)
+    elif scale_v is not None and v_scale is not None:
+        refuse("v_scale", v_scale, "must be None beside scale_v")
+    query = scaled_by_heads(query, scale_q, scale_k, k.shape[1 if kv_layout == "NHD" else 0])
     if packed_custom_mask is not None:
         kv_len = k.shape[0] if kv_layout == "NHD" else k.shape[1]
         custom_mask = packed_mask_of(packed_custom_mask, [q.shape[0] * kv_len])
-    return _single.single_prefill_with_kv_cache(
-        q, k, v, causal, layout_of(kv_layout), custom_mask, positive(sm_scale), window_left, logits_soft_cap,
-        pos_encoding_mode, rope_scale, rope_theta, o_dtype=o_dtype, return_lse=return_lse, k_scale=k_scale, v_scale=v_scale)
+    return served(
+        1.0, by_o_dtype(_single.single_prefill_with_kv_cache), query, k, v, causal, layout_of(kv_layout), custom_mask,
+        positive(sm_scale), window_left, logits_soft_cap, pos_encoding_mode, rope_scale, rope_theta, out_code=code,
+        return_lse=return_lse, k_scale=k_scale, v_scale=v_scale if scale_v is None else scale_v)
 
 
 single_prefill_with_kv_cache_return_lse = functools.partial(single_prefill_with_kv_cache, return_lse=True)
@@ -128,13 +139,13 @@ class BatchPrefillWithPagedKVCacheWrapper(PrefillBase):
         lse_base        "log2" or "ln"; lse_layout "NH", or "HN" for [heads, rows]
         sinks           f32 [num_qo_heads]
         """
-        if torch_ops.is_tracing() and lse_base == "log2" and lse_layout == "NH":
+        if torch_ops.is_tracing() and not args and lse_base == "log2" and lse_layout == "NH":
             return self._traced(q, paged_kv_cache, q_scale, k_scale, v_scale, sinks, out, lse, return_lse)
-        if (args or enable_pdl or use_fp16_softmax or uses_spcompress or kv_cache_sf is not None
+        if (enable_pdl or use_fp16_softmax or uses_spcompress or kv_cache_sf is not None
                 or skip_softmax_threshold_scale_factor is not None):
             self._note(enable_pdl=enable_pdl, use_fp16_softmax=use_fp16_softmax)
-            refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, uses_spcompress, args=args or None)
-        return self._attend(q, paged_kv_cache, q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout,
+            refuse_foreign(kv_cache_sf, skip_softmax_threshold_scale_factor, uses_spcompress)
+        return self._attend(q, paged_kv_cache, args, q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout,
                             window_left, sinks)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
@@ -220,15 +231,17 @@ class BatchPrefillWithRaggedKVCacheWrapper(PrefillBase):
             return_lse=False, lse_base="log2", lse_layout="NH", enable_pdl=None, kv_cache_sf=None):
         """o [qo_indptr[-1], num_qo_heads, head_dim_vo], or (o, lse); q [rows, num_qo_heads, head_dim_qk], k and v
         [kv_indptr[-1], num_kv_heads, head_dim], or with heads first (HND)."""
-        if torch_ops.is_tracing() and lse_base == "log2" and lse_layout == "NH":
+        if torch_ops.is_tracing() and not args and lse_base == "log2" and lse_layout == "NH":
             return self._traced(q, (k, v), q_scale, k_scale, v_scale, None, out, lse, return_lse)
         self._note(enable_pdl=enable_pdl)
-        refuse_foreign(kv_cache_sf, args=args or None)
-        if o_scale is not None:  # what a stored o is multiplied with
+        refuse_foreign(kv_cache_sf)
+        if o_scale is not None and len(args) == 3:  # what a stored o is multiplied with
+            args = (*args[:2], (1.0 if args[2] is None else args[2]) / number(o_scale))
+        elif o_scale is not None:
             v_scale = (1.0 if v_scale is None else v_scale) / number(o_scale)
         if self._kv_layout == "HND":
             k, v = self._family.swapped(k), self._family.swapped(v)
-        return self._attend(q, (k, v), q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout, None, None)
+        return self._attend(q, (k, v), args, q_scale, k_scale, v_scale, out, lse, return_lse, lse_base, lse_layout, None, None)
 
     run_return_lse = functools.partialmethod(run, return_lse=True)
 

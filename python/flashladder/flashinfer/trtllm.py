@@ -1,47 +1,14 @@
 """FlashInfer's trtllm_* calls: one call over a dense block table, which plans and runs."""
-import functools
-
 from .. import _structs as s
-from .._arrays import FP8_CODES, dtype_code, family_of
+from .._arrays import dtype_code, family_of
 from .._library import refuse
-from ..quantised import quantise
-from ..serving import run_serving_call
 from ._drafts import draft_attention
+from ._fp8 import is_fp8, served, wide_query
 from ._hints import layout_of, must_be, number, refuse_foreign
 
 __all__ = ["trtllm_batch_context_with_kv_cache", "trtllm_batch_decode_with_kv_cache", "trtllm_ragged_attention_deepseek",
            "xqa_batch_decode_with_kv_cache"]
 SHARED = "must be True: K and V share their page ids here"
-
-
-def _scaled(result, bmm2_scale, return_lse, family):
-    """bmm2_scale multiplies the output."""
-    scale = number(bmm2_scale)
-    if scale != 1.0:
-        family.scale(result[0] if return_lse else result, scale)
-    return result
-
-
-def is_fp8(out, out_code=None):
-    """Whether the output that a call was given, or told of, is fp8."""
-    return (family_of(out, "out").code(out, "out") if out is not None else out_code) in FP8_CODES
-
-
-def served(bmm2_scale, which, query, *arguments, out=None, out_code=None, return_lse=False, **names):
-    """A serving call whose o is multiplied with bmm2_scale. An fp8 o is computed in f32, and rounded once. which: the call's
-    number, or a function that stands in for it."""
-    family, run = family_of(query, "query"), which if callable(which) else functools.partial(run_serving_call, which)
-    if not is_fp8(out, out_code):
-        result = run(query, *arguments, out=out, out_code=out_code, return_lse=return_lse, **names)
-        return _scaled(result, bmm2_scale, return_lse, family)
-    result = run(query, *arguments, out=None, out_code=s.F32, return_lse=return_lse, **names)
-    o = result[0] if return_lse else result
-    if out is None:
-        out = family.empty(tuple(o.shape), out_code, family.device(query))
-    if tuple(out.shape) != tuple(o.shape):
-        refuse("out shape", list(out.shape), f"must be {list(o.shape)}")
-    quantise(o, out, scale=1.0 / number(bmm2_scale))
-    return (out, result[1]) if return_lse else out
 
 
 def sinks_of(sinks):
@@ -104,7 +71,7 @@ def trtllm_batch_decode_with_kv_cache(
     must_be("enable_block_sparse_attention", enable_block_sparse_attention, False, "must be False: all pages are read")
     must_be("cp_world", cp_world, 1, "must be 1: several GPUs merge with merge_state here")
     must_be("cp_rank", cp_rank, 0, "must be 0")
-    out_code = _out_code(out_dtype)
+    query, out_code = wide_query(query, kv_cache, out, _out_code(out_dtype))
     if not is_fp8(out, out_code):
         must_be("o_scale", o_scale, 1.0, "must be 1 unless o is fp8, when bmm2_scale has 1 / o_scale in it")
     family = family_of(query, "query")
@@ -156,10 +123,11 @@ def trtllm_batch_context_with_kv_cache(
         which = s.CUDNN_BATCH_PREFILL
         must_be("window_left", window_left, -1, "must be -1 without causal")
         must_be("sinks", sinks, None, "must be None without causal")
+    query, out_code = wide_query(query, kv_cache, out, _out_code(out_dtype))
     return served(
         bmm2_scale, which, query, kv_cache, layout_of(kv_layout), block_tables, seq_lens, workspace_buffer, cum_seq_lens_q,
         int(max_q_len), int(max_kv_len), number(bmm1_scale), 1.0, window_left, sinks_of(sinks), False, out=out,
-        out_code=_out_code(out_dtype), lse=lse, return_lse=return_lse)
+        out_code=out_code, lse=lse, return_lse=return_lse)
 
 
 def trtllm_ragged_attention_deepseek(
@@ -169,13 +137,16 @@ def trtllm_ragged_attention_deepseek(
         num_elts_per_sage_attn_blk=(0, 0, 0, 0), backend="trtllm-gen", q_seq_lens_cpu=None, kv_seq_lens_cpu=None,
         use_fp16_softmax=None, uses_spcompress=None, skip_all_rows_active_check=True):
     """Attention over keys without pages, K and V of different dims: query [num_tokens, heads, 192], key [kv_tokens, heads,
-    192], value [kv_tokens, heads, 128], say; cum_seq_lens_* int32 [batch + 1]. o, or (o, lse)."""
-    refuse_foreign(None, skip_softmax_threshold_scale_factor, uses_spcompress, attention_sinks=attention_sinks)
+    192], value [kv_tokens, heads, 128], say; cum_seq_lens_* int32 [batch + 1]; attention_sinks f32 [heads]. o, or (o, lse).
+    Queries of fp8 give bfloat16 where `out` is not given."""
+    refuse_foreign(None, skip_softmax_threshold_scale_factor, uses_spcompress)
     must_be("sage_attn_sfs", tuple(sage_attn_sfs), (None,) * 4, "must be None: nothing is quantised here")
     must_be("num_elts_per_sage_attn_blk", tuple(num_elts_per_sage_attn_blk), (0,) * 4, "must be 0: nothing is quantised")
     if o_sf_scale not in (None, 1.0, 1, -1, -1.0):
         refuse("o_sf_scale", o_sf_scale, "must be 1: o is not quantised here")
     from .cudnn import ragged_call
-    result = ragged_call(query, key, value, cum_seq_lens_q, cum_seq_lens_kv, number(bmm1_scale), bool(is_causal), window_left,
-                         out, lse, return_lse)
-    return _scaled(result, bmm2_scale, return_lse, family_of(query))
+    wide, out_code = wide_query(query, key, out, s.BF16)
+    out_code = out_code if wide is not query else None
+    return served(bmm2_scale, ragged_call, wide, key, value, cum_seq_lens_q, cum_seq_lens_kv, number(bmm1_scale),
+                  bool(is_causal), window_left, out=out, out_code=out_code, lse=lse, return_lse=return_lse,
+                  sinks=sinks_of(attention_sinks))
