@@ -2,7 +2,6 @@
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
-#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -11,36 +10,11 @@
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/ptx/mbarrier.cuh"
 #include "gpu/ptx/named_barrier.cuh"
-#include "simt/cluster.hpp"
 #include "simt/launch.hpp"
+#include "tests/simulated/run_kernel.hpp"
 
 using namespace flashladder;
-
-namespace {
-
-struct Way {
-  simt::Order order = {};
-  unsigned threads = 64, blocks = 1, cluster = 1;
-  std::size_t shared_bytes = 4096;
-};
-
-// "", or why the kernel could not go on.
-std::string run(const Way& way, const std::function<void()>& kernel) {
-  const simt::LaunchOf launch{.grid = {way.blocks, 1, 1}, .block = {way.threads, 1, 1}, .shared_bytes = way.shared_bytes,
-                              .cluster = way.cluster, .kernel = kernel};
-  try {
-    simt::Cluster cluster(launch, way.order);
-    for (unsigned x = 0; x < way.blocks; x += way.cluster) cluster.run({x, 0, 0});
-  } catch (const simt::KernelError& error) {
-    return error.what();
-  }
-  return "";
-}
-bool has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
-
-constexpr simt::Order early{}, late{.late = true};
-
-}  // namespace
+using test::early, test::has, test::late, test::run;
 
 TEST_CASE("what a barrier orders is so in every order of threads, and what none orders is not") {
   const auto sum_is_right = [](bool with_barrier, unsigned seed) {
@@ -99,6 +73,38 @@ TEST_CASE("a copy into what is still read has come too early when copies happen 
   };
   CHECK(second_warp_reads(early) == 2);
   CHECK(second_warp_reads(late) == 1);
+}
+
+TEST_CASE("what a thread does behind its arrival may come too late in a drawn order") {
+  // How much of what the first warp writes the second one finds there.
+  const auto found = [](unsigned seed, bool writes_first, bool named) {
+    int sum = 0;
+    CHECK(run({.order = {.seed = seed}}, [&] {
+            auto* const shared = simt::dynamic_shared<std::uint64_t>();
+            auto& said = *reinterpret_cast<gpu::Mbarrier*>(shared);
+            auto* const there = shared + 1;
+            if (threadIdx.x == 0) said.init(32);
+            if (threadIdx.x < 32) there[threadIdx.x] = 0;
+            __syncthreads();
+            if (threadIdx.x < 32) {
+              if (writes_first) there[threadIdx.x] = 1;
+              named ? gpu::named_barrier_arrive<64>(1) : said.arrive();
+              there[threadIdx.x] = 1;
+            } else {
+              named ? gpu::named_barrier_sync<64>(1) : said.wait(0);
+              if (threadIdx.x == 32) sum = static_cast<int>(std::accumulate(there, there + 32, std::uint64_t{0}));
+            }
+          }).empty());
+    return sum;
+  };
+  for (const bool named : {false, true}) {
+    int too_late = 0;
+    for (unsigned seed = 1; seed <= 60; ++seed) {
+      CHECK(found(seed, true, named) == 32);
+      too_late += found(seed, false, named) < 32;
+    }
+    CHECK(too_late > 0);
+  }
 }
 
 TEST_CASE("who waits for nobody is told, in place of a GPU that hangs") {
