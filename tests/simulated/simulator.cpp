@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -9,7 +10,9 @@
 #include "gpu/ptx/cluster.cuh"
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/ptx/mbarrier.cuh"
+#include "gpu/ptx/mma.cuh"
 #include "gpu/ptx/named_barrier.cuh"
+#include "gpu/ptx/wgmma.cuh"
 #include "simt/launch.hpp"
 #include "tests/simulated/run_kernel.hpp"
 
@@ -134,7 +137,40 @@ TEST_CASE("what a GPU does not do is an error") {
   CHECK(has(run({.shared_bytes = 64}, [] { gpu::cp_async_16(simt::dynamic_shared<std::byte>() + 64, nullptr, false); }),
             "shared memory at 64 and on, of 64 bytes"));
   CHECK(has(run({}, [] { gpu::cp_async_16(simt::dynamic_shared<std::byte>() + 4, nullptr, false); }), "multiple of 16"));
+  CHECK(has(run({}, [] {
+          if (threadIdx.x < 33) gpu::named_barrier_arrive<64>(1);
+          if (threadIdx.x == 40) gpu::named_barrier_arrive<32>(1);
+        }), "more threads came to barrier 1"));
+  CHECK(has(run({.threads = 32}, [] {
+          std::uint32_t a[4];
+          gpu::ldmatrix_x4(a, simt::dynamic_shared<std::byte>() + 2);
+        }), "a matrix row at an address"));
+  CHECK(has(run({.threads = 128, .shared_bytes = 16384}, [] {
+          if (threadIdx.x >= 120) return;
+          float sums[32];
+          const std::uint64_t any = gpu::wgmma_operand(0, 0, 1024);
+          gpu::Wgmma<Half, 64>::multiply<false>(sums, any, any, false);
+        }), "wgmma without all lanes"));
+  const simt::LaunchOf too_many{.grid = {1, 1, 1}, .block = {1025, 1, 1}, .kernel = [] {}};
+  CHECK(simt::launch_on(nullptr, too_many) == cudaErrorInvalidValue);
   CHECK(has(run({.shared_bytes = 300 * 1024}, [] {}), "at most 227 KB"));
+}
+
+TEST_CASE("device memory is not initialised, and ends where it was asked to") {
+  constexpr std::size_t bytes = 100;
+  void* memory = nullptr;
+  REQUIRE(cudaMalloc(&memory, bytes) == cudaSuccess);
+  auto* const first = static_cast<unsigned char*>(memory);
+  CHECK(std::count(first, first + bytes, 0xff) == bytes);
+  const auto type_at = [&](std::size_t byte) {
+    cudaPointerAttributes about{};
+    CHECK(cudaPointerGetAttributes(&about, first + byte) == cudaSuccess);
+    return about.type;
+  };
+  CHECK(type_at(0) == cudaMemoryTypeDevice);
+  CHECK(type_at(bytes - 1) == cudaMemoryTypeDevice);
+  CHECK(type_at(bytes) == cudaMemoryTypeUnregistered);
+  CHECK(cudaFree(memory) == cudaSuccess);
 }
 
 TEST_CASE("an mbarrier's phase ends with its arrivals and its bytes") {
