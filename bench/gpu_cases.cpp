@@ -39,7 +39,7 @@ void add_names(std::vector<std::string>& names, const Cases& cases, const std::s
 
 const char* name_of(Family family) {
   constexpr const char* names[] = {"decode", "graph", "prefill", "prefill-ladder", "append", "norm", "rope",
-                                   "plan",   "cascade", "mla"};
+                                   "plan",   "cascade", "mla", "lengths"};
   return names[static_cast<int>(family)];
 }
 
@@ -162,6 +162,20 @@ CaseSpec CascadeCase::spec() const {
 // What it is for, fewer to share, a prefix that is short beside the suffixes.
 std::vector<CascadeCase> cascade_cases() { return {{64, 8192, 256}, {4, 8192, 256}, {64, 512, 2048}}; }
 
+std::string LengthsCase::name() const {
+  const bool wider = max_seq_len > *std::max_element(spec.kv_lens.begin(), spec.kv_lens.end());
+  return spec.name + (wider ? " table " + std::to_string(max_seq_len) : "");
+}
+double LengthsCase::bytes() const { return static_cast<double>(spec.total_kv()) * 2 * kv_heads * head_dim * element; }
+
+std::vector<LengthsCase> lengths_cases() {
+  return {{decode_case("B32 kv2048", uniform(32, 2048), 32, 8), 2048},
+          {decode_case("B64 lognormal", lognormal64, 32, 8), 9251},
+          {decode_case("B64 lognormal", lognormal64, 32, 8), 131072},
+          {prefill_case("B4 S2048 32/8 p16 causal"), 2048},
+          {prefill_case("B8 q512 kv16384 32/8 p16 causal"), 16384}};
+}
+
 Rotation rotation_for(double bytes) {
   const auto caches = static_cast<std::int32_t>(std::clamp(std::ceil(200e6 / std::max(1.0, bytes)), 2.0, 64.0));
   return {caches, std::max(1, 20 / caches)};
@@ -192,6 +206,7 @@ std::vector<std::string> case_strings(Family family) {
     case Family::plan: add_names(names, plan_cases(), "", {""}); break;
     case Family::cascade: add_names(names, cascade_cases(), "", {""}); break;
     case Family::mla: add_names(names, mla_cases(), "", {""}); break;
+    case Family::lengths: add_names(names, lengths_cases(), "", {""}); break;
   }
   return names;
 }

@@ -16,11 +16,11 @@ namespace flashladder::bench {
 
 // decode: events around one run, L2 flushed. graph: a graph of launches, per launch; cold over rotating caches, warm on one.
 // prefill: the public classes; prefill-ladder: every prefill rung. cascade: a cascade, and one flat decode of the same batch.
-// mla: latent attention, by events.
-enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan, cascade, mla };
+// mla: latent attention, by events. lengths: calls whose lengths lie on the device.
+enum class Family : std::uint8_t { decode, graph, prefill, prefill_ladder, append, norm, rope, plan, cascade, mla, lengths };
 inline constexpr std::array all_families{Family::decode, Family::graph, Family::prefill, Family::prefill_ladder,
                                          Family::append, Family::norm,  Family::rope,    Family::plan,
-                                         Family::cascade, Family::mla};
+                                         Family::cascade, Family::mla,   Family::lengths};
 const char* name_of(Family family);
 Family family_from(std::string_view name);  // InputError lists the names
 
@@ -103,6 +103,16 @@ struct CascadeCase {
   ladder::CaseSpec spec() const;
 };
 std::vector<CascadeCase> cascade_cases();
+
+// A block table whose lengths lie on the device, as wide as the longest request that could come.
+struct LengthsCase {
+  ladder::CaseSpec spec;
+  std::int32_t max_seq_len = 0;
+
+  std::string name() const;  // the spec's, "B64 lognormal 32/8 p16 table 131072" if the table is wider than its longest
+  double bytes() const;      // K and V, once
+};
+std::vector<LengthsCase> lengths_cases();
 
 // Latent attention on DeepSeek's 512 + 64 features, pages of 64: "B128 kv4096 h16", "B32 kv8192 h16 q4".
 std::vector<ladder::CaseSpec> mla_cases();

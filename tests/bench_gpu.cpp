@@ -60,6 +60,14 @@ TEST_CASE("case strings are those of the peers' lines") {
   CHECK(case_strings(Family::cascade) ==
         Names{"prefix 8192 shared by 64 + suffix 256 32/8 p16", "prefix 8192 shared by 4 + suffix 256 32/8 p16",
               "prefix 512 shared by 64 + suffix 2048 32/8 p16"});
+  CHECK(case_strings(Family::lengths) ==
+        Names{"B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 lognormal 32/8 p16 table 131072",
+              "B4 S2048 32/8 p16 causal", "B8 q512 kv16384 32/8 p16 causal"});
+  for (const LengthsCase& c : lengths_cases()) {
+    CHECK_NOTHROW(validate(c.spec));
+    CHECK(*std::max_element(c.spec.kv_lens.begin(), c.spec.kv_lens.end()) <= c.max_seq_len);
+  }
+  CHECK(lengths_cases()[0].bytes() == 32.0 * 2048 * 4096);
   CHECK(case_strings(Family::mla) ==  // the peers', and two of skewed lengths
         Names{"B128 kv4096 h16", "B128 kv4096 h64", "B128 kv4096 h128", "B16 kv8192 h128", "B64 lognormal h16",
               "B64 lognormal h64", "B1 kv8192 h128", "B1 kv16384 h16", "B32 kv8192 h16 q4"});

@@ -255,38 +255,6 @@ class Program(unittest.TestCase):
             self.assertTrue(done.returncode not in (0, 77) and said in done.stdout, (words, done.stdout))
 
 
-class WithTorch(unittest.TestCase):
-    """Tensors and their check on the CPU, against torch's own attention."""
-
-    def setUp(self):
-        try:
-            import torch
-        except ImportError:
-            self.skipTest("needs torch")
-
-    def test_the_check_takes_right_outputs_and_no_others(self):
-        import torch
-        from peers_torch import PEERS as torch_peers
-        from work import Work
-        for causal, contiguous in ((True, False), (True, True), (False, False)):
-            case = case_of(qo_lens=[33, 33], kv_lens=[33, 33], causal=causal, page_size=0 if contiguous else 4, dtype="bf16")
-            work = Work(case, "cpu")
-            k, v = (torch.stack([torch.stack([work.tokens(x, b, h) for h in range(2)]) for b in range(2)])
-                    for x in (work.k, work.v))  # [batch, heads, keys, dim]
-            q = work.q.view(2, 33, 4, 8).transpose(1, 2)
-            mask = torch.ones(33, 33).tril().bool() if causal else None
-            attend = torch.nn.functional.scaled_dot_product_attention
-            o = attend(q.float(), k.float(), v.float(), attn_mask=mask, scale=0.25, enable_gqa=True).transpose(1, 2)
-            o = o.flatten(0, 1).to(torch.bfloat16)
-            self.assertIsNone(work.wrong(o))
-            self.assertIn("shape", work.wrong(o[:-1]))
-            self.assertIn("is off by", work.wrong(o.roll(1, 0)))
-            self.assertIn("is off by", work.wrong(torch.full_like(o, math.nan)))
-            if contiguous:
-                math_peer = torch_peers[-1]
-                self.assertIsNone(work.wrong(math_peer.rows(math_peer.prepare(work)())))
-
-
 if __name__ == "__main__":
     result = unittest.main(argv=sys.argv[:1], exit=False).result
     ran, failed, skipped = result.testsRun, len(result.failures) + len(result.errors), len(result.skipped)

@@ -24,6 +24,7 @@ std::vector<TimedWork> prefill_works(const GpuWorkOptions& options, const Timer&
 std::vector<TimedWork> prefill_ladder_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> mla_works(const GpuWorkOptions& options, const Timer& timer, const Say& say);
 std::vector<TimedWork> cascade_works(const Timer& timer, const Say& say);
+std::vector<TimedWork> lengths_works(const Timer& timer, const Say& say);
 std::vector<TimedWork> append_works(const Timer& timer, const Say& say);
 // in_graph: the short cases, in a graph, cold and warm; else every case by events.
 std::vector<TimedWork> norm_works(bool in_graph, const Timer& timer, const Say& say);

@@ -94,6 +94,7 @@ std::vector<TimedWork> prepare(Family family, const GpuWorkOptions& options, con
     case Family::plan: return plan_works(options, timer, say);
     case Family::cascade: return cascade_works(timer, say);
     case Family::mla: return mla_works(options, timer, say);
+    case Family::lengths: return lengths_works(timer, say);
     case Family::graph: break;
   }
   std::vector<TimedWork> works = decode_graph_works(options, timer, say);

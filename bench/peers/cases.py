@@ -3,7 +3,7 @@ the case table (docs/case_format.md); page_size 0 is a contiguous cache. No torc
 """
 import dataclasses, random
 
-ELEMENT = {"f16": 2, "bf16": 2}  # bytes
+ELEMENT = {"f16": 2, "bf16": 2, "f8_e4m3": 1}  # bytes
 NOT_IN_PAGES = ", K and V contiguous"  # behind a case string: the same lengths, but no pages. Other work than ours
 
 
@@ -24,20 +24,35 @@ class Case:
     window_left: int
     logits_soft_cap: float
     why_not: str = ""  # no peer here takes it, because ...
+    kv_dtype: str = ""  # of K and V, if it is not dtype
+    sinks: bool = False
+    custom_mask: str = "none"
+    pos_encoding_mode: str = "NONE"
 
     @staticmethod
     def of(line):
         shape = line["shape"]
         dim = shape.get("head_dim")
+        kv_dtype, mask = shape.get("kv_dtype", ""), shape["custom_mask"]
         unusual = [text for text, there in {
-            f"dtype {shape['dtype']}": shape["dtype"] not in ELEMENT, "layout HND": shape["kv_layout"] != "NHD",
-            "sinks": shape["sinks"], "a custom mask": shape["custom_mask"] != "none",
-            "a position encoding": shape["pos_encoding_mode"] != "NONE",
+            f"dtype {shape['dtype']}": shape["dtype"] not in ("f16", "bf16"), "layout HND": shape["kv_layout"] != "NHD",
+            f"a cache of {kv_dtype}": kv_dtype not in ("", "f8_e4m3"),
+            "scales per head": shape.get("kv_scales") == "per_head",
+            "another RoPE than with theta 10000": (shape.get("rope_scale", 1), shape.get("rope_theta", 1e4)) != (1, 1e4),
+            f"custom mask {mask}": mask not in ("none", "tree"),
             "a request without a query or a key": 0 in shape["qo_lens"] + shape["kv_lens"]}.items() if there]
         return Case(line["family"], line["case"], tuple(shape["qo_lens"]), tuple(shape["kv_lens"]), shape["num_qo_heads"],
                     shape["num_kv_heads"], dim or shape["head_dim_qk"], dim or shape["head_dim_vo"], shape["page_size"],
                     shape["dtype"], shape["causal"], shape["sm_scale"], shape["window_left"], shape["logits_soft_cap"],
-                    "the peers are not called with " + ", ".join(unusual) if unusual else "")
+                    "the peers are not called with " + ", ".join(unusual) if unusual else "", kv_dtype, shape["sinks"], mask,
+                    shape["pos_encoding_mode"])
+
+    @property
+    def features(self):
+        """Of these a peer must say that it takes them (Peer.takes); of the others, why it does not."""
+        there = {"sinks": self.sinks, "a custom mask": self.custom_mask != "none", "an fp8 cache": self.kv_dtype,
+                 f"position encoding {self.pos_encoding_mode}": self.pos_encoding_mode != "NONE"}
+        return [name for name, is_there in there.items() if is_there]
 
     @property
     def decode(self):
@@ -55,7 +70,7 @@ class Case:
         return dataclasses.replace(self, name=self.name + NOT_IN_PAGES, page_size=0)
 
     def visible(self, request, query):
-        """(first, end) of the keys that a query sees: docs/conventions.md."""
+        """(first, end) of the keys that a query sees, whatever a custom mask says: docs/conventions.md."""
         diagonal = query + self.kv_lens[request] - self.qo_lens[request]
         first = max(0, diagonal - self.window_left) if self.window_left >= 0 else 0
         return first, max(first, min(self.kv_lens[request], diagonal + 1) if self.causal else self.kv_lens[request])
@@ -65,7 +80,7 @@ class Case:
         seen = 0
         for b, (queries, keys) in enumerate(zip(self.qo_lens, self.kv_lens)):
             seen += keys if self.window_left < 0 else self.visible(b, queries - 1)[1] - self.visible(b, 0)[0]
-        return seen * self.num_kv_heads * (self.head_dim_qk + self.head_dim_vo) * ELEMENT[self.dtype]
+        return seen * self.num_kv_heads * (self.head_dim_qk + self.head_dim_vo) * ELEMENT[self.kv_dtype or self.dtype]
 
     def flops(self):
         """Of the visible pairs; of decode nobody asks."""

@@ -8,6 +8,7 @@ class Peer:
     name = ""        # the backend of its lines
     get = ""         # how to come by it
     module = None    # that must be there
+    takes = ()       # of Case.features: what it can be called with
     contiguous = False  # takes no pages, or not these: then it is measured without pages, under another case string
 
     def missing(self):
@@ -27,6 +28,10 @@ class Peer:
         """A call without arguments, which is timed. What a user does once is done here."""
         raise NotImplementedError
 
+    def wrong(self, work, o):
+        """What is wrong with these rows, or None."""
+        return work.wrong(o)
+
     def rows(self, o):
         """What the call returned, as [nnz_qo, num_qo_heads, head_dim_vo]."""
         return o[0] if isinstance(o, (tuple, list)) else o  # some return the lse as well
@@ -45,6 +50,8 @@ def case_for(peer, case):
     """(the case as this peer is measured on it, None) or (None, why not)"""
     if case.why_not:
         return None, case.why_not
+    if unknown := [feature for feature in case.features if feature not in peer.takes]:
+        return None, "it is not called with " + ", ".join(unknown)
     reason = peer.refuses(case)
     if reason and peer.contiguous and not case.contiguous:
         case = case.without_pages()
@@ -81,7 +88,7 @@ def measure(cases, peers, make_work, clock, report, say, run):
             for peer in takers:
                 try:
                     call = peer.prepare(work)
-                    if wrong := work.wrong(peer.rows(call())):
+                    if wrong := peer.wrong(work, peer.rows(call())):
                         right = False
                         say(f"{own_case.name}: {peer.name} is WRONG and not timed: {wrong}")
                     elif run > 0:

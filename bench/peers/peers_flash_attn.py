@@ -4,6 +4,7 @@ import functools, importlib.metadata, importlib.util, os, pathlib
 from peer import Peer
 
 VLLM_OPERATOR = "_vllm_fa3_C.abi3.so"
+FP8_MOST = 0.15  # how far off its rows may be: it multiplies E4M3 by E4M3, so q and the weights are rounded to 4 bits too
 
 
 def window(case):
@@ -48,7 +49,7 @@ def vllm_operator():
 
 class FlashAttention3(Peer):
     """vLLM's operator where it is found, else flash_attn_interface."""
-    name = "FA3"
+    name, takes = "FA3", ("sinks", "an fp8 cache")
     get = (f"pip install vllm, or its file {VLLM_OPERATOR} alone in a folder that $FA3_DIR names; or flash_attn_interface, "
            "built from the folder hopper of flash-attention's source")
 
@@ -62,6 +63,14 @@ class FlashAttention3(Peer):
         except importlib.metadata.PackageNotFoundError:  # the operator alone says no version
             return "fa3", VLLM_OPERATOR if vllm_operator() else "flash_attn_interface"
 
+    def refuses(self, case):
+        if case.features and not vllm_operator():
+            return "its library's interface is not called with " + ", ".join(case.features)
+        return None if not case.kv_dtype or case.decode else "it is called with an fp8 cache for one query a request"
+
+    def wrong(self, work, o):
+        return work.wrong(o, FP8_MOST if work.case.kv_dtype else None)
+
     def prepare(self, work):
         return self.by_vllm(work) if vllm_operator() else self.by_interface(work)
 
@@ -72,17 +81,20 @@ class FlashAttention3(Peer):
         operator, case, none = torch.ops._vllm_fa3_C, work.case, None
         paged, causal = not case.contiguous, case.causal or case.decode
         used, table = (work.kv_lens, work.block_table) if paged else (none, none)
-        schedule = none
+        q, schedule, descale = work.q, none, (none,) * 3
+        if case.kv_dtype:
+            q = q.to(work.kv_dtype)
+            descale = tuple(torch.ones(len(case.qo_lens), case.num_kv_heads, device=work.device) for _ in range(3))
         if case.decode and paged:
             schedule = operator.get_scheduler_metadata(
                 len(case.qo_lens), 1, work.max_k, case.num_qo_heads, case.num_kv_heads, case.head_dim_qk, case.head_dim_vo,
-                work.dtype, used, work.cu_q, none, none, none, none, case.page_size, 0, causal, *window(case),
+                q.dtype, used, work.cu_q, none, none, none, none, case.page_size, 0, causal, *window(case),
                 case.logits_soft_cap > 0, 0, none, 0)
-        rotary, descale = (none,) * 3, (none,) * 3
+        rotary = (none,) * 3
         return lambda: operator.fwd(
-            work.q, work.k, work.v, none, none, none, none, work.cu_q, none if paged else work.cu_k, none, none, used,
+            q, work.k, work.v, none, none, none, none, work.cu_q, none if paged else work.cu_k, none, none, used,
             work.max_q, work.max_k, table, none, none, *rotary, *descale, case.sm_scale, causal, *window(case),
-            case.logits_soft_cap, True, schedule, 0, none, 0, none, 1, 0, none)
+            case.logits_soft_cap, True, schedule, 0, none, 0, work.sinks, 1, 0, none)
 
     def by_interface(self, work):
         import flash_attn_interface as fa3

@@ -3,6 +3,7 @@ which needs nvcc."""
 from peer import Peer
 
 WORKSPACE = 512 << 20
+FA2_TAKES = ("a custom mask", "an fp8 cache", "position encoding ALIBI", "position encoding ROPE_LLAMA")
 
 
 class FlashInfer(Peer):
@@ -16,7 +17,7 @@ class FlashInfer(Peer):
     def options(self, work):
         case = work.case
         return dict(sm_scale=case.sm_scale, window_left=case.window_left, logits_soft_cap=case.logits_soft_cap or None,
-                    q_data_type=work.dtype, kv_data_type=work.dtype)
+                    q_data_type=work.dtype, kv_data_type=work.kv_dtype, pos_encoding_mode=case.pos_encoding_mode)
 
     def pages(self, work):
         return work.page_indptr, work.page_ids, work.last_page_len
@@ -28,12 +29,13 @@ class FlashInfer(Peer):
 class Prefill(FlashInfer):
     def __init__(self, backend):
         self.name, self.backend = f"FlashInfer {backend}", backend
+        self.takes = FA2_TAKES if backend == "fa2" else ()
 
     def refuses(self, case):
         return "its decode has wrappers of its own" if case.family == "decode" else None
 
     def prepare(self, work):
-        import flashinfer
+        import flashinfer, torch
         case = work.case
         options = dict(self.options(work), causal=case.causal, head_dim_vo=case.head_dim_vo)
         kind = "Ragged" if case.contiguous else "Paged"
@@ -42,13 +44,39 @@ class Prefill(FlashInfer):
         if case.contiguous:
             wrapper.plan(work.cu_q, work.cu_k, *self.heads(case), **options)
             return lambda: wrapper.run(work.q, work.k, work.v)
+        if work.masks:
+            options["custom_mask"] = torch.cat([mask.flatten() for mask in work.masks])
         wrapper.plan(work.qo_indptr, *self.pages(work), *self.heads(case), case.page_size, **options)
         return lambda: wrapper.run(work.q, work.kv)
+
+
+class WithSinks(FlashInfer):
+    """Its wrapper for sinks, with which it takes one query a request as well as many."""
+    takes = ("sinks",)
+
+    def __init__(self, backend):
+        self.name, self.backend = f"FlashInfer sinks {backend}", backend
+
+    def refuses(self, case):
+        usual = case.sinks and not case.contiguous and case.head_dim_qk == case.head_dim_vo and not case.logits_soft_cap
+        return None if usual else "it takes sinks, pages, one head dim and no soft cap"
+
+    def prepare(self, work):
+        import flashinfer
+        case, dtypes = work.case, dict(q_data_type=work.dtype, kv_data_type=work.dtype)
+        wrapper = flashinfer.BatchAttentionWithAttentionSinkWrapper(
+            self.workspace(work), "NHD", backend=self.backend, head_dim_qk=case.head_dim_qk, head_dim_vo=case.head_dim_vo,
+            window_left=case.window_left, **dtypes)
+        wrapper.plan(work.qo_indptr, *self.pages(work), *self.heads(case), case.page_size, sm_scale=case.sm_scale,
+                     causal=case.causal or case.decode, window_left=case.window_left, **dtypes)
+        sinks = work.sinks.float()
+        return lambda: wrapper.run(work.q, work.kv, sinks, case.sm_scale)
 
 
 class Decode(FlashInfer):
     def __init__(self, tensor_cores):
         self.name, self.tensor_cores = "FlashInfer tensor-core" if tensor_cores else "FlashInfer cuda-core", tensor_cores
+        self.takes = tuple(feature for feature in FA2_TAKES if feature != "a custom mask")
 
     def refuses(self, case):
         if not case.decode:
@@ -83,18 +111,20 @@ class BatchAttention(FlashInfer):
 
 
 class Xqa(FlashInfer):
-    name = "FlashInfer xqa"
+    name, takes = "FlashInfer xqa", ("an fp8 cache", "sinks")
 
     def refuses(self, case):
         if not case.decode or case.page_size not in (16, 32, 64, 128) or case.head_dim_qk != case.head_dim_vo:
             return "it takes one query a request, pages of 16 to 128 and one head dim"
-        return "it is called without a window and a soft cap" if case.window_left >= 0 or case.logits_soft_cap > 0 else None
+        return "it takes no soft cap" if case.logits_soft_cap > 0 else None
 
     def prepare(self, work):
         from flashinfer.decode import xqa_batch_decode_with_kv_cache as attend
         workspace, table = self.workspace(work), work.block_table
-        return lambda: attend(work.q, work.kv, workspace, table, work.kv_lens, work.max_k, bmm1_scale=work.case.sm_scale,
-                              kv_layout="NHD")
+        options = dict(bmm1_scale=work.case.sm_scale, window_left=work.case.window_left, kv_layout="NHD")
+        if work.sinks is not None:
+            options["sinks"] = work.sinks.float()
+        return lambda: attend(work.q, work.kv, workspace, table, work.kv_lens, work.max_k, **options)
 
 
 class CudnnPaged(FlashInfer):
@@ -128,4 +158,5 @@ class CudnnPaged(FlashInfer):
             batch_offsets_q=work.cu_q, batch_offsets_units="tokens")
 
 
-PEERS = [Decode(True), Decode(False), Xqa(), Prefill("fa3"), Prefill("fa2"), BatchAttention(), CudnnPaged()]
+PEERS = [Decode(True), Decode(False), Xqa(), Prefill("fa3"), Prefill("fa2"), BatchAttention(),
+         WithSinks("fa3"), WithSinks("fa2"), CudnnPaged()]
