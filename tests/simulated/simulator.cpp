@@ -141,6 +141,10 @@ TEST_CASE("what a GPU does not do is an error") {
           if (threadIdx.x < 33) gpu::named_barrier_arrive<64>(1);
           if (threadIdx.x == 40) gpu::named_barrier_arrive<32>(1);
         }), "more threads came to barrier 1"));
+  CHECK(has(run({.threads = 1}, [] {
+          auto& b = *simt::dynamic_shared<gpu::Mbarrier>();
+          b.init(1), b.arrive_expecting(16), b.arrive();  // in one phase
+        }), "more threads arrived at an mbarrier"));
   CHECK(has(run({.threads = 32}, [] {
           std::uint32_t a[4];
           gpu::ldmatrix_x4(a, simt::dynamic_shared<std::byte>() + 2);
@@ -214,6 +218,14 @@ TEST_CASE("shuffles and votes by those who are there") {
   CHECK(got[13] == 1211);
   CHECK(votes[0] == 0x5555u);
   CHECK(votes[20] == 0);
+}
+
+TEST_CASE("a counter returns to zero behind its last") {
+  unsigned counter = 0;
+  std::vector<unsigned> got(32);
+  CHECK(run({.threads = 32}, [&] { got[threadIdx.x] = atomicInc(&counter, 4); }).empty());
+  for (unsigned i = 0; i < 32; ++i) CHECK(got[i] == i % 5);
+  CHECK(counter == 32 % 5);
 }
 
 TEST_CASE("a graph does again what was captured, and a kernel's error is told by whoever synchronises") {
