@@ -14,11 +14,13 @@ using test::has, test::late, test::run;
 
 namespace {
 
-constexpr unsigned columns = 72, rows = 4, box_rows = 4;
-alignas(16) std::array<std::uint16_t, columns * rows> numbered;  // never 0
+constexpr unsigned columns = 72, rows = 4, box_rows = 4, around = 4;  // rows before the tensor, and behind it
+alignas(16) std::array<std::uint16_t, columns * (around + rows + around)> memory;
+std::uint16_t* const numbered = memory.data() + around * columns;  // never 0
 CUtensorMap map_of_numbered() {
+  memory.fill(9999);
   for (unsigned i = 0; i < columns * rows; ++i) numbered[i] = static_cast<std::uint16_t>(i + 1);
-  return gpu::tensor_map(gpu::BoxedTensor<4>{.data = numbered.data(),
+  return gpu::tensor_map(gpu::BoxedTensor<4>{.data = numbered,
                                              .dims = {columns, rows, 1, 1},
                                              .strides = {2 * columns, 2 * columns * rows, 2 * columns * rows},
                                              .box = {64, box_rows, 1, 1}});
