@@ -179,13 +179,20 @@ void Cluster::recheck(Warp& warp) {
 
 void Cluster::pass(Barrier& b) { b.come = 0, wake(b.waiting); }
 
+// By those whom the running thread has just let go on: what it does behind its arrival may come too late for them.
+void Cluster::be_overtaken() {
+  if (order_.seed == 0 || current == nullptr) return;
+  wake(current);
+  wait("nothing");
+}
+
 void Cluster::barrier(unsigned number, unsigned threads, bool stay) {
   if (number >= 16) fail("barrier " + std::to_string(number) + ": a CTA has sixteen");
   Cta& cta = *current->cta;
   Barrier& b = cta.barriers[number];
   const unsigned wanted = threads == 0 ? cta.live : threads;
   if (++b.come > wanted) fail("more threads came to barrier " + std::to_string(number) + " than it lets pass");
-  if (b.come == wanted) return pass(b);
+  if (b.come == wanted) return pass(b), be_overtaken();
   if (!stay) return;
   b.waiting.push_back(current);
   wait(threads == 0 ? "__syncthreads" : "a named barrier");
@@ -218,6 +225,7 @@ void Cluster::wake_at(const void* address) {
     if (entry.first == address) wake(entry.second);
     return entry.first == address;
   });
+  be_overtaken();
 }
 
 std::string Cluster::who_waits() const {

@@ -32,7 +32,7 @@ struct KernelError : std::runtime_error {
 
 struct Order {
   bool late = false;  // asynchronous work, as above
-  unsigned seed = 0;  // 0: threads in turn. Else who runs next is drawn
+  unsigned seed = 0;  // 0: threads in turn. Else who runs next is drawn, also where a thread has let others go on
 };
 
 // Asynchronous work that is under way.
@@ -129,6 +129,7 @@ class Cluster {
   void recheck(Warp& warp);
   void pass(Barrier& barrier);
   void pass_cluster_if_all_have_come();
+  void be_overtaken();
   Thread* next();
   std::string who_waits() const;
 

@@ -4,10 +4,26 @@
 A line for each test program with its time, the output of what failed, what was skipped and why, and last
 `N passed, N failed, N skipped`. A doctest program counts its cases; any other program counts as one. Exit code 1 if
 anything failed or nothing ran.
+
+doctest calls skipped what its source skips, and also what a filter of the command line leaves out. Nobody asked for the
+latter, so that they are not counted.
 """
 import contextlib, io, json, re, sys, tempfile
 
 CASES = re.compile(r"test cases:\s*(\d+) \|\s*(\d+) passed \|\s*(\d+) failed \|\s*(\d+) skipped")
+FILTER = re.compile(r"--?(dt-)?((tc|ts|sf)e?|(test-case|test-suite|source-file)(-exclude)?)=")
+
+
+def is_sample(test):
+    """Was the program told which of its cases to run?"""
+    return any(FILTER.match(word) for word in test.get("command", []))
+
+
+def why_skipped(test, output):
+    if test["result"] != "SKIP":
+        return "cases that their source skips"
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith("[doctest]")]
+    return (lines or ["no reason given"])[-1]
 
 
 def counts(test):
@@ -19,7 +35,8 @@ def counts(test):
     if not cases:
         return (1, 0, 0) if ok else (0, 1, 0)
     passed, failed, skipped = map(int, cases.groups()[1:])
-    return passed, failed if ok else max(failed, 1), skipped  # a crash after the last case is a failure too
+    # A crash after the last case is a failure too.
+    return passed, failed if ok else max(failed, 1), 0 if is_sample(test) else skipped
 
 
 def main(paths):
@@ -31,12 +48,12 @@ def main(paths):
             now = counts(test)
             total = [a + b for a, b in zip(total, now)]
             name = test["name"].split(" / ")[-1]
-            print(f"  {name:<24} {now[0]:>5} passed {now[1]:>3} failed {now[2]:>3} skipped  {test['duration']:6.1f} s")
+            print(f"  {name:<30} {now[0]:>5} passed {now[1]:>3} failed {now[2]:>3} skipped  {test['duration']:6.1f} s")
             output = (test.get("stdout") or "") + (test.get("stderr") or "")
             if now[1]:
                 print("\n".join("    | " + line for line in output.splitlines()[-60:]))
             if now[2]:
-                print("    | skipped: " + (output.strip().splitlines() or ["no reason given"])[-1])
+                print("    | skipped: " + why_skipped(test, output))
     if sum(total[:2]) == 0:
         print("no test ran")
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
@@ -56,6 +73,9 @@ def selftest():
             ({"result": "OK"}, (1, 0, 0)), ({"result": "OK", "stdout": doctest(7, 0, 2)}, (7, 0, 2)),
             ({"result": "EXPECTEDFAIL"}, (1, 0, 0)), ({"result": "SKIP", "stdout": "no GPU\n"}, (0, 0, 1)),
             ({"result": "SKIP", "stdout": doctest(0, 0, 3)}, (0, 0, 1)),
+            *(({"result": "OK", "stdout": doctest(5, 0, 11), "command": ["test_it", "--cases", "60", word]}, (5, 0, skipped))
+              for word, skipped in (("-tc=every GPU rung*", 0), ("-tce=*graph*", 0), ("--test-case=a", 0), ("-sf=b.cpp", 0),
+                                    ("--test-suite-exclude=c", 0), ("--seed", 11), ("-s", 11))),
             *(({"result": how}, (0, 1, 0)) for how in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS", "else")),
             ({"result": "FAIL", "stdout": doctest(5, 2)}, (5, 2, 0)),
             ({"result": "OK", "stdout": doctest(5, 2)}, (5, 2, 0)),        # an exit code that lies
@@ -67,6 +87,10 @@ def selftest():
     code, lines = said({"result": "OK"}, {"result": "FAIL", "stdout": "what was wrong\n"}, {"result": "SKIP", "stderr": "why"})
     assert code == 1 and lines[-1] == "1 passed, 1 failed, 1 skipped", lines
     assert "    | what was wrong" in lines and "    | skipped: why" in lines, lines
+    code, lines = said({"result": "OK", "stdout": doctest(7, 0, 2) + "[doctest] Status: SUCCESS!\n"},
+                       {"result": "SKIP", "stdout": "no GPU\n\n" + doctest(0, 0, 3) + "[doctest] Status: SUCCESS!\n"})
+    assert [line for line in lines if "| skipped" in line] == ["    | skipped: cases that their source skips",
+                                                               "    | skipped: no GPU"], lines
     code, lines = said()
     assert code == 1 and "no test ran" in lines, lines
     return 0

@@ -8,17 +8,13 @@
 #include <deque>
 #include <map>
 
-#include "gpu/check.hpp"
-#include "ladder/cases/drawn/draw_case.hpp"
-#include "ladder/gpu_run.hpp"
-#include "tests/gpu_mutants/mutant_rungs.hpp"
+#include "tests/gpu_mutants/mutant_run.hpp"
 #include "tests/listener.hpp"
 #include "tests/options.hpp"
-#include "tests/uneven_heads.hpp"
 
 using namespace flashladder;
 using namespace flashladder::ladder;
-using test::Cases, test::MutantRung, test::Notice;
+using test::Cases, test::MutantCase, test::MutantRung, test::Notice;
 
 namespace {
 
@@ -33,14 +29,6 @@ struct SkipOnOtherGpus : test::Listener {
 };
 REGISTER_LISTENER("skip on other GPUs", 2, SkipOnOtherGpus);
 
-struct Checked {
-  Case c;
-  Oracles oracles;
-  DeviceCase on_device;
-  Checked(const CaseSpec& spec, Cases kind)
-      : c(kind == Cases::narrow ? test::uneven_heads(spec) : draw_case(spec)), oracles(c), on_device(c, spec.op) {}
-};
-
 // The mutants that must be noticed so and that this GPU runs: not all have the shared memory that L4 takes.
 std::vector<const MutantRung*> mutants_for(Notice notice) {
   std::vector<const MutantRung*> list;
@@ -52,9 +40,9 @@ std::vector<const MutantRung*> mutants_for(Notice notice) {
 }
 
 // All, or the first --cases of them.
-std::deque<Checked>& cases_of(Cases kind) {
-  static std::map<Cases, std::deque<Checked>> lists;
-  std::deque<Checked>& list = lists[kind];
+std::deque<MutantCase>& cases_of(Cases kind) {
+  static std::map<Cases, std::deque<MutantCase>> lists;
+  std::deque<MutantCase>& list = lists[kind];
   if (!list.empty()) return list;
   std::vector<CaseSpec> specs = test::specs_for(kind);
   if (test::options().cases > 0) specs.resize(std::min(specs.size(), static_cast<std::size_t>(test::options().cases)));
@@ -62,25 +50,14 @@ std::deque<Checked>& cases_of(Cases kind) {
   return list;
 }
 
-RunResult second_run(const Rung& rung, const Checked& checked, const Settings& settings) {
-  GpuRun run(rung, checked.c, checked.on_device, settings);
-  for (int i = 0; i < 2; ++i) {
-    run.poison();
-    run.enqueue(nullptr);
-    gpu::check(cudaStreamSynchronize(nullptr));
-  }
-  return run.result();
-}
-
 // The cases that reject it, up to `enough`.
 std::vector<std::string> rejecting_cases(const MutantRung& m, std::size_t enough) {
   std::vector<std::string> names;
-  for (Checked& checked : cases_of(m.cases)) {
+  for (MutantCase& on : cases_of(m.cases)) {
     for (const Settings& settings : test::small_plans) {
-      const Oracle& oracle = checked.oracles.of(m.rung);
-      const Comparison comparison = agree(checked.c, second_run(m.rung, checked, settings), nullptr, oracle);
-      if (comparison.ok()) continue;
-      names.push_back(checked.c.spec.name + ", policy " + name_of(settings.policy) + ": " + comparison.message());
+      const std::string rejected = test::rejection(m, on, settings);
+      if (rejected.empty()) continue;
+      names.push_back(test::run_name(on, settings) + ": " + rejected);
       if (names.size() == enough) return names;
     }
   }
@@ -109,9 +86,9 @@ TEST_CASE("agree rejects every mutant") {
 TEST_CASE("mutants without a barrier run for racecheck") {
   for (const MutantRung* mutant : mutants_for(Notice::racecheck)) {
     const MutantRung& m = *mutant;
-    const Checked checked(test::specs_for(m.cases).front(), m.cases);  // cut often
+    const MutantCase on(test::specs_for(m.cases).front(), m.cases);  // cut often
     std::printf("racecheck must report mutant_%s\n", m.name.c_str());
     std::fflush(stdout);
-    for (const Settings& settings : test::small_plans) second_run(m.rung, checked, settings);
+    for (const Settings& settings : test::small_plans) test::second_run(m, on, settings);
   }
 }

@@ -16,8 +16,8 @@
 
 namespace flashladder::test {
 
-// Who must notice: nobody (the control), the comparison, or compute-sanitizer's racecheck: such a race may well stay
-// without consequence in a run.
+// Who must notice on a GPU: nobody (the control), the comparison, or compute-sanitizer's racecheck: such a race may well stay
+// without consequence in a run. On a simulated GPU the comparison notices these too (tests/simulated/mutants.cpp).
 enum class Notice { nobody, agree, racecheck };
 
 using MutantAttend =

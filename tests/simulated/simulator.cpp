@@ -2,7 +2,7 @@
 #include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
-#include <functional>
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -10,37 +10,14 @@
 #include "gpu/ptx/cluster.cuh"
 #include "gpu/ptx/cp_async.cuh"
 #include "gpu/ptx/mbarrier.cuh"
+#include "gpu/ptx/mma.cuh"
 #include "gpu/ptx/named_barrier.cuh"
-#include "simt/cluster.hpp"
+#include "gpu/ptx/wgmma.cuh"
 #include "simt/launch.hpp"
+#include "tests/simulated/run_kernel.hpp"
 
 using namespace flashladder;
-
-namespace {
-
-struct Way {
-  simt::Order order = {};
-  unsigned threads = 64, blocks = 1, cluster = 1;
-  std::size_t shared_bytes = 4096;
-};
-
-// "", or why the kernel could not go on.
-std::string run(const Way& way, const std::function<void()>& kernel) {
-  const simt::LaunchOf launch{.grid = {way.blocks, 1, 1}, .block = {way.threads, 1, 1}, .shared_bytes = way.shared_bytes,
-                              .cluster = way.cluster, .kernel = kernel};
-  try {
-    simt::Cluster cluster(launch, way.order);
-    for (unsigned x = 0; x < way.blocks; x += way.cluster) cluster.run({x, 0, 0});
-  } catch (const simt::KernelError& error) {
-    return error.what();
-  }
-  return "";
-}
-bool has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
-
-constexpr simt::Order early{}, late{.late = true};
-
-}  // namespace
+using test::early, test::has, test::late, test::run;
 
 TEST_CASE("what a barrier orders is so in every order of threads, and what none orders is not") {
   const auto sum_is_right = [](bool with_barrier, unsigned seed) {
@@ -101,6 +78,38 @@ TEST_CASE("a copy into what is still read has come too early when copies happen 
   CHECK(second_warp_reads(late) == 1);
 }
 
+TEST_CASE("what a thread does behind its arrival may come too late in a drawn order") {
+  // How much of what the first warp writes the second one finds there.
+  const auto found = [](unsigned seed, bool writes_first, bool named) {
+    int sum = 0;
+    CHECK(run({.order = {.seed = seed}}, [&] {
+            auto* const shared = simt::dynamic_shared<std::uint64_t>();
+            auto& said = *reinterpret_cast<gpu::Mbarrier*>(shared);
+            auto* const there = shared + 1;
+            if (threadIdx.x == 0) said.init(32);
+            if (threadIdx.x < 32) there[threadIdx.x] = 0;
+            __syncthreads();
+            if (threadIdx.x < 32) {
+              if (writes_first) there[threadIdx.x] = 1;
+              named ? gpu::named_barrier_arrive<64>(1) : said.arrive();
+              there[threadIdx.x] = 1;
+            } else {
+              named ? gpu::named_barrier_sync<64>(1) : said.wait(0);
+              if (threadIdx.x == 32) sum = static_cast<int>(std::accumulate(there, there + 32, std::uint64_t{0}));
+            }
+          }).empty());
+    return sum;
+  };
+  for (const bool named : {false, true}) {
+    int too_late = 0;
+    for (unsigned seed = 1; seed <= 60; ++seed) {
+      CHECK(found(seed, true, named) == 32);
+      too_late += found(seed, false, named) < 32;
+    }
+    CHECK(too_late > 0);
+  }
+}
+
 TEST_CASE("who waits for nobody is told, in place of a GPU that hangs") {
   CHECK(has(run({}, [] { if (threadIdx.x < 32) gpu::named_barrier_sync<64>(3); }), "32 threads wait for a named barrier"));
   CHECK(has(run({}, [] {
@@ -128,6 +137,26 @@ TEST_CASE("what a GPU does not do is an error") {
   CHECK(has(run({.shared_bytes = 64}, [] { gpu::cp_async_16(simt::dynamic_shared<std::byte>() + 64, nullptr, false); }),
             "shared memory at 64 and on, of 64 bytes"));
   CHECK(has(run({}, [] { gpu::cp_async_16(simt::dynamic_shared<std::byte>() + 4, nullptr, false); }), "multiple of 16"));
+  CHECK(has(run({}, [] {
+          if (threadIdx.x < 33) gpu::named_barrier_arrive<64>(1);
+          if (threadIdx.x == 40) gpu::named_barrier_arrive<32>(1);
+        }), "more threads came to barrier 1"));
+  CHECK(has(run({.threads = 1}, [] {
+          auto& b = *simt::dynamic_shared<gpu::Mbarrier>();
+          b.init(1), b.arrive_expecting(16), b.arrive();  // in one phase
+        }), "more threads arrived at an mbarrier"));
+  CHECK(has(run({.threads = 32}, [] {
+          std::uint32_t a[4];
+          gpu::ldmatrix_x4(a, simt::dynamic_shared<std::byte>() + 2);
+        }), "a matrix row at an address"));
+  CHECK(has(run({.threads = 128, .shared_bytes = 16384}, [] {
+          if (threadIdx.x >= 120) return;
+          float sums[32];
+          const std::uint64_t any = gpu::wgmma_operand(0, 0, 1024);
+          gpu::Wgmma<Half, 64>::multiply<false>(sums, any, any, false);
+        }), "wgmma without all lanes"));
+  const simt::LaunchOf too_many{.grid = {1, 1, 1}, .block = {1025, 1, 1}, .kernel = [] {}};
+  CHECK(simt::launch_on(nullptr, too_many) == cudaErrorInvalidValue);
   CHECK(has(run({.shared_bytes = 300 * 1024}, [] {}), "at most 227 KB"));
 }
 
@@ -142,6 +171,23 @@ TEST_CASE("a kernel gets more than 48 KB of shared memory when that is allowed, 
   CHECK(cudaLaunchKernelEx(&config, kernel) == cudaSuccess);
   config.dynamicSmemBytes += 1;
   CHECK(cudaLaunchKernelEx(&config, kernel) == cudaErrorInvalidValue);
+}
+
+TEST_CASE("device memory is not initialised, and ends where it was asked to") {
+  constexpr std::size_t bytes = 100;
+  void* memory = nullptr;
+  REQUIRE(cudaMalloc(&memory, bytes) == cudaSuccess);
+  auto* const first = static_cast<unsigned char*>(memory);
+  CHECK(std::count(first, first + bytes, 0xff) == bytes);
+  const auto type_at = [&](std::size_t byte) {
+    cudaPointerAttributes about{};
+    CHECK(cudaPointerGetAttributes(&about, first + byte) == cudaSuccess);
+    return about.type;
+  };
+  CHECK(type_at(0) == cudaMemoryTypeDevice);
+  CHECK(type_at(bytes - 1) == cudaMemoryTypeDevice);
+  CHECK(type_at(bytes) == cudaMemoryTypeUnregistered);
+  CHECK(cudaFree(memory) == cudaSuccess);
 }
 
 TEST_CASE("an mbarrier's phase ends with its arrivals and its bytes") {
@@ -185,6 +231,14 @@ TEST_CASE("shuffles and votes by those who are there") {
   CHECK(got[13] == 1211);
   CHECK(votes[0] == 0x5555u);
   CHECK(votes[20] == 0);
+}
+
+TEST_CASE("a counter returns to zero behind its last") {
+  unsigned counter = 0;
+  std::vector<unsigned> got(32);
+  CHECK(run({.threads = 32}, [&] { got[threadIdx.x] = atomicInc(&counter, 4); }).empty());
+  for (unsigned i = 0; i < 32; ++i) CHECK(got[i] == i % 5);
+  CHECK(counter == 32 % 5);
 }
 
 TEST_CASE("a graph does again what was captured, and a kernel's error is told by whoever synchronises") {
