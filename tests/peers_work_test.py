@@ -89,7 +89,7 @@ class Serving(unittest.TestCase):
 
     def test_its_cases_are_those_of_our_families(self):
         import serving
-        for family, names in (("mla", serving.MLA), ("cascade", serving.CASCADE), ("plan", serving.PLAN)):
+        for family, names in (("mla", serving.MLA), ("cascade", serving.CASCADE), ("plan", serving.PLAN), ("lengths", serving.LENGTHS)):
             done = subprocess.run([FLASHLADDER, "bench", family, "--list"], text=True, stdout=subprocess.PIPE, check=True)
             self.assertEqual([line.split(None, 1)[1].strip() for line in done.stdout.splitlines()[1:]], names)
 
@@ -99,6 +99,8 @@ class Serving(unittest.TestCase):
         self.assertEqual(serving.lengths_of("B32 kv8192 h16 q4"), ([4] * 32, [8192] * 32))
         self.assertEqual(serving.lengths_of(serving.PLAN[3]), ([512] * 4 + [1] * 60, [4096] * 64))
         self.assertEqual(serving.lengths_of(serving.PLAN[2]), (serving.lognormal64(), serving.lognormal64()))
+        self.assertEqual(serving.lengths_of("B4 S2048 32/8 p16 causal"), ([2048] * 4, [2048] * 4))
+        self.assertEqual(serving.lengths_of("B8 q512 kv16384 32/8 p16 causal"), ([512] * 8, [16384] * 8))
         self.assertEqual(serving.lengths_of(serving.PLAN[1]), ([1] * 64, serving.lognormal64()))
 
     def test_a_wrong_output_has_no_line(self):

@@ -2,7 +2,7 @@
 """Times FlashLadder and its peers on one GPU in turn, round by round, and joins the lines.
 
   run.py FLASHLADDER OUT_DIR [--families decode,prefill] [--cases TABLE.json] [--backends NAME,...] [--rounds 3]
-  run.py FLASHLADDER OUT_DIR --script FILE --families graph,append,norm,rope,plan,mla,cascade
+  run.py FLASHLADDER OUT_DIR --script FILE --families graph,append,norm,rope,plan,mla,cascade,lengths
   run.py FLASHLADDER --list [--families ...] [--cases ...]     which peers are here, and who takes which case; needs no GPU
 
 The peers of decode and prefill are torch's backends (flash, cuDNN, efficient, math), FlashInfer (tensor-core, cuda-core,
@@ -14,7 +14,7 @@ so. --peers FILE: the list PEERS of that Python file in the place of these (benc
 
 --script FILE: a Python file with a function for each of the other families, which times FlashInfer and calls its own
 report(family, case, backend, us, ...) for each line; flashinfer_chain.py beside this file adds the chain, and serving.py is
-such a file for mla, cascade and plan.
+such a file for mla, cascade, lengths and plan.
 
 OUT_DIR gets lines.jsonl, in which ours and theirs stand under one machine's line, and table.md; ours.jsonl and peers.jsonl
 are its parts. Each side has the GPU and its memory to itself: a round is one process of ours, which prepares and checks its
@@ -28,7 +28,7 @@ from peer import case_for, measure, missing_text
 
 HERE = pathlib.Path(__file__).resolve().parent
 ATTENTION = ("decode", "prefill")
-SCRIPTED = {name: [name] for name in ("graph", "append", "norm", "rope", "plan", "mla", "cascade")}
+SCRIPTED = {name: [name] for name in ("graph", "append", "norm", "rope", "plan", "mla", "cascade", "lengths")}
 SKIPPED = 77
 
 

@@ -1,5 +1,5 @@
-"""Latent attention, shared prefixes and plans of mixed batches by FlashInfer, FlashAttention-3 and FlashMLA: a file for
-`run.py --script`, with a function for each of the families mla, cascade and plan. Its case strings are those of
+"""Latent attention, shared prefixes, lengths on the device and plans of mixed batches by FlashInfer, FlashAttention-3 and
+FlashMLA: a file for `run.py --script`, with a function for each of the families mla, cascade, lengths and plan. Its case strings are those of
 `flashladder bench`, each output is compared with double on sampled rows before it is timed, and what is not installed is
 left out."""
 import functools, os, random, re, time
@@ -10,6 +10,8 @@ CASCADE = ["prefix 8192 shared by 64 + suffix 256 32/8 p16", "prefix 8192 shared
            "prefix 512 shared by 64 + suffix 2048 32/8 p16"]
 PLAN = ["B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 S lognormal 32/8 p16 causal",
         "4 x q512 + 60 x q1 kv4096 32/8 p16 causal"]
+LENGTHS = ["B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 lognormal 32/8 p16 table 131072",
+           "B4 S2048 32/8 p16 causal", "B8 q512 kv16384 32/8 p16 causal"]
 CKV, KPE, PAGE, SM_SCALE = 512, 64, 64, 192 ** -0.5
 ROWS, MOST = 24, 16 * 2.0 ** -11  # rows that are compared, and how far off one may be: 16 roundings of f16
 report = None  # run.py's
@@ -26,10 +28,10 @@ def lengths_of(name):
     if mixed := re.match(r"(\d+) x q(\d+) \+ (\d+) x q1 kv(\d+)", name):
         chunks, queries, decodes, keys = map(int, mixed.groups())
         return [queries] * chunks + [1] * decodes, [keys] * (chunks + decodes)
-    uniform = re.match(r"B(\d+) kv(\d+)", name)
+    uniform = re.match(r"B(\d+) (?:q\d+ )?(?:kv|S)(\d+)", name)
     kv_lens = [int(uniform[2])] * int(uniform[1]) if uniform else lognormal64()
     queries = re.search(r" q(\d+)", name)
-    return (kv_lens if " S " in name else [int(queries[1]) if queries else 1] * len(kv_lens)), kv_lens
+    return (kv_lens if re.search(r" S\d* ?", name) else [int(queries[1]) if queries else 1] * len(kv_lens)), kv_lens
 
 
 @functools.cache
@@ -186,6 +188,35 @@ def cascade():
     for case in CASCADE:
         work = SharedPrefix(case)
         timed("cascade", case, "FlashInfer cascade", work.cascade, list(work.wanted()), work.nbytes)
+
+
+def lengths():
+    """Calls over a block table with lengths on the device: XQA needs no plan, and FA3 makes its schedule in the call."""
+    import torch
+    from cases import Case
+    from peers_flash_attn import FlashAttention3
+    from peers_flashinfer import Xqa
+    from work import Work
+    for name in LENGTHS:
+        qo_lens, kv_lens = lengths_of(name)
+        decode = max(qo_lens) == 1
+        case = Case("decode" if decode else "prefill", name, tuple(qo_lens), tuple(kv_lens), 32, 8, 128, 128, 16, "f16",
+                    not decode, 128 ** -0.5, -1, 0.0)
+        work = Work(case)
+        if table := re.search(r"table (\d+)", name):
+            wider = torch.zeros(len(kv_lens), int(table[1]) // 16, dtype=torch.int32, device="cuda")
+            wider[:, :work.block_table.shape[1]] = work.block_table
+            work.block_table, work.max_k = wider, int(table[1])
+        wanted = [((int(work.qo_indptr[b]) + i, head), row) for (b, i, head), row in work.wanted]
+        for peer in (Xqa(), FlashAttention3()):
+            if peer.missing() or peer.refuses(case):
+                continue
+            def prepare():
+                if peer.name != "FA3" or not decode:
+                    call = peer.prepare(work)
+                    return lambda: peer.rows(call())
+                return lambda: peer.rows(peer.prepare(work)())
+            timed("lengths", name, peer.name, prepare, wanted, case.nbytes())
 
 
 def host_us(call, of=200):
