@@ -4,6 +4,7 @@ from peer import Peer
 
 WORKSPACE = 512 << 20
 FA2_TAKES = ("a custom mask", "an fp8 cache", "position encoding ALIBI", "position encoding ROPE_LLAMA")
+FP8_MOST = 0.15  # how far off XQA's rows may be on an fp8 cache: it rounds q and the weights to 4 bits too
 
 
 class FlashInfer(Peer):
@@ -117,6 +118,9 @@ class Xqa(FlashInfer):
         if not case.decode or case.page_size not in (16, 32, 64, 128) or case.head_dim_qk != case.head_dim_vo:
             return "it takes one query a request, pages of 16 to 128 and one head dim"
         return "it takes no soft cap" if case.logits_soft_cap > 0 else None
+
+    def wrong(self, work, o):
+        return work.wrong(o, FP8_MOST if work.case.kv_dtype else None)
 
     def prepare(self, work):
         from flashinfer.decode import xqa_batch_decode_with_kv_cache as attend

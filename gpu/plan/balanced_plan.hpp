@@ -66,18 +66,19 @@ class BalancedPlan {
   struct Walk {
     LaneBegin at;
     RequestSums before, behind;
-
-    FL_HD std::int32_t kv_len() const { return static_cast<std::int32_t>(behind.tokens - before.tokens); }
+    Range keys;  // of a unit of the request
   };
   FL_HD void move_to(Walk& walk, std::int32_t request) const {
     walk.at.request = request;
     walk.before = before_[request];
-    if (request < p_.batch()) walk.behind = before_[request + 1];
+    if (request == p_.batch()) return;
+    walk.behind = before_[request + 1];
+    walk.keys = p_.keys(static_cast<std::int32_t>(walk.behind.tokens - walk.before.tokens));
   }
   // Moves over all units that fit into space, and takes them from it. fresh: the lane has nothing yet.
   FL_HD void take_uncut(Walk& walk, std::int64_t& space, bool& fresh) const {
     LaneBegin& at = walk.at;
-    const auto cost = [&] { return std::int64_t{p_.per_item} + p_.keys(walk.kv_len()).size(); };  // of a unit
+    const auto cost = [&] { return std::int64_t{p_.per_item} + walk.keys.size(); };  // of a unit
     const std::int64_t reach = walk.before.cost + space + (at.unit == 0 ? 0 : at.unit * cost());
     if (walk.behind.cost <= reach) {
       std::int32_t low = at.request + 1, step = 1;  // where the lane ends is mostly near
@@ -117,7 +118,7 @@ class BalancedPlan {
     FL_ROLLED while (at.request < p_.batch() && (kept || to_the_end)) {
       take_uncut(walk, space, fresh);
       if (at.request == p_.batch()) break;
-      Range rest = p_.keys(walk.kv_len());
+      Range rest = walk.keys;
       const std::int64_t per_item = p_.per_item + (rest.size() > many ? p_.per_many : 0);
       FL_ROLLED while (true) {
         if (fresh && at.key >= 0) {
@@ -148,7 +149,7 @@ class BalancedPlan {
   }
 
   // Pieces of the unit whose first cut is where a lane begins.
-  FL_HD FL_APART std::int32_t pieces_from(std::int32_t lane) const {
+  FL_HD std::int32_t pieces_from(std::int32_t lane) const {
     const std::int32_t unit = unit_index(begins_[lane]);
     return last_before(lane, lanes_, [&](std::int32_t l) { return unit_index(begins_[l]) == unit; }) - lane + 2;
   }
@@ -177,7 +178,7 @@ class BalancedPlan {
     return {request, unit - tile * heads_ + copy, p_.rows(tile), kv_len(request), p_.queries, before_[request].tokens};
   }
   // Item `which` of a lane.
-  FL_HD FL_APART void write_item(std::int32_t lane, std::int32_t which, std::int32_t copy, PackedItem& to) const {
+  FL_HD void write_item(std::int32_t lane, std::int32_t which, std::int32_t copy, PackedItem& to) const {
     const LaneBegin begin = begins_[lane], end = begins_[lane + 1];
     const std::int32_t index = unit_index(begin) + which, request = divided(index, units_);
     const bool from_cut = which == 0 && begin.key >= 0, to_cut = end.key >= 0 && index == unit_index(end);

@@ -38,7 +38,8 @@ struct DecodePlanParams {
     const std::int32_t length = table.length(request);
     return length < 0 ? 0 : length < most_keys ? length : most_keys;
   }
-  FL_HD FL_APART constexpr Range keys(std::int32_t kv_len) const {
+  FL_HD constexpr Range keys(std::int32_t kv_len) const {
+    if (window_left < 0) return {0, kv_len};  // some query sees each key
     return visible_keys(AttentionParams{.window_left = window_left}, queries, kv_len, Range{0, queries});
   }
   FL_HD constexpr std::int32_t rows_of_head() const { return group_size * queries; }  // of a request
