@@ -6,10 +6,12 @@
 //   3  sums over the lanes of the share that won say where a lane's items, merges and partial rows lie
 //   4  all records are written in any order
 //
-// The walk counts in whole numbers: costs are whole, so that what fits a share fits the share rounded down.
+// The walk counts in whole numbers: costs are whole, so that what fits a share fits the share rounded down. It is one thread's,
+// who waits for each instruction's result: it counts in 32 bits where the cost of all fits, and looks no further than it must.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "gpu/plan/block_sums.hpp"
 #include "gpu/plan/plan_memory.hpp"
@@ -34,10 +36,15 @@ class BalancedPlan {
         [&](std::int32_t request, const RequestSums& sums) { before_[request] = sums; });
     const ShareSearch search = p_.search(before_[p_.batch()].cost);
     const std::int32_t candidates = 1 << search.steps(), apart = Block::threads / candidates;
+    const bool narrow = static_cast<double>(before_[p_.batch()].cost) + search.slack < 1 << 30;  // and twice that, too
     block.each([&](std::int32_t t) {  // as far apart as there is room: those of one warp would wait for each other
       const std::int32_t candidate = t / apart;
       if (t % apart != 0 || candidate >= candidates) return;
-      memory_.enough[candidate] = walk(search.share(candidate), candidate == 0, begins_of(candidate));
+      const double share = search.share(candidate);
+      LaneBegin* const begins = begins_of(candidate);
+      const bool kept = narrow ? walk<std::int32_t>(share, candidate == 0, begins)
+                               : walk<std::int64_t>(share, candidate == 0, begins);
+      memory_.enough[candidate] = kept;
     });
     begins_ = begins_of(search.smallest([&](std::int32_t candidate) { return memory_.enough[candidate] != 0; }));
     exclusive_sums(
@@ -76,28 +83,30 @@ class BalancedPlan {
     walk.keys = p_.keys(static_cast<std::int32_t>(walk.behind.tokens - walk.before.tokens));
   }
   // Moves over all units that fit into space, and takes them from it. fresh: the lane has nothing yet.
-  FL_HD void take_uncut(Walk& walk, std::int64_t& space, bool& fresh) const {
+  template <class Cost>
+  FL_HD void take_uncut(Walk& walk, Cost& space, bool& fresh) const {
     LaneBegin& at = walk.at;
-    const auto cost = [&] { return std::int64_t{p_.per_item} + walk.keys.size(); };  // of a unit
-    const std::int64_t reach = walk.before.cost + space + (at.unit == 0 ? 0 : at.unit * cost());
-    if (walk.behind.cost <= reach) {
+    const auto cost = [&] { return static_cast<Cost>(p_.per_item) + walk.keys.size(); };  // of a unit
+    if ((units_ - at.unit) * cost() <= space) {  // the rest of the request
+      const std::int64_t reach = walk.before.cost + at.unit * std::int64_t{cost()} + space;
       std::int32_t low = at.request + 1, step = 1;  // where the lane ends is mostly near
       FL_ROLLED while (low + step <= p_.batch() && before_[low + step].cost <= reach) low += step, step *= 2;
       const std::int32_t high = low + step <= p_.batch() ? low + step : p_.batch() + 1;
       move_to(walk, last_before(low, high, [&](std::int32_t r) { return before_[r].cost <= reach; }));
       at.unit = 0, fresh = false;
-      space = reach - walk.before.cost;
+      space = static_cast<Cost>(reach - walk.before.cost);
     }
     if (units_ == 1 || at.request == p_.batch() || space < cost()) return;
-    const std::int64_t units = space / cost();
+    const Cost units = space / cost();
     at.unit += static_cast<std::int32_t>(units), fresh = false;
     space -= units * cost();
   }
 
   // How many lanes, `lanes` at most, one after the other get nothing but a piece of rest, as long as a lane has room for: what
   // longest_piece() says of each until the end of the tile is near. rest begins at a cut, room: keys.
-  FL_HD std::int32_t full_pieces(Range rest, std::int64_t room, std::int32_t lanes) const {
-    const std::int64_t ends_before = align_down(rest.end - p_.chunk_align, p_.chunk_align) - room;
+  template <class Cost>
+  FL_HD std::int32_t full_pieces(Range rest, Cost room, std::int32_t lanes) const {
+    const Cost ends_before = align_down(rest.end - p_.chunk_align, p_.chunk_align) - room;
     if (room < p_.chunk_align || ends_before < rest.begin) return 0;
     const auto piece = align_down(static_cast<std::int32_t>(room), p_.chunk_align);
     const std::int32_t pieces = (static_cast<std::int32_t>(ends_before) - rest.begin) / piece + 1;
@@ -106,28 +115,31 @@ class BalancedPlan {
 
   // Gives each lane as much as brings its cost to no more than share; the last one takes what is left. begins [lanes + 1].
   // Did every lane keep to its share? Where it matters not, the walk goes on to the end only if it did.
+  template <class Cost>
   FL_HD bool walk(double share, bool to_the_end, LaneBegin* begins) const {
-    const auto most = static_cast<std::int64_t>(share), many = static_cast<std::int64_t>(p_.few_partials * share);
+    const auto most = static_cast<Cost>(share);
+    const double few = p_.few_partials * share, largest = std::numeric_limits<std::int32_t>::max();
+    const auto many = static_cast<std::int32_t>(few < largest ? few : largest);  // keys, of which no tile has more
     Walk walk;
     move_to(walk, 0);
     LaneBegin& at = walk.at;
     std::int32_t lane = 0;
-    std::int64_t space = most;
+    Cost space = most;
     bool kept = true, fresh = true;
     begins[0] = at;
     FL_ROLLED while (at.request < p_.batch() && (kept || to_the_end)) {
       take_uncut(walk, space, fresh);
       if (at.request == p_.batch()) break;
       Range rest = walk.keys;
-      const std::int64_t per_item = p_.per_item + (rest.size() > many ? p_.per_many : 0);
+      const Cost per_item = p_.per_item + (rest.size() > many ? p_.per_many : 0);
       FL_ROLLED while (true) {
-        if (fresh && at.key >= 0) {
+        if (fresh && at.key >= 0 && rest.size() > most - per_item) {
           FL_ROLLED for (std::int32_t n = full_pieces(rest, most - per_item, lanes_ - 1 - lane); n > 0; --n) {
             rest.begin = at.key = rest.begin + align_down(static_cast<std::int32_t>(most - per_item), p_.chunk_align);
             begins[++lane] = at;
           }
         }
-        std::int32_t end = longest_piece<std::int64_t>(rest, space, per_item, 1, p_.chunk_align);
+        std::int32_t end = longest_piece<Cost>(rest, space, per_item, 1, p_.chunk_align);
         if (end != rest.end && (lane == lanes_ - 1 || (end < 0 && fresh))) kept = false, end = rest.end;
         if (end >= 0) {
           space -= per_item + (end - rest.begin);
