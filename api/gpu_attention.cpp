@@ -159,10 +159,10 @@ class GpuAttention final : public AttentionBackend {
     std::byte* device = workspace_.device.data();
     const auto* kept = reinterpret_cast<const std::int32_t*>(device + at_.indices);
     const auto* page_ids = a.identity_pages ? nullptr : kind_.for_graphs ? kept : a.page_ids.data();
-    const bool plan_is_new = just_planned_;
-    just_planned_ = false;
-    if (kind_.latent) run_latent(a, page_ids, plan_is_new, stream);
-    else run_attention(a, page_ids, plan_is_new, stream);
+    if (kind_.latent) run_latent(a, page_ids, just_planned_, stream);
+    else run_attention(a, page_ids, just_planned_, stream);
+    // What is only captured has not run, nor has what was refused: the plan is as new to whoever comes next.
+    if (!capturing || planned_in_ == capture) just_planned_ = false;
     captured_ = captured_ || (capturing && planned_in_ == 0 && !kind_.for_graphs);
   }
 
@@ -179,7 +179,7 @@ class GpuAttention final : public AttentionBackend {
     std::byte* device = workspace_.device.data();
     require_scales(kernel_, config_, a.scales);
     gpu::AttentionCall call = gpu_attention_call(params_, a, page_ids);
-    call.programmatic = programmatic(plan_is_new), call.plan_is_new = plan_is_new && !mask_ && !compacted_;
+    call.programmatic = programmatic(plan_is_new), call.plan_is_new = plan_is_new;
     if (mask_) {
       const gpu::MaskMemory to{*mask_, device + at_.mask_list, device + at_.mask_bits, room_.num_sms};
       call = gpu::make_mask_bits(call, to, cuda_stream(stream));

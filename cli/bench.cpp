@@ -64,7 +64,8 @@ void add_bench(ladder::Program& program) {
   ladder::Command& command = program.command("bench", "Time rungs, planning and memory, and check what was timed");
   const auto o = std::make_shared<BenchOptions>();
   command.add("FAMILY", &o->families,
-              "On a GPU: decode, graph, prefill, prefill-ladder, append, norm, rope, plan, cascade, mla, lengths; none: the CPU rungs");
+              "On a GPU: decode, graph, prefill, prefill-ladder, append, norm, rope, plan, cascade, mla, lengths; none: the "
+              "CPU rungs");
   command.add("--rung,--rungs", &o->rungs, "Rungs, D5,D6 or again for more; else C4, on a GPU D6; of the prefill ladder all");
   o->plugins.add_to(command);
   command.add("--cases", &o->table, "A JSON table of cases", {.value = "FILE"});

@@ -82,10 +82,9 @@ struct ShareSearch {
     first = uncut / lanes + slack;
     FL_ROLLED for (double step = slack / 2; step > shortest; step /= 2) ++num_steps;
   }
-  FL_HD constexpr std::int32_t steps() const { return num_steps; }
   FL_HD constexpr double share(std::int32_t candidate) const {
     double share = first, step = slack;
-    FL_ROLLED for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
+    FL_ROLLED for (std::int32_t bit = num_steps - 1; bit >= 0; --bit) {
       step /= 2;
       if ((candidate >> bit & 1) != 0) share -= step;
     }
@@ -95,7 +94,7 @@ struct ShareSearch {
   template <class Enough>
   FL_HD constexpr std::int32_t smallest(Enough&& enough) const {
     std::int32_t candidate = 0;
-    FL_ROLLED for (std::int32_t bit = steps() - 1; bit >= 0; --bit) {
+    FL_ROLLED for (std::int32_t bit = num_steps - 1; bit >= 0; --bit) {
       const std::int32_t less = candidate | std::int32_t{1} << bit;
       if (enough(less)) candidate = less;
     }

@@ -1,6 +1,6 @@
 // Functions marked FL_HD compile for the host and, under nvcc, for the device too: one definition of every index rule.
-// FL_ROLLED, FL_APART: for code that runs once between two kernels, where fetching an instruction takes longer than carrying it
-// out. A loop whose body is not repeated, and a function that is there once and called.
+// FL_ROLLED, FL_APART: for code that runs once between two kernels, and should not be long. A loop whose body is not repeated,
+// and a function that is there once and called.
 #pragma once
 
 #if defined(__CUDACC__)

@@ -35,7 +35,7 @@ void allow(const void* kernel, std::size_t dynamic_bytes) {
 }
 
 bool allowed(const void* kernel, std::size_t dynamic_bytes) {
-  constexpr std::size_t of_any = 44 * 1024;
+  constexpr std::size_t of_any = 32 * 1024;
   if (dynamic_bytes <= of_any) return true;
   Allowed& all = allowances();
   const std::lock_guard lock(all.mutex);

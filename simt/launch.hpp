@@ -9,7 +9,7 @@
 namespace flashladder::simt {
 
 // A kernel gets 48 KB of shared memory, what it declares itself included, and more once that is allowed. What it declares is
-// not known here: no kernel is let come within 4 KB of it.
+// not known here: 16 KB are kept for it, as gpu/launch.hpp does.
 void allow(const void* kernel, std::size_t dynamic_bytes);
 bool allowed(const void* kernel, std::size_t dynamic_bytes);
 

@@ -139,7 +139,8 @@ TEST_CASE("what is stored as fp8 reaches the GPU, with its scales") {
   Padded x(DType::f16, {4, 256}, 0), residual(DType::f16, {4, 256}, 0), weight(DType::f16, {256}, 0);
   for (Padded* p : {&x, &residual, &weight}) p->fill(random, -1, 1);
   const std::vector<float> scales{0.03f, 0.004f};
-  const std::vector<std::int32_t> ints{0, 2, 3, /* page ids */ 2, 0, 1, /* last_page_len */ 1, 4, /* batch indices */ 0, -1, 1, 1,
+  const std::vector<std::int32_t> ints{0, 2, 3, /* page ids */ 2, 0, 1, /* last_page_len */ 1, 4, /* batch indices */ 0, -1, 1,
+                                       1,
                                        /* positions */ 4, 0, 0, 3};
   const std::vector<std::int64_t> slots{11, -1, 0, 6};
   const std::vector<float> angles = reference::make_cos_sin_cache(5, 128);
@@ -171,7 +172,8 @@ TEST_CASE("what is stored as fp8 reaches the GPU, with its scales") {
   };
   std::vector<std::uint8_t> want(7 * bytes, 0), got(7 * bytes, 0);
   const gpu::DeviceBuffer got_gpu(got.data(), got.size());
-  all(got_gpu.data(), over(x_gpu, x.t()), over(residual_gpu, residual.t()), over(weight_gpu, weight.t()), scales_gpu.as<float>(),
+  all(got_gpu.data(), over(x_gpu, x.t()), over(residual_gpu, residual.t()), over(weight_gpu, weight.t()),
+    scales_gpu.as<float>(),
       angles_gpu.as<float>(), ints_gpu.as<std::int32_t>(), slots_gpu.as<std::int64_t>(), {Device::gpu, stream});
   gpu::check(cudaStreamSynchronize(stream));
   got_gpu.download(got.data());

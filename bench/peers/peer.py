@@ -2,6 +2,9 @@
 measure peers of their own."""
 import importlib, importlib.util
 
+FP8_MOST = 0.08  # how far off a row of who multiplies E4M3 by E4M3 may be: q and the weights are rounded to 4 bits each, by up
+                 # to 2^-4 of themselves
+
 
 class Peer:
     """One way to call one library."""

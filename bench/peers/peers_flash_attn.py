@@ -1,10 +1,9 @@
 """FlashAttention 2 (package flash-attn), and FlashAttention 3: the operator that vLLM ships, or the library's interface."""
 import functools, importlib.metadata, importlib.util, os, pathlib
 
-from peer import Peer
+from peer import FP8_MOST, Peer
 
 VLLM_OPERATOR = "_vllm_fa3_C.abi3.so"
-FP8_MOST = 0.15  # how far off its rows may be: it multiplies E4M3 by E4M3, so q and the weights are rounded to 4 bits too
 
 
 def window(case):

@@ -1,10 +1,9 @@
 """FlashInfer through its wrappers: plan() is done once, run() is what is timed. Its kernels are compiled at the first call,
 which needs nvcc."""
-from peer import Peer
+from peer import FP8_MOST, Peer
 
 WORKSPACE = 512 << 20
 FA2_TAKES = ("a custom mask", "an fp8 cache", "position encoding ALIBI", "position encoding ROPE_LLAMA")
-FP8_MOST = 0.15  # how far off XQA's rows may be on an fp8 cache: it rounds q and the weights to 4 bits too
 
 
 class FlashInfer(Peer):

@@ -124,7 +124,7 @@ def peers_round(args, families):
         from script import Script
         script = Script(module_of(args.script), lines, args.peers_round)
         for family in scripted:
-            script.turn(script.calls(family, SCRIPTED[family]))
+            code = code if script.turn(script.calls(family, SCRIPTED[family])) else 1
     return code
 
 

@@ -1,7 +1,7 @@
 """Latent attention, shared prefixes, lengths on the device and plans of mixed batches by FlashInfer, FlashAttention-3 and
-FlashMLA: a file for `run.py --script`, with a function for each of the families mla, cascade, lengths and plan. Its case strings are those of
-`flashladder bench`, each output is compared with double on sampled rows before it is timed, and what is not installed is
-left out."""
+FlashMLA: a file for `run.py --script`, with a function for each of the families mla, cascade, lengths and plan. Its case
+strings are those of `flashladder bench`, each output is compared with double on sampled rows before it is timed, and what is
+not installed is left out."""
 import functools, os, random, re, time
 
 MLA = ["B128 kv4096 h16", "B128 kv4096 h64", "B128 kv4096 h128", "B16 kv8192 h128", "B64 lognormal h16", "B64 lognormal h64",
@@ -15,6 +15,7 @@ LENGTHS = ["B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 lognormal 32/8 
 CKV, KPE, PAGE, SM_SCALE = 512, 64, 64, 192 ** -0.5
 ROWS, MOST = 24, 16 * 2.0 ** -11  # rows that are compared, and how far off one may be: 16 roundings of f16
 report = None  # run.py's
+wrong = []     # (case, peer) of this turn
 
 
 def lognormal64():
@@ -57,6 +58,7 @@ def timed(family, case, name, prepare, wanted, nbytes, flops=None):
         for (row, head), want in wanted:
             off = ((o[row, head].double() - want).norm() / want.norm()).item()
             if not off <= MOST:  # NaN too
+                wrong.append((case, name))
                 print(f"  {case}: {name} is WRONG and not timed: row {row} head {head} is off by {off:.2g} of its size")
                 return
         report(family, case, name, median_us(call), nbytes, flops)
@@ -233,7 +235,7 @@ def host_us(call, of=200):
 
 
 def plan():
-    """plan() with what each wrapper wants of it: lengths on the host, and BatchAttention's on the GPU, as its users have them."""
+    """plan() with what each wrapper wants: lengths on the host, and BatchAttention's on the GPU, as its users have them."""
     import flashinfer, torch
     workspace = torch.zeros(512 << 20, dtype=torch.uint8, device="cuda")
     for case in PLAN:

@@ -167,7 +167,7 @@ struct PackedParams {
   std::uint64_t* cta_times = nullptr;   // [num_ctas, 2] when each CTA began and ended, ns of the GPU's clock; or not asked
   std::int32_t pack = 1, counters = 1;
   bool programmatic = false;            // the kernel may start before what it reads has been written
-  bool is_new = false;                  // that is true of the plan, too
+  bool is_new = false;                  // the kernel before makes the plan: wait for it before the first read
 };
 // packed: a block of pack() for this capacity; partials: partial_bytes(). Both on the device.
 PackedParams packed_params(const PackedShape& capacity, std::byte* packed, void* partials, std::int32_t head_dim_vo,

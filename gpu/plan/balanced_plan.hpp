@@ -6,8 +6,8 @@
 //   3  sums over the lanes of the share that won say where a lane's items, merges and partial rows lie
 //   4  all records are written in any order
 //
-// The walk counts in whole numbers: costs are whole, so that what fits a share fits the share rounded down. It is one thread's,
-// who waits for each instruction's result: it counts in 32 bits where the cost of all fits, and looks no further than it must.
+// The walk counts in whole numbers: costs are whole, so that what fits a share fits the share rounded down. It is one thread's
+// work, who waits for each result: it counts in 32 bits where the cost of all fits, and looks no further than it must.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,9 @@ class BalancedPlan {
         },
         [&](std::int32_t request, const RequestSums& sums) { before_[request] = sums; });
     const ShareSearch search = p_.search(before_[p_.batch()].cost);
-    const std::int32_t candidates = 1 << search.steps(), apart = Block::threads / candidates;
-    const bool narrow = static_cast<double>(before_[p_.batch()].cost) + search.slack < 1 << 30;  // and twice that, too
+    const std::int32_t candidates = 1 << search.num_steps, apart = Block::threads / candidates;
+    // A share is at most all the cost and the slack, so that the sums of a walk, of no more than two of these, fit 32 bits.
+    const bool narrow = static_cast<double>(before_[p_.batch()].cost) + search.slack < 1 << 30;
     block.each([&](std::int32_t t) {  // as far apart as there is room: those of one warp would wait for each other
       const std::int32_t candidate = t / apart;
       if (t % apart != 0 || candidate >= candidates) return;

@@ -30,7 +30,7 @@ const char* why_not_planned(const DecodePlanParams& p) {
   if (p.per_item < 1 || p.per_many < 0) return "items must cost at least one key";
   if (p.query_tile > memory_bound_rows) return "tiles must have at most 128 rows";
   if (p.queries > 1 && p.tiles() > 1) return "several queries of a request must be one tile";
-  if (p.balanced && std::int64_t{1} << p.search(0).steps() > plan_threads) return "more shares than threads to try";
+  if (p.balanced && std::int64_t{1} << p.search(0).num_steps > plan_threads) return "more shares than threads to try";
   return "";
 }
 

@@ -83,14 +83,12 @@ struct PlanPieces {
 FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std::int32_t threads, std::byte* shared,
                                                  std::byte* scratch) {
   PlanPieces near{shared}, far{scratch};
+  const std::int64_t lanes = p.line().lanes, candidates = std::int64_t{1} << p.search(0).num_steps;
   DecodePlanMemory m;
   if (p.balanced) {
-    const std::int64_t lanes = p.line().lanes, candidates = std::int64_t{1} << p.search(0).steps();
     m.of_threads = near.take<RequestSums>(2 * threads);
     m.enough = near.take<std::int32_t>(candidates);
     m.lanes = near.take<WorkSums>(lanes + 1);
-    const std::int64_t begins = candidates * (lanes + 1);
-    m.begins = (near.has_room_for<LaneBegin>(begins) ? near : far).take<LaneBegin>(begins);
   } else {
     m.of_threads = near.take<ChunkSums>(2 * threads);
     m.queues = near.take<std::int32_t>(2 * (p.num_ctas + 1));
@@ -99,6 +97,10 @@ FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std:
   }
   const std::int64_t size = p.balanced ? sizeof(RequestSums) : sizeof(ChunkSums), before = (p.batch() + 1) * size;
   m.before = (near.has_room_for<std::byte>(before) ? near : far).take<std::byte>(before);
+  if (p.balanced) {  // less often asked for than what lies before a request
+    const std::int64_t begins = candidates * (lanes + 1);
+    m.begins = (near.has_room_for<LaneBegin>(begins) ? near : far).take<LaneBegin>(begins);
+  }
   m.shared_bytes = near.bytes, m.scratch_bytes = far.bytes;
   return m;
 }

@@ -162,7 +162,7 @@ TEST_CASE("what a GPU does not do is an error") {
 
 TEST_CASE("a kernel gets more than 48 KB of shared memory when that is allowed, and what it declares itself counts") {
   void (*kernel)() = [] {};
-  cudaLaunchConfig_t config{.gridDim = {1, 1, 1}, .blockDim = {32, 1, 1}, .dynamicSmemBytes = 44 * 1024};
+  cudaLaunchConfig_t config{.gridDim = {1, 1, 1}, .blockDim = {32, 1, 1}, .dynamicSmemBytes = 32 * 1024};
   CHECK(cudaLaunchKernelEx(&config, kernel) == cudaSuccess);
   config.dynamicSmemBytes = 48 * 1024;
   CHECK(cudaLaunchKernelEx(&config, kernel) == cudaErrorInvalidValue);

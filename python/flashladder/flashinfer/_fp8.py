@@ -65,6 +65,8 @@ def scaled_by_heads(q, scale_q, scale_k, num_kv_heads):
     """Wide queries times scale_q [num_qo_heads] and scale_k [num_kv_heads], the scales of their logits, in f32; rounded once
     to q's dtype. Either may be an array of one number, a number, or None."""
     family, heads, scale = family_of(q, "q"), q.shape[-2], None
+    if num_kv_heads < 1 or heads % num_kv_heads != 0:
+        refuse("num_qo_heads", heads, f"must be a multiple of num_kv_heads = {num_kv_heads}")
     group = heads // num_kv_heads
     for name, x, parts in (("scale_q", scale_q, (num_kv_heads, group)), ("scale_k", scale_k, (num_kv_heads, 1))):
         if x is None:

@@ -38,9 +38,12 @@ def single_prefill_with_kv_cache(q, k, v, scale_q=None, scale_k=None, scale_v=No
     query, code = wide_query(q, k, None, code)
     if query is q:
         refuse_foreign(scale_q=scale_q, scale_k=scale_k, scale_v=scale_v)
-    elif scale_v is not None and v_scale is not None:
-        refuse("v_scale", v_scale, "must be None beside scale_v")
-    query = scaled_by_heads(query, scale_q, scale_k, k.shape[1 if kv_layout == "NHD" else 0])
+    else:
+        for name, x, beside, y in (("k_scale", k_scale, "scale_k", scale_k), ("v_scale", v_scale, "scale_v", scale_v)):
+            if x is not None and y is not None:
+                refuse(name, x, f"must be None beside {beside}")
+        if scale_q is not None or scale_k is not None:
+            query = scaled_by_heads(query, scale_q, scale_k, k.shape[1 if kv_layout == "NHD" else 0])
     if packed_custom_mask is not None:
         kv_len = k.shape[0] if kv_layout == "NHD" else k.shape[1]
         custom_mask = packed_mask_of(packed_custom_mask, [q.shape[0] * kv_len])
