@@ -13,15 +13,10 @@
 
 namespace flashladder {
 
-// Of x >= 0 and align > 0.
-template <class Int>
-FL_HD FL_APART constexpr Int divided_down(Int x, std::int32_t align) {
-  return x - x % align;
-}
 // x >= 0. Mostly align is a power of two, and a division would cost ten times the mask: plans are made between two kernels.
 template <class Int>
 FL_HD constexpr Int align_down(Int x, std::int32_t align) {
-  return (align & (align - 1)) == 0 ? x & -static_cast<Int>(align) : divided_down(x, align);
+  return (align & (align - 1)) == 0 ? x & -static_cast<Int>(align) : x - x % align;
 }
 // x + align - 1 must be in range, where the result may lie.
 template <class Int>

@@ -28,12 +28,16 @@ def main():
       (None, ("passed", 0, 1)), (AssertionError("Tensor-likes are not close!"), ("failed", 1, 0)),
       (AssertionError("fp8 rows differ"), ("failed", 1, 0)), (TypeError("no argument fp8_kv"), ("refused", 1, 1)),
       (refusal("head_dim = 3"), ("refused", 1, 1)), (KeyError("x"), ("failed", 1, 0)),
-      (skipped("no GPU of that kind"), ("skipped", 1, 1)), (chained, ("memory", 1, 1)),
+      (skipped("no GPU of that kind"), ("skipped", 1, 1)), (AssertionError("child: needs flashinfer.x, which is not here"),
+                                                            ("skipped", 1, 1)), (chained, ("memory", 1, 1)),
       (RuntimeError("CUDA error: an illegal memory access"), ("failed", 1, 0))):
     assert counted(error) == wanted, (error, counted(error))
   assert counted(RuntimeError("Found no NVIDIA driver"), cpu=True)[0] == "skipped"
   assert counted(RuntimeError("x"), when="setup")[0] == "failed"
   assert counted(when="setup") == counted(RuntimeError("x"), when="teardown") == (1, 1), "neither is a test's end"
+  item.nodeid = f"tests/attention/test_page.py::{next(iter(tool.TAKEN))}"
+  assert counted(AssertionError("DID NOT RAISE Exception"))[0] == "skipped", "ours takes it"
+  assert counted(AssertionError("not close"))[0] == "failed"
   assert tool.exit_code({"a": {"passed": 3}, "b": {"failed": 1}}, None) == 1
   return 0
 

@@ -170,8 +170,8 @@ class Sample:
       why, absent = text.strip().split("\n")[0][:200], ABSENT.search(text)
       if absent:  # said in a process that the test has started
         outcome, why = "skipped", absent[0]
-      elif item.name in TAKEN and "DID NOT RAISE" in text:
-        outcome, why = "skipped", TAKEN[item.name]
+      elif (name := item.nodeid.split("::")[-1]) in TAKEN and "DID NOT RAISE" in text:
+        outcome, why = "skipped", TAKEN[name]
       elif call.excinfo.errisinstance((pytest.skip.Exception, pytest.xfail.Exception)):
         outcome = "skipped"
       elif self.said.cpu and any(word in why for word in NO_GPU):

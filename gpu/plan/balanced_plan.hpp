@@ -66,9 +66,7 @@ class BalancedPlan {
     return static_cast<std::int32_t>(before_[request + 1].tokens - before_[request].tokens);
   }
   FL_HD std::int32_t unit_index(const LaneBegin& at) const { return at.request * units_ + at.unit; }
-  // Whole numbers, b > 0.
-  static FL_HD FL_APART std::int32_t divided(std::int32_t a, std::int32_t b) { return a / b; }
-  FL_HD Range rows_of(std::int32_t unit) const { return p_.rows(divided(unit, heads_)); }
+  FL_HD Range rows_of(std::int32_t unit) const { return p_.rows(unit / heads_); }
 
   // A walk along the line: where it is, and the sums before and behind that request.
   struct Walk {
@@ -187,13 +185,13 @@ class BalancedPlan {
   }
 
   FL_HD TilePlace place(std::int32_t request, std::int32_t unit, std::int32_t copy) const {
-    const std::int32_t tile = divided(unit, heads_);
+    const std::int32_t tile = unit / heads_;
     return {request, unit - tile * heads_ + copy, p_.rows(tile), kv_len(request), p_.queries, before_[request].tokens};
   }
   // Item `which` of a lane.
   FL_HD void write_item(std::int32_t lane, std::int32_t which, std::int32_t copy, PackedItem& to) const {
     const LaneBegin begin = begins_[lane], end = begins_[lane + 1];
-    const std::int32_t index = unit_index(begin) + which, request = divided(index, units_);
+    const std::int32_t index = unit_index(begin) + which, request = index / units_;
     const bool from_cut = which == 0 && begin.key >= 0, to_cut = end.key >= 0 && index == unit_index(end);
     const TilePlace at = place(request, index - request * units_, copy);
     Range keys = p_.keys(at.kv_len);
@@ -210,7 +208,7 @@ class BalancedPlan {
 
   // CTA lane * copies + copy runs the lane's items for that copy.
   FL_HD void write_queue(std::int32_t cta) const {
-    const std::int32_t lane = divided(cta, copies_), copy = cta - lane * copies_;
+    const std::int32_t lane = cta / copies_, copy = cta - lane * copies_;
     PackedQueue& queue = p_.view.queues[cta];
     const std::int32_t items = lane < lanes_ ? memory_.lanes[lane + 1].items - memory_.lanes[lane].items : 0;
     queue = {};
@@ -223,11 +221,11 @@ class BalancedPlan {
     const std::int32_t lane =
         last_before(0, lanes_, [&](std::int32_t l) { return memory_.lanes[l].items * copies_ <= at; });
     const std::int32_t items = memory_.lanes[lane + 1].items - memory_.lanes[lane].items;
-    const std::int32_t of_lane = at - memory_.lanes[lane].items * copies_, copy = divided(of_lane, items);
+    const std::int32_t of_lane = at - memory_.lanes[lane].items * copies_, copy = of_lane / items;
     write_item(lane, of_lane - copy * items, copy, p_.view.items[at]);
   }
   FL_HD void write_merge(std::int32_t which) const {
-    const std::int32_t lane = divided(which, copies_), copy = which - lane * copies_;
+    const std::int32_t lane = which / copies_, copy = which - lane * copies_;
     const WorkSums& sums = memory_.lanes[lane];
     if (memory_.lanes[lane + 1].merges == sums.merges) return;
     const LaneBegin cut = begins_[lane + 1];

@@ -96,10 +96,12 @@ FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std:
     m.given = far.take<Given>(p.most_work);
   }
   const std::int64_t size = p.balanced ? sizeof(RequestSums) : sizeof(ChunkSums), before = (p.batch() + 1) * size;
-  m.before = (near.has_room_for<std::byte>(before) ? near : far).take<std::byte>(before);
+  if (near.has_room_for<std::byte>(before)) m.before = near.take<std::byte>(before);
+  else m.before = far.take<std::byte>(before);
   if (p.balanced) {  // less often asked for than what lies before a request
     const std::int64_t begins = candidates * (lanes + 1);
-    m.begins = (near.has_room_for<LaneBegin>(begins) ? near : far).take<LaneBegin>(begins);
+    if (near.has_room_for<LaneBegin>(begins)) m.begins = near.take<LaneBegin>(begins);
+    else m.begins = far.take<LaneBegin>(begins);
   }
   m.shared_bytes = near.bytes, m.scratch_bytes = far.bytes;
   return m;
