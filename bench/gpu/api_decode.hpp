@@ -21,6 +21,16 @@ struct Pinned {  // page-locked host memory
   std::span<std::byte> bytes;
 };
 
+// What a class or a call of the API takes: exactly that.
+struct ApiMemory {
+  gpu::DeviceBuffer device;
+  std::unique_ptr<Pinned> staging;
+
+  explicit ApiMemory(const api::WorkspaceBytes& bytes)
+      : device(bytes.device), staging(std::make_unique<Pinned>(bytes.staging)) {}
+  api::Workspace view() const { return {{device.data(), device.size()}, staging->bytes}; }
+};
+
 class ApiDecode {
  public:
   struct Options {

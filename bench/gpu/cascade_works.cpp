@@ -18,15 +18,6 @@ namespace {
 using api::MultiLevelCascadeAttention;
 using Decode = api::BatchDecodeWithPagedKVCache;
 
-struct CascadeMemory {
-  gpu::DeviceBuffer device;
-  std::unique_ptr<Pinned> staging;
-
-  explicit CascadeMemory(const api::WorkspaceBytes& bytes)
-      : device(bytes.device), staging(std::make_unique<Pinned>(bytes.staging)) {}
-  api::Workspace view() const { return {{device.data(), device.size()}, staging->bytes}; }
-};
-
 struct CascadeData {
   PrefillData flat;
   std::vector<std::int32_t> shared_rows, shared_indptr, shared_last, own_indptr{0}, own_last, own_ids;
@@ -57,14 +48,14 @@ using Data = std::shared_ptr<CascadeData>;
 // One of the two ways, and its memory: exactly what the batch takes.
 template <class Attention>
 struct CascadeRun {
-  CascadeMemory memory;
+  ApiMemory memory;
   Attention attention;
 };
 
 Launch cascade_launch(const Data& data, bool enable_pdl, const GpuTimer& timer) {
   using Run = CascadeRun<MultiLevelCascadeAttention>;
   const api::AttentionConfig config = data->config(enable_pdl);
-  CascadeMemory memory(MultiLevelCascadeAttention::workspace_bytes(config, data->levels()));
+  ApiMemory memory(MultiLevelCascadeAttention::workspace_bytes(config, data->levels()));
   const api::Workspace workspace = memory.view();
   const auto run = std::make_shared<Run>(Run{std::move(memory), MultiLevelCascadeAttention(2, config, workspace)});
   run->attention.plan(data->levels(), timer.stream());
@@ -79,7 +70,7 @@ Launch flat_launch(const Data& data, bool enable_pdl, const GpuTimer& timer) {
   using Run = CascadeRun<Decode>;
   const api::AttentionConfig config = data->config(enable_pdl);
   const auto &indptr = data->flat.kv_indptr(), &last = data->flat.last_page_len();
-  CascadeMemory memory(Decode::workspace_bytes(config, indptr, last));
+  ApiMemory memory(Decode::workspace_bytes(config, indptr, last));
   const api::Workspace workspace = memory.view();
   const auto run = std::make_shared<Run>(Run{std::move(memory), Decode(config, workspace)});
   run->attention.plan(indptr, last, timer.stream());

@@ -46,13 +46,6 @@ struct TableData {
 };
 using Data = std::shared_ptr<TableData>;
 
-struct CallMemory {
-  gpu::DeviceBuffer device;
-  Pinned staging;
-  explicit CallMemory(const api::WorkspaceBytes& bytes) : device(bytes.device), staging(bytes.staging) {}
-  api::Workspace view() const { return {{device.data(), device.size()}, staging.bytes}; }
-};
-
 api::TrtllmBatchDecode decode_call(const TableData& t) {
   return {.query = t.data.q(), .kv_cache = t.kv(), .workspace_buffer = {}, .block_tables = span_of(t.block_tables),
           .seq_lens = span_of(t.seq_lens), .max_seq_len = t.max_seq_len, .bmm1_scale = t.data.spec().params.sm_scale,
@@ -70,7 +63,7 @@ api::TrtllmBatchContext context_call(const TableData& t) {
 // Plan and run, every time.
 template <class Call>
 Launch call_launch(const Data& data, Call call, void (*carry_out)(const Call&, const api::On&)) {
-  const auto memory = std::make_shared<CallMemory>(workspace_bytes(call, {Device::gpu}));
+  const auto memory = std::make_shared<ApiMemory>(workspace_bytes(call, {Device::gpu}));
   call.workspace_buffer = memory->view();
   return [=](void* stream) {
     static_cast<void>(data), static_cast<void>(memory);  // live as long as the launch
@@ -83,7 +76,7 @@ template <class Attention, class... Lengths>
 Launch class_launch(const Data& data, std::span<const std::int32_t> page_ids, const GpuTimer& timer,
                     const Lengths&... lengths) {
   struct Planned {
-    CallMemory memory;
+    ApiMemory memory;
     Attention attention;
     Planned(const api::AttentionConfig& config, const api::WorkspaceBytes& bytes)
         : memory(bytes), attention(config, memory.view()) {}

@@ -2,8 +2,7 @@
 measure peers of their own."""
 import importlib, importlib.util
 
-FP8_MOST = 0.08  # how far off a row of who multiplies E4M3 by E4M3 may be: q and the weights are rounded to 4 bits each, by up
-                 # to 2^-4 of themselves
+FP8_MOST = 0.08  # how far off a row of Peer.multiplies_fp8 may be: q and the weights are rounded by up to 2^-4 of themselves
 
 
 class Peer:
@@ -12,6 +11,7 @@ class Peer:
     get = ""         # how to come by it
     module = None    # that must be there
     takes = ()       # of Case.features: what it can be called with
+    multiplies_fp8 = False  # on an fp8 cache: then q and the weights are rounded to 4 bits too
     contiguous = False  # takes no pages, or not these: then it is measured without pages, under another case string
 
     def missing(self):
@@ -33,7 +33,7 @@ class Peer:
 
     def wrong(self, work, o):
         """What is wrong with these rows, or None."""
-        return work.wrong(o)
+        return work.wrong(o, FP8_MOST) if self.multiplies_fp8 and work.case.kv_dtype else work.wrong(o)
 
     def rows(self, o):
         """What the call returned, as [nnz_qo, num_qo_heads, head_dim_vo]."""

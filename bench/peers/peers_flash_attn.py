@@ -1,7 +1,7 @@
 """FlashAttention 2 (package flash-attn), and FlashAttention 3: the operator that vLLM ships, or the library's interface."""
 import functools, importlib.metadata, importlib.util, os, pathlib
 
-from peer import FP8_MOST, Peer
+from peer import Peer
 
 VLLM_OPERATOR = "_vllm_fa3_C.abi3.so"
 
@@ -48,7 +48,7 @@ def vllm_operator():
 
 class FlashAttention3(Peer):
     """vLLM's operator where it is found, else flash_attn_interface."""
-    name, takes = "FA3", ("sinks", "an fp8 cache")
+    name, takes, multiplies_fp8 = "FA3", ("sinks", "an fp8 cache"), True
     get = (f"pip install vllm, or its file {VLLM_OPERATOR} alone in a folder that $FA3_DIR names; or flash_attn_interface, "
            "built from the folder hopper of flash-attention's source")
 
@@ -66,9 +66,6 @@ class FlashAttention3(Peer):
         if case.features and not vllm_operator():
             return "its library's interface is not called with " + ", ".join(case.features)
         return None if not case.kv_dtype or case.decode else "it is called with an fp8 cache for one query a request"
-
-    def wrong(self, work, o):
-        return work.wrong(o, FP8_MOST if work.case.kv_dtype else None)
 
     def prepare(self, work):
         return self.by_vllm(work) if vllm_operator() else self.by_interface(work)

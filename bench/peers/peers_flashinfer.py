@@ -1,6 +1,6 @@
 """FlashInfer through its wrappers: plan() is done once, run() is what is timed. Its kernels are compiled at the first call,
 which needs nvcc."""
-from peer import FP8_MOST, Peer
+from peer import Peer
 
 WORKSPACE = 512 << 20
 FA2_TAKES = ("a custom mask", "an fp8 cache", "position encoding ALIBI", "position encoding ROPE_LLAMA")
@@ -111,15 +111,12 @@ class BatchAttention(FlashInfer):
 
 
 class Xqa(FlashInfer):
-    name, takes = "FlashInfer xqa", ("an fp8 cache", "sinks")
+    name, takes, multiplies_fp8 = "FlashInfer xqa", ("an fp8 cache", "sinks"), True
 
     def refuses(self, case):
         if not case.decode or case.page_size not in (16, 32, 64, 128) or case.head_dim_qk != case.head_dim_vo:
             return "it takes one query a request, pages of 16 to 128 and one head dim"
         return "it takes no soft cap" if case.logits_soft_cap > 0 else None
-
-    def wrong(self, work, o):
-        return work.wrong(o, FP8_MOST if work.case.kv_dtype else None)
 
     def prepare(self, work):
         from flashinfer.decode import xqa_batch_decode_with_kv_cache as attend

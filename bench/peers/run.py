@@ -28,7 +28,7 @@ from peer import case_for, measure, missing_text
 
 HERE = pathlib.Path(__file__).resolve().parent
 ATTENTION = ("decode", "prefill")
-SCRIPTED = {name: [name] for name in ("graph", "append", "norm", "rope", "plan", "mla", "cascade", "lengths")}
+SCRIPTED = ("graph", "append", "norm", "rope", "plan", "mla", "cascade", "lengths")
 SKIPPED = 77
 
 
@@ -124,7 +124,7 @@ def peers_round(args, families):
         from script import Script
         script = Script(module_of(args.script), lines, args.peers_round)
         for family in scripted:
-            code = code if script.turn(script.calls(family, SCRIPTED[family])) else 1
+            code = code if script.turn(script.calls(family)) else 1
     return code
 
 

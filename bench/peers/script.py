@@ -63,5 +63,5 @@ class Script(TimedFile):
         self.chain = {family: [lambda f=getattr(flashinfer_chain, name): f(clock, mine) for name in names]
                       for family, names in more.items()}
 
-    def calls(self, family, names):
-        return [getattr(self.module, name) for name in names] + self.chain.get(family, [])
+    def calls(self, family):
+        return [getattr(self.module, family)] + self.chain.get(family, [])

@@ -4,6 +4,9 @@ strings are those of `flashladder bench`, each output is compared with double on
 not installed is left out."""
 import functools, os, random, re, time
 
+from peers_flash_attn import VLLM_OPERATOR
+
+FLASHMLA_OPERATOR = "_flashmla_C.abi3.so"
 MLA = ["B128 kv4096 h16", "B128 kv4096 h64", "B128 kv4096 h128", "B16 kv8192 h128", "B64 lognormal h16", "B64 lognormal h64",
        "B1 kv8192 h128", "B1 kv16384 h16", "B32 kv8192 h16 q4"]
 CASCADE = ["prefix 8192 shared by 64 + suffix 256 32/8 p16", "prefix 8192 shared by 4 + suffix 256 32/8 p16",
@@ -15,7 +18,7 @@ LENGTHS = ["B32 kv2048 32/8 p16", "B64 lognormal 32/8 p16", "B64 lognormal 32/8 
 CKV, KPE, PAGE, SM_SCALE = 512, 64, 64, 192 ** -0.5
 ROWS, MOST = 24, 16 * 2.0 ** -11  # rows that are compared, and how far off one may be: 16 roundings of f16
 report = None  # run.py's
-wrong = []     # (case, peer) of this turn
+wrong = []     # (case, peer) of this process
 
 
 def lognormal64():
@@ -45,11 +48,6 @@ def median_us(call):  # run.py has another in its place while it warms up
     return clock().median_us(call)
 
 
-def indptr(lengths):
-    import torch
-    return torch.tensor([0, *lengths]).cumsum(0).int()
-
-
 def timed(family, case, name, prepare, wanted, nbytes, flops=None):
     """prepare() gives the call, whose o [nnz_qo, heads, dim] is compared first. A peer that fails or is wrong has no line."""
     try:
@@ -71,6 +69,7 @@ class Latents:
 
     def __init__(self, case):
         import torch
+        from work import indptr
         self.heads = int(re.search(r" h(\d+)", case)[1])
         self.qo_lens, self.kv_lens = lengths_of(case)
         torch.manual_seed(1)
@@ -136,16 +135,16 @@ def loaded(names):
 
 
 def mla():
-    here = loaded(["_vllm_fa3_C.abi3.so", "_flashmla_C.abi3.so"])
+    here = loaded([VLLM_OPERATOR, FLASHMLA_OPERATOR])
     for case in MLA:
         work = Latents(case)
         wanted = list(work.wanted())
         line = lambda name, prepare: timed("mla", case, name, prepare, wanted, work.nbytes, work.flops)
         for backend in ("fa3", "fa2"):
             line(f"FlashInfer {backend}", lambda: work.flashinfer(backend))
-        if "_vllm_fa3_C.abi3.so" in here:
+        if VLLM_OPERATOR in here:
             line("FA3", work.fa3)
-        if "_flashmla_C.abi3.so" in here:
+        if FLASHMLA_OPERATOR in here:
             line("FlashMLA", work.flashmla)
 
 
@@ -237,6 +236,7 @@ def host_us(call, of=200):
 def plan():
     """plan() with what each wrapper wants: lengths on the host, and BatchAttention's on the GPU, as its users have them."""
     import flashinfer, torch
+    from work import indptr
     workspace = torch.zeros(512 << 20, dtype=torch.uint8, device="cuda")
     for case in PLAN:
         qo_lens, kv_lens = lengths_of(case)

@@ -6,6 +6,7 @@ memory of what it makes: in a capture it is the graph's. An o of fp8 is computed
 rounded once, saturated.
 """
 import functools
+import math
 
 from .. import _structs as s
 from .._arrays import DTYPE_NAMES, FP8_CODES, family_of, name_of_dtype
@@ -73,7 +74,7 @@ def scaled_by_heads(q, scale_q, scale_k, num_kv_heads):
             continue
         if hasattr(x, "shape"):
             must_lie_with(q, x, name)
-            count = functools.reduce(lambda a, b: a * b, tuple(x.shape), 1)
+            count = math.prod(x.shape)
             if count not in (1, parts[0] * parts[1]):
                 refuse(f"{name} shape", list(x.shape), f"must be [{parts[0] * parts[1]}], one for each head, or one number")
             x = family.to(x, s.F32).reshape((1, 1, 1) if count == 1 else (*parts, 1))
