@@ -27,7 +27,8 @@ std::int64_t most_cuts(const planner::PlanInputs& in, std::int64_t tiles_of_requ
     case SplitPolicy::fixed: return cuts_every(in.chunk_size);
     case SplitPolicy::target: return cuts_every(planner::tiers.front());
     case SplitPolicy::count: return between_ctas;
-    case SplitPolicy::balanced: break;
+    case SplitPolicy::balanced:
+    case SplitPolicy::even: break;
   }
   return std::min(between_ctas, tiles_of_request * most_cuts_of_tile(in, keys));
 }

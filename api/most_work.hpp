@@ -23,6 +23,7 @@ namespace flashladder::api {
 //   none      0
 //   balanced  C - 1: a cut is where a CTA's share ends, and the last CTA takes all that is left (planner/stream_k.cpp). Also
 //             t (N / chunk_align - 1): every piece of a cut tile has chunk_align keys or more
+//   even      as balanced: a cut is where a CTA's stretch begins, and the first one's begins with a tile
 //   fixed     t floor((N - 1) / chunk): n keys make ceil(n / chunk) = 1 + floor((n - 1) / chunk) pieces, and a sum of floors
 //             is at most the floor of the sum. A window only takes cuts away
 //   target    as fixed, with the smallest tier

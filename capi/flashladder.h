@@ -83,7 +83,8 @@ typedef struct fl_kv_cache {
 /* --- Attention by plan and run ------------------------------------------------------------------------------------ */
 enum { FL_MASK_NONE = 0, FL_MASK_CAUSAL = 1, FL_MASK_CUSTOM = 2 };                   /* mask */
 enum { FL_POS_NONE = 0, FL_POS_ROPE_LLAMA = 1, FL_POS_ALIBI = 2 };                   /* pos_encoding_mode */
-enum { FL_SPLIT_BALANCED = 0, FL_SPLIT_FIXED = 1, FL_SPLIT_NONE = 2, FL_SPLIT_COUNT = 3, FL_SPLIT_TARGET = 4 }; /* policy */
+enum { FL_SPLIT_BALANCED = 0, FL_SPLIT_FIXED = 1, FL_SPLIT_NONE = 2, FL_SPLIT_COUNT = 3, FL_SPLIT_TARGET = 4, /* policy */
+       FL_SPLIT_EVEN = 5 };
 enum { FL_BACKEND_AUTO = 0, FL_BACKEND_FA2 = 1, FL_BACKEND_FA3 = 2 };                /* backend, of a prefill on the GPU */
 enum { FL_DECODE = 0, FL_PREFILL = 1, FL_RAGGED_PREFILL = 2, FL_GRAPH_DECODE = 3, FL_GRAPH_PREFILL = 4, /* kind */
        FL_BATCH_ATTENTION = 5,         /* a graph too, planned as FL_GRAPH_PREFILL, for prefill and decode in one batch */
@@ -127,7 +128,7 @@ typedef struct fl_workspace { /* borrowed for the life of the object; both 16-by
 
 /* What plan() is given: host arrays. One of: page lists, a ragged cache, a block table. With lengths_on_device = 1 (FL_DECODE,
    FL_PREFILL with policy none) they lie on the config's device, and the plan is made there: nothing is copied to the host, and
-   plan() and run() may be captured into a graph together. No request may then have more than max_seq_len keys and, of a
+   plan() and run() may be captured into a graph together; FL_SPLIT_BALANCED then means FL_SPLIT_EVEN. No request may then have more than max_seq_len keys and, of a
    prefill, max_qo_len queries, all together max_nnz_qo, the rows of q and o; that is what the workspace is for. */
 typedef struct fl_batch {
   size_t size;

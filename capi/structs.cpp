@@ -19,7 +19,7 @@ constexpr DType dtypes[] = {DType::f32, DType::f16, DType::bf16, DType::f8_e4m3,
 constexpr MaskMode masks[] = {MaskMode::none, MaskMode::causal, MaskMode::custom};
 constexpr PosEncodingMode pos_encodings[] = {PosEncodingMode::NONE, PosEncodingMode::ROPE_LLAMA, PosEncodingMode::ALIBI};
 constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none, SplitPolicy::count,
-                                    SplitPolicy::target};
+                                    SplitPolicy::target, SplitPolicy::even};
 constexpr api::Backend backends[] = {api::Backend::automatic, api::Backend::fa2, api::Backend::fa3};
 
 std::optional<DType> dtype_if_given(std::int32_t dtype, const char* name) {

@@ -72,7 +72,7 @@ void add_bench(ladder::Program& program) {
   command.add("--rounds", &o->rounds, "CPU: rounds, of which the median counts (7). GPU: lines of each work (1)",
               {.least = 1, .most = 100000});
   command.add("--no-plan", &o->no_plan, "CPU: leave planning time out");
-  command.add("--policy", &o->policies, "GPU: the plans of planned rungs: balanced, count, fixed, none");
+  command.add("--policy", &o->policies, "GPU: the plans of planned rungs: balanced, even, count, fixed, none");
   command.add("--chunk", &o->chunk_size, "GPU: keys of a chunk, --policy fixed", {.least = 1});
   command.add("--list", &o->list, "GPU: print the families' case strings, time nothing");
   command.add("--html", &o->html, "GPU: a page of predicted and measured CTA times", {.value = "FILE"});

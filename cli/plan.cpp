@@ -137,7 +137,7 @@ int plan(const PlanOptions& o, const ladder::Command& command) {
 void add_plan(ladder::Program& program) {
   ladder::Command& command = program.command("plan", "Split a batch into work items, show the plan, execute it on the CPU");
   const auto o = std::make_shared<PlanOptions>();
-  command.add("--policy", &o->policy, "none, fixed, count, target or balanced; all = compare them, execute none",
+  command.add("--policy", &o->policy, "none, fixed, count, target, balanced or even; all = compare them, execute none",
               {.value = "NAME"});
   command.add("--chunk", &o->chunk, "Keys in a chunk (policy fixed)", {.least = 1});
   command.add("--target", &o->target, "Work units wanted at least (policy target)", {.least = 1});

@@ -1,9 +1,9 @@
 // Where the keys of a tile may be cut: the arithmetic in which the host's planner (planner/) and the GPU's (gpu/plan/) must
 // agree to the bit, written once.
 //
-//   policies none and fixed   chunks: every `chunk` keys, counted from the tile's first key, aligned down
-//   policy balanced           a line of tiles, cut where each lane's share ends; the smallest share that is enough is found by
-//                             bisection. Of n steps a bisection can try 2^n shares, which a GPU tries at once
+//   policies none and fixed      chunks: every `chunk` keys, counted from the tile's first key, aligned down
+//   policies balanced and even   a line of tiles, cut among lanes; even: where equal shares of the line's cost end, so that a
+//                                lane's cut is arithmetic, without any other lane's (planner/even_cuts.cpp has the bound)
 #pragma once
 
 #include <cstdint>
@@ -37,17 +37,35 @@ FL_HD constexpr Range chunk_piece(Range keys, std::int32_t chunk, std::int32_t a
           end < keys.end ? static_cast<std::int32_t>(end) : keys.end};
 }
 
-// --- Shares.
+// --- Lanes.
 // The line that is cut: the tiles of `heads` heads, for `lanes` CTAs. It is laid `copies` times, heads * copies = all.
 struct BalancedLine {
-  std::int32_t heads = 1, copies = 1;
-  std::int64_t lanes = 1;
+  std::int32_t heads = 1, copies = 1, lanes = 1;
 };
-// One head's line for every head, unless that would leave more than one CTA in twenty without work.
-FL_HD constexpr BalancedLine balanced_line(std::int32_t heads, std::int64_t num_ctas) {
-  const std::int64_t lanes = num_ctas / heads;
+// One head's line for every head, unless that would leave more than one CTA in twenty without work. num_ctas <= 2^20.
+FL_HD constexpr BalancedLine balanced_line(std::int32_t heads, std::int32_t num_ctas) {
+  const std::int32_t lanes = num_ctas / heads;
   if (20 * lanes * heads >= 19 * num_ctas) return {1, heads, lanes};
   return {heads, 1, num_ctas};
+}
+
+// --- Policy even.
+// Where lane `lane` of `lanes` begins in a line that costs `total` uncut. It is in the unit (a tile of one head of the line)
+// with begin_cost <= even_position < end_cost.
+FL_HD constexpr double even_position(double total, std::int32_t lane, std::int32_t lanes) { return total * lane / lanes; }
+
+// The key of that unit at which the lane begins: the nearest multiple of align. keys.begin: at the beginning of the unit, since
+// fewer than align keys would lie before the cut; keys.end: behind the unit, where fewer would lie behind it.
+//   offset   even_position - begin_cost, less than the unit's cost
+// Cost: a float type; or, where all costs are whole numbers, an integer: the offset rounded down gives the same key.
+template <class Cost>
+FL_HD constexpr std::int32_t even_cut(Cost offset, Range keys, Cost per_item, Cost per_key, std::int32_t align) {
+  if (offset < per_item) return keys.begin;
+  const Cost before = per_key == 1 ? offset - per_item : (offset - per_item) / per_key;  // keys
+  const std::uint32_t at = static_cast<std::uint32_t>(keys.begin) + static_cast<std::uint32_t>(before);
+  const std::int64_t cut = align_down(at + static_cast<std::uint32_t>(align / 2), align);
+  if (cut - keys.begin < align) return keys.begin;
+  return keys.end - cut < align ? keys.end : static_cast<std::int32_t>(cut);
 }
 
 // Where the longest piece of rest ends that costs no more than space; -1 if even the shortest one costs more. A piece ends

@@ -5,9 +5,9 @@
 
 namespace flashladder {
 
-enum class SplitPolicy : std::uint8_t { none, fixed, count, target, balanced };
+enum class SplitPolicy : std::uint8_t { none, fixed, count, target, balanced, even };
 constexpr const char* name_of(SplitPolicy p) {
-  constexpr const char* names[] = {"none", "fixed", "count", "target", "balanced"};
+  constexpr const char* names[] = {"none", "fixed", "count", "target", "balanced", "even"};
   return names[static_cast<int>(p)];
 }
 

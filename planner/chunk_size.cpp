@@ -67,7 +67,8 @@ std::int32_t choose_chunk_size(const PlanInputs& in) {
     case SplitPolicy::count: return smallest_chunk_that_fits_the_grid(in);
     case SplitPolicy::target: return largest_tier_with_enough_units(in);
     case SplitPolicy::none:
-    case SplitPolicy::balanced: break;
+    case SplitPolicy::balanced:
+    case SplitPolicy::even: break;
   }
   return 0;
 }

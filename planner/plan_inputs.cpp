@@ -54,7 +54,7 @@ SplitPolicy split_policy_from(std::string_view name) {
   for (SplitPolicy policy : all_policies) {
     if (name == name_of(policy)) return policy;
   }
-  throw InputError("policy", std::string(name), "must be none, fixed, count, target or balanced");
+  throw InputError("policy", std::string(name), "must be none, fixed, count, target, balanced or even");
 }
 
 void validate(const PlanInputs& in) {

@@ -7,6 +7,8 @@
 //   target    the largest chunk of the tiers that still gives at least target_units items
 //   balanced  where an equal share of all the work ends (stream-K, Osama et al., arXiv:2301.03598; for attention
 //             LeanAttention, arXiv:2405.10480)
+//   even      where an equal share of the line's cost uncut ends: nearly as level, and each cut is arithmetic, so that many
+//             threads find all at once. Plans made on the device are cut so (gpu/plan/)
 #pragma once
 
 #include <algorithm>
@@ -26,7 +28,9 @@ namespace flashladder::planner {
 using flashladder::name_of;
 using flashladder::SplitPolicy;
 inline constexpr std::array all_policies{SplitPolicy::none, SplitPolicy::fixed, SplitPolicy::count, SplitPolicy::target,
-                                         SplitPolicy::balanced};
+                                         SplitPolicy::balanced, SplitPolicy::even};
+// Cuts one line of all tiles into a stretch for each CTA.
+constexpr bool cuts_a_line(SplitPolicy policy) { return policy == SplitPolicy::balanced || policy == SplitPolicy::even; }
 SplitPolicy split_policy_from(std::string_view name);  // InputError lists the names
 
 // Chunk sizes of policy target, in keys. An item's tier is the index of the smallest one that holds its keys.

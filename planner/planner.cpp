@@ -5,6 +5,7 @@
 
 #include "core/error.hpp"
 #include "planner/chunk_size.hpp"
+#include "planner/even_cuts.hpp"
 #include "planner/list_schedule.hpp"
 #include "planner/stream_k.hpp"
 #include "planner/tiles.hpp"
@@ -60,11 +61,11 @@ void cut_into_chunks(const PlanInputs& in, const PartShape& shape, std::int32_t 
 
 // The work of a part, and who does it: behind that of the parts before.
 void plan_part(const PlanInputs& in, const PartShape& shape, std::int32_t chunk, Plan& plan, PlanPart& part) {
-  const bool balanced = in.policy == SplitPolicy::balanced;
-  if (balanced) stream_k(in, shape, plan, part);
+  if (in.policy == SplitPolicy::balanced) stream_k(in, shape, plan, part);
+  else if (in.policy == SplitPolicy::even) even_cuts(in, shape, plan, part);
   else cut_into_chunks(in, shape, chunk, plan, part);
   if (in.claimed) costliest_first(in, part);
-  if (in.claimed ? in.predicted : !balanced) list_schedule(in, plan, part);
+  if (in.claimed ? in.predicted : !cuts_a_line(in.policy)) list_schedule(in, plan, part);
   plan.partial_rows += part.partial_rows * part.copies;
 }
 
@@ -93,7 +94,7 @@ void make_plan(const PlanInputs& in, Plan& out) {
   require_few_items(tiles);
   const std::int32_t chunk = choose_chunk_size(in);
   const std::int64_t items = chunk == 0 ? tiles : count_items(in, chunk);
-  require_few_items(items + (in.policy == SplitPolicy::balanced ? in.machine.num_ctas() : 0) + in.decode_queues);
+  require_few_items(items + (cuts_a_line(in.policy) ? in.machine.num_ctas() : 0) + in.decode_queues);
   const PartShapes shapes(in);
   reset(in, shapes, out);
   out.chunk_size = chunk;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "planner/lane_items.hpp"
+
 namespace flashladder::planner {
 namespace {
 
@@ -16,7 +18,7 @@ struct Work {
   double least_load = 0;
 
   Work(const PlanInputs& in_, const PartShape& shape_, const Plan& plan, std::vector<double>& load_)
-      : in(in_), shape(shape_), line(balanced_line(shape_.heads, in_.machine.num_ctas())), load(load_) {
+      : in(in_), shape(shape_), line(line_of(in_, shape_)), load(load_) {
     load.assign(static_cast<std::size_t>(line.lanes), 0.0);
     for (std::int64_t cta = 0; cta < line.lanes * line.copies; ++cta) {
       double& of_lane = load[static_cast<std::size_t>(cta / line.copies)];
@@ -25,6 +27,16 @@ struct Work {
     least_load = *std::ranges::min_element(load);
   }
 };
+
+// Where the longest piece of rest ends that costs no more than space; -1 if even the shortest one costs more. A piece ends
+// with the tile, or at a multiple of align that leaves at least align keys on either side.
+std::int32_t longest_piece(Range rest, double space, double per_item, double per_key, std::int32_t align) {
+  if (per_item + rest.size() * per_key <= space) return rest.end;
+  if (rest.size() / 2 < align) return -1;
+  const std::int32_t lowest = align_up(rest.begin + align, align), highest = align_down(rest.end - align, align);
+  const double reach = std::min<double>(rest.begin + (space - per_item) / per_key, highest);
+  return reach < lowest ? -1 : align_down(static_cast<std::int32_t>(reach), align);
+}
 
 // Walks the line and gives each lane as much as brings its cost to no more than share; the last one takes what is left.
 // Calls piece(tile, head, keys) for every item and next_lane() between two lanes. Did every lane that got something, the
@@ -41,7 +53,7 @@ bool fill(const Work& work, double share, Piece&& piece, NextLane&& next_lane) {
     const bool many = tile.keys.size() * per_key > in.cost.few_partials * share;
     const double per_item = in.cost.per_item + (many ? in.cost.per_many : 0);
     for (Range rest = tile.keys;;) {
-      std::int32_t end = longest_piece<double>(rest, space, per_item, per_key, in.chunk_align);
+      std::int32_t end = longest_piece(rest, space, per_item, per_key, in.chunk_align);
       const bool too_much_for_any = end < 0 && fresh && space == most_space;
       if (lane == line.lanes - 1 || too_much_for_any) end = rest.end;
       if (end >= 0) {
@@ -73,7 +85,7 @@ bool fill(const Work& work, double share, Piece&& piece, NextLane&& next_lane) {
   return kept;
 }
 
-// The smallest share that is enough, to within the cost of chunk_align / 2 keys, by bisection (core/cuts.hpp).
+// The smallest share that is enough, to within the cost of chunk_align / 2 keys, by bisection.
 // Less than mean, what the lanes have already and the uncut tiles by the number of lanes, is never enough. What is surely
 // enough: a lane stops only before keys that can't be cut, fewer than 3 * align of them, so with what it had before it has
 // more than share - (per_item + 3 * align * per_key); and all lanes together have at most the uncut cost and one more item
@@ -86,57 +98,24 @@ double smallest_share(const Work& work) {
     dearest_key = std::max(dearest_key, in.cost.per_key(t.rows.size()));
   });
   for (const double load : work.load) before += load;
-  const ShareSearch search(before + uncut, static_cast<double>(work.line.lanes), in.cost.per_item + in.cost.per_many,
-                           dearest_key, in.chunk_align);
+  const double slack = 2 * (in.cost.per_item + in.cost.per_many) + 3 * dearest_key * in.chunk_align;
   const auto nothing = [](auto&&...) {};
-  return search.share(search.smallest([&](std::int32_t c) { return fill(work, search.share(c), nothing, nothing); }));
-}
-
-// The line's pieces become the items of one copy. lane_begin[l] becomes the number of items before lane l.
-void lay(const Work& work, double share, Plan& plan, PlanPart& part, std::vector<std::int32_t>& lane_begin) {
-  std::size_t lane = 0, first_piece = 0;
-  lane_begin.assign(static_cast<std::size_t>(work.line.lanes) + 1, 0);
-  const auto piece = [&](const Tile& tile, std::int32_t head, Range keys) {
-    if (keys.begin == tile.keys.begin) first_piece = part.items.size();
-    part.items.push_back({.request = tile.request, .head = head, .rows = tile.rows, .keys = keys, .flags = 0});
-    if (keys != tile.keys) plan.chunk_size = std::max(plan.chunk_size, keys.size());
-    if (keys.end == tile.keys.end) close_tile(plan, part, first_piece);
-  };
-  const auto next_lane = [&] { lane_begin[++lane] = static_cast<std::int32_t>(part.items.size()); };
-  fill(work, share, piece, next_lane);
-  while (lane < static_cast<std::size_t>(work.line.lanes)) next_lane();
-}
-
-// CTA lane * copies + copy runs the lane's items for that copy: so CTAs that start together read the heads of one token
-// together, which in layout NHD lie side by side. CTAs beyond the last lane have nothing.
-void queue_lanes(const Work& work, std::span<const std::int32_t> lane_begin, Plan& plan, PlanPart& part) {
-  const std::int32_t copies = part.copies;
-  part.queue_indptr.assign(plan.cta_cost.size() + 1, static_cast<std::int32_t>(part.num_work()));
-  part.queue.resize(static_cast<std::size_t>(part.num_work()));
-  std::size_t cta = 0, at = 0;
-  for (std::size_t lane = 0; lane + 1 < lane_begin.size(); ++lane) {
-    double cost = 0;
-    for (std::int32_t i = lane_begin[lane]; i < lane_begin[lane + 1]; ++i) {
-      const WorkItem& item = part.items[static_cast<std::size_t>(i)];
-      cost += work.in.cost.item(item.rows.size(), item.keys.size());
-    }
-    for (std::int32_t copy = 0; copy < copies; ++copy, ++cta) {
-      part.queue_indptr[cta] = static_cast<std::int32_t>(at);
-      for (std::int32_t i = lane_begin[lane]; i < lane_begin[lane + 1]; ++i) part.queue[at++] = i * copies + copy;
-      plan.cta_cost[cta] = static_cast<float>(plan.cta_cost[cta] + cost);
-    }
+  double share = (before + uncut) / work.line.lanes + slack;
+  for (double step = slack / 2; step > in.chunk_align / 2.0; step /= 2) {
+    if (fill(work, share - step, nothing, nothing)) share -= step;
   }
+  return share;
 }
 
 }  // namespace
 
 void stream_k(const PlanInputs& in, const PartShape& shape, Plan& plan, PlanPart& part) {
   thread_local std::vector<double> load;
-  thread_local std::vector<std::int32_t> lane_begin;
   const Work work(in, shape, plan, load);
-  part.copies = work.line.copies;
-  lay(work, smallest_share(work), plan, part, lane_begin);
-  if (!in.claimed) queue_lanes(work, lane_begin, plan, part);
+  LaneItems items(work.line, plan, part);
+  fill(work, smallest_share(work), [&](const Tile& tile, std::int32_t head, Range keys) { items.piece(tile, head, keys); },
+       [&] { items.next_lane(); });
+  if (!in.claimed) items.queue(in.cost);
 }
 
 }  // namespace flashladder::planner

@@ -166,7 +166,7 @@ TEST_CASE("a batch within the limits never takes more than most_work") {
     const int kv_heads = pick(1, 4);
     planner::PlanInputs in{.kv_lens = kv_lens, .num_qo_heads = kv_heads * pick(1, 9), .num_kv_heads = kv_heads,
                            .page_size = pick(1, 40), .window_left = pick(0, 3) == 0 ? pick(0, 400) : -1,
-                           .query_tile = pick(1, 5), .policy = planner::all_policies[static_cast<std::size_t>(pick(0, 4))],
+                           .query_tile = pick(1, 5), .policy = planner::all_policies[static_cast<std::size_t>(pick(0, 5))],
                            .chunk_size = 64 * pick(1, 8), .machine = {pick(1, 40), pick(1, 2)}};
     std::vector<std::int32_t> qo_lens(kv_lens.size());
     for (std::int32_t& len : qo_lens) len = pick(0, 2) == 0 ? pick(0, 300) : pick(0, 3);

@@ -191,7 +191,7 @@ std::pair<Lengths, AttentionLimits> random_batch(Draws& draws) {
 AttentionConfig random_config(Draws& draws) {
   const std::int32_t kv_heads = 1 + draws.below(4);
   AttentionConfig config = with_heads(kv_heads * (1 + draws.below(12)), kv_heads);
-  config.execution.policy = planner::all_policies[static_cast<std::size_t>(2 + draws.below(3))];  // those that P12 may have
+  config.execution.policy = planner::all_policies[static_cast<std::size_t>(2 + draws.below(4))];  // those that P12 may have
   if (draws.below(3) == 0) config.logits.window_left = draws.below(900);
   return config;
 }

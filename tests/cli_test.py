@@ -116,7 +116,7 @@ class Plan(Cli):
 
     def test_json_has_every_key_once_and_every_item_in_a_queue(self):
         lens = [700, 0, 3000]
-        for policy in "none", "fixed", "count", "target", "balanced":
+        for policy in "none", "fixed", "count", "target", "balanced", "even":
             plan = self.json("plan", "--policy", policy, "--kv", "700,0,3000", "--heads", "4/2", "--no-run")["plans"][0]
             keys = {}
             for part in plan["parts"]:
@@ -131,7 +131,7 @@ class Plan(Cli):
         text = self.run_program("plan", "--policy", "all", "--kv", "100,9000", "--sms", "4", "--explain")[0]
         self.assertTrue(xml.etree.ElementTree.parse("plan.svg").getroot().tag.endswith("svg"))
         rows = [row.split()[0] for row in text.split("\npolicy ")[1].splitlines()[1:] if row[:1].isalpha()]
-        self.assertEqual(rows, ["none", "fixed", "count", "target", "balanced"])
+        self.assertEqual(rows, ["none", "fixed", "count", "target", "balanced", "even"])
         self.assertTrue(text.rstrip().endswith("plan.svg"))
 
     def test_bad_input_is_refused(self):

@@ -13,7 +13,7 @@ namespace flashladder::test {
 
 using namespace planner;
 
-// Policy balanced: the CTAs of one head's lanes, one after the other, run that head's items in their order; or, where there
+// Policies balanced and even: the CTAs of one head's lanes, one after the other, run that head's items in their order; or, where there
 // are no such lanes, all CTAs run all items in their order.
 inline std::string stretches(const PlanInputs& in, const FlatPlan& plan, std::int32_t part) {
   std::vector<std::int32_t> of_part;
@@ -32,7 +32,7 @@ inline std::string stretches(const PlanInputs& in, const FlatPlan& plan, std::in
     }
     std::ranges::copy_if(of_part, std::back_inserter(wanted),
                          [&](std::int32_t i) { return !by_head || plan.work[i].item.head == head; });
-    if (run != wanted) return "balanced queues are not contiguous";
+    if (run != wanted) return "the queues of a line are not contiguous";
   }
   return "";
 }
@@ -61,7 +61,7 @@ inline std::string queues_and_costs(const PlanInputs& in, const Plan& plan) {
     makespan = std::max(makespan, load);
   }
   if (total != plan.total_cost || makespan != plan.makespan) return "total_cost or makespan";
-  if (in.policy == SplitPolicy::balanced && !in.claimed) {
+  if (cuts_a_line(in.policy) && !in.claimed) {
     const std::string first = stretches(in, flat, 0);
     return first.empty() ? stretches(in, flat, 1) : first;
   }

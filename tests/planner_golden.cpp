@@ -175,6 +175,48 @@ TEST_CASE("golden: balanced leaves CTAs idle rather than cut slivers") {
   CHECK(texts(make_plan(in)) == Lines{"0 0 [0,1) [0,64) @0", "0 0 [0,1) [64,190) @1", "1 0 [0,1) [0,5)"});
 }
 
+TEST_CASE("golden: even cuts where equal shares of the line's cost end") {
+  const Lengths two{50, 350}, three{30, 0, 100}, of_heads{8};
+  PlanInputs in = bare(two, SplitPolicy::even, 4);
+  in.chunk_align = 10;
+  const Plan plan = make_plan(in);  // shares end at 100, 200 and 300, of which 50 lie before request 1
+  CHECK(texts(plan) == Lines{"0 0 [0,1) [0,50)", "1 0 [0,1) [0,50) @0", "1 0 [0,1) [50,150) @1", "1 0 [0,1) [150,250) @2",
+                             "1 0 [0,1) [250,350) @3"});
+  CHECK(plan.parts[0].queue_indptr == Lengths{0, 2, 3, 4, 5});
+  CHECK(plan.chunk_size == 100);
+  // Costs 50, 20 and 120. The first share ends at 63.3, in what request 1 costs beside its keys: it is the second lane's. The
+  // next at 126.7, with 36.7 keys of request 2 before it: 40 is the nearest multiple of 8.
+  in = bare(three, SplitPolicy::even, 3);
+  in.chunk_align = 8, in.cost.per_item = 20;
+  CHECK(texts(make_plan(in)) == Lines{"0 0 [0,1) [0,30)", "1 0 [0,1) [0,0)", "2 0 [0,1) [0,40) @0", "2 0 [0,1) [40,100) @1"});
+  CHECK(make_plan(in).cta_cost == std::vector<float>{50, 80, 80});
+  // Three heads on two CTAs are one line of 24 keys.
+  in = bare(of_heads, SplitPolicy::even, 2);
+  in.num_qo_heads = in.num_kv_heads = 3;
+  CHECK(texts(make_plan(in)) == Lines{"0 0 [0,1) [0,8)", "0 1 [0,1) [0,4) @0", "0 1 [0,1) [4,8) @1", "0 2 [0,1) [0,8)"});
+}
+
+TEST_CASE("golden: even leaves lanes idle where they would begin at one cut or with a sliver") {
+  const Lengths one{100}, four_pieces{256};
+  PlanInputs in = bare(one, SplitPolicy::even, 3);
+  in.chunk_align = 64;
+  const Plan whole = make_plan(in);  // behind a cut at 64 only 36 keys would lie
+  CHECK(texts(whole) == Lines{"0 0 [0,1) [0,100)"});
+  CHECK(whole.parts[0].queue_indptr == Lengths{0, 1, 1, 1});
+  in.kv_lens = four_pieces, in.machine.num_sms = 8;  // a lane every 32 keys, two at each multiple of 64
+  const Plan plan = make_plan(in);
+  CHECK(texts(plan) == Lines{"0 0 [0,1) [0,64) @0", "0 0 [0,1) [64,128) @1", "0 0 [0,1) [128,192) @2",
+                             "0 0 [0,1) [192,256) @3"});
+  CHECK(plan.parts[0].queue_indptr == Lengths{0, 1, 1, 2, 2, 3, 3, 4, 4});
+}
+
+TEST_CASE("golden: even is level on a skewed batch") {
+  Lengths kv(32, 4096);
+  kv[7] = 65536;
+  PlanInputs in{.kv_lens = kv, .num_qo_heads = 32, .num_kv_heads = 8, .policy = SplitPolicy::even};
+  CHECK(summarize(make_plan(in)).utilisation > 0.98);
+}
+
 TEST_CASE("golden: keys at the end of the longest sequence") {
   const Lengths kv{2147483647};
   for (SplitPolicy policy : all_policies) {
@@ -204,7 +246,7 @@ TEST_CASE("golden: an empty batch has an empty plan") {
 
 TEST_CASE("policies are found by name and others are refused with the list") {
   for (SplitPolicy policy : all_policies) CHECK(split_policy_from(name_of(policy)) == policy);
-  CHECK_THROWS_WITH_AS(split_policy_from("best"), "policy = best: must be none, fixed, count, target or balanced",
+  CHECK_THROWS_WITH_AS(split_policy_from("best"), "policy = best: must be none, fixed, count, target, balanced or even",
                        InputError);
 }
 

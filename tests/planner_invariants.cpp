@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <numeric>
 #include <string>
@@ -13,6 +12,7 @@
 #include "core/visibility.hpp"
 #include "planner/planner.hpp"
 #include "tests/flat_plan.hpp"
+#include "tests/plan_balance.hpp"
 #include "tests/plan_queues.hpp"
 #include "tests/random_batch.hpp"
 
@@ -114,7 +114,7 @@ std::string order(const PlanInputs& in, const FlatPlan& plan) {
   }
   for (std::size_t i = 0; i < expected.size(); ++i) {
     // Of a line of all heads that is claimed the heads come one after the other, not side by side.
-    const bool line_of_all = in.claimed && in.policy == SplitPolicy::balanced;
+    const bool line_of_all = in.claimed && cuts_a_line(in.policy);
     if (!line_of_all && expected[i].item != plan.work[i].item) return "work out of order";
     if (!alike(expected[i]) && cost(expected[i]) != cost(plan.work[i])) return "costs out of order";
   }
@@ -195,33 +195,6 @@ std::string chunk_choice(PlanInputs in, const Plan& plan) {
   return expected == plan.num_work() ? "" : "the items do not follow the chunk";
 }
 
-std::string balance(const PlanInputs& in, const Plan& plan) {
-  const FlatPlan flat(plan);
-  double dearest_key = 1, lanes = plan.num_ctas();  // CTAs with a lane: all, or a number that the heads divide
-  for (const PlanPart& part : plan.parts) {
-    const std::int64_t heads = in.num_qo_heads / part.pack, by_head = plan.num_ctas() / heads * heads;
-    if (20 * by_head >= 19 * std::int64_t{plan.num_ctas()}) lanes = std::min(lanes, static_cast<double>(by_head));
-  }
-  for (const auto& queue : flat.queues) {
-    std::array<int, 2> pieces{};  // of cut tiles, in each part
-    for (const std::int32_t i : queue) {
-      const WorkItem& item = flat.work[i].item;
-      dearest_key = std::max(dearest_key, in.cost.per_key(item.rows.size()));
-      if (item.whole()) continue;
-      ++pieces[flat.work[i].part];
-      const bool from_cut = (item.flags & WorkItem::first) == 0, to_cut = (item.flags & WorkItem::last) == 0;
-      if (item.keys.size() < in.chunk_align && (from_cut || to_cut)) return "a sliver";
-    }
-    if (pieces[0] > 2 || pieces[1] > 2) return "a CTA with more than two partial items of a part";
-  }
-  // Parts that have different heads, and so different lanes, count with what the fullest CTA of a lane has: then each of
-  // them is even by itself, but not always their sum.
-  const bool same_lanes = plan.parts.size() == 1 || plan.parts[0].pack == plan.parts[1].pack;
-  const double slack = 2 * (in.cost.per_item + in.cost.per_many) + 3 * in.chunk_align * dearest_key;
-  const double bound = plan.total_cost / lanes + (same_lanes ? 1 : 2) * slack;
-  return plan.makespan <= bound ? "" : "makespan " + std::to_string(plan.makespan) + " > " + std::to_string(bound);
-}
-
 // The items of request b, seen from the request: without its place in the batch and in the workspace.
 std::vector<WorkItem> own_items(const Plan& plan, std::int32_t b) {
   std::vector<WorkItem> own;
@@ -248,7 +221,7 @@ std::string independence(const PlanInputs& in, const Plan& plan) {
 
 TEST_CASE("invariants of 10000 random batches") {
   Plan reused;
-  std::size_t cut_plans = 0, balanced_ctas = 0, two_parts = 0;
+  std::size_t cut_plans = 0, balanced_ctas = 0, even_ctas = 0, two_parts = 0;
   for (std::uint64_t seed = 0; seed < 10000; ++seed) {
     const Batch batch = random_batch(seed);
     const PlanInputs& in = batch.in;
@@ -262,9 +235,11 @@ TEST_CASE("invariants of 10000 random batches") {
     REQUIRE(cuts(in, flat) == "");
     REQUIRE(merges_and_workspace(plan, flat) == "");
     REQUIRE(test::queues_and_costs(in, plan) == "");
-    if (in.policy == SplitPolicy::balanced) {
-      if (!in.claimed) REQUIRE(balance(in, plan) == "");
-      balanced_ctas += summarize(plan).idle_ctas == 0;
+    if (cuts_a_line(in.policy)) {
+      const bool even = in.policy == SplitPolicy::even;
+      if (!in.claimed) REQUIRE(test::stretches_of_a_line(in, flat) == "");
+      if (!in.claimed) REQUIRE((even ? test::evenness(in, flat, plan) : test::balance(in, plan)) == "");
+      (even ? even_ctas : balanced_ctas) += summarize(plan).idle_ctas == 0;
     } else {
       if (in.policy != SplitPolicy::fixed) REQUIRE(chunk_choice(in, plan) == "");
       if (in.policy == SplitPolicy::fixed || in.policy == SplitPolicy::none) REQUIRE(independence(in, plan) == "");
@@ -275,9 +250,10 @@ TEST_CASE("invariants of 10000 random batches") {
     cut_plans += !flat.merges.empty();
     two_parts += in.decode_tile > 0 && !plan.parts[0].items.empty() && !plan.parts[1].items.empty();
   }
-  // The batches are worth testing: many are cut, and balanced often keeps every CTA busy.
+  // The batches are worth testing: many are cut, and balanced and even often keep every CTA busy.
   CHECK(cut_plans > 2500);
   CHECK(balanced_ctas > 300);
+  CHECK(even_ctas > 200);
   CHECK(two_parts > 500);
 }
 

@@ -94,6 +94,16 @@ TEST_CASE("balanced: the second part levels what the first left uneven") {
   CHECK(make_plan(in).parts.size() == 1);
 }
 
+TEST_CASE("even: each part is cut among all CTAs by itself") {
+  const Lengths qo{1, 3}, kv{40, 80};
+  PlanInputs in = bare(qo, kv, SplitPolicy::even, 4);
+  in.num_qo_heads = in.num_kv_heads = 1, in.decode_tile = 1, in.chunk_align = 10;
+  const Plan plan = make_plan(in);
+  CHECK(plan.parts[0].queue_indptr == Lengths{0, 1, 2, 3, 4});
+  CHECK(plan.parts[1].queue_indptr == Lengths{0, 1, 2, 3, 4});
+  CHECK(plan.cta_cost == std::vector<float>{30, 30, 30, 30});
+}
+
 TEST_CASE("balanced: what can't be cut goes where there is room") {
   const Lengths qo{1, 1, 2, 2}, kv{60, 60, 60, 60};
   PlanInputs in = bare(qo, kv, SplitPolicy::balanced, 4);

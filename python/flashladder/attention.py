@@ -35,7 +35,7 @@ class AttentionConfig(NamedTuple):
     rope_scale: float = 1.0
     rope_theta: float = 1e4
     sinks: bool = False
-    policy: str = "balanced"               # balanced, fixed, none, count, target
+    policy: str = "balanced"               # balanced, even, fixed, none, count, target
     chunk_size: int = 0
     threads: int = 0
     enable_pdl: bool = False

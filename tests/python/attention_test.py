@@ -76,9 +76,10 @@ class Attention(unittest.TestCase):
     for r in range(4):
       ids = b.indices[b.indptr[r]:b.indptr[r + 1]]
       table[r, :len(ids)] = ids
-    decode = flashladder.BatchDecodeWithPagedKVCache(config(b), b.q)
-    decode.plan_block_table(xp.ints(b.kv_lens), 5)
-    b.check(self, decode.run(b.q, (b.k, b.v), xp.of(table), return_lse=True))
+    for policy in "balanced", "even", "none":
+      decode = flashladder.BatchDecodeWithPagedKVCache(config(b, policy=policy), b.q)
+      decode.plan_block_table(xp.ints(b.kv_lens), 5)
+      b.check(self, decode.run(b.q, (b.k, b.v), xp.of(table), return_lse=True))
 
   @each_kind
   def test_graphs(self, xp):
@@ -210,7 +211,7 @@ class Refusals(unittest.TestCase):
     self.refused("last_page_len size", decode.plan, indptr, last[:3])
     self.refused("k", run, kv=(b.k[..., :32], b.v))
     self.refused("mask", flashladder.BatchDecodeWithPagedKVCache, config(b, mask="custum"), b.q)
-    self.refused("policy", flashladder.BatchDecodeWithPagedKVCache, config(b, policy="even"), b.q)
+    self.refused("policy", flashladder.BatchDecodeWithPagedKVCache, config(b, policy="best"), b.q)
     self.refused("kv_layout", flashladder.BatchDecodeWithPagedKVCache, config(b), b.q, "NDH")
     self.refused("must be a positive", flashladder.BatchDecodeWithPagedKVCache, config(b, sm_scale=0), b.q)
     self.refused("float8", flashladder.BatchDecodeWithPagedKVCache, config(b)._replace(kv_dtype="float8_e4m3"), b.q)
