@@ -53,8 +53,9 @@ constexpr const char* name_of(Backend b) { return b == Backend::automatic ? "aut
 
 struct ExecutionConfig {
   Device device = Device::cpu;  // best_device() takes the GPU where there is one
-  // balanced: equal work for every CTA, the fastest. fixed, with chunk_size keys (a multiple of 64): a request's bits do not
-  // depend on its neighbours in the batch. The others: docs/05_plans.md.
+  // balanced: equal work for every CTA, the fastest. even: nearly as level, by cuts that are arithmetic; for lengths on the
+  // device balanced means even. fixed, with chunk_size keys (a multiple of 64): a request's bits do not depend on its
+  // neighbours in the batch. The others: docs/05_plans.md.
   SplitPolicy policy = SplitPolicy::balanced;
   std::int32_t chunk_size = 0;
   std::int32_t threads = 0;  // on the CPU, at most; 0: one for each hardware thread

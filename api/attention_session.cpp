@@ -102,7 +102,8 @@ BatchSize AttentionSession::size_of_limits(const AttentionLimits& limits) const 
 }
 
 planner::PlanInputs AttentionSession::inputs() const {
-  return plan_inputs(config_, machine(), kind_.decode, qo_lens_, kv_lens_);
+  const AttentionConfig config = as_on_device_ ? planned_on_device(config_) : config_;
+  return plan_inputs(config, machine(), kind_.decode, qo_lens_, kv_lens_);
 }
 
 AttentionSession::AttentionSession(const AttentionConfig& config, const Kind& kind)
@@ -167,6 +168,7 @@ void AttentionSession::read_pages_in_place() {
 WorkspaceBytes AttentionSession::bytes_for(const BatchLengths& lengths) {
   planned_ = false;
   if (lengths.max_seq_len) return bytes_for_device_lengths(lengths);
+  as_on_device_ = false;
   validate_lengths(lengths, config_, kind_);
   keep(lengths);
   use_ = best_use();
@@ -261,6 +263,12 @@ Sizes AttentionSession::plan_as_room_allows() {
 void AttentionSession::plan(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on,
                             Stream stream) {
   if (lengths.max_seq_len) return plan_device_lengths(lengths, stream);
+  as_on_device_ = false;
+  plan_lengths(lengths, page_ids, ids_on, stream);
+}
+
+void AttentionSession::plan_lengths(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on,
+                                    Stream stream) {
   on_device_.reset();
   backend_->require_plannable(stream);
   planned_ = false;  // until all is well

@@ -17,6 +17,8 @@ namespace flashladder::api {
 // What the planner gets to know. The lengths are borrowed; qo_lens is empty for decode.
 planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMachine& machine, bool decode,
                                 std::span<const std::int32_t> qo_lens, std::span<const std::int32_t> kv_lens);
+// For lengths on the device: policy balanced, the default, means even, whose cuts the GPU's planner finds all at once.
+AttentionConfig planned_on_device(AttentionConfig config);
 
 // InputError if the workspace has less.
 void require_room(const Workspace& workspace, const WorkspaceBytes& bytes, PageUse use = PageUse::in_place);
@@ -85,6 +87,7 @@ class AttentionSession {
   DeviceWork work_of(const BatchLengths& lengths) const;
   WorkspaceBytes bytes_for_device_lengths(const BatchLengths& lengths);
   void plan_device_lengths(const BatchLengths& lengths, Stream stream);
+  void plan_lengths(const BatchLengths& lengths, std::span<const std::int32_t> page_ids, Device ids_on, Stream stream);
 
   AttentionConfig config_;
   Kind kind_;
@@ -94,6 +97,7 @@ class AttentionSession {
   Workspace workspace_;
   bool planned_ = false;
   Plan plan_;
+  bool as_on_device_ = false;      // plan_ is of lengths on the device, which the CPU has read
   Sizes measured_;                 // what plan_ takes, when bytes_for() has made it
   // Of plan_: lengths, and the arrays that they came from. max_pages_: of a block table.
   std::vector<std::int32_t> qo_lens_, kv_lens_, qo_indptr_, paged_kv_indptr_, paged_kv_last_page_len_;

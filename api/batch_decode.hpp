@@ -59,9 +59,10 @@ class BatchDecodeWithPagedKVCache {
             Stream stream = nullptr);
   // The same for a dense block table: decode.plan(BlockTableLengths{seq_lens, max_pages}, stream).
   void plan(const BlockTableLengths& lengths, Stream stream = nullptr);
-  // For lengths on the device, with policy balanced, fixed or none and no custom mask: on the GPU one kernel enqueued on the
-  // stream, no copy, no wait. It makes the plan that plan() above makes of the same lengths and for as many CTAs. Also on a
-  // capturing stream: what run() captures behind it then belongs to this graph, which plans anew in every replay, so that the
+  // For lengths on the device, with policy balanced, even, fixed or none and no custom mask: on the GPU one kernel enqueued on
+  // the stream, no copy, no wait. It makes the plan that plan() above makes of the same lengths and for as many CTAs, but that
+  // balanced means even here: both are planned as policy even plans lengths on the host, on the CPU too. Also on a capturing
+  // stream: what run() captures behind it then belongs to this graph, which plans anew in every replay, so that the
   // lengths may change in place; for a run outside of the graph plan() again. The CPU reads the lengths at once.
   void plan(const DeviceBlockTableLengths& lengths, Stream stream = nullptr);
   void plan(const DevicePageListLengths& lengths, Stream stream = nullptr);

@@ -45,9 +45,9 @@ void validate_device_lengths(const BatchLengths& lengths, const AttentionConfig&
   const bool plain = !kind.graph && !kind.ragged && !kind.mixed && kind.decode == !prefill && !(prefill && kind.latent);
   require(plain, "lengths", "on the device", "are taken by the plain classes of decode and of prefill over pages alone");
   const SplitPolicy policy = config.execution.policy;
-  const bool planned_there = policy == SplitPolicy::balanced || cut_alone(policy);
+  const bool planned_there = planner::cuts_a_line(policy) || cut_alone(policy);
   require(planned_there || prefill, "policy", name_of(policy),
-          "must be balanced, fixed or none, since the lengths lie on the device");
+          "must be balanced, even, fixed or none, since the lengths lie on the device");
   require(!prefill || policy == SplitPolicy::none, "policy", name_of(policy),
           "must be none, since the lengths lie on the device: of a prefill its plan there cuts no tile's keys");
   require(copies != PageCopies::always, "lengths", "on the device",
@@ -125,7 +125,7 @@ AttentionSession::DeviceWork AttentionSession::work_of(const BatchLengths& lengt
     limits.max_nnz_qo = size.nnz_qo, limits.max_qo_len = kind_.queries;
   }
   DeviceWork work{.machine = backend_->machine(size, std::nullopt), .inputs = {}, .sizes = {}, .bytes = {}};
-  work.inputs = plan_inputs(config_, work.machine, kind_.decode, {}, {});
+  work.inputs = plan_inputs(planned_on_device(config_), work.machine, kind_.decode, {}, {});
   work.sizes = most_work(work.inputs, limits);
   require(work.sizes.partial_rows <= int32_max, "partial rows", work.sizes.partial_rows,
           "of a batch of max_seq_len keys a request must be at most 2^31 - 1");
@@ -152,7 +152,8 @@ void AttentionSession::plan_device_lengths(const BatchLengths& lengths, Stream s
     if (lengths.most_queries) here.qo_indptr = begins = checked_queries(lengths);
     validate_lengths(here, config_, kind_);
     require_short(lengths, config_.cache.page_size);
-    return plan(here, {}, Device::cpu, stream);
+    as_on_device_ = true;
+    return plan_lengths(here, {}, Device::cpu, stream);
   }
   use_ = backend_->page_copies() == PageCopies::where_it_pays ? PageUse::invariant_bits : PageUse::in_place;
   const DeviceWork work = work_of(lengths);

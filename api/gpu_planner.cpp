@@ -23,12 +23,10 @@ gpu::DecodePlanParams decode_plan_params(const planner::PlanInputs& in, const Ba
   const std::int32_t queries = std::max(1, in.tile_rows() / in.group_size());
   const gpu::DecodePlanParams params{
       .table = lengths.table(in.page_size), .most_keys = lengths.max_seq_len.value_or(0), .num_kv_heads = in.num_kv_heads,
-      .group_size = in.group_size(), .query_tile = in.tile_rows(), .queries = queries,
-      .window_left = in.window_left,
-      .balanced = in.policy == SplitPolicy::balanced, .chunk = in.policy == SplitPolicy::fixed ? in.chunk_size : 0,
-      .chunk_align = in.chunk_align, .per_item = whole(in.cost.per_item), .per_many = whole(in.cost.per_many),
-      .few_partials = whole(in.cost.few_partials), .num_ctas = shape.num_ctas, .counters = shape.counters,
-      .most_work = shape.items, .view = gpu::view_of(shape, packed)};
+      .group_size = in.group_size(), .query_tile = in.tile_rows(), .queries = queries, .window_left = in.window_left,
+      .even = in.policy == SplitPolicy::even, .chunk = in.policy == SplitPolicy::fixed ? in.chunk_size : 0,
+      .chunk_align = in.chunk_align, .per_item = whole(in.cost.per_item), .num_ctas = shape.num_ctas,
+      .counters = shape.counters, .most_work = shape.items, .view = gpu::view_of(shape, packed)};
   const std::string reason = gpu::why_not_planned(params);
   require(reason.empty(), "plan on the device", reason, "is what its kernel can't count with");
   return params;

@@ -23,4 +23,10 @@ planner::PlanInputs plan_inputs(const AttentionConfig& config, const AttentionMa
   return in;
 }
 
+AttentionConfig planned_on_device(AttentionConfig config) {
+  SplitPolicy& policy = config.execution.policy;
+  if (policy == SplitPolicy::balanced) policy = SplitPolicy::even;
+  return config;
+}
+
 }  // namespace flashladder::api

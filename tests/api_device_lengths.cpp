@@ -1,5 +1,5 @@
-// plan() with lengths on the device, on the CPU: what plan() makes of the same lengths on the host, in memory for any lengths
-// up to max_seq_len; and what is refused, on every device. tests/api_gpu_lengths.cpp has the GPU's.
+// plan() with lengths on the device, on the CPU: what plan() makes of the same lengths on the host, with policy even where it
+// is balanced, in memory for any lengths up to max_seq_len; and what is refused, on every device. tests/api_gpu_lengths.cpp has the GPU's.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -22,6 +22,11 @@ std::int32_t longest(const Case& c) {
   return c.spec.kv_lens.empty() ? 0 : *std::ranges::max_element(c.spec.kv_lens);
 }
 
+AttentionConfig with_policy_of_the_device(AttentionConfig config) {
+  if (config.execution.policy == SplitPolicy::balanced) config.execution.policy = SplitPolicy::even;
+  return config;
+}
+
 }  // namespace
 
 TEST_CASE("lengths on the device give the bits of lengths on the host, in memory for the longest") {
@@ -35,7 +40,8 @@ TEST_CASE("lengths on the device give the bits of lengths on the host, in memory
     Memory host_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, dense.lengths));
     Memory table_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, table));
     Memory pages_memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, pages));
-    BatchDecodeWithPagedKVCache host(config, host_memory.view()), by_table(config, table_memory.view());
+    BatchDecodeWithPagedKVCache host(with_policy_of_the_device(config), host_memory.view());
+    BatchDecodeWithPagedKVCache by_table(config, table_memory.view());
     BatchDecodeWithPagedKVCache by_pages(config, pages_memory.view());
     const PagedKvCache kv = c.problem().kv;
     const auto run = [&](BatchDecodeWithPagedKVCache& decode, std::span<const std::int32_t> page_ids) {
@@ -59,14 +65,15 @@ TEST_CASE("the memory for max_seq_len holds any shorter lengths, planned again a
   const Case c = draw_case(spec);
   const Dense dense(c);
   const PagedKvCache kv = c.problem().kv;
-  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none}) {
+  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::even, SplitPolicy::fixed, SplitPolicy::none}) {
     AttentionConfig config = config_of(c.spec, Device::cpu, DType::f32);
     config.execution.policy = policy;
     config.execution.chunk_size = 64;
     std::vector<std::int32_t> seq_lens = c.spec.kv_lens;
     const DeviceBlockTableLengths lengths{seq_lens, dense.lengths.max_pages, 700};
     Memory memory(BatchDecodeWithPagedKVCache::workspace_bytes(config, lengths)), other_memory({.device = 1 << 20});
-    BatchDecodeWithPagedKVCache decode(config, memory.view()), host(config, other_memory.view());
+    BatchDecodeWithPagedKVCache decode(config, memory.view());
+    BatchDecodeWithPagedKVCache host(with_policy_of_the_device(config), other_memory.view());
     Random random(5);
     for (int step = 0; step < 30; ++step) {
       for (std::size_t b = 0; b < seq_lens.size(); ++b) {
@@ -82,6 +89,27 @@ TEST_CASE("the memory for max_seq_len holds any shorter lengths, planned again a
       CHECK(run(decode) == run(host));
     }
   }
+}
+
+TEST_CASE("policy balanced means even for lengths on the device, and balanced again for lengths on the host") {
+  const std::vector<std::int32_t> seq_lens{4096, 100, 700, 0, 2050};
+  AttentionConfig config{.heads = {.num_qo_heads = 2, .num_kv_heads = 2, .head_dim_qk = 8},
+                         .cache = {.page_size = 16, .dtype = DType::f32}, .execution = {.threads = 14}};
+  std::vector<std::byte> memory(1 << 20);
+  const auto planned = [&](SplitPolicy policy, const auto&... lengths) {
+    config.execution.policy = policy;
+    BatchDecodeWithPagedKVCache decode(config, {.device = memory});
+    (decode.plan(lengths), ...);
+    return decode.current_plan();
+  };
+  const BlockTableLengths host{seq_lens, 256};
+  const DeviceBlockTableLengths device{seq_lens, 256, 4096};
+  const Plan even = planned(SplitPolicy::even, host), balanced = planned(SplitPolicy::balanced, host);
+  CHECK_FALSE((even == balanced));  // else it shows nothing
+  CHECK((planned(SplitPolicy::balanced, device) == even));
+  CHECK((planned(SplitPolicy::even, device) == even));
+  CHECK((planned(SplitPolicy::balanced, device, host) == balanced));
+  CHECK((planned(SplitPolicy::balanced, host, device) == even));
 }
 
 // The decode of several queries that the serving calls have, with as many lanes as a GPU, which cut what there is to cut.
@@ -163,7 +191,7 @@ TEST_CASE("lengths on the device: what is refused") {
   }
   config.execution.policy = SplitPolicy::count;
   CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 9}) ==
-        "policy = count: must be balanced, fixed or none, since the lengths lie on the device");
+        "policy = count: must be balanced, even, fixed or none, since the lengths lie on the device");
   config.execution.policy = SplitPolicy::balanced;
   config.logits.mask = MaskMode::custom;
   CHECK(plan(DeviceBlockTableLengths{seq_lens, 3, 9}) ==

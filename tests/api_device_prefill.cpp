@@ -136,7 +136,7 @@ TEST_CASE("a prefill's lengths on the device: what is refused") {
   CHECK(plan({qo_indptr, 5, 3}, table) ==
         "mask = custom: needs lengths on the host, which say where each request's bytes begin");
   config.logits.mask = MaskMode::causal;
-  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::count}) {
+  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::even, SplitPolicy::fixed, SplitPolicy::count}) {
     config.execution.policy = policy;
     config.execution.chunk_size = 64;
     CHECK(plan({qo_indptr, 5, 3}, table) ==

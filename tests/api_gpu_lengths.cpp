@@ -71,7 +71,8 @@ TEST_CASE("the planner's kernel makes the host's plan in every record, on random
 
 TEST_CASE("lengths on the GPU: plan and run equal the oracle on random decode cases") {
   const int cases = options().cases_or(150);
-  constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none};
+  constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none,
+                                      SplitPolicy::even};
   MESSAGE("--seed ", options().seed, " --cases ", cases);
   for (int i = 0; i < cases; ++i) {
     CaseSpec spec = for_decode_class(random_decode(options().seed + static_cast<std::uint64_t>(i)));
@@ -80,7 +81,7 @@ TEST_CASE("lengths on the GPU: plan and run equal the oracle on random decode ca
     INFO("case: ", spec.name, " (seed ", spec.seed, ")");
     const Case c = draw_case(spec);
     AttentionConfig config = config_of(spec, Device::gpu, DType::f32);
-    config.execution.policy = policies[i % 3];
+    config.execution.policy = policies[i % 4];
     config.execution.chunk_size = 64;
     config.execution.enable_pdl = i % 2 == 1;
     const gpu::DeviceProblem on_device(c.problem());
@@ -108,7 +109,7 @@ TEST_CASE("lengths on the GPU: plan and run equal the oracle on random decode ca
   }
 }
 
-// Policy fixed: the bits of a plan on the host, since both take D6.
+// But for policy balanced: the bits of a plan on the host, since both take D6.
 TEST_CASE("a graph of plan and run plans anew in every replay, as the lengths change in place") {
   const Case c = pool();
   const gpu::DeviceProblem on_device(c.problem());
@@ -116,7 +117,7 @@ TEST_CASE("a graph of plan and run plans anew in every replay, as the lengths ch
   const GpuStream stream;
   const BlockTable table(c);
   const gpu::DeviceBuffer entries = on_gpu(table.entries);
-  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none}) {
+  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::even, SplitPolicy::fixed, SplitPolicy::none}) {
     for (const bool pdl : {false, true}) {
       AttentionConfig config = config_of(c.spec, Device::gpu, c.spec.dtype);
       config.execution.policy = policy;

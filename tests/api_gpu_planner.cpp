@@ -37,11 +37,14 @@ struct PlannedTwice {
     if (queries > 1) size.nnz_qo = size.batch * queries, size.most_qo_len = queries;
     return gpu_machine(kernel, config.params(), size, {.num_sms = 132, .clusters = clusters});
   }
-  // "" or how the device's plan differs from the host's, in a block for all lengths up to max_seq_len.
+  // "" or how the device's plan differs from the host's, in a block for all lengths up to max_seq_len. Balanced means even.
   std::string difference() const {
     const auto batch = static_cast<std::int32_t>(kv_lens.size());
-    const planner::PlanInputs without = plan_inputs(config, machine(), true, {}, {});
-    const Plan plan = planner::make_plan(plan_inputs(config, machine(), true, qo_lens(), kv_lens));
+    const planner::PlanInputs without = plan_inputs(planned_on_device(config), machine(), true, {}, {});
+    const std::vector<std::int32_t> queries_of_each = qo_lens();
+    planner::PlanInputs in = plan_inputs(config, machine(), true, queries_of_each, kv_lens);
+    if (config.execution.policy == SplitPolicy::balanced) in.policy = SplitPolicy::even;
+    const Plan plan = planner::make_plan(in);
     const std::int64_t pages = std::int64_t{batch} * pages_for(max_seq_len, config.cache.page_size);
     AttentionLimits limits{.max_batch = batch, .max_pages = pages};
     if (queries > 1) limits.max_nnz_qo = std::int64_t{batch} * queries, limits.max_qo_len = queries;
@@ -68,7 +71,7 @@ TEST_CASE("lengths on the device: the machines of D6 and D7 are planned for as o
   const auto below = [&](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
   constexpr std::int32_t heads[][2] = {{32, 8}, {8, 1}, {64, 8}, {32, 32}, {40, 40}, {64, 1}, {20, 4}, {5, 5}};
   constexpr std::int32_t dims[] = {64, 128, 256};
-  constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none};
+  constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::even, SplitPolicy::fixed, SplitPolicy::none};
   int of_clusters = 0, of_several = 0;
   for (int i = 0; i < 600; ++i) {
     const auto& [num_qo_heads, num_kv_heads] = heads[below(8)];
@@ -99,7 +102,7 @@ TEST_CASE("lengths on the device: latent attention is planned for as on the host
   std::mt19937 random(11);
   const auto below = [&](std::uint32_t n) { return static_cast<std::int32_t>(random() % n); };
   constexpr std::int32_t heads[] = {1, 5, 16, 63, 64, 65, 100, 128, 130};
-  constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none};
+  constexpr SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::even, SplitPolicy::fixed, SplitPolicy::none};
   for (int i = 0; i < 400; ++i) {
     const std::int32_t num_heads = heads[below(9)];
     const MlaConfig config{.num_heads = num_heads, .page_size = 1 + below(128), .sm_scale = 0.07f,

@@ -22,15 +22,15 @@ struct PlannedLengths {
   std::int32_t num_kv_heads = 8, group_size = 4, query_tile = 4, window_left = -1;
   std::int32_t queries = 1;  // of every request; several are causal, and one tile
   std::vector<std::int32_t> qo_lens{};
-  SplitPolicy policy = SplitPolicy::balanced;
-  std::int32_t chunk_size = 0, per_item = 80, per_many = 300, num_ctas = 264, counters = 1;
+  SplitPolicy policy = SplitPolicy::even;
+  std::int32_t chunk_size = 0, per_item = 80, num_ctas = 264, counters = 1;
 
   planner::PlanInputs inputs() const {
     planner::PlanInputs in{.qo_lens = qo_lens, .kv_lens = kv_lens, .num_qo_heads = num_kv_heads * group_size, .num_kv_heads = num_kv_heads,
             .page_size = page_size, .mask = queries > 1 ? MaskMode::causal : MaskMode::none,
             .window_left = window_left, .query_tile = query_tile, .policy = policy,
             .chunk_size = chunk_size, .machine = {num_ctas, 1},
-            .cost = {.per_item = static_cast<double>(per_item), .per_many = static_cast<double>(per_many)}};
+            .cost = {.per_item = static_cast<double>(per_item)}};
     return in;
   }
   PageTable host_table() const {
@@ -64,9 +64,8 @@ inline PackedPlan host_plan(const PlannedLengths& batch) {
 inline gpu::DecodePlanParams device_params(const PlannedLengths& batch, const PageTable& table, const PackedPlan& out) {
   return {.table = table, .most_keys = batch.most_keys, .num_kv_heads = batch.num_kv_heads, .group_size = batch.group_size,
           .query_tile = batch.query_tile, .queries = batch.queries, .window_left = batch.window_left,
-          .balanced = batch.policy == SplitPolicy::balanced,
-          .chunk = batch.policy == SplitPolicy::fixed ? batch.chunk_size : 0, .per_item = batch.per_item,
-          .per_many = batch.per_many, .num_ctas = batch.num_ctas, .counters = batch.counters,
+          .even = batch.policy == SplitPolicy::even,
+          .chunk = batch.policy == SplitPolicy::fixed ? batch.chunk_size : 0, .per_item = batch.per_item, .num_ctas = batch.num_ctas, .counters = batch.counters,
           .most_work = out.shape.items, .view = out.view};
 }
 
@@ -104,7 +103,7 @@ inline PlannedLengths random_lengths(std::uint64_t seed) {
     return static_cast<std::int32_t>(low + static_cast<std::int64_t>(bits() % static_cast<std::uint64_t>(high - low + 1)));
   };
   PlannedLengths b;
-  const SplitPolicy policies[] = {SplitPolicy::balanced, SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none};
+  const SplitPolicy policies[] = {SplitPolicy::even, SplitPolicy::even, SplitPolicy::fixed, SplitPolicy::none};
   b.policy = policies[draw(0, 3)];
   const std::int32_t size = draw(0, 30);
   const std::int32_t batch = size == 0 ? draw(0, 3000) : size < 8 ? draw(65, 300) : draw(0, size < 16 ? 4 : 64);
@@ -124,7 +123,6 @@ inline PlannedLengths random_lengths(std::uint64_t seed) {
   b.query_tile = draw(0, 2) == 0 ? draw(1, 20) : b.group_size;
   b.window_left = draw(0, 3) == 0 ? draw(0, longest) : -1;
   b.per_item = draw(0, 2) == 0 ? draw(1, 400) : draw(0, 1) == 0 ? 80 : 1280;
-  b.per_many = draw(0, 2) == 0 ? draw(0, 600) : 300;
   b.num_ctas = draw(0, 2) == 0 ? draw(1, 300) : 264;
   b.counters = draw(0, 3) == 0 ? b.query_tile : 1;
   if (b.query_tile == b.group_size && draw(0, 2) == 0) {

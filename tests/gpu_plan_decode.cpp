@@ -24,7 +24,7 @@ std::string planned_difference(const PlannedLengths& batch) {
 TEST_CASE("the plan that the GPU makes is the host's in every record, on random batches") {
   const int cases = options().cases_or(3000);
   MESSAGE("--seed ", options().seed, " --cases ", cases);
-  std::size_t cut = 0, grouped = 0, balanced = 0, several_heads = 0;
+  std::size_t cut = 0, grouped = 0, even = 0, several_heads = 0;
   for (int i = 0; i < cases; ++i) {
     const std::uint64_t seed = options().seed + static_cast<std::uint64_t>(i);
     CAPTURE(seed);
@@ -34,12 +34,12 @@ TEST_CASE("the plan that the GPU makes is the host's in every record, on random 
     const Plan plan = planner::make_plan(batch.inputs());
     cut += !plan.parts[0].merges.empty();
     grouped += std::ranges::any_of(plan.parts[0].merges, [](const Merge& m) { return m.num_partials > 32; });
-    balanced += batch.policy == SplitPolicy::balanced;
-    several_heads += batch.policy == SplitPolicy::balanced && plan.parts[0].copies < batch.num_kv_heads;
+    even += batch.policy == SplitPolicy::even;
+    several_heads += batch.policy == SplitPolicy::even && plan.parts[0].copies < batch.num_kv_heads;
   }
   CHECK(cut > static_cast<std::size_t>(cases) / 5);  // else it shows nothing
   CHECK(grouped > static_cast<std::size_t>(cases) / 50);
-  CHECK(balanced > static_cast<std::size_t>(cases) / 3);
+  CHECK(even > static_cast<std::size_t>(cases) / 3);
   CHECK(several_heads > static_cast<std::size_t>(cases) / 50);
 }
 
@@ -47,7 +47,7 @@ TEST_CASE("the plan that the GPU makes: the largest batches, the longest request
   PlannedLengths batch;
   batch.most_keys = std::numeric_limits<std::int32_t>::max();
   batch.max_pages = 1;
-  for (const SplitPolicy policy : {SplitPolicy::balanced, SplitPolicy::fixed, SplitPolicy::none}) {
+  for (const SplitPolicy policy : {SplitPolicy::even, SplitPolicy::fixed, SplitPolicy::none}) {
     batch.policy = policy;
     batch.chunk_size = 4096;
     for (const std::int32_t length : {0, 1, 300, 5000}) {
@@ -62,6 +62,28 @@ TEST_CASE("the plan that the GPU makes: the largest batches, the longest request
       CHECK(planned_difference(batch) == "");
     }
   }
+}
+
+// Lanes that are closer than chunk_align begin at the same cuts. 2032 keys and 80 on 33 lanes: exactly one every 64 keys.
+TEST_CASE("the plan that the GPU makes: lanes about chunk_align apart") {
+  PlannedLengths batch;
+  batch.most_keys = 1 << 20, batch.max_pages = 1 << 10;
+  int empty_between = 0;
+  for (const std::int32_t heads : {1, 8, 48}) {
+    batch.num_kv_heads = heads;
+    for (std::int32_t length = 1; length < 2400; length += heads == 8 ? 1 : 13) {
+      batch.kv_lens.assign(heads == 1 ? 8 : 1, length);
+      CAPTURE(heads);
+      CAPTURE(length);
+      REQUIRE(planned_difference(batch) == "");
+      const PlanPart part = planner::make_plan(batch.inputs()).parts[0];
+      for (std::size_t cta = 1; cta + 1 < part.queue_indptr.size(); ++cta) {
+        const std::int32_t begin = part.queue_indptr[cta], end = part.queue_indptr[cta + 1];
+        empty_between += begin == end && begin > 0 && end < std::ssize(part.queue);
+      }
+    }
+  }
+  CHECK(empty_between > 1000);  // else it shows nothing
 }
 
 TEST_CASE("the plan that the GPU makes takes a length beyond the most as the most, and a negative one as 0") {
@@ -84,16 +106,16 @@ TEST_CASE("the plan that the GPU makes takes a length beyond the most as the mos
 
 TEST_CASE("the memory of a decode's plan: what a block may have of shared memory, and room for the end of every list") {
   constexpr std::int32_t ctas = 132;
-  for (const bool balanced : {false, true}) {
+  for (const bool even : {false, true}) {
     for (const std::int32_t requests : {1, 1000, 2000, 3500, 6000, 9000}) {
       PlannedLengths batch;
       batch.kv_lens.assign(static_cast<std::size_t>(requests), 5);
       gpu::DecodePlanParams params{};
-      params.table = batch.host_table(), params.balanced = balanced, params.num_ctas = ctas, params.most_work = 10;
+      params.table = batch.host_table(), params.even = even, params.num_ctas = ctas, params.most_work = 10;
       alignas(16) std::byte shared{}, scratch{};
       const gpu::DecodePlanMemory m = gpu::decode_plan_memory(params, gpu::plan_threads, &shared, &scratch);
       CHECK(m.shared_bytes <= gpu::most_shared_bytes);
-      if (balanced) continue;
+      if (even) continue;
       const auto room = reinterpret_cast<std::byte*>(m.loads) - reinterpret_cast<std::byte*>(m.queues);
       CHECK(room >= static_cast<std::ptrdiff_t>(2 * (ctas + 1) * sizeof(std::int32_t)));
     }

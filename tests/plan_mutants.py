@@ -6,14 +6,14 @@ patched.
   plan_mutants.py SOURCE_ROOT OUT.cpp"""
 import pathlib, re, sys
 
-FILES = ["block_sums.hpp", "write_records.hpp", "balanced_plan.hpp", "chunked_plan.hpp", "run_plan.hpp"]
-SUMS, RECORDS, BALANCED, CHUNKED, _ = FILES
+FILES = ["block_sums.hpp", "write_records.hpp", "even_plan.hpp", "chunked_plan.hpp", "run_plan.hpp"]
+SUMS, RECORDS, EVEN, CHUNKED, _ = FILES
 BLOCK = "flashladder::test::SerialBlock"
 PREFILL_FILES = ["block_sums.hpp", "prefill_plan.hpp", "claimed_memory.hpp", "claimed_plan.hpp"]
 _, PREFILL, MEMORY, CLAIMED = PREFILL_FILES
 MUTANTS = [  # name, file, find, replacement, the mistake
     ("control", SUMS, "", "", "none"),
-    ("lost_sum", SUMS, "if (t >= step) sum += from[t - step];", "if (t > step) sum += from[t - step];",
+    ("lost_sum", SUMS, "if (before >= 0) sum", "if (before > 0) sum",
      "a stretch of requests is not counted in those behind it"),
     ("sums_in_place", SUMS, "*to = of_threads + Block::threads;", "*to = of_threads;",
      "a thread reads in a phase what another one writes in it: a race on the GPU"),
@@ -23,20 +23,26 @@ MUTANTS = [  # name, file, find, replacement, the mistake
      "a request's queries begin where they would if each had one"),
     ("diagonal_of_one_query", RECORDS, "{kv_len, kv_len - queries,", "{kv_len, kv_len - 1,",
      "the first of several queries stands on the last key"),
-    ("lost_slot", BALANCED, "slot = (from_cut ? sums.partial_rows : first_slot(lane)) +", "slot = sums.partial_rows +",
+    ("lost_slot", EVEN, "slot = (from_cut ? sums.partial_rows : first_slot(lane)) +", "slot = sums.partial_rows +",
      "a lane that ends one cut tile and begins another writes both into one place"),
-    ("one_piece_fewer", BALANCED, "== unit; }) - lane + 2;", "== unit; }) - lane + 1;", "a merge misses its last piece"),
-    ("merges_are_cheap", BALANCED, "(rest.size() > many ? p_.per_many : 0)", "(rest.size() > many ? 0 : 0)",
-     "what merging many pieces costs is left out"),
-    ("merge_of_the_next", BALANCED, "merge = sums.merges - from_cut +", "merge = sums.merges +",
+    ("one_piece_fewer", EVEN, ": multiples) + 2;", ": multiples) + 1;", "a merge misses its last piece"),
+    ("a_piece_a_lane", EVEN, "(last - lane < multiples ?", "(multiples >= 0 ?",
+     "lanes that begin at the same cut count as pieces of their own"),
+    ("half_the_pieces", EVEN, "/ p_.chunk_align;", "/ (2 * p_.chunk_align);",
+     "where lanes are close a tile has a cut at every other multiple"),
+    ("merge_of_the_next", EVEN, "merge = sums.merges - from_cut +", "merge = sums.merges +",
      "the piece with which a lane begins belongs to the next tile's merge"),
-    ("cut_one_later", BALANCED, "rest.begin = at.key = end;", "rest.begin = end, at.key = end + 1;", "a key is in no item"),
-    ("share_not_kept", BALANCED, "kept = false, end = rest.end;", "end = rest.end;",
-     "a share that is too small counts as enough"),
-    ("still_fresh", BALANCED, "at.unit = 0, fresh = false;", "at.unit = 0;",
-     "a lane that has tiles already takes one more that is too much for it"),
-    ("queue_not_emptied", BALANCED, "    queue = {};\n    if (items == 0) return;",
-     "    if (items == 0) return;\n    queue = {};",
+    ("cut_one_later", EVEN, "return {request, unit, key};", "return {request, unit, key + 1};",
+     "a cut is at no multiple of chunk_align"),
+    ("not_of_its_own_lane", EVEN, "even_position(total, lane, lanes_)", "even_position(total, lane, lanes_ + 1)",
+     "the last lane has two shares"),
+    ("first_unit_only", EVEN, "units_ == 1 ? 0 :", "units_ > 0 ? 0 :", "a lane begins in the first of a request's tiles"),
+    ("request_behind", EVEN, "return unit + 1 < units_ ? LaneBegin{request, unit + 1, -1} : LaneBegin{request + 1, 0, -1};",
+     "return {request + 1, 0, -1};", "behind a tile comes the next request, whatever tiles this one has left"),
+    ("work_for_nobody", EVEN, "if (inside(begin, end) && begin.key == end.key) return {};", "",
+     "a lane that begins where the next one does has an item without keys"),
+    ("queue_not_emptied", EVEN, "      queue = {};\n      if (items == 0) return;",
+     "      if (items == 0) return;\n      queue = {};",
      "a CTA without work finds what lay there"),
     ("lost_empty_request", CHUNKED, "return chunk_pieces(keys, p_.chunk, p_.chunk_align);",
      "return keys.empty() ? 0 : chunk_pieces(keys, p_.chunk, p_.chunk_align);", "a request without keys gets no item"),

@@ -1,8 +1,8 @@
 // A decode's plan made on the GPU: lengths that lie on the device in, a packed plan (gpu/attention/packed_plan.hpp) out.
 //
-// It is the plan of the host's planner, number by number, for policies balanced, fixed and none: a kernel that runs it can't
-// tell who made it. Nothing is copied to the host, so that plan and run can be captured into a graph, which then plans anew in
-// every replay. One block does it all, in phases; balanced_plan.hpp and chunked_plan.hpp say how, and run on the host as well.
+// It is the plan of the host's planner, number by number, for policies even, fixed and none: a kernel that runs it can't tell
+// who made it. Nothing is copied to the host, so that plan and run can be captured into a graph, which then plans anew in every
+// replay. One block does it all, in phases; even_plan.hpp and chunked_plan.hpp say how, and run on the host as well.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace flashladder::gpu {
 
-// What the planner's inputs are for the host's. Costs are whole numbers of keys.
+// What the planner's inputs are for the host's. Costs are whole numbers of keys, less than 2^53 in all.
 struct DecodePlanParams {
   PageTable table;               // on the device: the lengths of a block table, or of page lists; no page ids
   std::int32_t most_keys = 0;    // of a request. Lengths can't be refused there: a longer one counts as this one, a negative
@@ -24,10 +24,10 @@ struct DecodePlanParams {
   std::int32_t query_tile = 1;   // most packed rows of a tile
   std::int32_t queries = 1;      // of every request. Several, with a causal mask or none: all their rows are one tile
   std::int32_t window_left = -1;
-  bool balanced = true;
-  std::int32_t chunk = 0;        // not balanced: keys of a chunk, a multiple of chunk_align; 0: no tile is cut
+  bool even = true;
+  std::int32_t chunk = 0;        // not even: keys of a chunk, a multiple of chunk_align; 0: no tile is cut
   std::int32_t chunk_align = 64;
-  std::int32_t per_item = 1, per_many = 0, few_partials = 32;  // planner::CostModel; at least one row's keys are all it reads
+  std::int32_t per_item = 1;     // planner::CostModel; at least one row's keys are all it reads
   std::int32_t num_ctas = 1;
   std::int32_t counters = 1;     // PackedShape::counters
   std::int64_t most_work = 0;    // PackedShape::items, of all heads
@@ -35,8 +35,13 @@ struct DecodePlanParams {
 
   FL_HD constexpr std::int32_t batch() const { return table.num_requests; }
   FL_HD constexpr std::int32_t kv_len(std::int32_t request) const {
-    const std::int32_t length = table.length(request);
+    const std::int32_t length = table.is_block_table() ? table.seq_lens[request] : length_of_pages(request);
     return length < 0 ? 0 : length < most_keys ? length : most_keys;
+  }
+  // table.length() of page lists, but that no read waits for another.
+  FL_HD constexpr std::int32_t length_of_pages(std::int32_t request) const {
+    const std::int32_t last = table.last_page_len[request], pages = table.indptr[request + 1] - table.indptr[request];
+    return (pages != 0) * ((pages - 1) * table.page_size + last);
   }
   FL_HD constexpr Range keys(std::int32_t kv_len) const {
     if (window_left < 0) return {0, kv_len};  // some query sees each key
@@ -49,10 +54,6 @@ struct DecodePlanParams {
     return {begin, end < rows_of_head() ? end : rows_of_head()};
   }
   FL_HD constexpr BalancedLine line() const { return balanced_line(num_kv_heads, num_ctas); }
-  FL_HD constexpr ShareSearch search(std::int64_t uncut) const {
-    return {static_cast<double>(uncut), static_cast<double>(line().lanes), static_cast<double>(per_item + per_many), 1.0,
-            chunk_align};
-  }
 };
 
 }  // namespace flashladder::gpu

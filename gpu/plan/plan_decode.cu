@@ -1,5 +1,5 @@
 // The GPU's planner of a decode as a kernel: one CTA, because each phase needs all that the one before has found. What it
-// does: balanced_plan.hpp, chunked_plan.hpp.
+// does: even_plan.hpp, chunked_plan.hpp.
 #include "core/error.hpp"
 #include "gpu/launch.hpp"
 #include "gpu/plan/cta_block.cuh"
@@ -27,10 +27,9 @@ DecodePlanMemory bytes_of(const DecodePlanParams& params) {
 
 const char* why_not_planned(const DecodePlanParams& p) {
   constexpr std::int32_t memory_bound_rows = 128;  // up to which every key costs 1: planner::CostModel
-  if (p.per_item < 1 || p.per_many < 0) return "items must cost at least one key";
+  if (p.per_item < 1) return "items must cost at least one key";
   if (p.query_tile > memory_bound_rows) return "tiles must have at most 128 rows";
   if (p.queries > 1 && p.tiles() > 1) return "several queries of a request must be one tile";
-  if (p.balanced && std::int64_t{1} << p.search(0).num_steps > plan_threads) return "more shares than threads to try";
   return "";
 }
 

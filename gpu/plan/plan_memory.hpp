@@ -46,17 +46,16 @@ struct Given {
 // Where a planner keeps what it needs: shared memory of the block, and scratch in the workspace for what is large.
 struct DecodePlanMemory {
   void* of_threads = nullptr;       // [2, threads] sums
-  std::int32_t* enough = nullptr;   // [candidates] 1: all lanes keep to this share
   WorkSums* lanes = nullptr;        // [lanes + 1]
   void* before = nullptr;           // [batch + 1] RequestSums or ChunkSums
-  LaneBegin* begins = nullptr;      // [candidates, lanes + 1], in shared memory if it has room
+  LaneBegin* begins = nullptr;      // [lanes + 1]
   std::uint64_t* loads = nullptr;   // [LeastLoaded::nodes(num_ctas)]
   std::int32_t* queues = nullptr;   // [2, num_ctas + 1] how many items each has, and where they begin
   Given* given = nullptr;           // [most_work]
   std::size_t shared_bytes = 0, scratch_bytes = 0;  // what all that takes
 };
 
-// Of the block that plans on the GPU. No more shares than that are tried at once.
+// Of the block that plans on the GPU.
 inline constexpr std::int32_t plan_threads = 512;
 // What every GPU from sm_80 on gives a block.
 inline constexpr std::size_t most_shared_bytes = 96 * 1024;
@@ -83,26 +82,21 @@ struct PlanPieces {
 FL_HD inline DecodePlanMemory decode_plan_memory(const DecodePlanParams& p, std::int32_t threads, std::byte* shared,
                                                  std::byte* scratch) {
   PlanPieces near{shared}, far{scratch};
-  const std::int64_t lanes = p.line().lanes, candidates = std::int64_t{1} << p.search(0).num_steps;
+  const std::int32_t lanes = p.line().lanes;
   DecodePlanMemory m;
-  if (p.balanced) {
+  if (p.even) {
     m.of_threads = near.take<RequestSums>(2 * threads);
-    m.enough = near.take<std::int32_t>(candidates);
     m.lanes = near.take<WorkSums>(lanes + 1);
+    m.begins = near.take<LaneBegin>(lanes + 1);
   } else {
     m.of_threads = near.take<ChunkSums>(2 * threads);
     m.queues = near.take<std::int32_t>(2 * (p.num_ctas + 1));
     m.loads = near.take<std::uint64_t>(static_cast<std::int64_t>(LeastLoaded::nodes(static_cast<std::uint32_t>(p.num_ctas))));
     m.given = far.take<Given>(p.most_work);
   }
-  const std::int64_t size = p.balanced ? sizeof(RequestSums) : sizeof(ChunkSums), before = (p.batch() + 1) * size;
+  const std::int64_t size = p.even ? sizeof(RequestSums) : sizeof(ChunkSums), before = (p.batch() + 1) * size;
   if (near.has_room_for<std::byte>(before)) m.before = near.take<std::byte>(before);
   else m.before = far.take<std::byte>(before);
-  if (p.balanced) {  // less often asked for than what lies before a request
-    const std::int64_t begins = candidates * (lanes + 1);
-    if (near.has_room_for<LaneBegin>(begins)) m.begins = near.take<LaneBegin>(begins);
-    else m.begins = far.take<LaneBegin>(begins);
-  }
   m.shared_bytes = near.bytes, m.scratch_bytes = far.bytes;
   return m;
 }
