@@ -3,7 +3,8 @@
 //
 //   policies none and fixed      chunks: every `chunk` keys, counted from the tile's first key, aligned down
 //   policies balanced and even   a line of tiles, cut among lanes; even: where equal shares of the line's cost end, so that a
-//                                lane's cut is arithmetic, without any other lane's (planner/even_cuts.cpp has the bound)
+//                                lane's cut is arithmetic, without any other lane's (planner/even_cuts.cpp has the bound);
+//                                or nowhere, where whole tiles are as level
 #pragma once
 
 #include <cstdint>
@@ -53,6 +54,14 @@ FL_HD constexpr BalancedLine balanced_line(std::int32_t heads, std::int32_t num_
 // Where lane `lane` of `lanes` begins in a line that costs `total` uncut. It is in the unit (a tile of one head of the line)
 // with begin_cost <= even_position < end_cost.
 FL_HD constexpr double even_position(double total, std::int32_t lane, std::int32_t lanes) { return total * lane / lanes; }
+
+// How many whole units each lane gets, where that is as level as cutting them; 0: they are cut. What is cut is written twice
+// and merged. dearest: what no unit costs more than.
+FL_HD constexpr std::int32_t whole_units(double total, double dearest, std::int32_t units, std::int32_t lanes, double per_item,
+                                         std::int32_t align) {
+  const std::int32_t each = div_up(units, lanes);
+  return each * dearest <= total / lanes + per_item + align ? each : 0;
+}
 
 // The key of that unit at which the lane begins: the nearest multiple of align. keys.begin: at the beginning of the unit, since
 // fewer than align keys would lie before the cut; keys.end: behind the unit, where fewer would lie behind it.

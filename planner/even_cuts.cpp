@@ -6,18 +6,41 @@
 //   behind a unit        x <= p < x + 3 / 2 * a * k: the rounded cut had fewer than a keys behind it
 // So the next lane begins before x + mean + 3 / 2 * a * k in every case. A lane that begins at a cut pays per_item once more
 // for the rest of the tile, and has less than mean + per_item + (2 * a + 1 / 2) * k; one that begins at a unit's begin has less
-// than mean + per_item + 3 * a * k, which is the larger.
+// than mean + per_item + 3 * a * k, which is the larger. Lanes of whole units have no more than mean + per_item + a.
 #include "planner/even_cuts.hpp"
+
+#include <algorithm>
 
 #include "planner/lane_items.hpp"
 
 namespace flashladder::planner {
 
-void even_cuts(const PlanInputs& in, const PartShape& shape, Plan& plan, PlanPart& part) {
-  const BalancedLine line = line_of(in, shape);
-  double total = 0;
-  for_each_tile(in, shape, [&](const Tile& t) { total += line.heads * in.cost.item(t.rows.size(), t.keys.size()); });
-  LaneItems items(line, plan, part);
+namespace {
+
+// What the whole line costs uncut.
+struct LineCost {
+  double total = 0, dearest = 0;  // dearest: of a unit
+  std::int32_t units = 0;
+
+  LineCost(const PlanInputs& in, const PartShape& shape, const BalancedLine& line) {
+    for_each_tile(in, shape, [&](const Tile& t) {
+      const double cost = in.cost.item(t.rows.size(), t.keys.size());
+      total += line.heads * cost, dearest = std::max(dearest, cost), units += line.heads;
+    });
+  }
+};
+
+void lay_whole(const PlanInputs& in, const PartShape& shape, const BalancedLine& line, std::int32_t each, LaneItems& items) {
+  std::int32_t of_lane = 0;  // units
+  for_each_tile(in, shape, [&](const Tile& tile) {
+    for (std::int32_t head = 0; head < line.heads; ++head) {
+      if (of_lane++ == each) items.next_lane(), of_lane = 1;
+      items.piece(tile, head, tile.keys);
+    }
+  });
+}
+
+void lay_cut(const PlanInputs& in, const PartShape& shape, const BalancedLine& line, double total, LaneItems& items) {
   std::int32_t lane = 1;  // the next to begin
   double begin_cost = 0, position = even_position(total, lane, line.lanes);
   const auto cut = [&](const Tile& tile, std::int32_t head, double end_cost) {
@@ -41,6 +64,18 @@ void even_cuts(const PlanInputs& in, const PartShape& shape, Plan& plan, PlanPar
     const double whole = in.cost.item(tile.rows.size(), tile.keys.size());
     for (std::int32_t head = 0; head < line.heads; ++head, begin_cost += whole) cut(tile, head, begin_cost + whole);
   });
+}
+
+}  // namespace
+
+void even_cuts(const PlanInputs& in, const PartShape& shape, Plan& plan, PlanPart& part) {
+  const BalancedLine line = line_of(in, shape);
+  const LineCost cost(in, shape, line);
+  const std::int32_t each =
+      whole_units(cost.total, cost.dearest, cost.units, line.lanes, in.cost.per_item, in.chunk_align);
+  LaneItems items(line, plan, part);
+  if (each > 0) lay_whole(in, shape, line, each, items);
+  else lay_cut(in, shape, line, cost.total, items);
   if (!in.claimed) items.queue(in.cost);
 }
 

@@ -1,5 +1,6 @@
 // Policy even: the line of policy balanced (stream_k.hpp), cut where equal shares of its cost uncut end. Nobody asks how far
 // the lanes before have come, so that a GPU finds all cuts at once: a plan made on the device is cut so (gpu/plan/even_plan.hpp).
+// Where lanes of equally many whole tiles are as level, as in a batch of equal lengths, nothing is cut.
 #pragma once
 
 #include "core/plan.hpp"

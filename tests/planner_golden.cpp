@@ -196,6 +196,19 @@ TEST_CASE("golden: even cuts where equal shares of the line's cost end") {
   CHECK(texts(make_plan(in)) == Lines{"0 0 [0,1) [0,8)", "0 1 [0,1) [0,4) @0", "0 1 [0,1) [4,8) @1", "0 2 [0,1) [0,8)"});
 }
 
+TEST_CASE("golden: even cuts nothing where whole tiles are as level") {
+  const Lengths five(5, 100);
+  PlanInputs in = bare(five, SplitPolicy::even, 3);
+  in.chunk_align = 20, in.cost.per_item = 15;
+  // Two tiles a lane cost 230, and an even share with a cut in it 115 * 5 / 3 + 15 + 20 = 226.7.
+  CHECK(make_plan(in).chunk_size > 0);
+  in.chunk_align = 24;  // 230.7
+  const Plan whole = make_plan(in);
+  CHECK(whole.chunk_size == 0);
+  CHECK(whole.parts[0].queue_indptr == Lengths{0, 2, 4, 5});
+  CHECK(whole.cta_cost == std::vector<float>{230, 230, 115});
+}
+
 TEST_CASE("golden: even leaves lanes idle where they would begin at one cut or with a sliver") {
   const Lengths one{100}, four_pieces{256};
   PlanInputs in = bare(one, SplitPolicy::even, 3);

@@ -2,7 +2,7 @@
 // what another one has found but for sums:
 //
 //   1  sums over the requests say where each one begins in the line of cost
-//   2  each lane looks there for where it begins
+//   2  each lane looks there for where it begins, but if whole tiles are as level: then it counts them
 //   3  sums over the lanes say where a lane's items, merges and partial rows lie
 //   4  all records are written in any order
 #pragma once
@@ -23,9 +23,14 @@ class EvenPlan {
   FL_HD void run(Block& block) {
     exclusive_sums(block, static_cast<RequestSums*>(memory_.of_threads), p_.batch(),
                    [&](std::int32_t request) { return sums_of(request); }, before_);
-    const auto total = static_cast<double>(before_[p_.batch()].cost);
+    const RequestSums& line = before_[p_.batch()];
+    const auto total = static_cast<double>(line.cost);
+    const std::int32_t whole = whole_units(total, static_cast<double>(std::int64_t{p_.per_item} + line.most_keys),
+                                           p_.batch() * units_, lanes_, p_.per_item, p_.chunk_align);
     block.each([&](std::int32_t t) {
-      FL_ROLLED for (std::int32_t lane = t; lane <= lanes_; lane += Block::threads) begins_[lane] = begin_of(lane, total);
+      FL_ROLLED for (std::int32_t lane = t; lane <= lanes_; lane += Block::threads) {
+        begins_[lane] = whole > 0 ? whole_from(std::int64_t{lane} * whole) : begin_of(lane, total);
+      }
     });
     exclusive_sums(block, static_cast<WorkSums*>(memory_.of_threads), lanes_,
                    [&](std::int32_t lane) { return work_of(lane); }, memory_.lanes);
@@ -46,8 +51,8 @@ class EvenPlan {
         copies_(line.copies), lanes_(line.lanes), units_(p.tiles() * line.heads) {}
 
   FL_HD RequestSums sums_of(std::int32_t request) const {
-    const std::int32_t kv_len = p_.kv_len(request);
-    return {kv_len, units_ * (std::int64_t{p_.per_item} + p_.keys(kv_len).size())};
+    const std::int32_t kv_len = p_.kv_len(request), keys = p_.keys(kv_len).size();
+    return {kv_len, units_ * (std::int64_t{p_.per_item} + keys), keys};
   }
   FL_HD std::int32_t kv_len(std::int32_t request) const {
     return static_cast<std::int32_t>(before_[request + 1].tokens - before_[request].tokens);
@@ -55,6 +60,12 @@ class EvenPlan {
   FL_HD std::int32_t unit_index(const LaneBegin& at) const { return at.request * units_ + at.unit; }
   FL_HD Range rows_of(std::int32_t unit) const { return p_.rows(unit / heads_); }
 
+  // Where lanes have whole units: at unit `index` of all.
+  FL_HD LaneBegin whole_from(std::int64_t index) const {
+    if (index >= p_.batch() * units_) return {p_.batch(), 0, -1};
+    const auto at = static_cast<std::int32_t>(index);
+    return {at / units_, at % units_, -1};
+  }
   FL_HD LaneBegin begin_of(std::int32_t lane, double total) const {
     if (lane == lanes_ || p_.batch() == 0) return {p_.batch(), 0, -1};
     const auto position = static_cast<std::int64_t>(even_position(total, lane, lanes_));

@@ -10,11 +10,13 @@
 
 namespace flashladder::gpu {
 
-// What lies before a request, in the line of all: tokens, and what its tiles cost uncut.
-struct alignas(16) RequestSums {
+// What lies before a request, in the line of all: tokens, what its tiles cost uncut, and the most keys that one of them has.
+struct alignas(8) RequestSums {
   std::int64_t tokens = 0, cost = 0;
+  std::int32_t most_keys = 0;
   FL_HD constexpr RequestSums& operator+=(const RequestSums& b) {
     tokens += b.tokens, cost += b.cost;
+    most_keys = most_keys < b.most_keys ? b.most_keys : most_keys;
     return *this;
   }
 };
