@@ -30,6 +30,7 @@ mla_l5_kernel(const __grid_constant__ Queries queries, const __grid_constant__ L
   extern __shared__ __align__(1024) unsigned char bytes[];
   Shared& shared = *reinterpret_cast<Shared*>(bytes);
   if (threadIdx.x == 0) shared.barriers.init(kv.boxes() ? 1 : group_threads);
+  if (threadIdx.x == 32 && kv.boxes()) prefetch_map(kv.rows), prefetch_map(kv.halves), prefetch_map(kv.kpe);
   __syncthreads();  // the barriers are there
   griddepcontrol_wait();  // the plan's counter too: the previous kernel may use the same plan
   griddepcontrol_launch_dependents();  // behind the wait: whoever starts now finds the plan (merge_mla.cu)
