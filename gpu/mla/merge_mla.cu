@@ -24,7 +24,7 @@ namespace {
 constexpr int warps = 4, threads = 32 * warps;
 constexpr int quarter = mla_ckv / warps;  // features of a warp, four of each lane
 constexpr std::int32_t few = 16;          // partials of a row that one warp adds alone
-constexpr int at_once = 8;                // partials that a warp has on their way
+constexpr int at_once = 7;                // partials that a warp has on their way; with eight a thread has too few registers
 // All blocks run at once: those that waited until others had ended would double the time of all. So many are resident where a
 // thread has 64 registers.
 constexpr int blocks_per_sm = 8;
@@ -64,7 +64,7 @@ struct RowPartials {
     Sum sum;
 #pragma unroll 1
     for (std::int32_t begin = 0; begin < count; begin += at_once) {
-      const float mine = lse(begin + static_cast<std::int32_t>(threadIdx.x % at_once));
+      const float mine = lse(begin + static_cast<std::int32_t>(threadIdx.x % 32 % at_once));
       float4 now[at_once];
 #pragma unroll
       for (int i = 0; i < at_once; ++i) now[i] = value(begin + i);
