@@ -201,6 +201,14 @@ void apply_rope_with_cos_sin_cache_inplace(Indices positions, const Tensor& q, c
 #endif
 }
 
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int64_t> positions, const Tensor& q, const Tensor& k,
+                                           const ConstTensor& cos_sin_cache, bool is_neox, const On& on) {
+  if (on_cpu(on)) return reference::apply_rope_with_cos_sin_cache_inplace(positions, q, k, cos_sin_cache, is_neox);
+#ifdef FLASHLADDER_CUDA
+  gpu::apply_rope_with_cos_sin_cache_inplace(positions, q, k, cos_sin_cache, is_neox, stream_of(on), on.enable_pdl);
+#endif
+}
+
 std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta,
                                       const std::optional<Llama31Scaling>& llama31) {
   return reference::make_cos_sin_cache(max_pos, rotary_dim, rope_scale, rope_theta, llama31);

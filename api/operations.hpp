@@ -111,8 +111,12 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<cons
 // The same with other defaults. Options without llama31 are refused: apply_rope_pos_ids_inplace is for them.
 void apply_llama31_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,
                                         const RopeOptions& options = llama31_rope, const On& on = {});
-// cos_sin_cache f32 [max_pos, rotary_dim]: cosines of a position's pairs, then their sines.
+// cos_sin_cache f32 [max_pos, rotary_dim]: cosines of a position's pairs, then their sines. Positions may be int64, as vLLM has
+// them, and are read as they lie, with the bits that int32 gives. They are below 2^31 as well: on the GPU the upper half of
+// each is not read.
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
+                                           const ConstTensor& cos_sin_cache, bool is_neox = true, const On& on = {});
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int64_t> positions, const Tensor& q, const Tensor& k,
                                            const ConstTensor& cos_sin_cache, bool is_neox = true, const On& on = {});
 // Such a cache on the host, with the angles of apply_rope_pos_ids_inplace: [max_pos * rotary_dim].
 std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale = 1,

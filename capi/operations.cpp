@@ -202,10 +202,19 @@ fl_status fl_apply_rope_pos_ids_inplace(const fl_tensor* q, const fl_tensor* k, 
 fl_status fl_apply_rope_with_cos_sin_cache_inplace(const fl_tensor* q, const fl_tensor* k, const std::int32_t* positions,
                                                    const fl_tensor* cos_sin_cache, std::int32_t is_neox, const fl_on* on) {
   return guarded([&] {
-    const Tensor query = tensor_of(q, "q");
-    api::apply_rope_with_cos_sin_cache_inplace(array(positions, rows_of(query), "positions"), query, tensor_of(k, "k"),
-                                               tensor_of(cos_sin_cache, "cos_sin_cache"), flag(is_neox, "is_neox"),
-                                               on_of(on));
+    const Tensor query = tensor_of(q, "q"), table = tensor_of(cos_sin_cache, "cos_sin_cache");
+    api::apply_rope_with_cos_sin_cache_inplace(array(positions, rows_of(query), "positions"), query, tensor_of(k, "k"), table,
+                                               flag(is_neox, "is_neox"), on_of(on));
+  });
+}
+
+fl_status fl_apply_rope_with_cos_sin_cache_inplace_int64(const fl_tensor* q, const fl_tensor* k,
+                                                         const std::int64_t* positions, const fl_tensor* cos_sin_cache,
+                                                         std::int32_t is_neox, const fl_on* on) {
+  return guarded([&] {
+    const Tensor query = tensor_of(q, "q"), table = tensor_of(cos_sin_cache, "cos_sin_cache");
+    api::apply_rope_with_cos_sin_cache_inplace(array(positions, rows_of(query), "positions"), query, tensor_of(k, "k"), table,
+                                               flag(is_neox, "is_neox"), on_of(on));
   });
 }
 

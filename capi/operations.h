@@ -94,6 +94,9 @@ fl_status fl_apply_rope_pos_ids_inplace(const fl_tensor* q, const fl_tensor* k, 
                                         const fl_on* on);
 fl_status fl_apply_rope_with_cos_sin_cache_inplace(const fl_tensor* q, const fl_tensor* k, const int32_t* positions,
                                                    const fl_tensor* cos_sin_cache, int32_t is_neox, const fl_on* on);
+/* with positions of 64 bits, which are below 2^31 too: on the GPU the upper half of each is not read */
+fl_status fl_apply_rope_with_cos_sin_cache_inplace_int64(const fl_tensor* q, const fl_tensor* k, const int64_t* positions,
+                                                         const fl_tensor* cos_sin_cache, int32_t is_neox, const fl_on* on);
 fl_status fl_make_cos_sin_cache(int32_t max_pos, int32_t rotary_dim, float rope_scale, float rope_theta, float* out,
                                 int64_t size);
 /* The same with all that fl_rope says of angles. rotary_dim must be said; one table serves both values of interleave. */

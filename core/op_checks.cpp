@@ -58,6 +58,17 @@ void check_gamma_and_beta(const ConstTensor& input, const ConstTensor& gamma, co
   check_apart("out", out, "beta", beta);
 }
 
+template <class Position>
+void check_rope_at(const Tensor& q, const Tensor& k, const char* positions_name, std::span<const Position> positions) {
+  check_output("q", q, "[nnz, num_qo_heads, head_dim]", {any_size, any_size, any_size});
+  check_output("k", k, "[nnz, num_kv_heads, head_dim]", {q.shape[0], any_size, q.shape[2]});
+  check_dtype("k", k, q.dtype, "must have the dtype of q");
+  check_span(positions_name, positions, q.shape[0]);
+  check_apart("k", k, "q", q);
+  check_apart("q", q, positions_name, positions);
+  check_apart("k", k, positions_name, positions);
+}
+
 constexpr const char* v_form = "[n, num_heads, head_dim]";
 constexpr const char* s_form = "[n, num_heads]";
 constexpr const char* s_rule = "must be f32: an LSE in 16 bits has lost the weights";
@@ -152,13 +163,10 @@ void check_layernorm_quant(const ConstTensor& input, const ConstTensor& gamma, c
 }
 
 void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, Indices positions) {
-  check_output("q", q, "[nnz, num_qo_heads, head_dim]", {any_size, any_size, any_size});
-  check_output("k", k, "[nnz, num_kv_heads, head_dim]", {q.shape[0], any_size, q.shape[2]});
-  check_dtype("k", k, q.dtype, "must have the dtype of q");
-  check_span(positions_name, positions, q.shape[0]);
-  check_apart("k", k, "q", q);
-  check_apart("q", q, positions_name, positions);
-  check_apart("k", k, positions_name, positions);
+  check_rope_at(q, k, positions_name, positions);
+}
+void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, std::span<const std::int64_t> positions) {
+  check_rope_at(q, k, positions_name, positions);
 }
 
 void check_rotary_dim(const char* argument, std::int64_t rotary_dim) {

@@ -40,6 +40,7 @@ BasicTensor<Void> with_heads(const BasicTensor<Void>& t) {
 
 // RoPE in place: q and k of one token each entry of positions, one head_dim and dtype.
 void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, std::span<const std::int32_t> positions);
+void check_rope(const Tensor& q, const Tensor& k, const char* positions_name, std::span<const std::int64_t> positions);
 // What rotary_dim (0: all of head_dim) comes to; also checks the numbers that make the frequencies.
 std::int32_t checked_rotary_dim(std::int32_t rotary_dim, std::int64_t head_dim, float rope_scale, float rope_theta,
                                 const std::optional<Llama31Scaling>& llama31);

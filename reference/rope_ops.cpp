@@ -9,8 +9,9 @@ namespace {
 
 using Indices = std::span<const std::int32_t>;
 
-template <class Angles>
-void rotate_all(const Tensor& q, const Tensor& k, const char* positions_name, Indices positions, const Angles& angles) {
+template <class Position, class Angles>
+void rotate_all(const Tensor& q, const Tensor& k, const char* positions_name, std::span<const Position> positions,
+                const Angles& angles) {
   for (std::size_t i = 0; i < positions.size(); ++i) {
     angles.check(positions_name, static_cast<std::int64_t>(i), positions[i]);
   }
@@ -25,6 +26,15 @@ void rotate_all(const Tensor& q, const Tensor& k, const char* positions_name, In
   }
 }
 
+template <class Position>
+void rope_by_table(std::span<const Position> positions, const Tensor& q, const Tensor& k, const ConstTensor& cos_sin_cache,
+                   bool is_neox) {
+  check_rope(q, k, "positions", positions);
+  check_cos_sin_cache(cos_sin_cache, q.shape[2], {{"q", q}, {"k", k}});
+  const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
+  rotate_all(q, k, "positions", positions, CachedAngles{rotary_dim, style_of(!is_neox), cos_sin_cache});
+}
+
 }  // namespace
 
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, Indices pos_ids, std::int32_t rotary_dim, bool interleave,
@@ -36,10 +46,11 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, Indices pos_id
 
 void apply_rope_with_cos_sin_cache_inplace(Indices positions, const Tensor& q, const Tensor& k,
                                            const ConstTensor& cos_sin_cache, bool is_neox) {
-  check_rope(q, k, "positions", positions);
-  check_cos_sin_cache(cos_sin_cache, q.shape[2], {{"q", q}, {"k", k}});
-  const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
-  rotate_all(q, k, "positions", positions, CachedAngles{rotary_dim, style_of(!is_neox), cos_sin_cache});
+  rope_by_table(positions, q, k, cos_sin_cache, is_neox);
+}
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int64_t> positions, const Tensor& q, const Tensor& k,
+                                           const ConstTensor& cos_sin_cache, bool is_neox) {
+  rope_by_table(positions, q, k, cos_sin_cache, is_neox);
 }
 
 std::vector<float> make_cos_sin_cache(std::int32_t max_pos, std::int32_t rotary_dim, float rope_scale, float rope_theta,

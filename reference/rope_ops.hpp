@@ -26,8 +26,10 @@ void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<cons
                                 float rope_theta = 10000, const std::optional<Llama31Scaling>& llama31 = {});
 
 // cos_sin_cache f32 [max_pos, rotary_dim]: row p has the cosines of position p's pairs, then their sines.
-// positions [nnz], 0 .. max_pos - 1.
+// positions [nnz], int32 or int64, 0 .. max_pos - 1.
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
+                                           const ConstTensor& cos_sin_cache, bool is_neox = true);
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int64_t> positions, const Tensor& q, const Tensor& k,
                                            const ConstTensor& cos_sin_cache, bool is_neox = true);
 
 // The cache above, for RoPE as apply_rope_pos_ids_inplace does it: [max_pos * rotary_dim].

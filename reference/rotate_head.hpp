@@ -35,16 +35,17 @@ struct ComputedAngles {
   }
 };
 
+// Positions of int64 are looked at whole: no row of the cache, and so refused, is one whose lower half alone would be.
 struct CachedAngles {
   std::int32_t rotary_dim;
   RopeStyle style;
   ConstTensor cos_sin_cache;  // [max_pos, rotary_dim]: a position's cosines, then its sines
 
-  void check(const char* argument, std::int64_t index, std::int32_t position) const {
+  void check(const char* argument, std::int64_t index, std::int64_t position) const {
     require_element(position >= 0 && position < cos_sin_cache.shape[0], argument, index, position,
                     "must be a row of cos_sin_cache");
   }
-  Rotations at(std::int32_t position) const {
+  Rotations at(std::int64_t position) const {
     const std::span<Rotation<float>> rotations = kept<Rotation<float>, CachedAngles>(rotary_dim / 2);
     const float* cosines = cos_sin_cache.data_as<const float>() + position * cos_sin_cache.strides[0];
     for (std::size_t p = 0; p < rotations.size(); ++p) rotations[p] = {cosines[p], cosines[rotations.size() + p]};

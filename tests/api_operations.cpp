@@ -146,6 +146,16 @@ TEST_CASE("on the CPU the operations are the references") {
   apply_rope_with_cos_sin_cache_inplace(positions, q.a.t(), k.a.t(), cos_sin, false);
   reference::apply_rope_with_cos_sin_cache_inplace(positions, q.b.t(), k.b.t(), cos_sin, false);
   CHECK((q.same() && k.same()));
+  std::vector<std::int64_t> wide(positions.begin(), positions.end());  // positions of int64, and of the reference int32
+  apply_rope_with_cos_sin_cache_inplace(wide, q.a.t(), k.a.t(), cos_sin, true);
+  reference::apply_rope_with_cos_sin_cache_inplace(positions, q.b.t(), k.b.t(), cos_sin, true);
+  CHECK((q.same() && k.same()));
+  for (const std::int64_t none : {std::int64_t{-1}, std::int64_t{10}, (std::int64_t{1} << 32) + 7}) {
+    wide[4] = none;
+    ops_test::check_refused("positions[4]", {&q.a, &k.a}, [&] {
+      apply_rope_with_cos_sin_cache_inplace(wide, q.a.t(), k.a.t(), cos_sin, true);
+    });
+  }
   apply_llama31_rope_pos_ids_inplace(q.a.t(), k.a.t(), positions);
   reference::apply_rope_pos_ids_inplace(q.b.t(), k.b.t(), positions, 0, false, 8, 5e5f, Llama31Scaling{1, 4, 8192});
   CHECK((q.same() && k.same()));

@@ -69,11 +69,14 @@ TEST_CASE("operations say what is wrong in the caller's words") {
   CHECK(norm(t({2, 4}), row_stride(-3)) == "out = strides [-3, 1]: is written, so its elements must not share memory");
   CHECK(norm(t({2, 4}), row_stride(0)) == "out = strides [0, 1]: is written, so its elements must not share memory");
   CHECK(refusal([&] { check_rmsnorm(row_stride(0), w, t({2, 4}), 0); }) == "accepted");  // of what is read they may
-  CHECK(refusal([&] { check_rope(t({3, 1, 4}), t({2, 1, 4}), "pos_ids", {}); }) ==
+  CHECK(refusal([&] { check_rope(t({3, 1, 4}), t({2, 1, 4}), "pos_ids", std::span<const std::int32_t>{}); }) ==
         "k = [2, 1, 4]: must have the shape [nnz, num_kv_heads, head_dim] with nnz = 3");
   const std::vector<std::int32_t> positions(2);
   const Tensor k = contiguous(x.data() + 100, DType::f32, {3, 1, 4});
   CHECK(refusal([&] { check_rope(t({3, 1, 4}), k, "pos_ids", positions); }) == "pos_ids = 2 entries: must have 3 entries");
+  const std::span<const std::int64_t> inside(reinterpret_cast<const std::int64_t*>(x.data() + 96), 3);  // the last one is in k
+  CHECK(refusal([&] { check_rope(t({3, 1, 4}), k, "positions", inside); }) ==
+        "k = memory of positions: is written, so it must not share memory with positions");
   const std::int64_t most = std::numeric_limits<std::int64_t>::max();  // of one row the stride means nothing
   CHECK(norm(t({1, 4}), strided(x.data() + 100, DType::f32, {1, 4}, {most, 1})) == "accepted");
   CHECK(norm(t({2, 4}), contiguous(x.data() + 2, DType::f32, {2, 4})) ==

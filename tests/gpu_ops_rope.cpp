@@ -145,6 +145,42 @@ TEST_CASE("RoPE on the GPU: Llama 3.1's angles, and a call without them in betwe
   check_case(DType::bf16, c, 131071, 7);
 }
 
+TEST_CASE("RoPE on the GPU: positions of int64 give the bits that int32 gives, whatever lies in their upper halves") {
+  std::mt19937 random(8);
+  const std::int32_t max_pos = 700;
+  for (RopeCase c : rope_shapes) {
+    const std::vector<float> cache = reference::make_cos_sin_cache(max_pos, c.rotary_dim);
+    Padded table(DType::f32, {max_pos, c.rotary_dim}, 4);
+    for (std::int64_t i = 0; i < table.size(); ++i) table.set(i, cache[i]);
+    const OnDevice device_table(table);
+    const Ints positions = random_positions(c.nnz, max_pos - 1, random);
+    std::vector<std::int64_t> wide(positions.begin(), positions.end()), filled = wide;
+    for (std::int64_t& position : filled) position |= std::int64_t{0x7fffffff} << 32;
+    const DeviceArray<std::int32_t> narrow_positions(positions);
+    const DeviceArray<std::int64_t> wide_positions(wide), filled_positions(filled);
+    for (const DType dtype : gpu_dtypes) {
+      for (const bool is_neox : {false, true}) {
+        INFO("rope ", name_of(dtype), " nnz ", c.nnz, " heads ", c.q_heads, "/", c.k_heads, " dim ", c.dim, " rotary ",
+             c.rotary_dim, " neox ", is_neox, " pad ", c.pad);
+        const Tensors before(dtype, c, random);
+        const auto rotated = [&](const auto& at) {
+          const OnDevice q(before.q), k(before.k);
+          gpu::apply_rope_with_cos_sin_cache_inplace(at.span(), q.t(), k.t(), device_table.t(), is_neox, nullptr);
+          Tensors got(dtype, c, random);
+          q.fetch(got.q);
+          k.fetch(got.k);
+          CHECK((q.guards_intact() && k.guards_intact()));
+          return std::pair{got.q.bytes(), got.k.bytes()};
+        };
+        const auto expected = rotated(narrow_positions);
+        CHECK((c.nnz < 2 || expected.first != before.q.bytes()));
+        CHECK(rotated(wide_positions) == expected);
+        CHECK(rotated(filled_positions) == expected);
+      }
+    }
+  }
+}
+
 TEST_CASE("RoPE on the GPU: random shapes") {
   const int cases = test::options().cases_or(60);
   MESSAGE("--seed ", test::options().seed, " --cases ", cases);

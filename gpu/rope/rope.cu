@@ -12,12 +12,15 @@
 namespace flashladder::gpu {
 namespace {
 
-RopeCall rope_call(const Tensor& q, const Tensor& k, std::span<const std::int32_t> positions, std::int32_t rotary_dim,
+// Positions are int32 or int64. Of int64 the kernels read the lower half, which comes first.
+template <class Position>
+RopeCall rope_call(const Tensor& q, const Tensor& k, std::span<const Position> positions, std::int32_t rotary_dim,
                    RopeStyle style, cudaStream_t stream, bool enable_pdl) {
   RopeCall call{.dtype = q.dtype, .style = style, .stream = stream, .enable_pdl = enable_pdl};
   call.params.q = head_rows(q);
   call.params.k = head_rows(k);
-  call.params.positions = positions.data();
+  call.params.positions = reinterpret_cast<const std::int32_t*>(positions.data());
+  call.params.position_bytes = sizeof(Position);
   call.params.nnz = static_cast<std::int32_t>(positions.size());
   call.params.rotary_dim = rotary_dim;
   return call;
@@ -31,7 +34,8 @@ void launch_in_place(const RopeCall& call, bool angles_aligned, const Angles& an
   if (shape.pairs == 0 || !angles_aligned) return launch_rope_elements<Element>(call, angles);
   const InPlaceParams p{.q = q.data, .k = k.data, .positions = all.positions, .q_token = q.token, .q_head = q.head,
                         .k_token = k.token, .k_head = k.head, .nnz = all.nnz, .q_heads = q.num_heads,
-                        .num_heads = all.num_heads(), .rotary_dim = all.rotary_dim};
+                        .num_heads = all.num_heads(), .rotary_dim = all.rotary_dim,
+                        .position_bytes = all.position_bytes};
   LaunchShape blocks = launch_shape(call, shape.tokens);
   blocks.grid_y = static_cast<unsigned>(shape.chunks);
   const auto with_style = [&]<RopeStyle style>() {
@@ -49,7 +53,8 @@ void launch_in_place(const RopeCall& call, bool angles_aligned, const Angles& an
   launch_in_place<BFloat16>(call, angles_aligned, angles);
 }
 
-void check_on_gpu(const Tensor& q, const Tensor& k, const char* argument, std::span<const std::int32_t> positions) {
+template <class Position>
+void check_on_gpu(const Tensor& q, const Tensor& k, const char* argument, std::span<const Position> positions) {
   check_rope(q, k, argument, positions);
   require_16_bits("q", q);
   require_int32_shape("q", q);
@@ -57,16 +62,27 @@ void check_on_gpu(const Tensor& q, const Tensor& k, const char* argument, std::s
   require_int32_heads("k", q.shape[1] + k.shape[1]);
 }
 
-}  // namespace
-
-void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
-                                           const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
-                                           bool enable_pdl) {
+template <class Position>
+void rope_by_table(std::span<const Position> positions, const Tensor& q, const Tensor& k, const ConstTensor& cos_sin_cache,
+                   bool is_neox, cudaStream_t stream, bool enable_pdl) {
   check_on_gpu(q, k, "positions", positions);
   check_cos_sin_cache(cos_sin_cache, q.shape[2], {{"q", q}, {"k", k}});
   const auto rotary_dim = static_cast<std::int32_t>(cos_sin_cache.shape[1]);
   launch_in_place(rope_call(q, k, positions, rotary_dim, style_of(!is_neox), stream, enable_pdl), is_aligned(cos_sin_cache),
                   cached_angles(cos_sin_cache));
+}
+
+}  // namespace
+
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
+                                           const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
+                                           bool enable_pdl) {
+  rope_by_table(positions, q, k, cos_sin_cache, is_neox, stream, enable_pdl);
+}
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int64_t> positions, const Tensor& q, const Tensor& k,
+                                           const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
+                                           bool enable_pdl) {
+  rope_by_table(positions, q, k, cos_sin_cache, is_neox, stream, enable_pdl);
 }
 
 void apply_rope_pos_ids_inplace(const Tensor& q, const Tensor& k, std::span<const std::int32_t> pos_ids,

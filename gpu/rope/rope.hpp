@@ -11,8 +11,8 @@
 // behaviour. Throws CudaError if the launch fails.
 //
 // enable_pdl: may start before the previous kernel on the stream has ended, and waits for it before it reads anything.
-// Compulsory bytes: 4 nnz (num_qo_heads + num_kv_heads) rotary_dim to read and write, 4 nnz of positions, and with a cache
-// 4 rotary_dim for each row of it that is used.
+// Compulsory bytes: 4 nnz (num_qo_heads + num_kv_heads) rotary_dim to read and write, 4 nnz of positions (int64: 8 nnz), and
+// with a cache 4 rotary_dim for each row of it that is used.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -27,8 +27,12 @@
 namespace flashladder::gpu {
 
 // cos_sin_cache f32 [max_pos, rotary_dim], device: row p has the cosines of position p's pairs, then their sines.
-// positions [nnz], device, 0 .. max_pos - 1.
+// positions [nnz], device, 0 .. max_pos - 1. As int64 they are below 2^31 too: the lower half of each is the position, and the
+// upper one is not read. The kernel takes them where they lie, and gives the bits that int32 gives.
 void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int32_t> positions, const Tensor& q, const Tensor& k,
+                                           const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
+                                           bool enable_pdl = false);
+void apply_rope_with_cos_sin_cache_inplace(std::span<const std::int64_t> positions, const Tensor& q, const Tensor& k,
                                            const ConstTensor& cos_sin_cache, bool is_neox, cudaStream_t stream,
                                            bool enable_pdl = false);
 

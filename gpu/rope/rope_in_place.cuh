@@ -9,6 +9,7 @@
 // block computes them once for all heads that it has of a token, and shares them through shared memory.
 #pragma once
 
+#include "gpu/index_entry.cuh"
 #include "gpu/ptx/griddepcontrol.cuh"
 #include "gpu/ptx/load.cuh"
 #include "gpu/rope/angles.cuh"
@@ -49,9 +50,10 @@ rope_in_place_kernel(const __grid_constant__ InPlaceParams p, const __grid_const
   if (!Angles::computed && !there) return;
   std::int32_t position = 0;
   if constexpr (loads_before_angles<style, Angles, pairs>) {
-    position = load_now(p.positions + token);  // ptxas would compute the addresses of q and k first
+    // ptxas would compute the addresses of q and k first.
+    position = load_now(index_place(p.positions, p.position_bytes, token));
   } else if (token < p.nnz) {
-    position = p.positions[token];
+    position = index_entry(p.positions, p.position_bytes, token);
   }
   const bool is_k = head >= p.q_heads;
   Element* first = static_cast<Element*>(is_k ? p.k : p.q) + token * (is_k ? p.k_token : p.q_token) +

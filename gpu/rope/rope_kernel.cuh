@@ -225,7 +225,7 @@ rope_elements_kernel(const __grid_constant__ RopeParams p, const __grid_constant
   if (at.token >= p.nnz) return;
   const bool in_place = p.batch_indices == nullptr;
   const std::int32_t request = in_place ? 0 : index_entry(p.batch_indices, p.index_bytes, at.token);
-  const std::int32_t position = p.positions[at.token];
+  const std::int32_t position = index_entry(p.positions, p.position_bytes, at.token);
   const std::int32_t place = p.slots ? index_entry(p.slots, p.index_bytes, at.token) : position;
   if (request < 0) return;  // a row of padding
   const KvDestination to = in_place ? KvDestination{} : KvDestination::of(p, request, place);

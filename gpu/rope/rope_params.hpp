@@ -21,7 +21,7 @@ HeadRows head_rows(const ConstTensor& t);
 // A token's heads are worked through in this order: q, k, v. In place there is no v and no cache.
 struct RopeParams {
   HeadRows q, k, v;
-  const std::int32_t* positions = nullptr;      // [nnz]
+  const std::int32_t* positions = nullptr;      // [nnz], every position_bytes
   const std::int32_t* batch_indices = nullptr;  // [nnz], every index_bytes; append only, like all that follows
   std::int32_t nnz = 0, rotary_dim = 0;
   KvPages kv;
@@ -29,6 +29,7 @@ struct RopeParams {
   // By slots (gpu/slot_halves.hpp) indptr is null, and a row's place is its slot; else its position.
   const std::int32_t* slots = nullptr;          // [nnz], every index_bytes
   std::int32_t index_bytes = 4;
+  std::int32_t position_bytes = 4;              // 8 in place alone, where positions may be int64
 
   FL_HD constexpr std::int32_t num_heads() const { return q.num_heads + k.num_heads + v.num_heads; }
 };
@@ -52,9 +53,9 @@ constexpr int rope_heads_at_once = 3, rope_threads = 128;
 struct InPlaceParams {
   void* q = nullptr;
   void* k = nullptr;
-  const std::int32_t* positions = nullptr;                        // [nnz]
+  const std::int32_t* positions = nullptr;                        // [nnz], every position_bytes
   std::int64_t q_token = 0, q_head = 0, k_token = 0, k_head = 0;  // strides, in elements
-  std::int32_t nnz = 0, q_heads = 0, num_heads = 0, rotary_dim = 0;
+  std::int32_t nnz = 0, q_heads = 0, num_heads = 0, rotary_dim = 0, position_bytes = 4;
 };
 // A lane has `pairs` pairs of a head; 0: they cannot be loaded in pieces. A token's heads are cut into `chunks` blocks of
 // tokens.slots heads each.

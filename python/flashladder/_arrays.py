@@ -44,7 +44,7 @@ def numbers_of_fp8(code):
 
 class Family:
     """What every family has. `device` of its methods is the family's own word for one; `gpu(x)` says where x lies."""
-    int_dtypes = ()
+    int_dtypes, long_dtypes = (), ()
     several = False  # GPUs, so that `guard` must be asked for
     dlpack = None    # DLPack's functions for its arrays, as `_fast_run` takes them
     free_arrays = None  # _fast_run.Arrays that no call has, where there are such functions
@@ -52,6 +52,9 @@ class Family:
     def is_int32(self, x):
         """Whether x holds int32. uint32 counts: lengths are below 2^31."""
         return x.dtype in self.int_dtypes
+
+    def is_int64(self, x):
+        return x.dtype in self.long_dtypes
 
     def stream(self, device):
         return None
@@ -108,6 +111,7 @@ class Numpy(Family):
         self.codes = {numpy.dtype(numpy.float32): s.F32, numpy.dtype(numpy.float16): s.F16}
         self.names = {s.F32: numpy.dtype(numpy.float32), s.F16: numpy.dtype(numpy.float16)}
         self.int_dtypes = {numpy.dtype(numpy.int32), numpy.dtype(numpy.uint32)}
+        self.long_dtypes = {numpy.dtype(numpy.int64)}
 
     def gpu(self, x):
         return False

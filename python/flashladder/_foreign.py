@@ -104,6 +104,9 @@ class OnGpuByInterface(Family):
     def is_int32(self, x):
         return x.__cuda_array_interface__["typestr"][1:] in ("i4", "u4")
 
+    def is_int64(self, x):
+        return x.__cuda_array_interface__["typestr"][1:] == "i8"
+
     def gpu(self, x):
         return True
 
@@ -177,6 +180,9 @@ def foreign_family(x, argument):
 
 class OfNumbers(Numpy):
     """Lists of int: lengths alone, which are copied."""
+
+    def is_int64(self, x):
+        return False
 
     def host(self, arrays):
         return [self.np.asarray(a, self.np.int32) for a in arrays]

@@ -111,6 +111,7 @@ FUNCTIONS = {
     "fl_gemma_fused_add_rmsnorm": "pppfp", "fl_layernorm": "ppppfp", "fl_layernorm_quant": "ppppfpfp",
     "fl_rmsnorm_quant": "pppfpfp", "fl_fused_add_rmsnorm_quant": "ppppfpfp",
     "fl_apply_rope_pos_ids_inplace": "ppppp", "fl_apply_rope_with_cos_sin_cache_inplace": "ppppip",
+    "fl_apply_rope_with_cos_sin_cache_inplace_int64": "ppppip",
     "fl_make_rope_cos_sin_cache": "ippl",
     "fl_rope_pos_ids_append_paged_kv_cache": "ppppppppp",
     "fl_rope_with_cos_sin_cache_append_paged_kv_cache_by_slots": "pppppppip",

@@ -23,7 +23,7 @@ class Torch(Family):
         self.torch = torch
         self.codes = {getattr(torch, name): code for code, name in DTYPE_NAMES.items() if hasattr(torch, name)}
         self.names = {code: dtype for dtype, code in self.codes.items()}
-        self.int_dtypes = {torch.int32, getattr(torch, "uint32", torch.int32)}
+        self.int_dtypes, self.long_dtypes = {torch.int32, getattr(torch, "uint32", torch.int32)}, {torch.int64}
         self.several = torch.cuda.is_available() and torch.cuda.device_count() > 1
         self.dlpack = _fast_run.dlpack_of(torch.Tensor)
         self.free_arrays = [] if self.dlpack is not None else None

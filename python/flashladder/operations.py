@@ -41,11 +41,11 @@ def _call(name, first, *arguments):
             call(name, *arguments, _address(where))
 
 
-def _ints(x, argument, like, count=None):
-    """A dense int32 array that lies where `like` does."""
+def _ints(x, argument, like, count=None, long=False):
+    """A dense int32 array that lies where `like` does; one of int64 stays what it is where the call takes it (`long`)."""
     family = family_of(x, argument)
     must_lie_with(like, x, argument)
-    x = family.dense(family.int32(x))
+    x = family.dense(x if long and family.is_int64(x) else family.int32(x))
     if count is not None and x.shape[0] != count:
         refuse(f"{argument} size", x.shape[0], f"must be {count}")
     return x, family.pointer(x)
@@ -276,13 +276,14 @@ def apply_rope_pos_ids_inplace(q, k, pos_ids, angles=None):
 
 
 def apply_rope_with_cos_sin_cache_inplace(q, k, positions, cos_sin_cache, is_neox=True):
-    """The same with a table: cos_sin_cache f32 [max_pos, rotary_dim], cosines before sines."""
+    """The same with a table: cos_sin_cache f32 [max_pos, rotary_dim], cosines before sines. int64 is not converted."""
     if _ops.is_tracing():
         _ops.op("rope_table")(q, k, positions, cos_sin_cache, bool(is_neox))
         return
-    ids, ids_at = _ints(positions, "positions", q, q.shape[0])
+    ids, ids_at = _ints(positions, "positions", q, q.shape[0], True)
     slots, at = tensors(q=q, k=k, cos_sin_cache=cos_sin_cache)
-    _call("fl_apply_rope_with_cos_sin_cache_inplace", slots, at[0], at[1], ids_at, at[2], int(bool(is_neox)))
+    name = "fl_apply_rope_with_cos_sin_cache_inplace"
+    _call(name + "_int64" if family_of(ids).is_int64(ids) else name, slots, at[0], at[1], ids_at, at[2], int(bool(is_neox)))
     del slots, ids
 
 

@@ -114,6 +114,17 @@ static void rope(void) {
   const fl_tensor tk2 = FL_TENSOR(k2, FL_F32, 2, 1, 8);
   OK(fl_apply_rope_with_cos_sin_cache_inplace(&tb, &tk2, positions, &tt, 1, NULL));
   for (int i = 0; i < 32; ++i) CHECK(close_to(by_table[i], (double)q[i], 1e-6));
+  /* Positions of 64 bits: the same bits. One whose lower half alone is a row of the table is refused. */
+  int64_t wide[] = {0, 5};
+  float by_wide[32], k3[16];
+  memcpy(by_wide, plain, sizeof by_wide), draw(k3, 16, 12);
+  const fl_tensor tw = FL_TENSOR(by_wide, FL_F32, 2, 2, 8), tk3 = FL_TENSOR(k3, FL_F32, 2, 1, 8);
+  OK(fl_apply_rope_with_cos_sin_cache_inplace_int64(&tw, &tk3, wide, &tt, 1, NULL));
+  CHECK(memcmp(by_wide, by_table, sizeof by_wide) == 0 && memcmp(k3, k2, sizeof k3) == 0);
+  wide[1] = (INT64_C(1) << 32) + 5;
+  REFUSED(fl_apply_rope_with_cos_sin_cache_inplace_int64(&tw, &tk3, wide, &tt, 1, NULL), "positions[1] = 4294967301: ");
+  REFUSED(fl_apply_rope_with_cos_sin_cache_inplace_int64(&tw, &tk3, NULL, &tt, 1, NULL), "positions = ");
+  CHECK(memcmp(by_wide, by_table, sizeof by_wide) == 0);
   /* Pairs (2 d, 2 d + 1): by angles and by the table the same again, and not what the halves gave. */
   const fl_rope pairs = {.size = sizeof pairs, .interleave = 1, .rope_theta = 100};
   memcpy(q, plain, sizeof q), memcpy(by_table, plain, sizeof q);

@@ -138,6 +138,16 @@ class Rope(unittest.TestCase):
         flashinfer.apply_rope_with_cos_sin_cache_inplace(positions, *given, 32, table)
         for x, y in zip(given, want):
           close(self, oracle.f64(x).reshape(y.shape), y, 16 * F16)
+    # int64 is not converted: rows of int32, of int64 and of every second int64 are the same bits, and a position beyond 2^32
+    # is refused on the CPU, not cut.
+    given, wide = (xp.normal(7, 4, 32), xp.normal(7, 2, 32)), np.repeat(ids.astype(np.int64), 2)
+    want = flashinfer.apply_rope_with_cos_sin_cache(xp.ints(ids), *given, 32, table)
+    for positions in (xp.of(ids.astype(np.int64)), xp.of(wide)[::2]):
+      for x, y in zip(flashinfer.apply_rope_with_cos_sin_cache(positions, *given, 32, table), want):
+        self.assertEqual(xp.host(x).tobytes(), xp.host(y).tobytes())
+    if not xp.on_gpu:
+      with self.assertRaisesRegex(ValueError, r"positions\[3\] = 4294967396: must be a row of cos_sin_cache"):
+        flashinfer.apply_rope_with_cos_sin_cache(xp.of(ids.astype(np.int64) + (1 << 32) * (ids == 100)), *given, 32, table)
     q, k = flashinfer.apply_rope_with_cos_sin_cache(xp.ints(ids), xp.normal(7, 4, 32), xp.normal(7, 2, 32), 32, table, False)
     with self.assertRaisesRegex(ValueError, "head_size"):
       flashinfer.apply_rope_with_cos_sin_cache(xp.ints(ids), q, k, 64, table)
