@@ -67,7 +67,7 @@ static void configs(void) {
   BROKEN(c.config.q_dtype = FL_F16, "q_dtype = f16: must be the cache's dtype (f32)");
   BROKEN(c.config.page_size = 0, "page_size = 0: must be at least 1");
   BROKEN(c.config.device = 2, "device = 2: must be FL_CPU or FL_GPU");
-  BROKEN(c.config.policy = 5, "policy = 5: must be one of FL_SPLIT_...");
+  BROKEN(c.config.policy = 6, "policy = 6: must be one of FL_SPLIT_...");
   BROKEN(c.config.policy = FL_SPLIT_FIXED, "chunk_size = 0: must be a positive multiple of 64, since policy is fixed");
   BROKEN(c.config.backend = -1, "backend = -1: must be FL_BACKEND_AUTO");
   BROKEN(c.config.sinks = 2, "sinks = 2: must be 0 or 1");
