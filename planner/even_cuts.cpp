@@ -14,7 +14,6 @@
 #include "planner/lane_items.hpp"
 
 namespace flashladder::planner {
-
 namespace {
 
 // What the whole line costs uncut.

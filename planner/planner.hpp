@@ -2,8 +2,8 @@
 //
 //   parts  ->  tiles  ->  chunks (the split policy)  ->  items  ->  a queue for every CTA
 //
-// Policies balanced and even hand each CTA one contiguous stretch of the work. The others give the items, in order, to the CTA that
-// is least loaded so far (ties: the lowest index), which is what a GPU's block scheduler does with a grid of items. With
+// Policies balanced and even hand each CTA one contiguous stretch of the work. The others give the items, in order, to the CTA
+// that is least loaded so far (ties: the lowest index), which is what a GPU's block scheduler does with a grid of items. With
 // `claimed` all policies do that, in the order of the claims; there it is a prediction, which may be left out. A second part
 // is given to CTAs that have the first one's load already, so that the sums of both are even.
 #pragma once

@@ -24,10 +24,10 @@ namespace {
 constexpr int warps = 4, threads = 32 * warps;
 constexpr int quarter = mla_ckv / warps;  // features of a warp, four of each lane
 constexpr std::int32_t few = 16;          // partials of a row that one warp adds alone
-constexpr int at_once = 7;                // partials that a warp has on their way; with eight a thread has too few registers
+constexpr int at_once = 8;                // partials that a warp has on their way
 // All blocks run at once: those that waited until others had ended would double the time of all. So many are resident where a
 // thread has 64 registers.
-constexpr int blocks_per_sm = 8;
+constexpr std::int64_t blocks_per_sm = 8;
 
 // 2^(from - to), where "nothing" weighs nothing.
 __device__ float weight(float from, float to) { return from == SoftmaxState<float>::nothing ? 0 : exp2_approx(from - to); }
@@ -51,20 +51,19 @@ struct Sum {
 // Some of a row's partials: every step-th, so many features of each. Around L1, which does not know what other SMs wrote.
 struct RowPartials {
   const float *o, *lse_log2;  // of the first
-  std::uint32_t step;         // in partial rows, which makes 32 bits of floats
+  std::int64_t step;          // in partial rows
   std::int32_t count;
 
   __device__ float4 value(std::int32_t i) const {
-    return i < count ? __ldcg(reinterpret_cast<const float4*>(o + std::uint64_t{unsigned(i)} * (step * mla_ckv))) : float4{};
+    return i < count ? __ldcg(reinterpret_cast<const float4*>(o + i * step * mla_ckv)) : float4{};
   }
-  __device__ float lse(std::int32_t i) const { return i < count ? __ldcg(lse_log2 + std::uint64_t{unsigned(i)} * step) : SoftmaxState<float>::nothing; }
+  __device__ float lse(std::int32_t i) const { return i < count ? __ldcg(lse_log2 + i * step) : SoftmaxState<float>::nothing; }
 
   // By a warp. Of so many partials as are on their way, lane i weighs the i-th.
   __device__ Sum sum() const {
     Sum sum;
-#pragma unroll 1
     for (std::int32_t begin = 0; begin < count; begin += at_once) {
-      const float mine = lse(begin + static_cast<std::int32_t>(threadIdx.x % 32 % at_once));
+      const float mine = lse(begin + static_cast<std::int32_t>(threadIdx.x % at_once));
       float4 now[at_once];
 #pragma unroll
       for (int i = 0; i < at_once; ++i) now[i] = value(begin + i);
@@ -85,29 +84,28 @@ struct RowPartials {
 };
 
 // Row r of merge m, or, of many partials, a quarter of it. All threads.
-__device__ void merge_row(const QueryRows& rows, const PackedParams& plan, const PackedMerge& m, bool many, std::int32_t r,
-                          int number) {
+__device__ void merge_row(const QueryRows& rows, const PackedParams& plan, const PackedMerge& m, std::int32_t r, int number) {
   __shared__ float4 values[warps][32];
   __shared__ SoftmaxState<float> states[warps];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const auto feature_of = [&](int thread) { return (many ? number : thread / 32) * quarter + thread % 32 * 4; };
+  const bool many = m.num_partials > few;
+  const int feature = (many ? number : warp) * quarter + lane * 4;
   const std::int32_t first = many ? warp : 0, step = many ? warps : 1, height = m.rows.size();
   const std::int64_t slot = m.first_slot + std::int64_t{first} * height + r;
-  const RowPartials mine{plan.partial_o + slot * mla_ckv + feature_of(threadIdx.x), plan.partial_lse_log2 + slot,
-                         static_cast<std::uint32_t>(step * height), __shfl_sync(all_lanes, div_up(m.num_partials - first, step), 0)};
+  const RowPartials mine{plan.partial_o + slot * mla_ckv + feature, plan.partial_lse_log2 + slot, std::int64_t{step} * height,
+                         div_up(m.num_partials - first, step)};
   Sum sum = mine.sum();
   if (many) {
     values[warp][lane] = sum.value;
     if (lane == 0) states[warp] = sum.state;
     __syncthreads();  // all warps' sums are there
     if (warp == 0) {
-#pragma unroll 1
       for (int w = 1; w < warps; ++w) sum.join(states[w], values[w][lane]);
     }
     __syncthreads();  // they have been read: the next row may write its own
     if (warp > 0) return;
   }
-  write_output(rows, PackedRows{plan.pack}(m, r), feature_of(thread_again()), sum.state, sum.value);
+  write_output(rows, PackedRows{plan.pack}(m, r), feature, sum.state, sum.value);
 }
 
 // Merge i of the plan, in shared memory, where its fields take no registers. All threads.
@@ -131,10 +129,8 @@ mla_merge_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
   if (i < merges) load_merge(plan, i, m);
   griddepcontrol_wait();  // the partials; and whoever waits for this kernel waits for the one before too
   while (i < merges) {
-    // By shuffles, so that the compiler knows them to be the same for the warp.
-    const bool many = __shfl_sync(all_lanes, m.num_partials > few, 0) != 0;
-    const std::int32_t shares = many ? warps : 1, units = __shfl_sync(all_lanes, m.rows.size(), 0) * shares;
-    for (std::int32_t u = block % each; u < units; u += each) merge_row(rows, plan, m, many, u / shares, u % shares);
+    const int shares = m.num_partials > few ? warps : 1;
+    for (std::int32_t u = block % each; u < m.rows.size() * shares; u += each) merge_row(rows, plan, m, u / shares, u % shares);
     i += blocks / each;
     if (i < merges) load_merge(plan, i, m);
   }
@@ -144,7 +140,7 @@ mla_merge_kernel(const __grid_constant__ QueryRows rows, const __grid_constant__
 
 void merge_mla(const MlaCall& call, const PackedShape& shape, const PackedParams& plan, cudaStream_t stream) {
   const std::int64_t quarters_of_rows = shape.merges * shape.query_tile * warps;
-  const LaunchShape launch_shape{.grid = std::min<std::int64_t>(quarters_of_rows, std::int64_t{blocks_per_sm} * multiprocessors()), .block = threads,
+  const LaunchShape launch_shape{.grid = std::min(quarters_of_rows, blocks_per_sm * multiprocessors()), .block = threads,
                                  .programmatic = true};
   launch(mla_merge_kernel, launch_shape, stream, call.rows, plan);
 }
