@@ -199,4 +199,11 @@ std::int64_t rows_and_heads(const Tensor& q) {
   return n;
 }
 
+PageLists page_lists_of(const fl_page_lists* pages) {
+  const fl_page_lists p = read(pages, "pages");
+  require(p.batch >= 0, "pages.batch", p.batch, "must not be negative");
+  return {array(p.indptr, std::int64_t{p.batch} + 1, "pages.indptr"), array(p.indices, p.num_indices, "pages.indices"),
+          array(p.last_page_len, p.batch, "pages.last_page_len")};
+}
+
 }  // namespace flashladder::capi

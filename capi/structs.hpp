@@ -126,6 +126,15 @@ api::MlaConfig mla_config_of(const fl_mla_config* config);
 api::AttentionLimits limits_of(const fl_attention_limits* limits);
 api::On on_of(const fl_on* on);  // NULL: the CPU
 
+// Spans of what the struct's numbers say.
+struct PageLists {
+  std::span<const std::int32_t> indptr, indices, last_page_len;
+};
+PageLists page_lists_of(const fl_page_lists* pages);
+
+// A field that a caller left zero means what it means elsewhere.
+constexpr float or_default(float given, float its_default) { return given == 0 ? its_default : given; }
+
 // rows * num_qo_heads of a tensor that ends in [num_qo_heads, head_dim]; 0 of a wrong one, which its own check refuses.
 std::int64_t rows_and_heads(const Tensor& q);
 std::int64_t heads_of(const Tensor& q);
